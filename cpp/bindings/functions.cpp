@@ -1,0 +1,124 @@
+#include "functions.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace {
+
+srfx::Shape shape_of(srfx::ActivationId id, bool derivative) {
+  const srfx::ActivationInfo& info = srfx::info(id);
+  srfx::Shape shape;
+  shape.parity = info.parity == srfx::Parity::even ? 1 : info.parity == srfx::Parity::odd ? -1 : 0;
+  if (derivative) shape.parity = -shape.parity;
+  shape.kinks.assign(info.kinks, info.kinks + info.n_kinks);
+  shape.strip = info.strip;
+  shape.growth = info.growth;
+  shape.smooth = info.n_kinks == 0;
+  shape.jump = info.jump;
+  // Piecewise polynomials need no narrow panels; sin and cos need them everywhere; the rest flatten beyond 40.
+  const bool polynomial = info.n_kinks > 0 || info.growth > 1 || id == srfx::ActivationId::linear;
+  const bool periodic = id == srfx::ActivationId::sin || id == srfx::ActivationId::cos;
+  shape.soft = polynomial ? 0.0 : periodic ? srfx::infinity : 40.0;
+  return shape;
+}
+
+}  // namespace
+
+NamedFunction::NamedFunction(srfx::ActivationId id, bool derivative) : id_(id), derivative_(derivative) {
+  shape_ = shape_of(id, derivative);
+}
+
+void NamedFunction::evaluate(const double* x, double* y, srfx::Index n) const {
+  if (derivative_)
+    srfx::evaluate_derivative(id_, x, y, n);
+  else
+    srfx::evaluate(id_, x, y, n);
+}
+
+CallableFunction::CallableFunction(py::object callable, std::vector<double> kinks, std::string role)
+    : callable_(std::move(callable)), role_(std::move(role)) {
+  shape_.kinks = std::move(kinks);
+  std::sort(shape_.kinks.begin(), shape_.kinks.end());
+  shape_.smooth = false;  // nothing is known of it: panels, as fine as for the narrowest named activation
+  shape_.growth = 2;
+  shape_.panel = 1.0;
+  shape_.soft = srfx::infinity;
+}
+
+CallableFunction::~CallableFunction() {
+  const py::gil_scoped_acquire gil;
+  callable_ = py::object();
+}
+
+void CallableFunction::evaluate(const double* x, double* y, srfx::Index n) const {
+  const py::gil_scoped_acquire gil;
+  const py::array_t<double> argument(n, x);  // a copy: the callable may keep it
+  const py::object raw = callable_(argument);
+  const auto result = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(raw);
+  if (!result) {
+    PyErr_Clear();
+    throw py::value_error(role_ + " must return an array of real numbers; it returned " + std::string(py::str(py::type::of(raw))));
+  }
+  if (result.ndim() != 1 || result.shape(0) != n)
+    throw py::value_error(role_ + " must return one value for each input: given shape (" + std::to_string(n) +
+                          ",) it returned shape " + std::string(py::str(result.attr("shape"))));
+  const double* values = result.data();
+  for (srfx::Index i = 0; i < n; ++i) {
+    if (!std::isfinite(values[i]))
+      throw py::value_error(role_ + " must return finite values; at " + std::to_string(x[i]) + " it returned " +
+                            std::to_string(values[i]));
+    y[i] = values[i];
+  }
+}
+
+void register_activation(py::module_& m) {
+  py::class_<Activation>(m, "Activation", "A scalar function: a named activation or a vectorised callable.")
+      .def(py::init([](const std::string& name) {
+             const srfx::ActivationId id = srfx::activation_from_name(name);
+             Activation out{name, id, std::make_shared<NamedFunction>(id, false), nullptr};
+             if (!out.value->shape().jump) out.derivative = std::make_shared<NamedFunction>(id, true);
+             return out;
+           }),
+           py::arg("name"))
+      .def_static(
+          "from_callable",
+          [](const py::object& value, const py::object& derivative, const std::vector<double>& kinks, const std::string& name) {
+            Activation out{name, std::nullopt, std::make_shared<CallableFunction>(value, kinks, "the callable " + name), nullptr};
+            if (!derivative.is_none())
+              out.derivative = std::make_shared<CallableFunction>(derivative, kinks, "the derivative of " + name);
+            return out;
+          },
+          py::arg("value"), py::arg("derivative"), py::arg("kinks"), py::arg("name") = "fn")
+      .def_property_readonly("name", [](const Activation& a) { return a.name; })
+      .def_property_readonly("has_derivative", [](const Activation& a) { return a.derivative != nullptr; })
+      .def_property_readonly("jump", [](const Activation& a) { return a.value->shape().jump; })
+      .def_property_readonly("parity", [](const Activation& a) { return a.value->shape().parity; })
+      .def_property_readonly("kinks", [](const Activation& a) { return a.value->shape().kinks; });
+
+  m.def("activation_names", [] {
+    std::vector<std::string> names;
+    for (int i = 0; i < srfx::n_activations; ++i) names.emplace_back(srfx::info(static_cast<srfx::ActivationId>(i)).name);
+    return names;
+  });
+  using Input = py::array_t<double, py::array::c_style | py::array::forcecast>;
+  const auto apply = [](const srfx::Function& f, const Input& x) {
+    py::array_t<double> y(x.size());
+    const double* in = x.data();
+    double* out = y.mutable_data();
+    const py::ssize_t n = x.size();
+    {
+      const py::gil_scoped_release release;
+      f.evaluate(in, out, n);
+    }
+    return y;
+  };
+  m.def("evaluate", [apply](const Activation& a, const Input& x) { return apply(*a.value, x); }, py::arg("activation"), py::arg("x"),
+        "Values at a vector x.");
+  m.def(
+      "evaluate_derivative",
+      [apply](const Activation& a, const Input& x) {
+        if (!a.derivative) throw py::value_error(a.name + " has no derivative");
+        return apply(*a.derivative, x);
+      },
+      py::arg("activation"), py::arg("x"), "Derivatives at a vector x.");
+}

@@ -1,0 +1,9 @@
+// Table of contents of the extension module srfx._core.
+#include "module.hpp"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled core of srfx. Private: its callers in srfx validate what they pass.";
+  register_config(m);
+  register_activation(m);
+  register_theory(m);
+}

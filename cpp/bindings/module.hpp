@@ -1,0 +1,31 @@
+// What the binding files share: one register_* function each, and Ctrl-C.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <srfx/parallel.hpp>
+
+namespace py = pybind11;
+
+void register_config(py::module_& m);
+void register_activation(py::module_& m);
+void register_theory(py::module_& m);
+
+/// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt.
+template <class Work> void run_released(Work&& work) {
+  bool signalled = false;
+  srfx::Interrupt interrupt([&signalled] {
+    const py::gil_scoped_acquire gil;
+    signalled = PyErr_CheckSignals() != 0;
+    return signalled;
+  });
+  try {
+    const py::gil_scoped_release release;
+    work(interrupt);
+  } catch (const srfx::Cancelled&) {
+    if (signalled) throw py::error_already_set();
+    throw;
+  }
+}

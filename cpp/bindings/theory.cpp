@@ -1,0 +1,165 @@
+// Solutions of the asymptotic equations, and what follows from them.
+#include "functions.hpp"
+
+#include <srfx/observables.hpp>
+#include <srfx/scan.hpp>
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
+
+std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma) {
+  std::vector<srfx::SpikeParameters> sets(r.size());
+  for (py::ssize_t i = 0; i < r.size(); ++i) sets[i] = {r.data()[i], c.data()[i], gamma.data()[i]};
+  return sets;
+}
+
+/// A length-n array in `out` under `name`, and its data.
+double* output(py::dict& out, const char* name, py::ssize_t n) {
+  py::array_t<double> values(n);
+  out[name] = values;
+  return values.mutable_data();
+}
+
+py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
+               const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+               const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
+  srfx::BatchInput in;
+  in.sigma = sigma.value.get();
+  in.target = target.value.get();
+  in.sets = sets_of(r, c, gamma);
+  in.set_index = set_index.data();
+  in.set_stride = set_index.size() == 1 ? 0 : 1;
+  in.alpha = column(alpha);
+  in.beta = column(beta);
+  in.lam = column(lam);
+  in.noise = column(noise);
+  in.inverse_d = column(inverse_d);
+  in.n_points = n_points;
+  in.n_threads = n_threads;
+  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
+    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+
+  py::dict out;
+  srfx::BatchOutput results{};
+  results.test_error = output(out, "test_error", n_points);
+  results.train_error = output(out, "train_error", n_points);
+  results.m = output(out, "m", n_points);
+  results.theta = output(out, "theta", n_points);
+  results.psi = output(out, "psi", n_points);
+  results.q1 = output(out, "q1", n_points);
+  results.q2 = output(out, "q2", n_points);
+  results.v1 = output(out, "v1", n_points);
+  results.v2 = output(out, "v2", n_points);
+  results.residual = output(out, "residual", n_points);
+  results.quadrature_error = output(out, "quadrature_error", n_points);
+  py::array_t<std::int8_t> status(n_points);
+  py::array_t<std::int32_t> iterations(n_points);
+  results.status = status.mutable_data();
+  results.iterations = iterations.mutable_data();
+  out["status"] = status;
+  out["iterations"] = iterations;
+  run_released([&](srfx::Interrupt& interrupt) { srfx::solve_batch(srfx::MarchenkoPastur{}, in, results, interrupt); });
+  return out;
+}
+
+py::dict bounds(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
+                int n_threads) {
+  const auto sets = sets_of(r, c, gamma);
+  const py::ssize_t n = r.size();
+  py::dict out;
+  double* lower = output(out, "lower", n);
+  double* upper = output(out, "upper", n);
+  double* lower_m = output(out, "lower_m", n);
+  double* lower_theta = output(out, "lower_theta", n);
+  double* lower_psi = output(out, "lower_psi", n);
+  double* upper_m = output(out, "upper_m", n);
+  double* error = output(out, "error", n);
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
+      const srfx::Bounds b = srfx::bounds(*sigma.value, *target.value, sets[i]);
+      lower[i] = b.lower, upper[i] = b.upper, error[i] = b.error;
+      lower_m[i] = b.lower_m, lower_theta[i] = b.lower_theta, lower_psi[i] = b.lower_psi, upper_m[i] = b.upper_m;
+    });
+  });
+  return out;
+}
+
+py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& gamma,
+                                     const Doubles& m, const Doubles& theta, const Doubles& psi, const Doubles& t, int n_threads) {
+  const auto sets = sets_of(r, c, gamma);
+  const py::ssize_t n = r.size(), n_t = t.size();
+  py::array_t<double> out({n, n_t});
+  double* values = out.mutable_data();
+  const double *pm = m.data(), *ptheta = theta.data(), *ppsi = psi.data(), *pt = t.data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
+      srfx::learned_function(*sigma.value, sets[i], pm[i], ptheta[i], ppsi[i], pt, n_t, values + i * n_t);
+    });
+  });
+  return out;
+}
+
+py::dict coefficients(const Activation& sigma, const Activation& target, double r, double c, double gamma, const Doubles& k) {
+  srfx::Coefficients coefficients(*sigma.value, *target.value, {r, c, gamma});
+  const py::ssize_t n = k.size();
+  std::vector<srfx::Moments> s(n), t(n);
+  coefficients.sigma_moments(k.data(), n, s.data());
+  coefficients.target_moments(k.data(), n, t.data());
+  py::dict out;
+  double* mu0 = output(out, "mu0", n);
+  double* mu1 = output(out, "mu1", n);
+  double* mu2_squared = output(out, "mu2_squared", n);
+  double* h = output(out, "h", n);
+  double* h1 = output(out, "h1", n);
+  double* hh = output(out, "hh", n);
+  for (py::ssize_t i = 0; i < n; ++i) {
+    mu0[i] = s[i].m0, mu1[i] = s[i].m1, mu2_squared[i] = s[i].m2;
+    h[i] = t[i].m0, h1[i] = t[i].m1, hh[i] = t[i].m2 + t[i].m0 * t[i].m0 + t[i].m1 * t[i].m1;
+  }
+  out["error"] = coefficients.error();
+  return out;
+}
+
+py::dict gaussian_constants(const Activation& activation, bool derivative) {
+  const srfx::GaussianConstants value = srfx::gaussian_constants(*activation.value);
+  py::dict out;
+  out["mean"] = value.mean;
+  out["second_moment"] = value.second_moment;
+  out["h1"] = value.h1;
+  double error = value.error;
+  if (derivative) {
+    if (!activation.derivative) throw py::value_error(activation.name + " has no derivative");
+    srfx::MomentEvaluator evaluate;
+    srfx::Moments slope;
+    const double zero = 0;
+    const srfx::Function& f = *activation.derivative;
+    evaluate(f, srfx::GaussianRule(f.shape(), 1.0, 1), &zero, 1.0, 1, &slope);
+    const srfx::GaussianConstants rough = srfx::gaussian_constants(f);
+    out["h2"] = rough.h1;
+    out["hc1"] = slope.m2 < 1e-24 * rough.second_moment ? 0.0 : slope.m2;
+    error = std::max(error, rough.error);
+  }
+  out["error"] = error;
+  return out;
+}
+
+}  // namespace
+
+void register_theory(py::module_& m) {
+  using py::arg;
+  m.def("solve", &solve, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("set_index"), arg("beta"), arg("noise"),
+        arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"),
+        "Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a coefficient set.");
+  m.def("bounds", &bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("n_threads"),
+        "Lower and upper bounds of the test error, one entry a coefficient set.");
+  m.def("learned_function", &learned_function, arg("sigma"), arg("r"), arg("c"), arg("gamma"), arg("m"), arg("theta"), arg("psi"),
+        arg("t"), arg("n_threads"), "E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).");
+  m.def("coefficients", &coefficients, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("k"),
+        "mu0, mu1, mu2^2 and h, h1, E s*^2 at a vector k.");
+  m.def("gaussian_constants", &gaussian_constants, arg("activation"), arg("derivative"),
+        "Moments of an activation under N(0,1); h2 and hc1 of its derivative.");
+}

@@ -1,0 +1,59 @@
+// Spectral averages of the bulk W0 Pi W0^T of the first layer (THEORY section 3), S = A + B D:
+//
+//   y1 = <D/S>   y2 = <1/S>   t11 = <D^2/S^2>   t12 = <D/S^2>   t22 = <1/S^2>   t11c = t11 - beta y1^2
+//
+// A bulk is a policy: a type with `averages(A, B, beta)`. The solver asks nothing else of it.
+#pragma once
+
+#include "simd.hpp"
+
+#include <complex>
+
+namespace srfx {
+
+template <class V> struct SpectralAverages {
+  V y1, y2, t11, t12, t22, t11c;
+};
+
+namespace detail {
+
+/// (G, Q) with A B beta G^2 + b G = 1 and Q = sqrt(b^2 + 4 A B beta), G the root that tends to 1/A for B -> 0, by
+/// whichever of its two forms does not cancel.
+template <class V> void resolvent_root(V b, V product, V& g, V& q) {
+  q = simd::sqrt(b * b + V(4) * product);
+  const auto positive = b > V(0);
+  const V numerator = simd::select(positive, V(2), q - b);
+  const V denominator = simd::select(positive, b + q, V(2) * product);
+  g = numerator / denominator;
+}
+template <class T> void resolvent_root(std::complex<T> b, std::complex<T> product, std::complex<T>& g, std::complex<T>& q) {
+  q = std::sqrt(b * b + T(4) * product);
+  if (std::real(b * std::conj(q)) < 0) q = -q;
+  g = T(2) / (b + q);
+}
+
+}  // namespace detail
+
+/// The isotropic bulk of CPD24: rows uniform on the sphere, spectrum of Marchenko and Pastur with ratio beta = p/d.
+///
+/// With G = <1/S> the root above for b = A + B (1 - beta), F = 1 + beta B G and Q as there:
+///   y1 = G/F   t22 = G F/Q   t12 = G/(F Q)   t11 = y1 (beta A G + 1/F)/Q   t11c = y1/(F^2 Q).
+/// Sums of positive terms only; A = 0 or B = 0 need no special case.
+struct MarchenkoPastur {
+  template <class V> SpectralAverages<V> averages(V a, V b, V beta) const {
+    V g, q;
+    detail::resolvent_root(a + b * (V(1) - beta), a * b * beta, g, q);
+    const V f = V(1) + beta * b * g;
+    const V inverse_f = V(1) / f, inverse_q = V(1) / q;
+    SpectralAverages<V> out;
+    out.y1 = g * inverse_f;
+    out.y2 = g;
+    out.t22 = g * f * inverse_q;
+    out.t12 = out.y1 * inverse_q;
+    out.t11 = out.t12 * (beta * a * g + inverse_f);
+    out.t11c = out.t12 * inverse_f * inverse_f;
+    return out;
+  }
+};
+
+}  // namespace srfx

@@ -1,0 +1,122 @@
+// What follows from a solution, or bounds it (THEORY section 6).
+#pragma once
+
+#include "levels.hpp"
+
+#include <Eigen/SVD>
+
+namespace srfx {
+
+/// Moments of one function under N(0,1).
+struct GaussianConstants {
+  double mean = 0;           ///< E f
+  double second_moment = 0;  ///< E f^2
+  double h1 = 0;             ///< E z f
+  double error = 0;          ///< estimated, relative to rms(f)
+};
+
+inline GaussianConstants gaussian_constants(const Function& f) {
+  MomentEvaluator evaluate;
+  Moments at[2];
+  const double zero = 0;
+  for (int refinement = 0; refinement < 2; ++refinement)
+    evaluate(f, GaussianRule(f.shape(), 1.0, refinement + 1), &zero, 1.0, 1, &at[refinement]);
+  GaussianConstants out;
+  const Moments& m = at[1];
+  out.second_moment = m.m2 + m.m0 * m.m0 + m.m1 * m.m1;
+  const double rms = std::sqrt(out.second_moment);
+  out.mean = std::abs(m.m0) < 1e-13 * rms ? 0 : m.m0;
+  out.h1 = std::abs(m.m1) < 1e-13 * rms ? 0 : m.m1;
+  out.error = std::max({std::abs(at[0].m0 - m.m0), std::abs(at[0].m1 - m.m1), std::abs(std::sqrt(at[0].m2) - std::sqrt(m.m2))}) /
+              std::max(rms, 1e-300);
+  return out;
+}
+
+/// The bounds of CPD24 (figure 3) on the test error of one spiked model, with the predictors that attain them.
+///
+///   lower = min over (m, theta, psi) of E (s* - m mu0 - mu1 (k theta + psi z))^2,   upper = min over m of E (s* - m mu0)^2
+struct Bounds {
+  double lower, upper, lower_m, lower_theta, lower_psi, upper_m;
+  double error;
+};
+
+inline Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p) {
+  Coefficients coefficients(sigma, target, p);
+  LevelLadder ladder(coefficients);
+  ladder.build(0);
+  const Selection rule = ladder.select(0);
+  const Level& level = ladder.level(ladder.size() - 1);
+  const Index n = level.size();
+  Eigen::MatrixXd design(n, 2);
+  Eigen::VectorXd values(n);
+  double rest = 0, h1_squared = 0, h_squared = 0, mu1_h1 = 0, u1 = 0, mu0_h = 0, mu0_squared = 0;
+  for (Index i = 0; i < n; ++i) {
+    const Node& node = level.nodes[i];
+    const double w = node.weight, root = std::sqrt(w);
+    design(i, 0) = root * node.mu0;
+    design(i, 1) = root * node.kmu1;
+    values(i) = root * node.h;
+    rest += w * node.rest;
+    h1_squared += w * node.h1 * node.h1;
+    h_squared += w * node.h * node.h;
+    mu1_h1 += w * node.mu1 * node.h1;
+    u1 += w * node.u1;
+    mu0_h += w * node.mu0 * node.h;
+    mu0_squared += w * node.mu0 * node.mu0;
+  }
+  Bounds out{};
+  // Columns of unit norm, so that the cutoff means collinearity, not size.
+  Eigen::Vector2d norms = design.colwise().norm();
+  for (int j = 0; j < 2; ++j)
+    if (norms(j) > 0) design.col(j) /= norms(j);
+  Eigen::JacobiSVD<Eigen::MatrixXd> svd(design, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  svd.setThreshold(1e-10);
+  const Eigen::Vector2d fit = svd.solve(values);
+  out.lower_m = norms(0) > 0 ? fit(0) / norms(0) : 0;
+  out.lower_theta = norms(1) > 0 ? fit(1) / norms(1) : 0;
+  out.lower_psi = u1 > 0 ? mu1_h1 / u1 : 0;
+  double misfit1 = 0, misfit_upper = 0;
+  out.upper_m = mu0_squared > 0 ? mu0_h / mu0_squared : 0;
+  for (Index i = 0; i < n; ++i) {
+    const Node& node = level.nodes[i];
+    const double f = node.h1 - out.lower_psi * node.mu1, e = node.h - out.upper_m * node.mu0;
+    misfit1 += node.weight * f * f;
+    misfit_upper += node.weight * e * e;
+  }
+  out.lower = rest + (values - design * fit).squaredNorm() + misfit1;
+  out.upper = rest + h1_squared + misfit_upper;
+  out.error = rule.error;
+  return out;
+}
+
+/// The function learned along theta, E[f(x) | theta.x/sqrt d = t] (CPD24, figure 1), at `n` values of t.
+///
+/// With U = r rho g + sqrt(c) z = s Z, s^2 = r^2 rho^2 + c, the two Gaussian averages of THEORY section 6 are one:
+///   f(t) = m M0 + theta [gamma t (sqrt c/s) M1 + (sqrt c r rho^2/s^2)(M2 - M0)] + psi [rho t (sqrt c/s) M1 - (gamma sqrt c r rho/s^2)(M2 - M0)]
+/// where M_i = E Z^i sigma(r gamma t + s Z).
+inline void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta, double psi,
+                             const double* t, Index n, double* out) {
+  const double rho = p.rho(), sd = p.sd();
+  const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
+  const GaussianRule rule(sigma.shape(), s, 1);
+  Rule own;
+  std::vector<double> x, f;
+  for (Index i = 0; i < n; ++i) {
+    const double mean = p.r * p.gamma * t[i];
+    const Rule& nodes = rule.at(mean, own);
+    x.resize(nodes.size()), f.resize(nodes.size());
+    for (Index j = 0; j < nodes.size(); ++j) x[j] = mean + s * nodes.x[j];
+    sigma.evaluate(x.data(), f.data(), nodes.size());
+    double m0 = 0, m1 = 0, m2 = 0;
+    for (Index j = 0; j < nodes.size(); ++j) {
+      const double wf = nodes.w[j] * f[j], z = nodes.x[j];
+      m0 += wf;
+      m1 += wf * z;
+      m2 += wf * (z * z - 1);
+    }
+    const double first = sd / s * m1, second = sd * p.r * rho / (s * s) * m2;
+    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) + psi * (rho * t[i] * first - p.gamma * second);
+  }
+}
+
+}  // namespace srfx

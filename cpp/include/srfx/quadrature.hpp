@@ -1,0 +1,180 @@
+// Quadrature against the standard normal density: E f(z), z ~ N(0,1).
+//
+// Two rules cover everything (THEORY section 2):
+//   trapezoid   sum_i h phi(z_i) f(z_i): converges like exp(-2 pi a/h) for f analytic in |Im z| < a. The shortest.
+//   panels      composite Gauss-Legendre with edges at the kinks of f: right for sign, ReLU and the rest.
+// Gauss-Hermite is not used: it is wrong by several percent at a kink whatever its order.
+#pragma once
+
+#include "types.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace srfx {
+
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// The standard normal density.
+inline double normal_density(double x) { return 0.39894228040143267793994605993438 * std::exp(-0.5 * x * x); }
+
+/// Nodes and weights of Gauss-Legendre quadrature on [-1, 1], by Newton's method on the three-term recurrence.
+struct GaussLegendre {
+  std::vector<double> x, w;
+
+  explicit GaussLegendre(int n) : x(n), w(n) {
+    for (int i = 0; i < (n + 1) / 2; ++i) {
+      long double t = std::cos(3.14159265358979323846L * (i + 0.75L) / (n + 0.5L)), slope = 1;
+      for (int pass = 0; pass < 100; ++pass) {
+        long double p = 1, below = 0;
+        for (int j = 1; j <= n; ++j) {
+          const long double above = ((2 * j - 1) * t * p - (j - 1) * below) / j;
+          below = p;
+          p = above;
+        }
+        slope = n * (t * p - below) / (t * t - 1);
+        const long double step = p / slope;
+        t -= step;
+        if (std::abs(step) < 1e-19L) break;
+      }
+      x[i] = static_cast<double>(-t);
+      x[n - 1 - i] = static_cast<double>(t);
+      w[i] = w[n - 1 - i] = static_cast<double>(2 / ((1 - t * t) * slope * slope));
+    }
+    if (n % 2 == 1) x[n / 2] = 0;
+  }
+
+  /// The rule of order n <= 32, made once.
+  static const GaussLegendre& order(int n) {
+    static const std::vector<GaussLegendre> rules = [] {
+      std::vector<GaussLegendre> all;
+      for (int m = 1; m <= 32; ++m) all.emplace_back(m);
+      return all;
+    }();
+    return rules.at(n - 1);
+  }
+};
+
+/// Nodes with weights that contain the normal density.
+struct Rule {
+  std::vector<double> x, w;
+
+  void clear() { x.clear(), w.clear(); }
+  Index size() const { return static_cast<Index>(x.size()); }
+  void push(double node, double weight) { x.push_back(node), w.push_back(weight); }
+
+  /// Adds [lo, hi] as equal Gauss-Legendre panels no wider than `width`.
+  void push_panels(double lo, double hi, double width, int order) {
+    if (!(hi > lo)) return;
+    const GaussLegendre& gl = GaussLegendre::order(order);
+    const int count = std::max(1, static_cast<int>(std::ceil((hi - lo) / width - 1e-9)));
+    const double half = 0.5 * (hi - lo) / count;
+    for (int panel = 0; panel < count; ++panel) {
+      const double middle = lo + half * (2 * panel + 1);
+      for (int i = 0; i < order; ++i) {
+        const double node = middle + half * gl.x[i];
+        push(node, half * gl.w[i] * normal_density(node));
+      }
+    }
+  }
+
+  /// The trapezoidal rule of step h at (i + 1/2) h on [-limit, limit], or on (0, limit] with doubled weights.
+  void push_trapezoid(double h, double limit, bool folded) {
+    const int count = static_cast<int>(std::ceil(limit / h));
+    for (int i = folded ? 0 : -count; i < count; ++i) {
+      const double node = (i + 0.5) * h;
+      push(node, (folded ? 2 : 1) * h * normal_density(node));
+    }
+  }
+};
+
+/// What quadrature must know of a function of one real variable.
+struct Shape {
+  int parity = 0;              ///< 1 even, -1 odd, 0 neither
+  std::vector<double> kinks;   ///< where it is not smooth, ascending
+  double strip = infinity;     ///< it is analytic in |Im x| < strip, apart from the kinks
+  int growth = 0;              ///< degree of growth at infinity
+  double panel = 2.0;          ///< a 16-node Gauss-Legendre panel of this width is exact to rounding ...
+  double soft = 40.0;          ///< ... needed only within this distance of 0 (beyond, the function is a polynomial)
+  bool smooth = true;          ///< no kinks, and known to be analytic: the trapezoidal rule may be used
+  bool jump = false;           ///< its value is discontinuous
+};
+
+/// A function of one real variable: a named activation or a callable.
+class Function {
+ public:
+  virtual ~Function() = default;
+  virtual void evaluate(const double* x, double* y, Index n) const = 0;
+  const Shape& shape() const { return shape_; }
+
+ protected:
+  Shape shape_;
+};
+
+/// Rules for E f(mean + sd z) of one function at one sd. Nodes are padded to whole vectors with weight 0.
+///
+/// `refinement` doubles the density of the nodes: two refinements compared give the error of the coarser.
+class GaussianRule {
+ public:
+  GaussianRule(const Shape& shape, double sd, int refinement = 0)
+      : shape_(shape), sd_(sd), order_(16), density_(std::ldexp(1.0, refinement)), limit_(shape.growth <= 1 ? 9 : 12) {
+    if (shape.smooth && sd > 0) {
+      // Steps that bring the error of E f and E f^2 below exp(-36), for poles at distance strip/sd and for entire
+      // functions that grow along the imaginary axis no faster than exp(y^2) (erf) or exp(y) (sin).
+      const double pi = 3.14159265358979323846, decay = 36, pole = shape.strip / sd;
+      double h = 2 * pi / std::sqrt(4 * decay * (0.5 + (std::isinf(pole) ? 2 * sd * sd : 0)));
+      if (std::isinf(pole)) h = std::min(h, 2 * pi / (std::sqrt(2 * decay) + 2 * sd));
+      if (pole < 2 * pi / h) h = std::min(h, 2 * pi * pole / (decay + 0.5 * pole * pole));
+      if (2 * limit_ / h <= 200) {
+        shared_.push_trapezoid(h / density_, limit_, false);
+        pad(shared_);
+      }
+    }
+  }
+
+  /// True if one set of nodes serves every mean.
+  bool shared() const { return shared_.size() > 0; }
+
+  /// The nodes for this mean; `own` is storage for them where they are not shared.
+  const Rule& at(double mean, Rule& own) const {
+    if (shared()) return shared_;
+    own.clear();
+    if (sd_ == 0) {  // a point mass
+      own.push(0, 1);
+      pad(own);
+      return own;
+    }
+    // Edges: kinks, and the ends of the region where panels are limited in units of the argument.
+    std::vector<double> edges{-limit_, limit_};
+    const auto add = [&](double u) {
+      const double z = (u - mean) / sd_;
+      if (z > -limit_ && z < limit_) edges.push_back(z);
+    };
+    for (double kink : shape_.kinks) add(kink);
+    if (std::isfinite(shape_.soft)) add(-shape_.soft), add(shape_.soft);
+    std::sort(edges.begin(), edges.end());
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+      const double middle = mean + 0.5 * sd_ * (edges[i] + edges[i + 1]);
+      const double in_argument = std::abs(middle) < shape_.soft ? shape_.panel / sd_ : infinity;
+      own.push_panels(edges[i], edges[i + 1], std::min(2.5, in_argument) / density_, order_);
+    }
+    pad(own);
+    return own;
+  }
+
+ private:
+  static void pad(Rule& rule) {
+    while (rule.size() % 8 != 0) rule.push(0, 0);
+  }
+
+  Shape shape_;
+  double sd_;
+  int order_;
+  double density_;
+  double limit_;
+  Rule shared_;
+};
+
+}  // namespace srfx
