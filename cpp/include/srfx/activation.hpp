@@ -52,90 +52,90 @@ template <class V> V step(V x, double a, double below, double at, double above) 
 
 struct Tanh {
   static constexpr ActivationInfo info{"tanh", Parity::odd, 0, {}, false, detail::pi / 2, 0};
-  template <class V> static V value(V x) { return vecmath::tanh(x); }
-  template <class V> static V derivative(V x) { return vecmath::tanh_derivative(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::tanh(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::tanh_derivative(x); }
 };
 
 struct Erf {
   static constexpr ActivationInfo info{"erf", Parity::odd, 0, {}, false, detail::entire, 0};
-  template <class V> static V value(V x) { return vecmath::erf(x); }
-  template <class V> static V derivative(V x) { return vecmath::erf_derivative(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::erf(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::erf_derivative(x); }
 };
 
 struct Sin {
   static constexpr ActivationInfo info{"sin", Parity::odd, 0, {}, false, detail::entire, 0};
-  template <class V> static V value(V x) { return vecmath::sin(x); }
-  template <class V> static V derivative(V x) { return vecmath::cos(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::sin(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::cos(x); }
 };
 
 struct Cos {
   static constexpr ActivationInfo info{"cos", Parity::even, 0, {}, false, detail::entire, 0};
-  template <class V> static V value(V x) { return vecmath::cos(x); }
-  template <class V> static V derivative(V x) { return -vecmath::sin(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::cos(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return -vecmath::sin(x); }
 };
 
 struct Relu {
   static constexpr ActivationInfo info{"relu", Parity::none, 1, {0.0}, false, detail::entire, 1};
-  template <class V> static V value(V x) { return simd::select(x < V(0), V(0), x); }
-  template <class V> static V derivative(V x) { return detail::step(x, 0.0, 0.0, 0.5, 1.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::select(x < V(0), V(0), x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::step(x, 0.0, 0.0, 0.5, 1.0); }
 };
 
 struct LeakyRelu {
   static constexpr double slope = 0.01;
   static constexpr ActivationInfo info{"leaky_relu", Parity::none, 1, {0.0}, false, detail::entire, 1};
-  template <class V> static V value(V x) { return simd::select(x < V(0), V(slope) * x, x); }
-  template <class V> static V derivative(V x) { return detail::step(x, 0.0, slope, 0.5 * (slope + 1.0), 1.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::select(x < V(0), V(slope) * x, x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::step(x, 0.0, slope, 0.5 * (slope + 1.0), 1.0); }
 };
 
 struct Sign {
   static constexpr ActivationInfo info{"sign", Parity::odd, 1, {0.0}, true, detail::entire, 0};
   /// Zero keeps its sign: sign(-0.0) is -0.0.
-  template <class V> static V value(V x) { return simd::select(x < V(0), V(-1), simd::select(x > V(0), V(1), x)); }
-  template <class V> static V derivative(V x) { return detail::constant(x, 0.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::select(x < V(0), V(-1), simd::select(x > V(0), V(1), x)); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::constant(x, 0.0); }
 };
 
 struct Abs {
   static constexpr ActivationInfo info{"abs", Parity::even, 1, {0.0}, false, detail::entire, 1};
-  template <class V> static V value(V x) { return simd::abs(x); }
-  template <class V> static V derivative(V x) { return Sign::value(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::abs(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return Sign::value(x); }
 };
 
 struct Softplus {
   static constexpr ActivationInfo info{"softplus", Parity::none, 0, {}, false, detail::pi, 1};
-  template <class V> static V value(V x) { return vecmath::softplus(x); }
-  template <class V> static V derivative(V x) { return vecmath::sigmoid(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::softplus(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::sigmoid(x); }
 };
 
 struct Sigmoid {
   static constexpr ActivationInfo info{"sigmoid", Parity::none, 0, {}, false, detail::pi, 0};
-  template <class V> static V value(V x) { return vecmath::sigmoid(x); }
-  template <class V> static V derivative(V x) { return vecmath::sigmoid_derivative(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::sigmoid(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::sigmoid_derivative(x); }
 };
 
 struct Gelu {
   static constexpr ActivationInfo info{"gelu", Parity::none, 0, {}, false, detail::entire, 1};
-  template <class V> static V value(V x) { return vecmath::gelu(x); }
-  template <class V> static V derivative(V x) { return vecmath::gelu_derivative(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::gelu(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::gelu_derivative(x); }
 };
 
 struct Silu {
   static constexpr ActivationInfo info{"silu", Parity::none, 0, {}, false, detail::pi, 1};
-  template <class V> static V value(V x) { return vecmath::silu(x); }
-  template <class V> static V derivative(V x) { return vecmath::silu_derivative(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return vecmath::silu(x); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return vecmath::silu_derivative(x); }
 };
 
 struct Hardtanh {
   static constexpr ActivationInfo info{"hardtanh", Parity::odd, 2, {-1.0, 1.0}, false, detail::entire, 0};
-  template <class V> static V value(V x) {
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) {
     return simd::select(x < V(-1), V(-1), simd::select(x > V(1), V(1), x));
   }
-  template <class V> static V derivative(V x) { return detail::step(simd::abs(x), 1.0, 1.0, 0.5, 0.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::step(simd::abs(x), 1.0, 1.0, 0.5, 0.0); }
 };
 
 struct Linear {
   static constexpr ActivationInfo info{"linear", Parity::odd, 0, {}, false, detail::entire, 1};
-  template <class V> static V value(V x) { return x; }
-  template <class V> static V derivative(V x) { return detail::constant(x, 1.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return x; }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::constant(x, 1.0); }
 };
 
 /// He_n / sqrt(n!), by Horner in x^2 (finite or infinite, never inf - inf); derivative sqrt(n) He_{n-1} / sqrt((n-1)!).
@@ -149,16 +149,17 @@ template <int n> struct Hermite {
   static constexpr double norm[] = {1.0, 1.0, 0.70710678118654752440, 0.40824829046386301637, 0.20412414523193150818,
                                     0.09128709291752768558, 0.03726779962499649495};  // 1 / sqrt(n!)
 
-  template <class V> static V value(V x) {
-    const V z = x * x;
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) {
+    using simd::fma;
     if constexpr (n == 1) return x;
-    if constexpr (n == 2) return V(norm[n]) * (z - V(1));
-    if constexpr (n == 3) return V(norm[n]) * (x * (z - V(3)));
-    if constexpr (n == 4) return V(norm[n]) * (z * (z - V(6)) + V(3));
-    if constexpr (n == 5) return V(norm[n]) * (x * (z * (z - V(10)) + V(15)));
-    if constexpr (n == 6) return V(norm[n]) * (z * (z * (z - V(15)) + V(45)) - V(15));
+    [[maybe_unused]] const V z = x * x;
+    if constexpr (n == 2) return V(norm[n]) * fma(x, x, V(-1));
+    if constexpr (n == 3) return V(norm[n]) * (x * fma(x, x, V(-3)));
+    if constexpr (n == 4) return V(norm[n]) * fma(z, fma(x, x, V(-6)), V(3));
+    if constexpr (n == 5) return V(norm[n]) * (x * fma(z, fma(x, x, V(-10)), V(15)));
+    if constexpr (n == 6) return V(norm[n]) * fma(z, fma(z, fma(x, x, V(-15)), V(45)), V(-15));
   }
-  template <class V> static V derivative(V x) {
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) {
     if constexpr (n == 1) return detail::constant(x, 1.0);
     else return V(root_n[n]) * Hermite<n - 1>::value(x);
   }
@@ -212,32 +213,38 @@ template <class F> decltype(auto) dispatch(ActivationId id, F&& f) {
 }
 
 namespace detail {
-/// y[i] = f(x[i]) in lanes. The last block is padded, so every element goes through the same instructions and a result
-/// depends on its argument only. x and y may be the same array.
+/// f of `count` whole blocks. Never inlined: the kernel is compiled once, its constants stay in registers.
+template <class V, class T, class F> __attribute__((noinline)) void map_blocks(const T* x, T* y, Index count, F f) {
+  constexpr Index width = simd::Traits<V>::size;
+  for (Index i = 0; i < count * width; i += width) f(V::load(x + i)).store(y + i);
+}
+
+/// y[i] = f(x[i]). The last block is padded, so every element goes through the same instructions and a result depends on its
+/// argument only.
 template <class T, class F> void map(const T* x, T* y, Index n, F f) {
-  constexpr int width = simd::native_width<T>;
-  using V = simd::Lanes<T, width>;
-  Index i = 0;
-  for (; i + width <= n; i += width) f(V::load(x + i)).store(y + i);
-  if (i == n) return;
+  using V = simd::Pair<simd::Lanes<T, simd::native_width<T>>>;  // two independent chains at once
+  constexpr Index width = simd::Traits<V>::size;
+  const Index whole = n / width, done = whole * width;
+  map_blocks<V>(x, y, whole, f);
+  if (done == n) return;
   T block[width] = {};
-  for (Index j = i; j < n; ++j) block[j - i] = x[j];
-  f(V::load(block)).store(block);
-  for (Index j = i; j < n; ++j) y[j] = block[j - i];
+  for (Index j = done; j < n; ++j) block[j - done] = x[j];
+  map_blocks<V>(block, block, Index(1), f);
+  for (Index j = done; j < n; ++j) y[j] = block[j - done];
 }
 }  // namespace detail
 
 /// y[i] = sigma(x[i]), i < n. x and y may be the same array.
 template <class T> void evaluate(ActivationId id, const T* x, T* y, Index n) {
   dispatch(id, [=](auto activation) {
-    detail::map(x, y, n, [](auto v) { return decltype(activation)::value(v); });
+    detail::map(x, y, n, [](auto v) __attribute__((always_inline)) { return decltype(activation)::value(v); });
   });
 }
 
 /// y[i] = sigma'(x[i]), i < n. x and y may be the same array.
 template <class T> void evaluate_derivative(ActivationId id, const T* x, T* y, Index n) {
   dispatch(id, [=](auto activation) {
-    detail::map(x, y, n, [](auto v) { return decltype(activation)::derivative(v); });
+    detail::map(x, y, n, [](auto v) __attribute__((always_inline)) { return decltype(activation)::derivative(v); });
   });
 }
 

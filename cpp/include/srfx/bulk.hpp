@@ -5,7 +5,8 @@
 // A bulk is a policy: a type with `averages(A, B, beta)`. The solver asks nothing else of it.
 #pragma once
 
-#include "simd.hpp"
+#include "twin.hpp"
+#include "types.hpp"
 
 #include <complex>
 
@@ -19,7 +20,7 @@ namespace detail {
 
 /// (G, Q) with A B beta G^2 + b G = 1 and Q = sqrt(b^2 + 4 A B beta), G the root that tends to 1/A for B -> 0, by
 /// whichever of its two forms does not cancel.
-template <class V> void resolvent_root(V b, V product, V& g, V& q) {
+template <class V> SRFX_INLINE void resolvent_root(V b, V product, V& g, V& q) {
   q = simd::sqrt(b * b + V(4) * product);
   const auto positive = b > V(0);
   const V numerator = simd::select(positive, V(2), q - b);
@@ -40,11 +41,11 @@ template <class T> void resolvent_root(std::complex<T> b, std::complex<T> produc
 ///   y1 = G/F   t22 = G F/Q   t12 = G/(F Q)   t11 = y1 (beta A G + 1/F)/Q   t11c = y1/(F^2 Q).
 /// Sums of positive terms only; A = 0 or B = 0 need no special case.
 struct MarchenkoPastur {
-  template <class V> SpectralAverages<V> averages(V a, V b, V beta) const {
+  template <class V> SRFX_INLINE SpectralAverages<V> averages(V a, V b, V beta) const {
     V g, q;
     detail::resolvent_root(a + b * (V(1) - beta), a * b * beta, g, q);
     const V f = V(1) + beta * b * g;
-    const V inverse_f = V(1) / f, inverse_q = V(1) / q;
+    const V inverse = V(1) / (f * q), inverse_f = q * inverse, inverse_q = f * inverse;
     SpectralAverages<V> out;
     out.y1 = g * inverse_f;
     out.y2 = g;

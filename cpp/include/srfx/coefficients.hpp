@@ -92,7 +92,8 @@ struct Node {
   double u1, u2;  ///< mu1^2, mu2^2
   double mu0, kmu1, mu1;
   double h, h1, rest;
-  double hh;  ///< rest + h^2 + h1^2 of the folded parts
+  double hh;     ///< rest + h^2 + h1^2 of the folded parts
+  double mu1h1;  ///< mu1 h1
 };
 
 /// The coefficients on one quadrature rule in k, ordered by |k|.
@@ -116,6 +117,9 @@ class Coefficients {
   const SpikeParameters& parameters() const { return p_; }
   const Shape& sigma_shape() const { return sigma_->shape(); }
   const Shape& target_shape() const { return target_->shape(); }
+  /// Scales on which the coefficients change in k: of sigma's Gaussian average, and of the target's.
+  double sigma_scale() const { return p_.r == 0 ? infinity : p_.sd() / std::abs(p_.r); }
+  double target_scale() const { return p_.gamma == 0 ? infinity : p_.rho() / std::abs(p_.gamma); }
   /// True if the nodes at k > 0 stand for those at -k too.
   bool folded() const { return sigma_->shape().parity != 0; }
   /// Estimated error of the coefficients, relative to rms(sigma) and rms(target).
@@ -169,6 +173,7 @@ class Coefficients {
         out.h = t.m0, out.h1 = t.m1, out.rest = t.m2;
       }
       out.hh = out.rest + out.h * out.h + out.h1 * out.h1;
+      out.mu1h1 = out.mu1 * out.h1;
     }
     drop_dust(level);
   }
@@ -193,7 +198,7 @@ class Coefficients {
     const double dust = 1e-13 * std::sqrt(square / mass);
     for (Node& node : level.nodes) {
       if (top0 < dust) node.mu0 = 0;
-      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = 0;
+      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = node.mu1h1 = 0;
       if (top2 < dust * dust) node.u2 = 0;
     }
   }

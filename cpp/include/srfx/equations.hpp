@@ -15,7 +15,27 @@ namespace srfx {
 /// One point of parameter space.
 template <class V> struct Point {
   V alpha, beta, lam, noise, inverse_d;
-  V unit;  ///< 1; 0 for the ridgeless limit in v = lam V
+  V unit;   ///< 1; 0 for the ridgeless limit in v = lam V
+  V ratio;  ///< a' = alpha/beta
+};
+
+/// The nodes that a point averages over, with E u1 and E u2 on them. Their weights sum to one: the position of the
+/// interpolation threshold hangs on it.
+struct NodeSet {
+  std::vector<Node> nodes;
+  double mean_u1 = 0, mean_u2 = 0;
+
+  NodeSet() = default;
+  NodeSet(const Level& level, Index n) : nodes(level.nodes.begin(), level.nodes.begin() + n) {
+    double mass = 0;
+    for (const Node& node : nodes) mass += node.weight;
+    for (Node& node : nodes) {
+      node.weight /= mass;
+      mean_u1 += node.weight * node.u1;
+      mean_u2 += node.weight * node.u2;
+    }
+  }
+  Index size() const { return static_cast<Index>(nodes.size()); }
 };
 
 /// E[u_i w] and E[u_i u_j w^2].
@@ -37,10 +57,9 @@ template <class V> struct MapValue {
   }
 };
 
-template <class V> MapSums<V> map_sums(const Node* nodes, Index n, V unit, V v1, V v2) {
+template <class V> SRFX_INLINE MapSums<V> map_sums(const NodeSet& set, V unit, V v1, V v2) {
   MapSums<V> s{V(0), V(0), V(0), V(0), V(0)};
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = nodes[i];
+  for (const Node& node : set.nodes) {
     const V w = V(1) / (unit + V(node.u1) * v1 + V(node.u2) * v2);
     const V a = V(node.u1) * w, b = V(node.u2) * w;
     const V wa = V(node.weight) * a, wb = V(node.weight) * b;
@@ -53,8 +72,8 @@ template <class V> MapSums<V> map_sums(const Node* nodes, Index n, V unit, V v1,
   return s;
 }
 
-template <class V, class Bulk> MapValue<V> map_value(const Bulk& bulk, const Point<V>& p, const MapSums<V>& s) {
-  const V ratio = p.alpha / p.beta;
+template <class V, class Bulk> SRFX_INLINE MapValue<V> map_value(const Bulk& bulk, const Point<V>& p, const MapSums<V>& s) {
+  const V ratio = p.ratio;
   MapValue<V> out;
   out.sums = s;
   out.bulk = bulk.averages(p.lam + ratio * s.e2, ratio * s.e1, p.beta);
@@ -67,10 +86,50 @@ template <class V, class Bulk> MapValue<V> map_value(const Bulk& bulk, const Poi
   return out;
 }
 
+/// The system (I - T M) x = b near its solution V, in a form that keeps its digits where I - T M is nearly singular (small
+/// lam near the interpolation threshold).
+///
+/// With Vh = a' (E[u1 w], E[u2 w]), n = unit a' E[u w^2], F = y - V and t2 = (t12, t22): M V = Vh - n because
+/// w (unit + u V) = 1, and y = T Vh + lam t2 because S = A + B D. Hence, exactly,
+///   Vh^T (I - T M) = n + M (lam t2 - F)                     sums of positive terms once F is small
+///   Vh^T F = (1 - a') + unit a' E[w] - lam y2               small terms near the threshold, where V and y are large
+/// and Vh is the left null vector of I - T M in the singular limit. So that row and the difference of the two equations,
+/// row 1/V1 - row 2/V2, are solved in place of the rows themselves; the determinant has two terms of one sign.
+template <class V> struct BalancedSystem {
+  V a1, a2, b1, b2, determinant, v1, v2, vh1, vh2;
+  V step1, step2;  ///< the Newton step (I - T M)^-1 F
+
+  BalancedSystem(const Point<V>& p, const MapValue<V>& map, V value1, V value2, V mean_w, V mean_u1w2, V mean_u2w2)
+      : v1(value1), v2(value2), vh1(p.ratio * map.sums.e1), vh2(p.ratio * map.sums.e2) {
+    const SpectralAverages<V>& t = map.bulk;
+    const V f1 = t.y1 - v1, f2 = t.y2 - v2;
+    const V d1 = p.lam * t.t12 - f1, d2 = p.lam * t.t22 - f2;
+    a1 = p.ratio * (p.unit * mean_u1w2 + map.sums.e11 * d1 + map.sums.e12 * d2);
+    a2 = p.ratio * (p.unit * mean_u2w2 + map.sums.e12 * d1 + map.sums.e22 * d2);
+    b1 = map.j11 / v1 - map.j21 / v2;
+    b2 = map.j12 / v1 - map.j22 / v2;
+    determinant = a1 * b2 - a2 * b1;
+    // Vh^T F in the form whose terms are smaller, and so rounded less.
+    const V excess = V(1) - p.ratio, free = p.unit * p.ratio * mean_w, ridge = p.lam * t.y2;
+    const auto balanced = simd::abs(excess) + free + ridge < vh1 * v1 + vh2 * v2;
+    const V along = simd::select(balanced, excess + free - ridge, vh1 * f1 + vh2 * f2);
+    solve_rows(along, f1 / v1 - f2 / v2, step1, step2);
+  }
+
+  void solve(V c1, V c2, V& x1, V& x2) const { solve_rows(vh1 * c1 + vh2 * c2, c1 / v1 - c2 / v2, x1, x2); }
+
+ private:
+  void solve_rows(V along, V across, V& x1, V& x2) const {
+    const V inverse = V(1) / determinant;
+    x1 = (along * b2 - a2 * across) * inverse;
+    x2 = (a1 * across - b1 * along) * inverse;
+  }
+};
+
 /// What a solve yields at one point, in the unit-bulk convention of THEORY section 3.
 template <class V> struct Order {
   V test_error, train_error, m, theta, psi, q1, q2, v1, v2;
-  V residual;  ///< largest relative defect of the undamped equations at this solution
+  V residual;  ///< largest relative defect of the undamped equations, and relative Newton step, at this solution
 };
 
 /// The linear part at given V: order parameters, errors, and how well the whole system is satisfied.
@@ -78,32 +137,53 @@ template <class V> struct Order {
 /// (m, theta) minimise E[w (h - mu0 m - k mu1 theta)^2] + theta^2/(alpha y2) [+ m^2/(alpha d y2)], by Gram-Schmidt on the
 /// node values (the normal equations lose all digits where mu0 and k mu1 are nearly parallel). The noise-free error at
 /// a node is R' = rest + (h - C)^2 + (h1 - mu1 psi)^2 + u1 q1' + u2 q2 with q1' = q1 - psi^2: every term is
-/// non-negative, so small errors keep their digits. `weights` is room for n values.
+/// non-negative, so small errors keep their digits. `weights` is room for one value a node.
 template <class V, class Bulk>
-Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Node* nodes, Index n, V v1, V v2, V* weights) {
-  MapSums<V> s{V(0), V(0), V(0), V(0), V(0)};
-  V s00(0), s01(0), s0h(0), sh1(0);
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = nodes[i];
-    const V w = V(1) / (p.unit + V(node.u1) * v1 + V(node.u2) * v2);
-    weights[i] = w;
-    const V a = V(node.u1) * w, b = V(node.u2) * w;
-    const V ww = V(node.weight) * w;
-    const V wa = V(node.weight) * a, wb = V(node.weight) * b;
-    s.e1 += wa;
-    s.e2 += wb;
-    s.e11 += wa * a;
-    s.e12 += wa * b;
-    s.e22 += wb * b;
-    const V w0 = ww * V(node.mu0);
-    s00 += w0 * V(node.mu0);
-    s01 += w0 * V(node.kmu1);
-    s0h += w0 * V(node.h);
-    sh1 += ww * V(node.mu1 * node.h1);
+Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V v1, V v2, V* weights) {
+  MapSums<V> s;
+  V s00, s01, s0h, sh1, f0, f1, f2;
+  const auto average = [&] {
+    s = {V(0), V(0), V(0), V(0), V(0)};
+    s00 = s01 = s0h = sh1 = f0 = f1 = f2 = V(0);
+    for (Index i = 0; i < set.size(); ++i) {
+      const Node& node = set.nodes[i];
+      const V w = V(1) / (p.unit + V(node.u1) * v1 + V(node.u2) * v2);
+      weights[i] = w;
+      const V a = V(node.u1) * w, b = V(node.u2) * w;
+      const V ww = V(node.weight) * w;
+      const V wa = V(node.weight) * a, wb = V(node.weight) * b;
+      f0 += ww;
+      s.e1 += wa;
+      s.e2 += wb;
+      f1 += wa * w;
+      f2 += wb * w;
+      s.e11 += wa * a;
+      s.e12 += wa * b;
+      s.e22 += wb * b;
+      const V w0 = ww * V(node.mu0);
+      s00 += w0 * V(node.mu0);
+      s01 += w0 * V(node.kmu1);
+      s0h += w0 * V(node.h);
+      sh1 += ww * V(node.mu1h1);
+    }
+  };
+  average();
+  MapValue<V> map = map_value(bulk, p, s);
+  BalancedSystem<V> system(p, map, v1, v2, f0, f1, f2);
+  const auto step_size = [&] { return simd::max(simd::abs(system.step1) / v1, simd::abs(system.step2) / v2); };
+  // The balanced step sees errors of V that cancellation hid from the iteration: take it where it is worth it.
+  for (int pass = 0; pass < 4; ++pass) {
+    const V step = step_size();
+    const auto worth = (step > V(2e-13)) & (step < V(0.1));
+    if (!simd::any(worth)) break;
+    v1 = simd::select(worth, v1 + system.step1, v1);
+    v2 = simd::select(worth, v2 + system.step2, v2);
+    average();
+    map = map_value(bulk, p, s);
+    system = BalancedSystem<V>(p, map, v1, v2, f0, f1, f2);
   }
-  const MapValue<V> map = map_value(bulk, p, s);
   const SpectralAverages<V>& t = map.bulk;
-  const V ratio = p.alpha / p.beta;
+  const V ratio = p.ratio;
   const V ridge_theta = V(1) / (p.alpha * t.y2);
   const V ridge_m = p.inverse_d * ridge_theta;
 
@@ -112,8 +192,8 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Node* nodes, Ind
   const V inverse0 = simd::select(norm0 > V(0), V(1) / norm0, V(0));  // mu0 = 0: no mean component
   const V slope = s01 * inverse0, m0 = s0h * inverse0;
   V s11(0), s1h(0);
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = nodes[i];
+  for (Index i = 0; i < set.size(); ++i) {
+    const Node& node = set.nodes[i];
     const V ww = V(node.weight) * weights[i];
     const V column = V(node.kmu1) - slope * V(node.mu0), target = V(node.h) - m0 * V(node.mu0);
     const V wc = ww * column;
@@ -128,28 +208,25 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Node* nodes, Ind
   const V psi_hat = ratio * sh1;
   out.psi = p.beta * t.y1 * psi_hat;
 
-  V r0(0), r1(0), r2(0), error(0), f1(0), f2(0), u1(0), u2(0), loss(0), scale(0), g0(0), g1(0);
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = nodes[i];
+  V r0(0), r1(0), r2(0), error(0), loss(0), scale(0), g0(0), g1(0);
+  for (Index i = 0; i < set.size(); ++i) {
+    const Node& node = set.nodes[i];
     const V w = weights[i], omega(node.weight);
-    const V e = V(node.h) - V(node.mu0) * out.m - V(node.kmu1) * out.theta;
+    const V column = V(node.kmu1) - slope * V(node.mu0);
+    const V e = V(node.h) - m0 * V(node.mu0) - out.theta * column;
     const V f = V(node.h1) - V(node.mu1) * out.psi;
     const V r = V(node.rest) + e * e + f * f;
     const V ww = omega * w, w2 = ww * w, noisy = r + p.noise;
     error += omega * r;
-    r0 += w2 * noisy;
-    const V a = w2 * V(node.u1), b = w2 * V(node.u2);
-    f1 += a;
-    f2 += b;
-    r1 += a * noisy;
-    r2 += b * noisy;
-    u1 += omega * V(node.u1);
-    u2 += omega * V(node.u2);
+    const V w2r = w2 * noisy;
+    r0 += w2r;
+    r1 += V(node.u1) * w2r;
+    r2 += V(node.u2) * w2r;
     loss += ww * noisy;
     scale += ww * (V(node.hh) + p.noise);
     const V we = ww * e;
     g0 += we * V(node.mu0);
-    g1 += we * V(node.kmu1);
+    g1 += we * column;
   }
   // (I - T M)(q1', q2) = T (a' E[u1 R0' w^2], a' E[u2 R0' w^2] + theta_hat^2 beta + ..) + (beta psi_hat^2 t11c, beta psi_hat^2 t12)
   const V inverse_y2 = V(1) / t.y2;
@@ -157,20 +234,22 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Node* nodes, Ind
   const V n1 = ratio * r1;
   const V n2 = ratio * r2 + (out.theta * out.theta + p.inverse_d * out.m * out.m) * inverse_y2 * inverse_y2 / p.beta;
   V q1c, q2;
-  map.solve(t.t11 * n1 + t.t12 * n2 + t.t11c * psi_source, t.t12 * (n1 + psi_source) + t.t22 * n2, q1c, q2);
+  system.solve(t.t11 * n1 + t.t12 * n2 + t.t11c * psi_source, t.t12 * (n1 + psi_source) + t.t22 * n2, q1c, q2);
   out.q1 = q1c + out.psi * out.psi;
   out.q2 = q2;
-  out.test_error = error + u1 * q1c + u2 * q2;
+  out.test_error = error + V(set.mean_u1) * q1c + V(set.mean_u2) * q2;
   const V train = r0 + f1 * q1c + f2 * q2;
   out.train_error = p.unit * train;
 
   // Defects, relative: the two nonlinear equations; the stationarity of (m, theta) and the energy identity
-  // E[R w^2] + (lam/a') q2 = E[w (hh - C h - h1 mu1 psi)] in units of E[w hh].
-  const V energy = loss + out.m * g0 + out.theta * g1 + out.psi * (sh1 - out.psi * s.e1);
+  // E[R w^2] + (lam/a') q2 = E[w (hh - C h - h1 mu1 psi)], in units of the terms that cancel in it.
+  const V energy = loss + m0 * g0 + out.theta * g1 + out.psi * (sh1 - out.psi * s.e1);
   const V defect_energy = simd::abs(out.train_error + p.lam / ratio * q2 - energy);
-  const V defect_linear = simd::abs(out.theta * (g1 - out.theta * ridge_theta)) + simd::abs(out.m * (g0 - out.m * ridge_m));
-  out.residual = simd::max(simd::max(simd::abs(t.y1 - v1) / v1, simd::abs(t.y2 - v2) / v2),
-                           simd::max(defect_energy, defect_linear) / scale);
+  const V pull_m = out.m * ridge_m;
+  const V defect_linear = simd::abs(m0 * (g0 - pull_m)) + simd::abs(out.theta * (g1 - out.theta * ridge_theta + slope * pull_m));
+  const V size = scale + s.e1 * q1c + s.e2 * q2;
+  const V defect_map = simd::max(simd::abs(t.y1 - v1) / v1, simd::abs(t.y2 - v2) / v2);
+  out.residual = simd::max(simd::max(defect_map, step_size()), simd::max(defect_energy, defect_linear) / size);
   return out;
 }
 

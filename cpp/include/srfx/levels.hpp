@@ -1,100 +1,116 @@
 // How many nodes in k a point needs.
 //
 // A ladder of rules in k, each denser than the last, is climbed until the averages that the equations are made of agree
-// between a rule and the next. The integrands depend on the point through w(k) = 1/(1 + u1 V1 + u2 V2) alone, and V <=
-// 1/lam: so the rule is chosen by the coefficients and by the class of lam (a factor of 8 a class), never by the batch a
-// point came in. The difference between the chosen rule and the next is the error estimate that users see.
+// between a rule and the next. The integrands depend on the point through w(k) = 1/(1 + u1 V1 + u2 V2) alone, so points
+// are put into classes of (V2, V1/V2) and every class has its rule: what a point gets depends on the point, never on the
+// batch it came in. The difference between the chosen rule and the next is the error estimate that users see.
 #pragma once
 
 #include "coefficients.hpp"
 #include "equations.hpp"
 
+#include <array>
 #include <cmath>
 #include <deque>
 #include <vector>
 
 namespace srfx {
 
-/// Classes of lam: class j holds 8^-j <= lam < 8^(1-j); class 0 all lam >= 1.
-inline constexpr int n_lam_classes = 20;
-inline int lam_class(double lam) {
-  if (lam >= 1) return 0;
-  const int exponent = -std::ilogb(lam);  // lam >= 2^-exponent
-  return std::min((exponent + 2) / 3, n_lam_classes - 1);
+/// Classes of points: size i holds 8^(i-1) < V2 <= 8^i (size 0 all V2 <= 1); shape m the ratios V1/V2, of which (0, 1] is
+/// all there is (bulk.hpp: y1 <= y2), from ratio_edge[m + 1] to ratio_edge[m].
+inline constexpr int n_sizes = 20, n_shapes = 4, n_classes = n_sizes * n_shapes;
+inline constexpr double ratio_edge[n_shapes + 1] = {1, 0.25, 0.0625, 1.0 / 64, 0};
+
+inline int class_of(double v1, double v2) {
+  int size = 0;
+  if (v2 > 1) size = std::min((std::ilogb(v2) + 3) / 3, n_sizes - 1);
+  int shape = 0;
+  while (shape + 1 < n_shapes && v1 < ratio_edge[shape + 1] * v2) ++shape;
+  return size * n_shapes + shape;
 }
 
-/// A prefix of the nodes of one level.
+/// The rule of a class: the first nodes of a rung.
 struct Selection {
   const Level* level = nullptr;
   int rung = 0;
-  Index size = 0;
+  Index size = 0;        ///< nodes of the rung that matter
   double error = 0;  ///< estimated relative error of the averages, coefficients included
+  NodeSet nodes;         ///< those nodes
 };
 
-class LevelLadder {
+/// One kind of rule in k, ever denser: the rungs, and the averages seen on them.
+class Ladder {
  public:
-  static constexpr double tolerance = 1e-12;  ///< of the averages
-  static constexpr double tail = 1e-14;       ///< mass of the nodes left out beyond a cut
-  static constexpr double limit = 12;         ///< |k| at most
+  Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {}
 
-  explicit LevelLadder(Coefficients& coefficients) : coefficients_(&coefficients), panels_(needs_panels()) {}
-
-  /// Builds what points of classes 0 .. top need.
-  void build(int top) {
-    top_ = top;
-    climb();
-    if (!panels_ && best_.back().error > tolerance) {  // the trapezoid did not settle: panels do
-      panels_ = true;
-      levels_.clear();
-      climb();
+  int n_rungs() const { return panels_ ? 7 : 13; }
+  const Level& level(int rung) {
+    while (static_cast<int>(rungs_.size()) <= rung) {
+      rungs_.emplace_back();
+      coefficients_->fill(rule(static_cast<int>(rungs_.size()) - 1), rungs_.back().level);
     }
+    return rungs_[rung].level;
   }
 
-  /// The rule for a class of lam, after build(top >= its class).
-  Selection select(int cls) const { return best_[cls]; }
-  Index size() const { return static_cast<Index>(levels_.size()); }
-  const Level& level(Index i) const { return levels_[i]; }
-  bool panels() const { return panels_; }
+  /// The first rung that agrees with the next at every corner of the class; failing that, the best seen.
+  Selection find(int cls, double tolerance) {
+    const int size = cls / n_shapes, shape = cls % n_shapes;
+    Selection best;
+    for (int rung = 0; rung + 1 < n_rungs(); ++rung) {
+      double error = 0;
+      Index cut = 0;
+      for (int i = std::max(0, size - 1); i <= size; ++i)
+        for (int m = std::max(0, shape - 1); m <= shape; ++m) {
+          const int corner = i * n_shapes + m;
+          const Probe& coarse = probe(rung, corner / V::size);
+          const Probe& fine = probe(rung + 1, corner / V::size);
+          error = std::max(error, difference(coarse, fine, corner % V::size));
+          cut = std::max(cut, coarse.cut[corner % V::size]);
+        }
+      if (best.level == nullptr || error < best.error) best = {&level(rung), rung, cut, error, {}};
+      if (error <= tolerance) break;
+    }
+    return best;
+  }
 
  private:
   using V = simd::Lanes<double, 8>;
-  static constexpr int n_sums = 15;
+  static constexpr int n_sums = 15, n_positive = 12;
+  static constexpr double tail = 1e-13;  ///< share of every average that the nodes beyond a cut may hold
+  static constexpr double limit = 12;    ///< |k| at most ...
+  static constexpr double near = 9.5;    ///< ... and for V2 <= 8^near_size, where the weights w differ by less
+  static constexpr int near_size = 5;
 
-  /// The averages at one level, for the pairs V = (t, t) and (0, t), t = 8^class: lane 2 class + {0, 1}.
+  /// The averages at eight corners (V1, V2) = (ratio_edge[m + 1], 1) 8^i: sizes i = 2 pack and 2 pack + 1, all shapes m.
   struct Probe {
-    std::vector<std::array<V, n_sums>> sums;
-    std::vector<Index> cut;  ///< for each class: nodes beyond it have less than `tail` of every sum
+    bool seen = false;
+    std::array<V, n_sums> sums;
+    std::array<Index, V::size> cut;
+  };
+  struct Rung {
+    Level level;
+    std::array<Probe, n_classes / V::size> probes;
   };
 
   const SpikeParameters& p() const { return coefficients_->parameters(); }
-  double sigma_scale() const { return p().r == 0 ? infinity : std::sqrt(p().c) / std::abs(p().r); }
-  double target_scale() const { return p().gamma == 0 ? infinity : p().rho() / std::abs(p().gamma); }
 
-  bool needs_panels() const {
-    const bool rough_target = !coefficients_->target_shape().smooth;
-    return sigma_scale() < 0.12 || (rough_target && target_scale() < 0.25);
-  }
-
-  /// Rung `i` of the ladder.
+  /// Rung `i`.
   Rule rule(int i) const {
     Rule out;
     const bool folded = coefficients_->folded();
-    if (!panels_) {
-      const double h = 0.62 * std::min(1.0, 1.6 * sigma_scale()) * std::pow(2.0, -0.5 * i);
-      out.push_trapezoid(h, limit, true);
-    } else {
+    if (panels_) {
       static constexpr int orders[] = {8, 12, 16, 16, 16, 16, 16};
       static constexpr double widths[] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625};
       push_graded(out, orders[i], widths[i]);
+      return out;
     }
-    if (!folded && !panels_) {
-      Rule both;
-      for (Index j = 0; j < out.size(); ++j) both.push(out.x[j], 0.5 * out.w[j]), both.push(-out.x[j], 0.5 * out.w[j]);
-      out = both;
-    }
-    return out;
+    const double h = 0.68 * std::min(1.0, 1.6 * coefficients_->sigma_scale()) * std::pow(0.85, i);
+    out.push_trapezoid(h, limit, true);
+    if (folded) return out;
+    Rule both;
+    for (Index j = 0; j < out.size(); ++j) both.push(out.x[j], 0.5 * out.w[j]), both.push(-out.x[j], 0.5 * out.w[j]);
+    return both;
   }
-  int n_rungs() const { return panels_ ? 7 : 9; }
 
   /// Panels with edges where a coefficient is not smooth, narrow where it changes fast, ordered by |k|.
   void push_graded(Rule& out, int order, double width) const {
@@ -108,8 +124,8 @@ class LevelLadder {
       for (double kink : shape.kinks) centres.push_back({kink / slope, scale});
       if (shape.kinks.empty() && scale < 1) centres.push_back({0, scale});
     };
-    add(coefficients_->sigma_shape(), p().r, sigma_scale());
-    add(coefficients_->target_shape(), p().gamma, coefficients_->target_shape().smooth ? infinity : target_scale());
+    add(coefficients_->sigma_shape(), p().r, coefficients_->sigma_scale());
+    add(coefficients_->target_shape(), p().gamma, coefficients_->target_shape().smooth ? infinity : coefficients_->target_scale());
     if (folded) {  // the mirror image of each centre too
       const std::size_t n = centres.size();
       for (std::size_t i = 0; i < n; ++i) centres.push_back({-centres[i].at, centres[i].scale});
@@ -140,75 +156,46 @@ class LevelLadder {
     }
   }
 
-  void climb() {
-    best_.assign(top_ + 1, Selection{});
-    Probe coarse, fine;
-    int settled = 0;  // classes below this have their rule
-    for (int rung = 0; rung < n_rungs() && settled <= top_; ++rung) {
-      if (static_cast<int>(levels_.size()) == rung) {
-        levels_.emplace_back();
-        coefficients_->fill(rule(rung), levels_.back());
-      }
-      probe(levels_[rung], fine);
-      if (rung > 0) {
-        double worst = 0;
-        Index cut = 0;
-        for (int cls = 0; cls <= top_; ++cls) {
-          worst = std::max({worst, difference(coarse, fine, 2 * cls), difference(coarse, fine, 2 * cls + 1)});
-          cut = std::max(cut, coarse.cut[cls]);
-          if (cls < settled) continue;
-          const double error = worst + coefficients_->error();
-          if (best_[cls].level == nullptr || error < best_[cls].error) best_[cls] = {&levels_[rung - 1], rung - 1, cut, error};
-          if (worst <= tolerance && settled == cls) settled = cls + 1;
-        }
-      }
-      std::swap(coarse, fine);
+  const Probe& probe(int rung, int pack) {
+    const Level& on = level(rung);
+    Probe& out = rungs_[rung].probes[pack];
+    if (out.seen) return out;
+    out.seen = true;
+    V v1, v2;
+    for (int lane = 0; lane < V::size; ++lane) {
+      v2.set(lane, std::ldexp(1.0, 3 * (2 * pack + lane / n_shapes)));
+      v1.set(lane, ratio_edge[lane % n_shapes + 1] * v2[lane]);
     }
-  }
-
-  void probe(const Level& level, Probe& out) const {
-    const int n_packs = (2 * (top_ + 1) + V::size - 1) / V::size;
-    out.sums.assign(n_packs, {});
-    out.cut.assign(top_ + 1, 0);
-    for (int pack = 0; pack < n_packs; ++pack) {
-      V v1, v2;
-      for (int lane = 0; lane < V::size; ++lane) {
-        const double t = std::ldexp(1.0, 3 * ((pack * V::size + lane) / 2));
-        v2.set(lane, t);
-        v1.set(lane, lane % 2 == 0 ? t : 0.0);
+    Index n = on.size();
+    if (2 * pack + 1 <= near_size)
+      while (n > 0 && std::abs(on.k[n - 1]) > near) --n;
+    out.sums.fill(V(0.0));
+    std::array<V, n_sums> term;
+    for (Index i = 0; i < n; ++i) {
+      terms(on.nodes[i], v1, v2, term);
+      for (int q = 0; q < n_sums; ++q) out.sums[q] += term[q];
+    }
+    // Leave out the tail: walk inwards until some average (of the positive ones) would miss it.
+    std::array<V, n_positive> left;
+    for (int q = 0; q < n_positive; ++q) left[q] = V(tail) * out.sums[q];
+    auto open = V(0.0) <= V(0.0);
+    out.cut.fill(0);
+    for (Index i = n; i-- > 0 && simd::any(open);) {
+      terms(on.nodes[i], v1, v2, term);
+      auto inside = V(0.0) <= V(0.0);
+      for (int q = 0; q < n_positive; ++q) {
+        left[q] -= term[q];
+        inside = inside & (left[q] >= V(0.0));
       }
-      std::array<V, n_sums>& total = out.sums[pack];
-      total.fill(V(0.0));
-      std::array<V, n_sums> term;
-      for (const Node& node : level.nodes) {
-        terms(node, v1, v2, term);
-        for (int q = 0; q < n_sums; ++q) total[q] += term[q];
-      }
-      // Leave out the tail: walk inwards until some sum (the first twelve are positive) would miss it.
-      std::array<V, n_sums> missed;
-      missed.fill(V(0.0));
-      std::array<bool, V::size> open;
-      open.fill(true);
-      int n_open = V::size;
-      for (Index i = level.size(); i-- > 0 && n_open > 0;) {
-        terms(level.nodes[i], v1, v2, term);
-        auto over = V(0.0) > V(0.0);
-        for (int q = 0; q < n_positive; ++q) {
-          missed[q] += term[q];
-          over = over | (missed[q] > V(tail) * total[q]);
-        }
+      const auto closing = open & !inside;
+      if (simd::any(closing))
         for (int lane = 0; lane < V::size; ++lane)
-          if (open[lane] && over[lane]) {
-            open[lane] = false;
-            --n_open;
-            const int cls = (pack * V::size + lane) / 2;
-            if (cls <= top_) out.cut[cls] = std::max(out.cut[cls], i + 1);
-          }
-      }
+          if (closing[lane]) out.cut[lane] = i + 1;
+      open = open & inside;
     }
+    return out;
   }
 
-  static constexpr int n_positive = 12;
   static void terms(const Node& node, V v1, V v2, std::array<V, n_sums>& out) {
     const V w = V(1) / (V(1) + V(node.u1) * v1 + V(node.u2) * v2);
     const V ww = V(node.weight) * w, w2 = ww * w;
@@ -227,36 +214,72 @@ class LevelLadder {
     out[11] = w2 * u2 * hh;
     out[12] = ww * V(node.mu0 * node.h);
     out[13] = ww * V(node.kmu1 * node.h);
-    out[14] = ww * V(node.mu1 * node.h1);
+    out[14] = ww * V(node.mu1h1);
   }
 
-  /// Largest relative difference of the sums in one lane.
-  static double difference(const Probe& a, const Probe& b, int index) {
-    const auto& x = a.sums[index / V::size];
-    const auto& y = b.sums[index / V::size];
-    const int lane = index % V::size;
-    const auto scale = [&](int q) {
-      switch (q) {
-        case 7: case 8: return y[6][lane] + y[7][lane] + y[8][lane];
-        case 12: return std::sqrt(y[4][lane] * y[6][lane]);
-        case 13: return std::sqrt(y[5][lane] * y[6][lane]);
-        case 14: return std::sqrt(y[0][lane] * y[7][lane]);
-        default: return y[q][lane];
-      }
-    };
+  /// Largest relative difference of the averages in one lane.
+  static double difference(const Probe& a, const Probe& b, int lane) {
+    const auto at = [lane](const Probe& probe, int q) { return probe.sums[q][lane]; };
     double worst = 0;
     for (int q = 0; q < n_sums; ++q) {
-      const double size = scale(q);
-      if (size > 1e-280) worst = std::max(worst, std::abs(x[q][lane] - y[q][lane]) / size);
+      double scale = at(b, q);
+      if (q == 7 || q == 8) scale = at(b, 6) + at(b, 7) + at(b, 8);  // parts of E[w s*^2], which may vanish
+      if (q == 12) scale = std::sqrt(at(b, 4) * at(b, 6));           // mixed signs: against the norms of the factors
+      if (q == 13) scale = std::sqrt(at(b, 5) * at(b, 6));
+      if (q == 14) scale = std::sqrt(at(b, 0) * at(b, 7));
+      if (scale > 1e-280) worst = std::max(worst, std::abs(at(a, q) - at(b, q)) / scale);
     }
     return worst;
   }
 
   Coefficients* coefficients_;
   bool panels_;
-  int top_ = 0;
-  std::deque<Level> levels_;
-  std::vector<Selection> best_;
+  std::deque<Rung> rungs_;
+};
+
+/// The rules of one coefficient set, found as they are asked for.
+class LevelTable {
+ public:
+  explicit LevelTable(Coefficients& coefficients)
+      : coefficients_(&coefficients), trapezoid_(coefficients, false), panels_(coefficients, true),
+        panels_only_(coefficients.sigma_scale() < 0.12 ||
+                     (!coefficients.target_shape().smooth && coefficients.target_scale() < 0.25)) {}
+
+  /// A coarse rule, on which V is found well enough to tell the class of a point and to start from.
+  NodeSet starter() {
+    const Level& level = first().level(0);
+    Index n = level.size();
+    while (n > 1 && std::abs(level.k[n - 1]) > 7) --n;
+    return NodeSet(level, n);
+  }
+
+  /// The rule of a class: trapezoid where it settles, else panels.
+  const Selection& find(int cls) {
+    Selection& out = found_[cls];
+    if (out.level != nullptr) return out;
+    // The agreement asked for. Large V stand for small lam, where the threshold amplifies errors like lam^(-1/2).
+    const double tolerance = std::max(3e-14, 5e-12 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
+    out = first().find(cls, tolerance);
+    if (!panels_only_ && out.error > tolerance) {
+      const Selection other = panels_.find(cls, tolerance);
+      if (other.error < out.error) out = other;
+    }
+    out.error += coefficients_->error();
+    out.nodes = NodeSet(*out.level, out.size);
+    return out;
+  }
+
+  /// Panels of 16 nodes a quarter of their usual width, whatever their cost; and half of it.
+  const Level& dense() { return panels_.level(4); }
+  const Level& less_dense() { return panels_.level(3); }
+
+ private:
+  Ladder& first() { return panels_only_ ? panels_ : trapezoid_; }
+
+  Coefficients* coefficients_;
+  Ladder trapezoid_, panels_;
+  bool panels_only_;
+  std::array<Selection, n_classes> found_;
 };
 
 }  // namespace srfx

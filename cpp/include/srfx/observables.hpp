@@ -42,10 +42,9 @@ struct Bounds {
 
 inline Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p) {
   Coefficients coefficients(sigma, target, p);
-  LevelLadder ladder(coefficients);
-  ladder.build(0);
-  const Selection rule = ladder.select(0);
-  const Level& level = ladder.level(ladder.size() - 1);
+  LevelTable table(coefficients);
+  const double error = table.find(0).error;
+  const Level& level = table.dense();
   const Index n = level.size();
   Eigen::MatrixXd design(n, 2);
   Eigen::VectorXd values(n);
@@ -85,7 +84,7 @@ inline Bounds bounds(const Function& sigma, const Function& target, const SpikeP
   }
   out.lower = rest + (values - design * fit).squaredNorm() + misfit1;
   out.upper = rest + h1_squared + misfit_upper;
-  out.error = rule.error;
+  out.error = error;
   return out;
 }
 

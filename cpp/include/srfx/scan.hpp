@@ -7,7 +7,9 @@
 #include "parallel.hpp"
 #include "solver.hpp"
 
+#include <algorithm>
 #include <memory>
+#include <mutex>
 
 namespace srfx {
 
@@ -35,16 +37,25 @@ struct BatchOutput {
   std::int32_t* iterations;
 };
 
-/// Room that one thread reuses from pack to pack.
+/// Points per pack of the linear part, and of the iteration (where two packs hide each other's latency).
+using Pack = simd::Lanes<double, 8>;
+using TwinPack = simd::Twin<Pack>;
+
+/// Room that one thread reuses from block to block.
 struct Workspace {
-  using V = simd::Lanes<double, 8>;
-  std::vector<V> weights;
+  std::vector<Pack> weights;
   std::vector<double> scalar_weights;
-  std::vector<Node> nodes;
+  std::vector<Index> points;
+  std::vector<std::int8_t> keys;
+
+  Pack* weights_for(Index n) {
+    if (static_cast<Index>(weights.size()) < n) weights.resize(n);
+    return weights.data();
+  }
 };
 
-/// A solution is called converged when the defect of the whole undamped system is below this.
-inline constexpr double residual_tolerance = 1e-9;
+/// A solution is called converged when the defect of the whole undamped system (Order::residual) is below this.
+inline constexpr double residual_tolerance = 1e-10;
 
 namespace detail {
 
@@ -68,9 +79,9 @@ inline bool finite(const Order<double>& x) {
          std::isfinite(x.psi) && std::isfinite(x.q1) && std::isfinite(x.q2) && std::isfinite(x.v1) && std::isfinite(x.v2);
 }
 
-inline Status judge(const Order<double>& x, bool stopped) {
+inline Status judge(const Order<double>& x) {
   if (!finite(x) || !std::isfinite(x.residual)) return Status::non_finite;
-  return stopped && x.residual <= residual_tolerance ? Status::converged : Status::max_iterations;
+  return x.residual <= residual_tolerance ? Status::converged : Status::max_iterations;
 }
 
 template <class V> Order<double> lane(const Order<V>& x, int i) {
@@ -79,63 +90,99 @@ template <class V> Order<double> lane(const Order<V>& x, int i) {
 
 }  // namespace detail
 
-/// Solves up to eight points of one coefficient set and class of lam, lam > 0.
-template <class Bulk>
-void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const Selection& rule, const Index* points,
-                int count, Workspace& work) {
-  using V = Workspace::V;
-  Point<V> p;
+/// Points, one a lane; lanes to spare repeat the last one.
+template <class V> Point<V> gather(const BatchInput& in, const Index* points, int count) {
+  alignas(64) double alpha[V::size], beta[V::size], lam[V::size], noise[V::size], inverse_d[V::size];
   for (int lane = 0; lane < V::size; ++lane) {
     const Index i = points[std::min(lane, count - 1)];
-    p.alpha.set(lane, in.alpha[i]);
-    p.beta.set(lane, in.beta[i]);
-    p.lam.set(lane, in.lam[i]);
-    p.noise.set(lane, in.noise[i]);
-    p.inverse_d.set(lane, in.inverse_d[i]);
+    alpha[lane] = in.alpha[i];
+    beta[lane] = in.beta[i];
+    lam[lane] = in.lam[i];
+    noise[lane] = in.noise[i];
+    inverse_d[lane] = in.inverse_d[i];
   }
-  p.unit = V(1);
-  const Node* nodes = rule.level->nodes.data();
-  const V start = V(1) / p.lam;
-  const NewtonResult<V> fixed_point = newton(bulk, p, nodes, rule.size, start, start);
-  const Order<V> order = linear_part(bulk, p, nodes, rule.size, fixed_point.v1, fixed_point.v2, work.weights.data());
+  Point<V> p{V::load(alpha), V::load(beta), V::load(lam), V::load(noise), V::load(inverse_d), V(1), V(1)};
+  p.ratio = p.alpha / p.beta;
+  return p;
+}
+
+/// One column at the points of a pack.
+template <class V> V gather(const double* column, const Index* points, int count) {
+  alignas(64) double values[V::size];
+  for (int lane = 0; lane < V::size; ++lane) values[lane] = column[points[std::min(lane, count - 1)]];
+  return V::load(values);
+}
+
+/// First pass, lam > 0: V on the starter rule, kept in out.v1 and out.v2, and the iterations.
+template <class Bulk>
+void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const NodeSet& starter, const Index* points,
+                int count) {
+  const Point<TwinPack> p = gather<TwinPack>(in, points, count);
+  const TwinPack start = TwinPack(1) / p.lam;
+  const NewtonResult<TwinPack> found = newton(bulk, p, starter, start, start, {60, 1e-4});
   for (int lane = 0; lane < count; ++lane) {
-    const Order<double> x = detail::lane(order, lane);
-    const int iterations = static_cast<int>(fixed_point.iterations[lane]);
-    const Status status = detail::judge(x, fixed_point.converged[lane]);
-    if (status == Status::converged)
-      detail::store(out, points[lane], x, status, iterations, rule.error);
-    else
-      detail::store_failure(out, points[lane], status, iterations, x.residual);
+    const Index i = points[lane];
+    const bool usable = found.v1[lane] > 0 && found.v2[lane] > 0 && found.v2[lane] < infinity;
+    out.v1[i] = usable ? found.v1[lane] : start[lane];
+    out.v2[i] = usable ? found.v2[lane] : start[lane];
+    out.iterations[i] = static_cast<std::int32_t>(found.iterations[lane]);
   }
 }
 
-/// Class of lam whose rule serves the ridgeless limit above the threshold, where V is finite but its size unknown.
-inline constexpr int ridgeless_class = 12;
+/// Second pass: points of one coefficient set and class, from the V of the first.
+template <class Bulk>
+void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const Selection& rule, const Index* points,
+                int count, Workspace& work) {
+  const Point<TwinPack> p = gather<TwinPack>(in, points, count);
+  const TwinPack v1 = gather<TwinPack>(out.v1, points, count), v2 = gather<TwinPack>(out.v2, points, count);
+  const NewtonResult<TwinPack> fixed_point = newton(bulk, p, rule.nodes, v1, v2);
+  Pack* weights = work.weights_for(rule.size);
+  for (int half = 0; half * Pack::size < count; ++half) {
+    const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
+    const Point<Pack> q{part(p.alpha), part(p.beta), part(p.lam), part(p.noise), part(p.inverse_d), part(p.unit), part(p.ratio)};
+    const Order<Pack> order = linear_part(bulk, q, rule.nodes, part(fixed_point.v1), part(fixed_point.v2), weights);
+    for (int lane = 0; lane < Pack::size && half * Pack::size + lane < count; ++lane) {
+      const int of_twin = half * Pack::size + lane;
+      const Index i = points[of_twin];
+      const Order<double> x = detail::lane(order, lane);
+      const int iterations = out.iterations[i] + static_cast<int>(fixed_point.iterations[of_twin]);
+      const Status status = detail::judge(x);
+      if (status == Status::converged)
+        detail::store(out, i, x, status, iterations, rule.error);
+      else
+        detail::store_failure(out, i, status, iterations, x.residual);
+    }
+  }
+}
+
+/// Class whose rule serves the ridgeless limit above the threshold, where V is finite but its size unknown.
+inline constexpr int ridgeless_class = 12 * n_shapes + n_shapes - 1;
 
 /// Solves one point at lam = 0 (THEORY section 3).
 template <class Bulk>
-void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const LevelLadder& ladder, Index i,
+void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, LevelTable& table, Index i,
                      Workspace& work) {
-  const Selection rule = ladder.select(ridgeless_class);
+  const Selection& rule = table.find(ridgeless_class);
   bool linear = true;  // u2 = 0: the features span min(d, p) directions, not p
-  for (const Node& node : rule.level->nodes) linear = linear && node.u2 == 0;
-  Point<double> p{in.alpha[i], in.beta[i], 0, in.noise[i], in.inverse_d[i], 1};
+  for (const Node& node : rule.nodes.nodes) linear = linear && node.u2 == 0;
+  Point<double> p{in.alpha[i], in.beta[i], 0, in.noise[i], in.inverse_d[i], 1, in.alpha[i] / in.beta[i]};
   const double threshold = linear ? std::min(1.0, p.beta) : p.beta;
   if (p.alpha == threshold) return detail::store_failure(out, i, Status::diverged, 0, infinity);
 
   int iterations = 0;
   const auto solve = [&](const Level& level, Index size, Order<double>& x) {
     if (static_cast<Index>(work.scalar_weights.size()) < size) work.scalar_weights.resize(size);
-    const NewtonResult<double> v = newton(bulk, p, level.nodes.data(), size, 1.0, 1.0);
+    const NodeSet set(level, size);
+    const NewtonResult<double> v = newton(bulk, p, set, 1.0, 1.0);
     iterations += static_cast<int>(v.iterations);
-    x = linear_part(bulk, p, level.nodes.data(), size, v.v1, v.v2, work.scalar_weights.data());
-    return detail::judge(x, v.converged);
+    x = linear_part(bulk, p, set, v.v1, v.v2, work.scalar_weights.data());
+    return detail::judge(x);
   };
   Order<double> x;
   if (p.alpha > threshold) {
     // With linear features and p > d the null directions of the bulk leave <1/S> = 1/lam: the limit is taken at a lam
     // so small that what is neglected is below rounding.
-    if (linear && p.beta > 1) p.lam = 1e-30 * ladder.select(0).level->nodes[0].u1;
+    if (linear && p.beta > 1) p.lam = 1e-30 * rule.nodes.mean_u1;
     const Status status = solve(*rule.level, rule.size, x);
     if (status != Status::converged) return detail::store_failure(out, i, status, iterations, x.residual);
     return detail::store(out, i, x, status, iterations, rule.error);
@@ -143,8 +190,8 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   // Below the threshold, in v = lam V. Tails that no sample reaches may rule the averages: the value then moves with the
   // range of k, and the limit is infinite.
   p.unit = 0, p.lam = 1;
-  const Level& dense = ladder.level(ladder.size() - 1);
-  const Level& coarse = ladder.level(ladder.size() - 2);
+  const Level& dense = table.dense();
+  const Level& coarse = table.less_dense();
   const auto within = [](const Level& level, double range) {
     Index n = 0;
     while (n < level.size() && std::abs(level.k[n]) <= range) ++n;
@@ -164,14 +211,66 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   detail::store(out, i, x, status, iterations, std::max(moved(narrow), moved(check)));
 }
 
+/// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
+struct SetState {
+  std::mutex mutex;
+  std::unique_ptr<Coefficients> coefficients;
+  std::unique_ptr<LevelTable> table;
+  NodeSet starter;
+};
+
+/// Solves the `count` points listed at `points` (reordered on the way), all of one set.
+template <class Bulk>
+void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const SpikeParameters& parameters, SetState& state,
+                 Index* points, Index count, Workspace& work) {
+  constexpr int lanes = TwinPack::size;
+  {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    if (!state.table) {
+      state.coefficients = std::make_unique<Coefficients>(*in.sigma, *in.target, parameters);
+      state.table = std::make_unique<LevelTable>(*state.coefficients);
+      state.starter = state.table->starter();
+    }
+  }
+  // Ridge points to the front, each with its class.
+  const Index n_ridge = std::stable_partition(points, points + count, [&](Index i) { return in.lam[i] > 0; }) - points;
+  for (Index i = 0; i < n_ridge; i += lanes)
+    start_pack(bulk, in, out, state.starter, points + i, static_cast<int>(std::min<Index>(lanes, n_ridge - i)));
+  Index begin[n_classes + 1] = {};
+  work.keys.resize(n_ridge);
+  work.points.resize(n_ridge);
+  for (Index i = 0; i < n_ridge; ++i) {
+    work.keys[i] = static_cast<std::int8_t>(class_of(out.v1[points[i]], out.v2[points[i]]));
+    ++begin[work.keys[i] + 1];
+  }
+  for (int cls = 0; cls < n_classes; ++cls) begin[cls + 1] += begin[cls];
+  {
+    Index next[n_classes];
+    std::copy(begin, begin + n_classes, next);
+    for (Index i = 0; i < n_ridge; ++i) work.points[next[work.keys[i]]++] = points[i];
+  }
+  for (int cls = 0; cls < n_classes; ++cls) {
+    if (begin[cls] == begin[cls + 1]) continue;
+    const Selection* rule;
+    {
+      const std::lock_guard<std::mutex> lock(state.mutex);
+      rule = &state.table->find(cls);
+    }
+    for (Index i = begin[cls]; i < begin[cls + 1]; i += lanes)
+      solve_pack(bulk, in, out, *rule, work.points.data() + i, static_cast<int>(std::min<Index>(lanes, begin[cls + 1] - i)), work);
+  }
+  if (n_ridge < count) {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    for (Index i = n_ridge; i < count; ++i) solve_ridgeless(bulk, in, out, *state.table, points[i], work);
+  }
+}
+
 /// Solves every point of a batch.
 template <class Bulk> void solve_batch(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, Interrupt& interrupt) {
   const Index n = in.n_points, n_sets = static_cast<Index>(in.sets.size());
-  constexpr int n_keys = n_lam_classes + 1;  // the last holds lam = 0
   const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
-  const auto key_of = [&](Index i) { return in.lam[i] > 0 ? lam_class(in.lam[i]) : n_lam_classes; };
 
-  // Points by set, then by class of lam: two stable counting sorts.
+  // Points by set, in a stable counting sort.
   std::vector<Index> set_begin(n_sets + 1, 0);
   std::vector<Index> order(n);
   for (Index i = 0; i < n; ++i) ++set_begin[set_of(i) + 1];
@@ -181,66 +280,24 @@ template <class Bulk> void solve_batch(const Bulk& bulk, const BatchInput& in, c
     for (Index i = 0; i < n; ++i) order[next[set_of(i)]++] = i;
   }
 
-  const int n_threads = std::max(1, in.n_threads);
-  std::vector<Workspace> work(n_threads);
-  struct SetState {
-    std::unique_ptr<Coefficients> coefficients;
-    std::unique_ptr<LevelLadder> ladder;
-    Index begin[n_keys + 1];
-  };
-  struct Piece {
+  struct Block {
     Index set, begin, end;
-    int key;
   };
-  const Index chunk = std::min<Index>(n_sets, 32 * n_threads);
-  constexpr Index piece_size = 512;
-  std::vector<SetState> states(chunk);
-  std::vector<Piece> pieces;
+  constexpr Index block_size = 2048;  // inputs and outputs of a block stay in the second-level cache
+  const int n_threads = std::max(1, in.n_threads);
+  const Index chunk = std::min<Index>(n_sets, 64 * n_threads);  // sets held in memory at a time
+  std::vector<Workspace> work(n_threads);
+  std::vector<Block> blocks;
   for (Index first = 0; first < n_sets; first += chunk) {
-    const Index count = std::min(chunk, n_sets - first);
-    parallel_for(count, n_threads, interrupt, [&](Index local, int) {
-      SetState& state = states[local];
-      const Index lo = set_begin[first + local], hi = set_begin[first + local + 1];
-      if (lo == hi) return;
-      // Sort this set's points by class.
-      Index counts[n_keys] = {};
-      for (Index i = lo; i < hi; ++i) ++counts[key_of(order[i])];
-      state.begin[0] = lo;
-      int top = 0;
-      for (int key = 0; key < n_keys; ++key) {
-        state.begin[key + 1] = state.begin[key] + counts[key];
-        if (counts[key] > 0) top = std::max(top, key == n_lam_classes ? ridgeless_class : key);
-      }
-      if (counts[key_of(order[lo])] != hi - lo) {
-        std::vector<Index> sorted(hi - lo);
-        Index next[n_keys];
-        std::copy(state.begin, state.begin + n_keys, next);
-        for (Index i = lo; i < hi; ++i) sorted[next[key_of(order[i])]++ - lo] = order[i];
-        std::copy(sorted.begin(), sorted.end(), order.begin() + lo);
-      }
-      state.coefficients = std::make_unique<Coefficients>(*in.sigma, *in.target, in.sets[first + local]);
-      state.ladder = std::make_unique<LevelLadder>(*state.coefficients);
-      state.ladder->build(top);
-    });
-    pieces.clear();
-    for (Index local = 0; local < count; ++local) {
-      if (set_begin[first + local] == set_begin[first + local + 1]) continue;
-      for (int key = 0; key < n_keys; ++key)
-        for (Index lo = states[local].begin[key]; lo < states[local].begin[key + 1]; lo += piece_size)
-          pieces.push_back({local, lo, std::min(lo + piece_size, states[local].begin[key + 1]), key});
-    }
-    parallel_for(static_cast<Index>(pieces.size()), n_threads, interrupt, [&](Index index, int thread) {
-      const Piece& piece = pieces[index];
-      const LevelLadder& ladder = *states[piece.set].ladder;
-      Workspace& own = work[thread];
-      if (piece.key == n_lam_classes) {
-        for (Index i = piece.begin; i < piece.end; ++i) solve_ridgeless(bulk, in, out, ladder, order[i], own);
-        return;
-      }
-      const Selection rule = ladder.select(piece.key);
-      if (static_cast<Index>(own.weights.size()) < rule.size) own.weights.resize(rule.size);
-      for (Index i = piece.begin; i < piece.end; i += Workspace::V::size)
-        solve_pack(bulk, in, out, rule, order.data() + i, static_cast<int>(std::min<Index>(Workspace::V::size, piece.end - i)), own);
+    std::vector<SetState> states(std::min(chunk, n_sets - first));
+    blocks.clear();
+    for (Index set = first; set < first + static_cast<Index>(states.size()); ++set)
+      for (Index lo = set_begin[set]; lo < set_begin[set + 1]; lo += block_size)
+        blocks.push_back({set, lo, std::min(lo + block_size, set_begin[set + 1])});
+    parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int thread) {
+      const Block& block = blocks[i];
+      solve_block(bulk, in, out, in.sets[block.set], states[block.set - first], order.data() + block.begin, block.end - block.begin,
+                  work[thread]);
     });
   }
 }

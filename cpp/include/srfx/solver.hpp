@@ -7,10 +7,11 @@
 
 namespace srfx {
 
-/// Where an iteration starts and when it stops.
+/// When an iteration stops. A step s that follows a step s' leaves an error of about s^3/s'^2 (Newton converges
+/// quadratically), relative; that, or the step itself, has to be below the tolerance.
 struct NewtonSettings {
   int max_iterations = 200;
-  double step_tolerance = 1e-8;  ///< the last step taken is at most this, relative: the error left is of its square
+  double tolerance = 1e-13;
 };
 
 template <class V> struct NewtonResult {
@@ -20,13 +21,14 @@ template <class V> struct NewtonResult {
 };
 
 template <class V, class Bulk>
-NewtonResult<V> newton(const Bulk& bulk, const Point<V>& p, const Node* nodes, Index n, V v1, V v2,
+NewtonResult<V> newton(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V v1, V v2,
                        const NewtonSettings& settings = {}) {
   NewtonResult<V> out{v1, v2, V(0), V(0) > V(0)};
   auto active = V(0) <= V(0);
-  const V tolerance(settings.step_tolerance);
+  const V tolerance(settings.tolerance);
+  V previous(1e-4);  // before the first step: a step below 1e-7 is taken for the last
   for (int iteration = 0; iteration < settings.max_iterations && simd::any(active); ++iteration) {
-    const MapValue<V> map = map_value(bulk, p, map_sums(nodes, n, p.unit, out.v1, out.v2));
+    const MapValue<V> map = map_value(bulk, p, map_sums(set, p.unit, out.v1, out.v2));
     V step1, step2;
     map.solve(map.bulk.y1 - out.v1, map.bulk.y2 - out.v2, step1, step2);
     V next1 = out.v1 + step1, next2 = out.v2 + step2;
@@ -34,12 +36,15 @@ NewtonResult<V> newton(const Bulk& bulk, const Point<V>& p, const Node* nodes, I
     const auto inside = (next1 > V(0)) & (next2 > V(0));
     next1 = simd::select(inside, next1, map.bulk.y1);
     next2 = simd::select(inside, next2, map.bulk.y2);
-    const auto close = (simd::abs(next1 - out.v1) <= tolerance * next1) & (simd::abs(next2 - out.v2) <= tolerance * next2);
+    const V step = simd::max(simd::abs(next1 - out.v1) * next2, simd::abs(next2 - out.v2) * next1) / (next1 * next2);
+    const auto close = (step <= tolerance) | (inside & (step < previous) & (step * step * step <= tolerance * previous * previous));
+    const auto stalled = (step < V(1e-6)) & (step >= V(0.5) * previous);  // rounding decides: the linear part sees better
+    previous = simd::min(V(0.03), step);
     out.iterations += simd::select(active, V(1), V(0));
     out.v1 = simd::select(active, next1, out.v1);
     out.v2 = simd::select(active, next2, out.v2);
     out.converged = out.converged | (active & close);
-    active = active & !(close) & (next1 + next2 < V(infinity));
+    active = active & !(close | stalled) & (next1 + next2 < V(infinity));
   }
   return out;
 }

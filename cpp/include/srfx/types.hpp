@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
+/// For the few functions whose call would move a dozen vectors through memory.
+#define SRFX_INLINE inline __attribute__((always_inline))
+
 namespace srfx {
 
 using Index = std::ptrdiff_t;
