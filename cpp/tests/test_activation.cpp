@@ -126,8 +126,8 @@ template <class T> struct Tolerance {
   double value, derivative;
 };
 template <class T> Tolerance<T> tolerance(ActivationId id) {
-  if (info(id).growth > 1) return std::is_same_v<T, float> ? Tolerance<T>{4e-7, 4e-7} : Tolerance<T>{8e-16, 1e-15};
-  if (std::is_same_v<T, float>) return {id == ActivationId::gelu && !simd::has_fma ? 3.5e-7 : 2.5e-7, 4e-7};
+  if (info(id).growth > 1) return std::is_same_v<T, float> ? Tolerance<T>{4e-7, 4e-7} : Tolerance<T>{8e-16, 8e-16};
+  if (std::is_same_v<T, float>) return {id == ActivationId::gelu ? 3.5e-7 : 2.5e-7, 3e-7};
   if (!simd::has_fma) return {6e-16, 1e-15};
   return {id == ActivationId::gelu ? 5e-16 : 4e-16, 1e-15};
 }

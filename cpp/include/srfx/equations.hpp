@@ -86,43 +86,49 @@ template <class V, class Bulk> SRFX_INLINE MapValue<V> map_value(const Bulk& bul
   return out;
 }
 
-/// The system (I - T M) x = b near its solution V, in a form that keeps its digits where I - T M is nearly singular (small
-/// lam near the interpolation threshold).
+/// The system (I - T M) x = c at the fixed point V, with all its digits even where I - T M is nearly singular (small lam
+/// near the interpolation threshold).
 ///
-/// With Vh = a' (E[u1 w], E[u2 w]), n = unit a' E[u w^2], F = y - V and t2 = (t12, t22): M V = Vh - n because
-/// w (unit + u V) = 1, and y = T Vh + lam t2 because S = A + B D. Hence, exactly,
-///   Vh^T (I - T M) = n + M (lam t2 - F)                     sums of positive terms once F is small
-///   Vh^T F = (1 - a') + unit a' E[w] - lam y2               small terms near the threshold, where V and y are large
-/// and Vh is the left null vector of I - T M in the singular limit. So that row and the difference of the two equations,
-/// row 1/V1 - row 2/V2, are solved in place of the rows themselves; the determinant has two terms of one sign.
+/// With Vh = a' (E[u1 w], E[u2 w]), n = unit a' E[u w^2] and t2 = (t12, t22): M V = Vh - n because w (unit + u V) = 1, and
+/// V = T Vh + lam t2 because S = A + B D. Hence (I - T M) V = lam t2 + T n =: g, a sum of positive terms. The
+/// off-diagonal elements are -o12 and -o21, positive sums too, and so are
+///   j11 = (g1 + o12 V2)/V1,  j22 = (g2 + o21 V1)/V2,  det = (g1 g2 + g1 o21 V1 + g2 o12 V2)/(V1 V2):
+/// no digit is lost to the cancellation in 1 - t11 M11 - t12 M12, nor in x for c > 0.
+///
+/// The Newton step (I - T M)^-1 F, F = y - V, is found from two combinations of the rows. Along Vh, the left null vector
+/// of the singular limit: Vh^T (I - T M) = n + lam M t2 and Vh^T F = (1 - a') + unit a' E[w] - lam y2, whose terms are
+/// small at the threshold where V and y are large. Across: row 1/V1 - row 2/V2.
 template <class V> struct BalancedSystem {
-  V a1, a2, b1, b2, determinant, v1, v2, vh1, vh2;
-  V step1, step2;  ///< the Newton step (I - T M)^-1 F
+  V j11, j22, o12, o21, inverse;
+  V step1, step2;
 
-  BalancedSystem(const Point<V>& p, const MapValue<V>& map, V value1, V value2, V mean_w, V mean_u1w2, V mean_u2w2)
-      : v1(value1), v2(value2), vh1(p.ratio * map.sums.e1), vh2(p.ratio * map.sums.e2) {
+  BalancedSystem(const Point<V>& p, const MapValue<V>& map, V v1, V v2, V mean_w, V mean_u1w2, V mean_u2w2) {
     const SpectralAverages<V>& t = map.bulk;
-    const V f1 = t.y1 - v1, f2 = t.y2 - v2;
-    const V d1 = p.lam * t.t12 - f1, d2 = p.lam * t.t22 - f2;
-    a1 = p.ratio * (p.unit * mean_u1w2 + map.sums.e11 * d1 + map.sums.e12 * d2);
-    a2 = p.ratio * (p.unit * mean_u2w2 + map.sums.e12 * d1 + map.sums.e22 * d2);
-    b1 = map.j11 / v1 - map.j21 / v2;
-    b2 = map.j12 / v1 - map.j22 / v2;
-    determinant = a1 * b2 - a2 * b1;
-    // Vh^T F in the form whose terms are smaller, and so rounded less.
+    const MapSums<V>& s = map.sums;
+    const V n1 = p.unit * p.ratio * mean_u1w2, n2 = p.unit * p.ratio * mean_u2w2;
+    const V g1 = p.lam * t.t12 + t.t11 * n1 + t.t12 * n2, g2 = p.lam * t.t22 + t.t12 * n1 + t.t22 * n2;
+    o12 = -map.j12, o21 = -map.j21;
+    const V r1 = V(1) / v1, r2 = V(1) / v2;
+    j11 = (g1 + o12 * v2) * r1;
+    j22 = (g2 + o21 * v1) * r2;
+    inverse = v1 * v2 / (g1 * g2 + g1 * o21 * v1 + g2 * o12 * v2);
+
+    const V vh1 = p.ratio * s.e1, vh2 = p.ratio * s.e2, f1 = t.y1 - v1, f2 = t.y2 - v2;
+    const V a1 = n1 + p.lam * p.ratio * (s.e11 * t.t12 + s.e12 * t.t22);
+    const V a2 = n2 + p.lam * p.ratio * (s.e12 * t.t12 + s.e22 * t.t22);
+    const V b1 = j11 * r1 + o21 * r2, b2 = o12 * r1 + j22 * r2;  // across: (b1, -b2)
     const V excess = V(1) - p.ratio, free = p.unit * p.ratio * mean_w, ridge = p.lam * t.y2;
-    const auto balanced = simd::abs(excess) + free + ridge < vh1 * v1 + vh2 * v2;
-    const V along = simd::select(balanced, excess + free - ridge, vh1 * f1 + vh2 * f2);
-    solve_rows(along, f1 / v1 - f2 / v2, step1, step2);
+    const auto near_threshold = simd::abs(excess) + free + ridge < vh1 * v1 + vh2 * v2;
+    const V along = simd::select(near_threshold, excess + free - ridge, vh1 * f1 + vh2 * f2);
+    const V across = f1 * r1 - f2 * r2;
+    const V scale = V(1) / (a1 * b2 + a2 * b1);
+    step1 = (along * b2 + a2 * across) * scale;
+    step2 = (along * b1 - a1 * across) * scale;
   }
 
-  void solve(V c1, V c2, V& x1, V& x2) const { solve_rows(vh1 * c1 + vh2 * c2, c1 / v1 - c2 / v2, x1, x2); }
-
- private:
-  void solve_rows(V along, V across, V& x1, V& x2) const {
-    const V inverse = V(1) / determinant;
-    x1 = (along * b2 - a2 * across) * inverse;
-    x2 = (a1 * across - b1 * along) * inverse;
+  void solve(V c1, V c2, V& x1, V& x2) const {
+    x1 = (j22 * c1 + o12 * c2) * inverse;
+    x2 = (j11 * c2 + o21 * c1) * inverse;
   }
 };
 

@@ -119,7 +119,7 @@ class Function {
 class GaussianRule {
  public:
   GaussianRule(const Shape& shape, double sd, int refinement = 0)
-      : shape_(shape), sd_(sd), order_(16), density_(std::ldexp(1.0, refinement)), limit_(shape.growth <= 1 ? 9 : 12) {
+      : shape_(shape), sd_(sd), order_(16), density_(std::ldexp(1.0, refinement)) {
     if (shape.smooth && sd > 0) {
       // Steps that bring the error of E f and E f^2 below exp(-36), for poles at distance strip/sd and for entire
       // functions that grow along the imaginary axis no faster than exp(y^2) (erf) or exp(y) (sin).
@@ -173,7 +173,7 @@ class GaussianRule {
   double sd_;
   int order_;
   double density_;
-  double limit_;
+  double limit_ = 11;  ///< |z| at most: far enough for 1e-10 of a mu2^2 that is itself 1e-13, far out in k
   Rule shared_;
 };
 
