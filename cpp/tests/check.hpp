@@ -46,7 +46,8 @@ inline int report() {
 #define CHECK(condition, ...)                                                                                       \
   do {                                                                                                              \
     ++srfx::test::n_checks;                                                                                         \
-    if (!(condition) && srfx::test::failed(__FILE__, __LINE__, #condition)) srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__); \
+    if (!(condition) && srfx::test::failed(__FILE__, __LINE__, #condition))                                         \
+      srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__);                                                        \
   } while (false)
 
 #define SRFX_CHECK_ERROR(measure, value, reference, tolerance, ...)                                                 \

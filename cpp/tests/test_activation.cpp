@@ -148,7 +148,7 @@ template <class T> void test_accuracy(const char* type) {
         const Expected e = derivative ? references[i].derivative(x[j]) : references[i].value(x[j]);
         if (std::abs(e.value) > static_cast<Real>(L::max()) || e.size > static_cast<Real>(L::max()) / 100) {
           // A polynomial beyond the range of T: any value as large, or infinite, of that sign.
-          CHECK(!(y[j] == y[j]) == !(e.value == e.value) && std::signbit(y[j]) == std::signbit(e.value), name, derivative, x[j], y[j]);
+          CHECK(!std::isnan(y[j]) && std::signbit(y[j]) == std::signbit(e.value), name, derivative, x[j], y[j]);
           continue;
         }
         // A subnormal result may be off by the spacing of such numbers.
@@ -267,8 +267,9 @@ template <int n> void test_hermite() {
 }
 
 void test_info() {
-  const char* names[] = {"tanh",    "erf",  "sin",      "cos",    "relu",     "leaky_relu", "sign",     "abs",      "softplus", "sigmoid",
-                         "gelu",    "silu", "hardtanh", "linear", "hermite1", "hermite2",   "hermite3", "hermite4", "hermite5", "hermite6"};
+  const char* names[] = {"tanh",     "erf",      "sin",      "cos",      "relu",     "leaky_relu", "sign",
+                         "abs",      "softplus", "sigmoid",  "gelu",     "silu",     "hardtanh",   "linear",
+                         "hermite1", "hermite2", "hermite3", "hermite4", "hermite5", "hermite6"};
   for (int i = 0; i < n_activations; ++i) {
     const auto id = static_cast<ActivationId>(i);
     const ActivationInfo& a = info(id);
@@ -285,9 +286,10 @@ void test_info() {
       // Just beside each kink the derivative differs by a jump, or the value does.
       for (int k = 0; k < a.n_kinks; ++k) {
         const double left = std::nextafter(a.kinks[k], -9.0), right = std::nextafter(a.kinks[k], 9.0);
-        CHECK(std::abs(A::value(right) - A::value(left)) > 0.5 || std::abs(A::derivative(right) - A::derivative(left)) > 0.5, a.name, k);
         CHECK((std::abs(A::value(right) - A::value(left)) > 0.5) == a.jump, a.name, k);
-        if (!a.jump) CHECK_ABS(A::derivative(a.kinks[k]), 0.5 * (A::derivative(left) + A::derivative(right)), 1e-15, a.name, k);
+        if (a.jump) continue;
+        CHECK(std::abs(A::derivative(right) - A::derivative(left)) > 0.5, a.name, k);
+        CHECK_ABS(A::derivative(a.kinks[k]), 0.5 * (A::derivative(left) + A::derivative(right)), 1e-15, a.name, k);
       }
     });
   }

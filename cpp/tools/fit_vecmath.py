@@ -195,7 +195,8 @@ FITS = [
 def literal(x, scalar):
     if scalar == "float":
         value = struct.unpack("f", struct.pack("f", float(x)))[0]
-        return f"{value:.9g}".replace("e-0", "e-") + ("f" if "." in f"{value:.9g}" or "e" in f"{value:.9g}" else ".0f")
+        text = f"{value:.9g}".replace("e-0", "e-")
+        return text + ("f" if "." in text or "e" in text else ".0f")
     return repr(float(x))
 
 

@@ -84,13 +84,17 @@ struct LeakyRelu {
   static constexpr double slope = 0.01;
   static constexpr ActivationInfo info{"leaky_relu", Parity::none, 1, {0.0}, false, detail::entire, 1};
   template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::select(x < V(0), V(slope) * x, x); }
-  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::step(x, 0.0, slope, 0.5 * (slope + 1.0), 1.0); }
+  template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) {
+    return detail::step(x, 0.0, slope, 0.5 * (slope + 1.0), 1.0);
+  }
 };
 
 struct Sign {
   static constexpr ActivationInfo info{"sign", Parity::odd, 1, {0.0}, true, detail::entire, 0};
   /// Zero keeps its sign: sign(-0.0) is -0.0.
-  template <class V> SRFX_ALWAYS_INLINE static V value(V x) { return simd::select(x < V(0), V(-1), simd::select(x > V(0), V(1), x)); }
+  template <class V> SRFX_ALWAYS_INLINE static V value(V x) {
+    return simd::select(x < V(0), V(-1), simd::select(x > V(0), V(1), x));
+  }
   template <class V> SRFX_ALWAYS_INLINE static V derivative(V x) { return detail::constant(x, 0.0); }
 };
 

@@ -136,6 +136,7 @@ template <class V> struct BalancedSystem {
 template <class V> struct Order {
   V test_error, train_error, m, theta, psi, q1, q2, v1, v2;
   V residual;  ///< largest relative defect of the undamped equations, and relative Newton step, at this solution
+  V amplification;  ///< 1/det(I - T M) >= 1: how much a relative error of the averages grows in the solution
 };
 
 /// The linear part at given V: order parameters, errors, and how well the whole system is satisfied.
@@ -255,6 +256,7 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
   const V defect_linear = simd::abs(m0 * (g0 - pull_m)) + simd::abs(out.theta * (g1 - out.theta * ridge_theta + slope * pull_m));
   const V size = scale + s.e1 * q1c + s.e2 * q2;
   const V defect_map = simd::max(simd::abs(t.y1 - v1) / v1, simd::abs(t.y2 - v2) / v2);
+  out.amplification = simd::max(V(1), system.inverse);
   out.residual = simd::max(simd::max(defect_map, step_size()), simd::max(defect_energy, defect_linear) / size);
   return out;
 }

@@ -17,9 +17,10 @@
 namespace srfx {
 
 /// Classes of points: size i holds 8^(i-1) < V2 <= 8^i (size 0 all V2 <= 1); shape m the ratios V1/V2, of which (0, 1] is
-/// all there is (bulk.hpp: y1 <= y2), from ratio_edge[m + 1] to ratio_edge[m].
-inline constexpr int n_sizes = 20, n_shapes = 4, n_classes = n_sizes * n_shapes;
-inline constexpr double ratio_edge[n_shapes + 1] = {1, 0.25, 0.0625, 1.0 / 64, 0};
+/// all there is (bulk.hpp: y1 <= y2), from ratio_edge[m + 1] to ratio_edge[m]. A class is a rectangle; a rule serves it
+/// if it serves its corners.
+inline constexpr int n_sizes = 20, n_shapes = 3, n_classes = n_sizes * n_shapes, n_edges = n_shapes + 1;
+inline constexpr double ratio_edge[n_edges] = {1, 0.25, 1.0 / 32, 0};
 
 inline int class_of(double v1, double v2) {
   int size = 0;
@@ -60,8 +61,8 @@ class Ladder {
       double error = 0;
       Index cut = 0;
       for (int i = std::max(0, size - 1); i <= size; ++i)
-        for (int m = std::max(0, shape - 1); m <= shape; ++m) {
-          const int corner = i * n_shapes + m;
+        for (int m = shape; m <= shape + 1; ++m) {
+          const int corner = i * n_edges + m;
           const Probe& coarse = probe(rung, corner / V::size);
           const Probe& fine = probe(rung + 1, corner / V::size);
           error = std::max(error, difference(coarse, fine, corner % V::size));
@@ -75,13 +76,14 @@ class Ladder {
 
  private:
   using V = simd::Lanes<double, 8>;
-  static constexpr int n_sums = 15, n_positive = 12;
+  static_assert(2 * n_edges == V::size && n_sizes % 2 == 0);
+  static constexpr int n_sums = 20, n_positive = 17;
   static constexpr double tail = 1e-13;  ///< share of every average that the nodes beyond a cut may hold
   static constexpr double limit = 12;    ///< |k| at most ...
   static constexpr double near = 9.5;    ///< ... and for V2 <= 8^near_size, where the weights w differ by less
   static constexpr int near_size = 5;
 
-  /// The averages at eight corners (V1, V2) = (ratio_edge[m + 1], 1) 8^i: sizes i = 2 pack and 2 pack + 1, all shapes m.
+  /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1, all edges m.
   struct Probe {
     bool seen = false;
     std::array<V, n_sums> sums;
@@ -89,7 +91,7 @@ class Ladder {
   };
   struct Rung {
     Level level;
-    std::array<Probe, n_classes / V::size> probes;
+    std::array<Probe, n_sizes * n_edges / V::size> probes;
   };
 
   const SpikeParameters& p() const { return coefficients_->parameters(); }
@@ -163,8 +165,8 @@ class Ladder {
     out.seen = true;
     V v1, v2;
     for (int lane = 0; lane < V::size; ++lane) {
-      v2.set(lane, std::ldexp(1.0, 3 * (2 * pack + lane / n_shapes)));
-      v1.set(lane, ratio_edge[lane % n_shapes + 1] * v2[lane]);
+      v2.set(lane, std::ldexp(1.0, 3 * (2 * pack + lane / n_edges)));
+      v1.set(lane, ratio_edge[lane % n_edges] * v2[lane]);
     }
     Index n = on.size();
     if (2 * pack + 1 <= near_size)
@@ -212,9 +214,14 @@ class Ladder {
     out[9] = V(node.weight) * hh;
     out[10] = w2 * u1 * hh;
     out[11] = w2 * u2 * hh;
-    out[12] = ww * V(node.mu0 * node.h);
-    out[13] = ww * V(node.kmu1 * node.h);
-    out[14] = ww * V(node.mu1h1);
+    out[12] = w2;
+    out[13] = V(node.weight * node.u1);  // the test error averages without w
+    out[14] = V(node.weight * node.u2);
+    out[15] = V(node.weight * node.mu0 * node.mu0);
+    out[16] = V(node.weight * node.kmu1 * node.kmu1);
+    out[17] = ww * V(node.mu0 * node.h);
+    out[18] = ww * V(node.kmu1 * node.h);
+    out[19] = ww * V(node.mu1h1);
   }
 
   /// Largest relative difference of the averages in one lane.
@@ -224,9 +231,9 @@ class Ladder {
     for (int q = 0; q < n_sums; ++q) {
       double scale = at(b, q);
       if (q == 7 || q == 8) scale = at(b, 6) + at(b, 7) + at(b, 8);  // parts of E[w s*^2], which may vanish
-      if (q == 12) scale = std::sqrt(at(b, 4) * at(b, 6));           // mixed signs: against the norms of the factors
-      if (q == 13) scale = std::sqrt(at(b, 5) * at(b, 6));
-      if (q == 14) scale = std::sqrt(at(b, 0) * at(b, 7));
+      if (q == 17) scale = std::sqrt(at(b, 4) * at(b, 6));           // mixed signs: against the norms of the factors
+      if (q == 18) scale = std::sqrt(at(b, 5) * at(b, 6));
+      if (q == 19) scale = std::sqrt(at(b, 0) * at(b, 7));
       if (scale > 1e-280) worst = std::max(worst, std::abs(at(a, q) - at(b, q)) / scale);
     }
     return worst;

@@ -64,14 +64,14 @@ inline void store(const BatchOutput& out, Index i, const Order<double>& x, Statu
   out.m[i] = x.m, out.theta[i] = x.theta, out.psi[i] = x.psi;
   out.q1[i] = x.q1, out.q2[i] = x.q2, out.v1[i] = x.v1, out.v2[i] = x.v2;
   out.residual[i] = x.residual;
-  out.quadrature_error[i] = quadrature_error;
+  out.quadrature_error[i] = quadrature_error * x.amplification;
   out.status[i] = static_cast<std::int8_t>(status);
   out.iterations[i] = iterations;
 }
 
 inline void store_failure(const BatchOutput& out, Index i, Status status, int iterations, double residual) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  store(out, i, {nan, nan, nan, nan, nan, nan, nan, nan, nan, residual}, status, iterations, nan);
+  store(out, i, {nan, nan, nan, nan, nan, nan, nan, nan, nan, residual, nan}, status, iterations, nan);
 }
 
 inline bool finite(const Order<double>& x) {
@@ -85,7 +85,7 @@ inline Status judge(const Order<double>& x) {
 }
 
 template <class V> Order<double> lane(const Order<V>& x, int i) {
-  return {x.test_error[i], x.train_error[i], x.m[i], x.theta[i], x.psi[i], x.q1[i], x.q2[i], x.v1[i], x.v2[i], x.residual[i]};
+  return {x.test_error[i], x.train_error[i], x.m[i], x.theta[i], x.psi[i], x.q1[i], x.q2[i], x.v1[i], x.v2[i], x.residual[i], x.amplification[i]};
 }
 
 }  // namespace detail

@@ -136,7 +136,6 @@ template <class V> SRFX_ALWAYS_INLINE V from_bits(BitsOf<V> b) {
 template <class V> inline constexpr auto sign_bit =
     std::is_same_v<ScalarOf<V>, double> ? BitsOf<ScalarOf<V>>(0x8000000000000000u) : BitsOf<ScalarOf<V>>(0x80000000u);
 
-// --- truth ---
 /// f on the lower and on the upper half of the lanes: for a vector wider than the registers of the target.
 template <class F, class T, int N, class... Rest> SRFX_ALWAYS_INLINE Lanes<T, N> on_halves(F f, Lanes<T, N> x, Rest... rest) {
   struct Halves {
@@ -153,6 +152,7 @@ template <class F, class T, int N, class... Rest> SRFX_ALWAYS_INLINE Lanes<T, N>
   return joined;
 }
 
+// --- truth ---
 inline bool any(bool m) { return m; }
 inline bool all(bool m) { return m; }
 template <class T, int N> SRFX_ALWAYS_INLINE bool any(Mask<T, N> m) {
