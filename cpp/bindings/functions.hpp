@@ -29,6 +29,7 @@ class CallableFunction : public srfx::Function {
   CallableFunction(const CallableFunction&) = delete;
   CallableFunction& operator=(const CallableFunction&) = delete;
   void evaluate(const double* x, double* y, srfx::Index n) const override;
+  bool one_call() const override { return true; }
 
  private:
   py::object callable_;

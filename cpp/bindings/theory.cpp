@@ -104,7 +104,8 @@ py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, 
 }
 
 py::dict coefficients(const Activation& sigma, const Activation& target, double r, double c, double gamma, const Doubles& k) {
-  srfx::Coefficients coefficients(*sigma.value, *target.value, {r, c, gamma});
+  srfx::CoefficientScratch scratch;
+  srfx::Coefficients coefficients(*sigma.value, *target.value, {r, c, gamma}, scratch);
   const py::ssize_t n = k.size();
   std::vector<srfx::Moments> s(n), t(n);
   coefficients.sigma_moments(k.data(), n, s.data());

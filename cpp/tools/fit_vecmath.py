@@ -1,10 +1,11 @@
 """Fit the polynomials of vecmath.hpp and write them into it.
 
-Every entry of FITS below is the minimax approximation, by the exchange algorithm of Remez in 50-digit arithmetic, of a
-function f on an interval under a weight w: it minimises max |w (f - p)|. The weight turns the error of the fitted part into
-the relative error of the function finally computed, which is printed beside the coefficients. Coefficients are then rounded
-to the precision they are used in; leading terms are exact by the form of each kernel (r + r^2 q(r), say), so this costs
-nothing visible.
+Every row of table() below is the minimax approximation, by the exchange algorithm of Remez in
+50-digit arithmetic, of a function f on an interval under a weight w: it minimises max |w (f - p)|.
+The weight turns the error of the fitted part into the relative error of the function finally
+computed, which is printed beside the coefficients. Coefficients are then rounded to the precision
+they are used in; leading terms are exact by the form of each kernel (r + r^2 q(r), say), so this
+costs nothing visible.
 
     python fit_vecmath.py            print the coefficients and their errors
     python fit_vecmath.py --write    replace the block between the markers in vecmath.hpp
@@ -12,6 +13,7 @@ nothing visible.
 
 Needs mpmath only.
 """
+# ruff: noqa: D103
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def normal_tail(a):  # Q(a) = exp(-a^2 / 2) R(a), Q the upper tail of the normal
     return m.erfc(a / m.sqrt(2)) / 2 * m.exp(a * a / 2)
 
 
-# --- weights: d(result)/result per unit of error in the fitted part; kept off zero, where every weight would do ---
+# --- weights: d(result)/result per unit of error in the fitted part ---
+# Kept off zero, where any weight would do.
 def off_zero(w, floor):
     return lambda x: max(w(x), mpf(floor))
 
@@ -98,10 +101,11 @@ def evaluate(c, x):
 
 
 def remez(f, w, node, n, d=0, rounds=30):
-    """Coefficients (low order first) and weighted error of the best p/q. `node` maps [-1, 1] to the interval.
+    """Coefficients (low order first) and weighted error of the best p/q.
 
-    Each round solves p(x_i) - f(x_i) q(x_i) + (-1)^i E q(x_i) / w(x_i) = 0 at the reference points, the last q taken from
-    the iteration before, then moves the points to the extrema of the error.
+    `node` maps [-1, 1] to the interval. Each round solves
+    p(x_i) - f(x_i) q(x_i) + (-1)^i E q(x_i) / w(x_i) = 0 at the reference points, the last q taken
+    from the iteration before, then moves the points to the extrema of the error.
     """
     size = n + d + 2
     points = [node(-m.cos(m.pi * (2 * i + 1) / (2 * size))) for i in range(size)]
@@ -163,33 +167,38 @@ LN2_HALF = m.log(2) / 2 * mpf("1.001")
 QUADRANT = (m.pi / 4 * mpf("1.0001")) ** 2
 SPLIT = {"double": mpf("1.375"), "float": mpf("1.25")}  # erf: from its odd series to 1 - exp(-...)
 
-# normal_tail = p/q tends to 1/(sqrt(2 pi) a). With q = 2.5 a p + rest, where rest is small for large a, what p loses to rounding
-# cancels in the quotient.
+# normal_tail = p/q tends to 1/(sqrt(2 pi) a). With q = 2.5 a p + rest, where rest is small for
+# large a, what p loses to rounding cancels in the quotient.
 TAIL_SLOPE = 2.5
 
-# name, comment, scalar, function, weight, node, degree of numerator, degree of denominator
-FITS = [
-    ("expm1", "expm1(r) = r + r^2 q(r), |r| <= log(2)/2", t, expm1_part, off_zero(expm1_weight, 0.03),
-     linear(-LN2_HALF, LN2_HALF), n, 0) for t, n in (("double", 9), ("float", 4))
-] + [
-    ("log1p", "2 atanh(s) = 2 s + s z p(z), z = s^2 <= 1/9", t, log1p_part, off_zero(log1p_weight, 0.003),
-     linear(0, mpf(1) / 9), n, 0) for t, n in (("double", 9), ("float", 3))
-] + [
-    ("sin", "sin(r) = r + r z p(z), z = r^2, |r| <= pi/4", t, sin_part, off_zero(sin_weight, 0.01),
-     linear(0, QUADRANT), n, 0) for t, n in (("double", 6), ("float", 3))
-] + [
-    ("cos", "cos(r) = 1 + z p(z), z = r^2, |r| <= pi/4", t, cos_part, off_zero(cos_weight, 0.01),
-     linear(0, QUADRANT), n, 0) for t, n in (("double", 6), ("float", 3))
-] + [
-    ("erf_small", f"erf(a) = a + a p(a^2), a <= {m.nstr(SPLIT[t], 5)}", t, erf_small, erf_small_weight,
-     linear(0, SPLIT[t] ** 2), n, 0) for t, n in (("double", 13), ("float", 6))
-] + [
-    ("erf_large", f"erfc(a) = exp(-(a + a p(a))), {m.nstr(SPLIT[t], 5)} <= a <= {hi}", t, erf_large, erf_large_weight,
-     linear(SPLIT[t], hi), n, 0) for t, n, hi in (("double", 13, "5.95"), ("float", 6, "3.95"))
-] + [
-    ("normal_tail", f"Q(a) = exp(-a^2/2) p(a)/q(a), a <= {hi}", t, normal_tail, lambda a: 1 / normal_tail(a),
-     stretched(hi), n, n + 1) for t, n, hi in (("double", 10, 39), ("float", 4, "14.7"))
-]
+
+def table(scalar):
+    """Rows of name, comment, function, weight, node, degrees of numerator and denominator."""
+    double = scalar == "double"
+    split = SPLIT[scalar]
+    erf_end, tail_end = ("5.95", "39") if double else ("3.95", "14.7")
+    exp_interval = linear(-LN2_HALF, LN2_HALF)
+
+    def degree(for_double, for_float):
+        return for_double if double else for_float
+
+    return [
+        ("expm1", "expm1(r) = r + r^2 q(r), |r| <= log(2)/2",
+         expm1_part, off_zero(expm1_weight, 0.03), exp_interval, degree(9, 4), 0),
+        ("log1p", "2 atanh(s) = 2 s + s z p(z), z = s^2 <= 1/9",
+         log1p_part, off_zero(log1p_weight, 0.003), linear(0, mpf(1) / 9), degree(9, 3), 0),
+        ("sin", "sin(r) = r + r z p(z), z = r^2, |r| <= pi/4",
+         sin_part, off_zero(sin_weight, 0.01), linear(0, QUADRANT), degree(6, 3), 0),
+        ("cos", "cos(r) = 1 + z p(z), z = r^2, |r| <= pi/4",
+         cos_part, off_zero(cos_weight, 0.01), linear(0, QUADRANT), degree(6, 3), 0),
+        ("erf_small", f"erf(a) = a + a p(a^2), a <= {m.nstr(split, 5)}",
+         erf_small, erf_small_weight, linear(0, split**2), degree(13, 6), 0),
+        ("erf_large", f"erfc(a) = exp(-(a + a p(a))), {m.nstr(split, 5)} <= a <= {erf_end}",
+         erf_large, erf_large_weight, linear(split, erf_end), degree(13, 6), 0),
+        ("normal_tail", f"Q(a) = exp(-a^2/2) p(a)/q(a), a <= {tail_end}",
+         normal_tail, lambda a: 1 / normal_tail(a), stretched(tail_end),
+         degree(10, 4), degree(11, 5)),
+    ]  # fmt: skip
 
 
 def literal(x, scalar):
@@ -220,9 +229,7 @@ def block(log):
     for scalar in ("double", "float"):
         text += f"template <> struct Coefficients<{scalar}> {{\n"
         text += f"  static constexpr {scalar} erf_split = {literal(SPLIT[scalar], scalar)};\n"
-        for name, comment, kind, f, w, node, n, d in FITS:
-            if kind != scalar:
-                continue
+        for name, comment, f, w, node, n, d in table(scalar):
             p, q, error = remez(f, w, node, n, d)
             log(f"{scalar:7}{name:12} degree {n}/{d}  error {m.nstr(error, 3)}")
             text += f"  // {comment}; error {m.nstr(error, 2)}\n"
@@ -236,7 +243,9 @@ def block(log):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--write", action="store_true")
     mode.add_argument("--check", action="store_true")

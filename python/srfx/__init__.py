@@ -1,1 +1,28 @@
-"""srfx."""
+"""Exact asymptotics of two-layer networks after one large gradient step."""
+
+from srfx import plotting as plot
+from srfx.config import show_config, version
+from srfx.models import AccuracyWarning, Activation, ApproximationWarning, OneStep, SpikedRF
+from srfx.results import ConvergenceError, Solution, Status
+from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
+
+__version__ = version()
+
+__all__ = [
+    "AccuracyWarning",
+    "Activation",
+    "ApproximationWarning",
+    "Bounds",
+    "ConvergenceError",
+    "OneStep",
+    "Solution",
+    "SpikedRF",
+    "Status",
+    "__version__",
+    "bounds",
+    "learned_function",
+    "linear_floor",
+    "plot",
+    "show_config",
+    "solve",
+]

@@ -20,63 +20,92 @@ struct Moments {
   double m0 = 0, m1 = 0, m2 = 0;
 };
 
-/// Moments of one function at many means, in one evaluation of the function.
+/// Moments of one function at many means. Keeps its buffers from call to call.
 class MomentEvaluator {
  public:
-  /// out[i] = moments at means[i]. Calls f.evaluate once.
+  /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for each few means.
   void operator()(const Function& f, const GaussianRule& rule, const double* means, double sd, Index n, Moments* out) {
-    first_.resize(n + 1);
-    x_.clear();
-    if (!rule.shared()) z_.clear(), w_.clear();
-    Rule own;
-    for (Index i = 0; i < n; ++i) {
-      const Rule& nodes = rule.at(means[i], own);
-      first_[i] = static_cast<Index>(x_.size());
-      for (double z : nodes.x) x_.push_back(means[i] + sd * z);
-      if (!rule.shared()) {
-        z_.insert(z_.end(), nodes.x.begin(), nodes.x.end());
-        w_.insert(w_.end(), nodes.w.begin(), nodes.w.end());
-      }
-    }
-    first_[n] = static_cast<Index>(x_.size());
-    f_.resize(x_.size());
-    f.evaluate(x_.data(), f_.data(), static_cast<Index>(x_.size()));
-    for (Index i = 0; i < n; ++i) {
-      const Rule* nodes = rule.shared() ? &rule.at(means[i], own) : nullptr;
-      const double* z = nodes ? nodes->x.data() : z_.data() + first_[i];
-      const double* w = nodes ? nodes->w.data() : w_.data() + first_[i];
-      out[i] = reduce(f_.data() + first_[i], z, w, first_[i + 1] - first_[i]);
+    const Index at_once = f.one_call() ? n : block;
+    for (Index i = 0; i < n; i += at_once) {
+      const Index count = std::min(at_once, n - i);
+      if (rule.shared())
+        on_shared_nodes(f, rule.nodes(), means + i, sd, count, out + i);
+      else
+        on_own_nodes(f, rule, means + i, sd, count, out + i);
     }
   }
 
  private:
   using V = simd::Lanes<double, 8>;
+  static constexpr Index block = 16;
 
+  /// Lanes are means; x is laid out node by node.
+  void on_shared_nodes(const Function& f, const Rule& nodes, const double* means, double sd, Index n, Moments* out) {
+    const Index n_packs = (n + V::size - 1) / V::size, stride = n_packs * V::size, n_nodes = nodes.size();
+    resize(stride * n_nodes);
+    means_.assign(means, means + n);
+    means_.resize(stride, means[n - 1]);
+    for (Index j = 0; j < n_nodes; ++j) {
+      const V shift(sd * nodes.x[j]);
+      for (Index pack = 0; pack < stride; pack += V::size) (V::load(&means_[pack]) + shift).store(&x_[j * stride + pack]);
+    }
+    f.evaluate(x_.data(), f_.data(), stride * n_nodes);
+    for (Index pack = 0; pack < stride; pack += V::size) {
+      V m0(0.0), m1(0.0), m2(0.0);
+      for (Index j = 0; j < n_nodes; ++j) {
+        const V wf = V(nodes.w[j]) * V::load(&f_[j * stride + pack]);
+        m0 += wf;
+        m1 += V(nodes.x[j]) * wf;
+      }
+      for (Index j = 0; j < n_nodes; ++j) {
+        const V e = V::load(&f_[j * stride + pack]) - m0 - m1 * V(nodes.x[j]);
+        m2 += V(nodes.w[j]) * e * e;
+      }
+      for (int lane = 0; lane < V::size && pack + lane < n; ++lane) out[pack + lane] = {m0[lane], m1[lane], m2[lane]};
+    }
+  }
+
+  /// Each mean has nodes of its own; lanes are nodes.
+  void on_own_nodes(const Function& f, const GaussianRule& rule, const double* means, double sd, Index n, Moments* out) {
+    first_.assign(1, 0);
+    all_.clear();
+    for (Index i = 0; i < n; ++i) {
+      rule.at(means[i], all_);
+      first_.push_back(all_.size());
+    }
+    all_.finish();
+    resize(all_.size());
+    for (Index i = 0; i < n; ++i)
+      for (Index j = first_[i]; j < first_[i + 1]; j += V::size) (V(means[i]) + V(sd) * V::load(&all_.x[j])).store(&x_[j]);
+    f.evaluate(x_.data(), f_.data(), all_.size());
+    for (Index i = 0; i < n; ++i) {
+      V s0(0.0), s1(0.0), s2(0.0);
+      for (Index j = first_[i]; j < first_[i + 1]; j += V::size) {
+        const V wf = V::load(&all_.w[j]) * V::load(&f_[j]);
+        s0 += wf;
+        s1 += wf * V::load(&all_.x[j]);
+      }
+      const double m0 = sum(s0), m1 = sum(s1);
+      for (Index j = first_[i]; j < first_[i + 1]; j += V::size) {
+        const V e = V::load(&f_[j]) - V(m0) - V(m1) * V::load(&all_.x[j]);
+        s2 += V::load(&all_.w[j]) * e * e;
+      }
+      out[i] = {m0, m1, sum(s2)};
+    }
+  }
+
+  void resize(Index n) {
+    if (static_cast<Index>(x_.size()) < n) x_.resize(n), f_.resize(n);
+  }
   static double sum(V v) {
     double total = 0;
     for (int i = 0; i < V::size; ++i) total += v[i];
     return total;
   }
-  static Moments reduce(const double* f, const double* z, const double* w, Index n) {
-    V s0(0.0), s1(0.0);
-    for (Index i = 0; i < n; i += V::size) {
-      const V wf = V::load(w + i) * V::load(f + i);
-      s0 += wf;
-      s1 += wf * V::load(z + i);
-    }
-    Moments m{sum(s0), sum(s1), 0};
-    V s2(0.0);
-    const V m0(m.m0), m1(m.m1);
-    for (Index i = 0; i < n; i += V::size) {
-      const V e = V::load(f + i) - m0 - m1 * V::load(z + i);
-      s2 += V::load(w + i) * e * e;
-    }
-    m.m2 = sum(s2);
-    return m;
-  }
 
+  Rule all_;
   std::vector<Index> first_;
-  std::vector<double> x_, z_, w_, f_;
+  std::vector<double> means_, x_, f_;
 };
 
 /// (r, c, gamma) of one spiked random-features model.
@@ -106,11 +135,19 @@ struct Level {
   Index size() const { return static_cast<Index>(nodes.size()); }
 };
 
+/// Buffers that one set of coefficients leaves to the next.
+struct CoefficientScratch {
+  MomentEvaluator evaluate;
+  std::vector<double> means, reflected;
+  std::vector<Moments> sigma, target, mirrored;
+};
+
 /// Computes coefficients of one (sigma, target, r, c, gamma) on demand.
 class Coefficients {
  public:
-  Coefficients(const Function& sigma, const Function& target, SpikeParameters p)
-      : sigma_(&sigma), target_(&target), p_(p), sigma_rule_(sigma.shape(), p.sd()), target_rule_(target.shape(), p.rho()) {
+  Coefficients(const Function& sigma, const Function& target, SpikeParameters p, CoefficientScratch& scratch)
+      : sigma_(&sigma), target_(&target), p_(p), scratch_(&scratch), sigma_rule_(sigma.shape(), p.sd()),
+        target_rule_(target.shape(), p.rho()) {
     refine();
   }
 
@@ -127,61 +164,58 @@ class Coefficients {
 
   void sigma_moments(const double* k, Index n, Moments* out) {
     means(k, n, p_.r);
-    evaluator_(*sigma_, sigma_rule_, means_.data(), p_.sd(), n, out);
+    scratch_->evaluate(*sigma_, sigma_rule_, scratch_->means.data(), p_.sd(), n, out);
   }
   void target_moments(const double* k, Index n, Moments* out) {
     means(k, n, p_.gamma);
-    evaluator_(*target_, target_rule_, means_.data(), p_.rho(), n, out);
+    scratch_->evaluate(*target_, target_rule_, scratch_->means.data(), p_.rho(), n, out);
   }
 
-  /// Fills the nodes of a level from its rule in k.
-  void fill(const Rule& rule, Level& level) {
+  /// Appends the coefficients at the nodes of a rule in k to a level.
+  void append(const Rule& rule, Level& level) {
     const Index n = rule.size();
-    const int parity = sigma_->shape().parity;
-    level.k = rule.x;
-    level.nodes.resize(n);
-    sigma_moments_.resize(n), target_moments_.resize(n), mirrored_.resize(n);
-    sigma_moments(rule.x.data(), n, sigma_moments_.data());
-    target_moments(rule.x.data(), n, target_moments_.data());
-    const int target_parity = target_->shape().parity;
-    if (folded()) {
-      if (target_parity != 0) {  // h(-k) = p h(k), h1(-k) = -p h1(k)
-        for (Index i = 0; i < n; ++i)
-          mirrored_[i] = {target_parity * target_moments_[i].m0, -target_parity * target_moments_[i].m1, target_moments_[i].m2};
-      } else {
-        reflected_.resize(n);
-        for (Index i = 0; i < n; ++i) reflected_[i] = -rule.x[i];
-        target_moments(reflected_.data(), n, mirrored_.data());
-      }
+    const int parity = sigma_->shape().parity, target_parity = target_->shape().parity;
+    std::vector<Moments>& s = scratch_->sigma;
+    std::vector<Moments>& t = scratch_->target;
+    std::vector<Moments>& mirrored = scratch_->mirrored;
+    s.resize(n), t.resize(n);
+    sigma_moments(rule.x.data(), n, s.data());
+    target_moments(rule.x.data(), n, t.data());
+    if (folded() && target_parity == 0) {
+      mirrored.resize(n);
+      scratch_->reflected.resize(n);
+      for (Index i = 0; i < n; ++i) scratch_->reflected[i] = -rule.x[i];
+      target_moments(scratch_->reflected.data(), n, mirrored.data());
     }
+    level.k.insert(level.k.end(), rule.x.begin(), rule.x.end());
+    level.nodes.reserve(level.nodes.size() + n);
     for (Index i = 0; i < n; ++i) {
-      const Moments s = sigma_moments_[i], t = target_moments_[i];
-      Node& out = level.nodes[i];
+      Node out;
       out.weight = rule.w[i];
-      out.mu0 = s.m0;
-      out.mu1 = s.m1;
-      out.kmu1 = rule.x[i] * s.m1;
-      out.u1 = s.m1 * s.m1;
-      out.u2 = s.m2;
-      if (folded()) {
-        const Moments q = mirrored_[i];
-        out.h = 0.5 * (t.m0 + parity * q.m0);
-        out.h1 = 0.5 * (t.m1 - parity * q.m1);
-        const double other = 0.5 * (t.m0 - parity * q.m0), other1 = 0.5 * (t.m1 + parity * q.m1);
-        out.rest = 0.5 * (t.m2 + q.m2) + other * other + other1 * other1;
-      } else {
-        out.h = t.m0, out.h1 = t.m1, out.rest = t.m2;
+      out.mu0 = s[i].m0;
+      out.mu1 = s[i].m1;
+      out.kmu1 = rule.x[i] * s[i].m1;
+      out.u1 = s[i].m1 * s[i].m1;
+      out.u2 = s[i].m2;
+      out.h = t[i].m0, out.h1 = t[i].m1, out.rest = t[i].m2;
+      if (folded()) {  // h(-k) = p h(k), h1(-k) = -p h1(k) for a target of parity p
+        const Moments q = target_parity != 0 ? Moments{target_parity * t[i].m0, -target_parity * t[i].m1, t[i].m2} : mirrored[i];
+        out.h = 0.5 * (t[i].m0 + parity * q.m0);
+        out.h1 = 0.5 * (t[i].m1 - parity * q.m1);
+        const double other = 0.5 * (t[i].m0 - parity * q.m0), other1 = 0.5 * (t[i].m1 + parity * q.m1);
+        out.rest = 0.5 * (t[i].m2 + q.m2) + other * other + other1 * other1;
       }
       out.hh = out.rest + out.h * out.h + out.h1 * out.h1;
       out.mu1h1 = out.mu1 * out.h1;
+      level.nodes.push_back(out);
     }
     drop_dust(level);
   }
 
  private:
   void means(const double* k, Index n, double slope) {
-    means_.resize(n);
-    for (Index i = 0; i < n; ++i) means_[i] = slope * k[i];
+    scratch_->means.resize(n);
+    for (Index i = 0; i < n; ++i) scratch_->means[i] = slope * k[i];
   }
 
   /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them.
@@ -213,8 +247,8 @@ class Coefficients {
       for (int refinement = 0; refinement < 5; ++refinement) {
         if (sd == 0) return 0.0;
         const GaussianRule denser(f.shape(), sd, refinement + 1);
-        if (refinement == 0) evaluator_(f, rule, means_.data(), sd, probes.size(), coarse.data());
-        evaluator_(f, denser, means_.data(), sd, probes.size(), fine.data());
+        if (refinement == 0) scratch_->evaluate(f, rule, scratch_->means.data(), sd, probes.size(), coarse.data());
+        scratch_->evaluate(f, denser, scratch_->means.data(), sd, probes.size(), fine.data());
         double scale = 0;
         error = 0;
         for (std::size_t i = 0; i < probes.size(); ++i) {
@@ -237,11 +271,9 @@ class Coefficients {
   const Function* sigma_;
   const Function* target_;
   SpikeParameters p_;
+  CoefficientScratch* scratch_;
   GaussianRule sigma_rule_, target_rule_;
   double error_ = 0;
-  MomentEvaluator evaluator_;
-  std::vector<double> means_, reflected_;
-  std::vector<Moments> sigma_moments_, target_moments_, mirrored_;
 };
 
 }  // namespace srfx

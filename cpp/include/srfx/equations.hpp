@@ -101,6 +101,7 @@ template <class V, class Bulk> SRFX_INLINE MapValue<V> map_value(const Bulk& bul
 template <class V> struct BalancedSystem {
   V j11, j22, o12, o21, inverse;
   V step1, step2;
+  V amplification;  ///< what a relative error of the averages does to V, at most about
 
   BalancedSystem(const Point<V>& p, const MapValue<V>& map, V v1, V v2, V mean_w, V mean_u1w2, V mean_u2w2) {
     const SpectralAverages<V>& t = map.bulk;
@@ -118,12 +119,15 @@ template <class V> struct BalancedSystem {
     const V a2 = n2 + p.lam * p.ratio * (s.e12 * t.t12 + s.e22 * t.t22);
     const V b1 = j11 * r1 + o21 * r2, b2 = o12 * r1 + j22 * r2;  // across: (b1, -b2)
     const V excess = V(1) - p.ratio, free = p.unit * p.ratio * mean_w, ridge = p.lam * t.y2;
-    const auto near_threshold = simd::abs(excess) + free + ridge < vh1 * v1 + vh2 * v2;
+    const V size = vh1 * v1 + vh2 * v2;
+    const auto near_threshold = simd::abs(excess) + free + ridge < size;
     const V along = simd::select(near_threshold, excess + free - ridge, vh1 * f1 + vh2 * f2);
     const V across = f1 * r1 - f2 * r2;
     const V scale = V(1) / (a1 * b2 + a2 * b1);
     step1 = (along * b2 + a2 * across) * scale;
     step2 = (along * b1 - a1 * across) * scale;
+    const V rounded = simd::min(free + ridge, size);
+    amplification = scale * simd::max(rounded * b2 * r1 + a2 * r1, rounded * b1 * r2 + a1 * r2);
   }
 
   void solve(V c1, V c2, V& x1, V& x2) const {
@@ -136,7 +140,7 @@ template <class V> struct BalancedSystem {
 template <class V> struct Order {
   V test_error, train_error, m, theta, psi, q1, q2, v1, v2;
   V residual;  ///< largest relative defect of the undamped equations, and relative Newton step, at this solution
-  V amplification;  ///< 1/det(I - T M) >= 1: how much a relative error of the averages grows in the solution
+  V amplification;  ///< >= 1: how much a relative error of the averages grows in V
 };
 
 /// The linear part at given V: order parameters, errors, and how well the whole system is satisfied.
@@ -198,7 +202,7 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
   const V norm0 = s00 + ridge_m;
   const V inverse0 = simd::select(norm0 > V(0), V(1) / norm0, V(0));  // mu0 = 0: no mean component
   const V slope = s01 * inverse0, m0 = s0h * inverse0;
-  V s11(0), s1h(0);
+  V s11(0), s1h(0), norm1(0);
   for (Index i = 0; i < set.size(); ++i) {
     const Node& node = set.nodes[i];
     const V ww = V(node.weight) * weights[i];
@@ -206,7 +210,11 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
     const V wc = ww * column;
     s11 += wc * column;
     s1h += wc * target;
+    norm1 += ww * V(node.kmu1 * node.kmu1);
   }
+  const auto parallel = s11 < V(1e-26) * norm1;  // k mu1 is a multiple of mu0 (linear sigma): what is left is rounding
+  s11 = simd::select(parallel, V(0), s11);
+  s1h = simd::select(parallel, V(0), s1h);
   Order<V> out;
   out.v1 = v1;
   out.v2 = v2;
@@ -256,7 +264,7 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
   const V defect_linear = simd::abs(m0 * (g0 - pull_m)) + simd::abs(out.theta * (g1 - out.theta * ridge_theta + slope * pull_m));
   const V size = scale + s.e1 * q1c + s.e2 * q2;
   const V defect_map = simd::max(simd::abs(t.y1 - v1) / v1, simd::abs(t.y2 - v2) / v2);
-  out.amplification = simd::max(V(1), system.inverse);
+  out.amplification = simd::max(V(1), system.amplification);
   out.residual = simd::max(simd::max(defect_map, step_size()), simd::max(defect_energy, defect_linear) / size);
   return out;
 }

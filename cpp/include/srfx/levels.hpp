@@ -44,32 +44,40 @@ class Ladder {
  public:
   Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {}
 
-  int n_rungs() const { return panels_ ? 7 : 13; }
-  const Level& level(int rung) {
-    while (static_cast<int>(rungs_.size()) <= rung) {
-      rungs_.emplace_back();
-      coefficients_->fill(rule(static_cast<int>(rungs_.size()) - 1), rungs_.back().level);
+  int n_rungs() const { return panels_ ? 7 : 14; }
+
+  /// The nodes of a rung, up to |k| = 12 or, where that is far enough, a shorter range.
+  const Level& level(int rung, bool full = true) {
+    while (static_cast<int>(rungs_.size()) <= rung) rungs_.emplace_back();
+    Rung& out = rungs_[rung];
+    if (out.reach == 0) {
+      const Rule nodes = rule(rung, 0, panels_ ? limit : near);
+      coefficients_->append(nodes, out.level);
+      out.near_size = panels_ ? count_within(out.level, near) : out.level.size();
+      out.reach = panels_ ? limit : near;
     }
-    return rungs_[rung].level;
+    if (full && out.reach < limit) {
+      coefficients_->append(rule(rung, near, limit), out.level);
+      out.reach = limit;
+    }
+    return out.level;
   }
 
-  /// The first rung that agrees with the next at every corner of the class; failing that, the best seen.
+  /// A rung that agrees with the next at every corner of the class; failing that, the best seen.
+  ///
+  /// For analytic integrands the error of the trapezoid at step h goes like exp(-const/h): one look at a rung tells which
+  /// rung to try next.
   Selection find(int cls, double tolerance) {
-    const int size = cls / n_shapes, shape = cls % n_shapes;
     Selection best;
-    for (int rung = 0; rung + 1 < n_rungs(); ++rung) {
-      double error = 0;
-      Index cut = 0;
-      for (int i = std::max(0, size - 1); i <= size; ++i)
-        for (int m = shape; m <= shape + 1; ++m) {
-          const int corner = i * n_edges + m;
-          const Probe& coarse = probe(rung, corner / V::size);
-          const Probe& fine = probe(rung + 1, corner / V::size);
-          error = std::max(error, difference(coarse, fine, corner % V::size));
-          cut = std::max(cut, coarse.cut[corner % V::size]);
-        }
-      if (best.level == nullptr || error < best.error) best = {&level(rung), rung, cut, error, {}};
-      if (error <= tolerance) break;
+    const int last = n_rungs() - 2;
+    for (int rung = panels_ ? 0 : 2; rung <= last;) {
+      const Selection here = look(rung, cls);
+      if (best.level == nullptr || here.error < best.error) best = here;
+      if (here.error <= tolerance) break;
+      int next = rung + 1;
+      if (!panels_ && here.error < 1e-2)
+        next = rung + static_cast<int>(std::ceil(std::log(std::log(0.5 * tolerance) / std::log(here.error)) / -std::log(step_ratio) - 0.2));
+      rung = rung == last ? last + 1 : std::clamp(next, rung + 1, last);
     }
     return best;
   }
@@ -82,36 +90,63 @@ class Ladder {
   static constexpr double limit = 12;    ///< |k| at most ...
   static constexpr double near = 9.5;    ///< ... and for V2 <= 8^near_size, where the weights w differ by less
   static constexpr int near_size = 5;
+  static constexpr double step_ratio = 0.85;
 
   /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1, all edges m.
   struct Probe {
-    bool seen = false;
+    int pack;
     std::array<V, n_sums> sums;
     std::array<Index, V::size> cut;
   };
   struct Rung {
     Level level;
-    std::array<Probe, n_sizes * n_edges / V::size> probes;
+    double reach = 0;       ///< |k| covered so far
+    Index near_size = 0;    ///< nodes with |k| <= near
+    std::deque<Probe> probes;  ///< of the packs asked for so far
   };
 
   const SpikeParameters& p() const { return coefficients_->parameters(); }
 
-  /// Rung `i`.
-  Rule rule(int i) const {
+  static Index count_within(const Level& level, double range) {
+    Index n = 0;
+    while (n < level.size() && std::abs(level.k[n]) <= range) ++n;
+    return n;
+  }
+
+  Selection look(int rung, int cls) {
+    const int size = cls / n_shapes, shape = cls % n_shapes;
+    double error = 0;
+    Index cut = 0;
+    for (int i = std::max(0, size - 1); i <= size; ++i)
+      for (int m = shape; m <= shape + 1; ++m) {
+        const int corner = i * n_edges + m;
+        const Probe& coarse = probe(rung, corner / V::size);
+        const Probe& fine = probe(rung + 1, corner / V::size);
+        error = std::max(error, difference(coarse, fine, corner % V::size));
+        cut = std::max(cut, coarse.cut[corner % V::size]);
+      }
+    return {&rungs_[rung].level, rung, cut, error, {}};
+  }
+
+  /// Rung `i` on from < |k| <= to, ordered by |k|.
+  Rule rule(int i, double from, double to) const {
     Rule out;
-    const bool folded = coefficients_->folded();
     if (panels_) {
       static constexpr int orders[] = {8, 12, 16, 16, 16, 16, 16};
       static constexpr double widths[] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625};
       push_graded(out, orders[i], widths[i]);
-      return out;
+    } else {
+      const bool folded = coefficients_->folded();
+      const double h = 0.68 * std::min(1.0, 1.6 * coefficients_->sigma_scale()) * std::pow(step_ratio, i);
+      for (int j = static_cast<int>(std::ceil(from / h - 0.5)); (j + 0.5) * h < to; ++j) {
+        const double k = (j + 0.5) * h;
+        if (k < from) continue;
+        out.push(k, folded ? 2 * h : h);
+        if (!folded) out.push(-k, h);
+      }
     }
-    const double h = 0.68 * std::min(1.0, 1.6 * coefficients_->sigma_scale()) * std::pow(0.85, i);
-    out.push_trapezoid(h, limit, true);
-    if (folded) return out;
-    Rule both;
-    for (Index j = 0; j < out.size(); ++j) both.push(out.x[j], 0.5 * out.w[j]), both.push(-out.x[j], 0.5 * out.w[j]);
-    return both;
+    out.finish();
+    return out;
   }
 
   /// Panels with edges where a coefficient is not smooth, narrow where it changes fast, ordered by |k|.
@@ -159,18 +194,20 @@ class Ladder {
   }
 
   const Probe& probe(int rung, int pack) {
-    const Level& on = level(rung);
-    Probe& out = rungs_[rung].probes[pack];
-    if (out.seen) return out;
-    out.seen = true;
+    const bool full = 2 * pack + 1 > near_size;
+    const Level& on = level(rung, full);
+    std::deque<Probe>& seen = rungs_[rung].probes;
+    for (const Probe& probe : seen)
+      if (probe.pack == pack) return probe;
+    seen.emplace_back();
+    Probe& out = seen.back();
+    out.pack = pack;
     V v1, v2;
     for (int lane = 0; lane < V::size; ++lane) {
       v2.set(lane, std::ldexp(1.0, 3 * (2 * pack + lane / n_edges)));
       v1.set(lane, ratio_edge[lane % n_edges] * v2[lane]);
     }
-    Index n = on.size();
-    if (2 * pack + 1 <= near_size)
-      while (n > 0 && std::abs(on.k[n - 1]) > near) --n;
+    const Index n = full ? on.size() : rungs_[rung].near_size;
     out.sums.fill(V(0.0));
     std::array<V, n_sums> term;
     for (Index i = 0; i < n; ++i) {
@@ -227,13 +264,14 @@ class Ladder {
   /// Largest relative difference of the averages in one lane.
   static double difference(const Probe& a, const Probe& b, int lane) {
     const auto at = [lane](const Probe& probe, int q) { return probe.sums[q][lane]; };
+    const double target = at(b, 6) + at(b, 7) + at(b, 8);  // E[w s*^2]: its parts may vanish
     double worst = 0;
     for (int q = 0; q < n_sums; ++q) {
       double scale = at(b, q);
-      if (q == 7 || q == 8) scale = at(b, 6) + at(b, 7) + at(b, 8);  // parts of E[w s*^2], which may vanish
-      if (q == 17) scale = std::sqrt(at(b, 4) * at(b, 6));           // mixed signs: against the norms of the factors
-      if (q == 18) scale = std::sqrt(at(b, 5) * at(b, 6));
-      if (q == 19) scale = std::sqrt(at(b, 0) * at(b, 7));
+      if (q == 6 || q == 7 || q == 8) scale = target;
+      if (q == 17) scale = std::sqrt(at(b, 4) * target);  // mixed signs: against the norms of the factors
+      if (q == 18) scale = std::sqrt(at(b, 5) * target);
+      if (q == 19) scale = std::sqrt(at(b, 0) * target);
       if (scale > 1e-280) worst = std::max(worst, std::abs(at(a, q) - at(b, q)) / scale);
     }
     return worst;
@@ -241,7 +279,7 @@ class Ladder {
 
   Coefficients* coefficients_;
   bool panels_;
-  std::deque<Rung> rungs_;
+  std::deque<Rung> rungs_;  // elements stay where they are
 };
 
 /// The rules of one coefficient set, found as they are asked for.
@@ -254,7 +292,7 @@ class LevelTable {
 
   /// A coarse rule, on which V is found well enough to tell the class of a point and to start from.
   NodeSet starter() {
-    const Level& level = first().level(0);
+    const Level& level = first().level(0, false);
     Index n = level.size();
     while (n > 1 && std::abs(level.k[n - 1]) > 7) --n;
     return NodeSet(level, n);

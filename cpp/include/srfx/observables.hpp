@@ -41,7 +41,8 @@ struct Bounds {
 };
 
 inline Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p) {
-  Coefficients coefficients(sigma, target, p);
+  CoefficientScratch scratch;
+  Coefficients coefficients(sigma, target, p, scratch);
   LevelTable table(coefficients);
   const double error = table.find(0).error;
   const Level& level = table.dense();
@@ -102,7 +103,8 @@ inline void learned_function(const Function& sigma, const SpikeParameters& p, do
   std::vector<double> x, f;
   for (Index i = 0; i < n; ++i) {
     const double mean = p.r * p.gamma * t[i];
-    const Rule& nodes = rule.at(mean, own);
+    if (!rule.shared()) own.clear(), rule.at(mean, own), own.finish();
+    const Rule& nodes = rule.shared() ? rule.nodes() : own;
     x.resize(nodes.size()), f.resize(nodes.size());
     for (Index j = 0; j < nodes.size(); ++j) x[j] = mean + s * nodes.x[j];
     sigma.evaluate(x.data(), f.data(), nodes.size());

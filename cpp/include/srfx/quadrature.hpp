@@ -6,7 +6,9 @@
 // Gauss-Hermite is not used: it is wrong by several percent at a kink whatever its order.
 #pragma once
 
+#include "simd.hpp"
 #include "types.hpp"
+#include "vecmath.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -17,8 +19,21 @@ namespace srfx {
 
 inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// The standard normal density.
-inline double normal_density(double x) { return 0.39894228040143267793994605993438 * std::exp(-0.5 * x * x); }
+inline constexpr double normal_density_at_0 = 0.39894228040143267793994605993438;
+
+/// Multiplies w[i] by the standard normal density at x[i], erf'(x/sqrt 2)/(2 sqrt 2).
+inline void times_normal_density(const double* x, double* w, Index n) {
+  using V = simd::Lanes<double, 8>;
+  const auto density = [](V z) { return V(0.35355339059327376220) * vecmath::erf_derivative(z * V(0.70710678118654752440)); };
+  Index i = 0;
+  for (; i + V::size <= n; i += V::size) (V::load(w + i) * density(V::load(x + i))).store(w + i);
+  if (i < n) {
+    alignas(64) double rest[V::size] = {};
+    std::copy(x + i, x + n, rest);
+    density(V::load(rest)).store(rest);
+    for (Index j = i; j < n; ++j) w[j] *= rest[j - i];
+  }
+}
 
 /// Nodes and weights of Gauss-Legendre quadrature on [-1, 1], by Newton's method on the three-term recurrence.
 struct GaussLegendre {
@@ -57,7 +72,7 @@ struct GaussLegendre {
   }
 };
 
-/// Nodes with weights that contain the normal density.
+/// Nodes and weights. The push functions add plain weights; finish() multiplies all by the normal density.
 struct Rule {
   std::vector<double> x, w;
 
@@ -70,23 +85,26 @@ struct Rule {
     if (!(hi > lo)) return;
     const GaussLegendre& gl = GaussLegendre::order(order);
     const int count = std::max(1, static_cast<int>(std::ceil((hi - lo) / width - 1e-9)));
+    reserve(size() + count * order);
     const double half = 0.5 * (hi - lo) / count;
     for (int panel = 0; panel < count; ++panel) {
       const double middle = lo + half * (2 * panel + 1);
       for (int i = 0; i < order; ++i) {
-        const double node = middle + half * gl.x[i];
-        push(node, half * gl.w[i] * normal_density(node));
+        push(middle + half * gl.x[i], half * gl.w[i]);
       }
     }
   }
 
-  /// The trapezoidal rule of step h at (i + 1/2) h on [-limit, limit], or on (0, limit] with doubled weights.
-  void push_trapezoid(double h, double limit, bool folded) {
+  /// The trapezoidal rule of step h at (i + 1/2) h on [-limit, limit].
+  void push_trapezoid(double h, double limit) {
     const int count = static_cast<int>(std::ceil(limit / h));
-    for (int i = folded ? 0 : -count; i < count; ++i) {
-      const double node = (i + 0.5) * h;
-      push(node, (folded ? 2 : 1) * h * normal_density(node));
-    }
+    reserve(2 * count + 8);
+    for (int i = -count; i < count; ++i) push((i + 0.5) * h, h);
+  }
+
+  void finish() { times_normal_density(x.data(), w.data(), size()); }
+  void reserve(Index n) {
+    if (static_cast<Index>(x.capacity()) < n) x.reserve(2 * n), w.reserve(2 * n);
   }
 };
 
@@ -108,6 +126,8 @@ class Function {
   virtual ~Function() = default;
   virtual void evaluate(const double* x, double* y, Index n) const = 0;
   const Shape& shape() const { return shape_; }
+  /// True if one call on many points is far cheaper than many calls on few.
+  virtual bool one_call() const { return false; }
 
  protected:
   Shape shape_;
@@ -128,7 +148,8 @@ class GaussianRule {
       if (std::isinf(pole)) h = std::min(h, 2 * pi / (std::sqrt(2 * decay) + 2 * sd));
       if (pole < 2 * pi / h) h = std::min(h, 2 * pi * pole / (decay + 0.5 * pole * pole));
       if (2 * limit_ / h <= 200) {
-        shared_.push_trapezoid(h / density_, limit_, false);
+        shared_.push_trapezoid(h / density_, limit_);
+        shared_.finish();
         pad(shared_);
       }
     }
@@ -137,14 +158,14 @@ class GaussianRule {
   /// True if one set of nodes serves every mean.
   bool shared() const { return shared_.size() > 0; }
 
-  /// The nodes for this mean; `own` is storage for them where they are not shared.
-  const Rule& at(double mean, Rule& own) const {
-    if (shared()) return shared_;
-    own.clear();
+  const Rule& nodes() const { return shared_; }
+
+  /// Appends the nodes for this mean, without the density.
+  void at(double mean, Rule& out) const {
     if (sd_ == 0) {  // a point mass
-      own.push(0, 1);
-      pad(own);
-      return own;
+      out.push(0, 1 / normal_density_at_0);
+      pad(out);
+      return;
     }
     // Edges: kinks, and the ends of the region where panels are limited in units of the argument.
     std::vector<double> edges{-limit_, limit_};
@@ -158,10 +179,9 @@ class GaussianRule {
     for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
       const double middle = mean + 0.5 * sd_ * (edges[i] + edges[i + 1]);
       const double in_argument = std::abs(middle) < shape_.soft ? shape_.panel / sd_ : infinity;
-      own.push_panels(edges[i], edges[i + 1], std::min(2.5, in_argument) / density_, order_);
+      out.push_panels(edges[i], edges[i + 1], std::min(2.5, in_argument) / density_, order_);
     }
-    pad(own);
-    return own;
+    pad(out);
   }
 
  private:

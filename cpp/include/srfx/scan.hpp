@@ -8,8 +8,8 @@
 #include "solver.hpp"
 
 #include <algorithm>
-#include <memory>
 #include <mutex>
+#include <optional>
 
 namespace srfx {
 
@@ -180,11 +180,13 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   };
   Order<double> x;
   if (p.alpha > threshold) {
-    // With linear features and p > d the null directions of the bulk leave <1/S> = 1/lam: the limit is taken at a lam
+    // With linear features and p >= d the null directions of the bulk leave <1/S> unbounded: the limit is taken at a lam
     // so small that what is neglected is below rounding.
-    if (linear && p.beta > 1) p.lam = 1e-30 * rule.nodes.mean_u1;
+    if (linear && p.beta >= 1) p.lam = 1e-30 * rule.nodes.mean_u1;
     const Status status = solve(*rule.level, rule.size, x);
     if (status != Status::converged) return detail::store_failure(out, i, status, iterations, x.residual);
+    if (p.lam > 0) x.v2 = infinity;
+    if (p.lam > 0 && p.beta == 1) x.q2 = infinity;  // the square bulk is singular
     return detail::store(out, i, x, status, iterations, rule.error);
   }
   // Below the threshold, in v = lam V. Tails that no sample reaches may rule the averages: the value then moves with the
@@ -205,8 +207,8 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   if (status == Status::converged) status = solve(dense, within(dense, 8.5), narrow);
   if (status == Status::converged) status = solve(dense, within(dense, 7), narrower);
   if (status == Status::converged) status = solve(coarse, within(coarse, 10), check);
-  if (status != Status::converged) return detail::store_failure(out, i, status, iterations, x.residual);
-  if (!(moved(narrow) < 1e-7) || !(moved(narrower) < 1e-4)) return detail::store_failure(out, i, Status::diverged, iterations, x.residual);
+  if (status == Status::max_iterations) return detail::store_failure(out, i, status, iterations, x.residual);
+  if (status != Status::converged || !(moved(narrow) < 1e-7) || !(moved(narrower) < 1e-4)) return detail::store_failure(out, i, Status::diverged, iterations, x.residual);
   x.v1 = x.v2 = infinity;
   detail::store(out, i, x, status, iterations, std::max(moved(narrow), moved(check)));
 }
@@ -214,9 +216,12 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
 /// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
 struct SetState {
   std::mutex mutex;
-  std::unique_ptr<Coefficients> coefficients;
-  std::unique_ptr<LevelTable> table;
+  CoefficientScratch scratch;  ///< outlives the set: the next one in this place uses it
+  std::optional<Coefficients> coefficients;
+  std::optional<LevelTable> table;
   NodeSet starter;
+
+  void clear() { table.reset(), coefficients.reset(); }
 };
 
 /// Solves the `count` points listed at `points` (reordered on the way), all of one set.
@@ -227,8 +232,8 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
     if (!state.table) {
-      state.coefficients = std::make_unique<Coefficients>(*in.sigma, *in.target, parameters);
-      state.table = std::make_unique<LevelTable>(*state.coefficients);
+      state.coefficients.emplace(*in.sigma, *in.target, parameters, state.scratch);
+      state.table.emplace(*state.coefficients);
       state.starter = state.table->starter();
     }
   }
@@ -288,10 +293,11 @@ template <class Bulk> void solve_batch(const Bulk& bulk, const BatchInput& in, c
   const Index chunk = std::min<Index>(n_sets, 64 * n_threads);  // sets held in memory at a time
   std::vector<Workspace> work(n_threads);
   std::vector<Block> blocks;
+  std::vector<SetState> states(chunk);
   for (Index first = 0; first < n_sets; first += chunk) {
-    std::vector<SetState> states(std::min(chunk, n_sets - first));
+    for (SetState& state : states) state.clear();
     blocks.clear();
-    for (Index set = first; set < first + static_cast<Index>(states.size()); ++set)
+    for (Index set = first; set < std::min(first + chunk, n_sets); ++set)
       for (Index lo = set_begin[set]; lo < set_begin[set + 1]; lo += block_size)
         blocks.push_back({set, lo, std::min(lo + block_size, set_begin[set + 1])});
     parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int thread) {

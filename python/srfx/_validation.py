@@ -1,0 +1,207 @@
+"""One door for everything a user passes: the compiled core trusts what comes through here."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float64]
+
+_SCALARS = (numbers.Real, np.number)
+
+
+def number_or_array(name: str, value: object, allowed: str, valid: Any) -> float | FloatArray:
+    """Return a real argument as a float or a read-only float64 array, or say what is wrong with it.
+
+    Parameters
+    ----------
+    name : str
+        The argument, for the message.
+    value : object
+        What the user passed.
+    allowed : str
+        What is allowed, completing "alpha must be ...".
+    valid : callable
+        Vectorised test; it is given a float64 array and returns a boolean one.
+
+    Raises
+    ------
+    TypeError
+        Not real numbers: text, booleans, complex, None, objects.
+    ValueError
+        Real numbers out of the allowed range, or sequences of unequal length.
+    """
+    array = _real_array(name, value, allowed)
+    with np.errstate(invalid="ignore"):
+        good = np.asarray(valid(array), dtype=bool)
+    if not good.all():
+        where = np.unravel_index(int(np.argmin(good)), array.shape)
+        place = f" at index {_index(where)}" if where else ""
+        raise ValueError(f"{name} must be {allowed}; got {float(array[where])!r}{place}")
+    if array.ndim == 0:
+        return float(array)
+    array.flags.writeable = False
+    return array
+
+
+def _real_array(name: str, value: object, allowed: str) -> FloatArray:
+    """Copy ``value`` to a float64 array."""
+
+    def wrong_type(got: str) -> TypeError:
+        return TypeError(f"{name} must be {allowed} (a real number or an array of them); got {got}")
+
+    if isinstance(value, (bool, np.bool_)) or value is None:
+        raise wrong_type(repr(value))
+    if isinstance(value, _SCALARS) and not isinstance(value, np.complexfloating):
+        try:
+            return np.array(float(value))
+        except OverflowError:
+            raise ValueError(f"{name} must be {allowed}; got an integer beyond float64") from None
+    if isinstance(value, (str, bytes, numbers.Complex, Mapping)):
+        raise wrong_type(repr(value))
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise wrong_type("a masked array")
+    try:
+        raw = np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be {allowed}; got a nested sequence with rows of unequal length"
+        ) from None
+    if raw.dtype.kind not in "iuf":
+        what = {"b": "booleans", "c": "complex numbers", "U": "text", "S": "text"}
+        got = what.get(raw.dtype.kind, f"dtype {raw.dtype}")
+        raise wrong_type(f"{got}: {_short(value)}")
+    return np.array(raw, dtype=np.float64)
+
+
+def _index(where: Sequence[Any]) -> str:
+    return str(int(where[0])) if len(where) == 1 else str(tuple(int(i) for i in where))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def finite(name: str, value: object) -> float | FloatArray:
+    """Any finite real number."""
+    return number_or_array(name, value, "finite", np.isfinite)
+
+
+def positive(name: str, value: object) -> float | FloatArray:
+    """Finite and above zero."""
+    return number_or_array(name, value, "finite and > 0", lambda x: np.isfinite(x) & (x > 0))
+
+
+def non_negative(name: str, value: object) -> float | FloatArray:
+    """Finite and at least zero."""
+    return number_or_array(name, value, "finite and >= 0", lambda x: np.isfinite(x) & (x >= 0))
+
+
+def non_negative_or_inf(name: str, value: object) -> float | FloatArray:
+    """At least zero, infinity included."""
+    return number_or_array(name, value, ">= 0 (inf is allowed)", lambda x: x >= 0)
+
+
+def correlation(name: str, value: object) -> float | FloatArray:
+    """Between -1 and 1."""
+    return number_or_array(name, value, "between -1 and 1", lambda x: np.abs(x) <= 1)
+
+
+def dimension(name: str, value: object) -> float | FloatArray:
+    """Finite and at least one."""
+    allowed = "None (the limit) or finite and >= 1"
+    return number_or_array(name, value, allowed, lambda x: np.isfinite(x) & (x >= 1))
+
+
+def vector(name: str, value: object, allowed: str) -> tuple[float, ...]:
+    """Return a non-empty sequence of finite real numbers as a tuple."""
+    if isinstance(value, (*_SCALARS, str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be {allowed}; got {_short(value)}")
+    if not isinstance(value, np.ndarray):
+        value = list(value)
+    array = number_or_array(name, value, allowed, np.isfinite)
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.size == 0:
+        shape = np.shape(array)
+        raise ValueError(f"{name} must be {allowed}; got an array of shape {shape}")
+    return tuple(array.tolist())
+
+
+def readout_and_weights(
+    readout: object, weights: object
+) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+    """Values of the initial readout and their probabilities (None: equal)."""
+    values = vector("readout", readout, "a non-empty sequence of finite numbers, as in (1.0,)")
+    if weights is None:
+        return values, None
+    allowed = "None (equal weights) or a sequence of positive numbers that sum to one"
+    probabilities = vector("weights", weights, allowed)
+    if len(probabilities) != len(values):
+        raise ValueError(
+            f"weights must have one entry for each value of readout ({len(values)}); "
+            f"got {len(probabilities)}: {probabilities}"
+        )
+    if min(probabilities) <= 0:
+        raise ValueError(f"weights must be positive; got {probabilities}")
+    if abs(math.fsum(probabilities) - 1) > 1e-12:
+        raise ValueError(
+            f"weights must sum to one within 1e-12; got {probabilities}, "
+            f"which sum to {math.fsum(probabilities)!r}"
+        )
+    return values, probabilities
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """One of a few words; the message names them and, for a near miss, the nearest."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {_listed(choices)}; got {_short(value)}")
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(value.strip().lower().replace("-", "_"), choices, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"{name} must be one of {_listed(choices)}; got {value!r}{hint}")
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return ", ".join(repr(choice) for choice in choices)
+
+
+def common_shape(arguments: Mapping[str, float | FloatArray]) -> tuple[int, ...]:
+    """Shape of the arguments broadcast together, or a ValueError naming each one's shape."""
+    try:
+        return np.broadcast_shapes(*(np.shape(value) for value in arguments.values()))
+    except ValueError:
+        shapes = ", ".join(
+            f"{name} {np.shape(value)}" for name, value in arguments.items() if np.ndim(value)
+        )
+        raise ValueError(f"these shapes do not broadcast against each other: {shapes}") from None
+
+
+def thread_count(n_threads: object) -> int:
+    """Threads to use: the number asked for, or all that this process may use.
+
+    Inside a worker process of an executor the default is one thread: the executor has already
+    spread the work over the processors.
+    """
+    if n_threads is None:
+        from multiprocessing import parent_process
+
+        if parent_process() is not None:
+            return 1
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    allowed = "None (all processors this process may use) or an integer >= 1"
+    if isinstance(n_threads, (bool, np.bool_)) or not isinstance(n_threads, numbers.Integral):
+        raise TypeError(f"n_threads must be {allowed}; got {_short(n_threads)}")
+    if n_threads < 1:
+        raise ValueError(f"n_threads must be {allowed}; got {n_threads}")
+    return min(int(n_threads), 1024)

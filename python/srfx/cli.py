@@ -1,0 +1,439 @@
+"""The command line: ``srfx solve`` and ``srfx info``.
+
+Exit codes: 0 success, 1 no convergence, 2 bad input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import click
+import numpy as np
+
+from srfx.config import show_config, version
+from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
+from srfx.results import ConvergenceError, Solution, Status
+from srfx.theory import solve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GRIDS = (
+    "GRID: a number, a list 0.5,1,2, or a grid 0.2:3:50 (50 points from 0.2 to 3, both included) "
+    "or log:1e-4:1:30. Several lists or grids: every combination."
+)
+_SOLVE = """Solve for the test and training errors of a network.
+
+With --eta or --alpha0 the network after one gradient step; with --r, --c or --gamma spiked random
+features. For example:
+
+\b
+  srfx solve --eta 1 --alpha0 1.5 --alpha 0.2:3:50 --lam 0.01 --plot curve.png
+"""
+_SUFFIXES = {".csv": "csv", ".json": "json", ".nc": "netcdf"}
+#: Order of the axes of an outer product: the last varies fastest.
+_AXES = ("eta", "alpha0", "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha")
+
+
+def _grid_value(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | FloatArray | None:
+    """Convert a number, a list a,b,c, or a grid start:stop:count or log:start:stop:count."""
+    if value is None:
+        return None
+    try:
+        return _parse_grid(value.strip())
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} {error}; allowed are a number, a list 0.5,1,2, or a grid 0.2:3:50 or "
+            "log:1e-4:1:30"
+        ) from None
+
+
+def _list_value(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Convert a comma-separated list of numbers."""
+    if value is None:
+        return None
+    try:
+        return tuple(_number(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}; allowed is a list 0.5,1.5") from None
+
+
+def _parse_grid(text: str) -> float | FloatArray:
+    if ":" not in text:
+        values = [_number(part) for part in text.split(",")]
+        return values[0] if len(values) == 1 else np.array(values)
+    parts = text.split(":")
+    logarithmic = parts[0].strip().lower() == "log"
+    if logarithmic:
+        parts = parts[1:]
+    if len(parts) != 3:
+        raise ValueError("is not of the form start:stop:count")
+    start, stop = _number(parts[0]), _number(parts[1])
+    if not parts[2].strip().isdecimal() or int(parts[2]) < 1:
+        raise ValueError(f"has count {parts[2]!r}, which is not a positive integer")
+    count = int(parts[2])
+    if not np.isfinite([start, stop]).all():
+        raise ValueError("has an end that is not finite")
+    if not logarithmic:
+        return np.linspace(start, stop, count)
+    if start <= 0 or stop <= 0:
+        raise ValueError("is logarithmic and has an end that is not positive")
+    return np.geomspace(start, stop, count)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"contains {text!r}, which is not a number") from None
+
+
+def _grid(*names: str, help: str) -> Callable[[Any], Any]:
+    return click.option(*names, callback=_grid_value, metavar="GRID", help=help)
+
+
+@click.group(invoke_without_command=True)
+@click.version_option(version(), prog_name="srfx", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Exact asymptotics of two-layer networks after one large gradient step."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command("solve", help=_SOLVE, epilog=_GRIDS)
+@click.option("--activation", default="tanh", show_default=True, help="Activation of the network.")
+@click.option("--target", default="sin", show_default=True, help="Activation of the target.")
+@_grid("--eta", help="OneStep: learning rate of the step.  [default: 1]")
+@_grid("--alpha0", help="OneStep: samples of the step over d; inf is allowed.  [default: 1.5]")
+@_grid("--r", help="SpikedRF: strength of the spike.  [default: 0.9]")
+@_grid("--c", help="SpikedRF: variance of the bulk.  [default: 1]")
+@_grid("--gamma", help="SpikedRF: alignment of the spike with the target.  [default: 1]")
+@_grid("--alpha", help="Samples of the readout over d.  [required]")
+@_grid("--lam", help="Ridge penalty.  [required]")
+@_grid("--beta", help="Width over d.  [default: 1]")
+@_grid("--noise", help="Variance of the label noise.  [default: 0]")
+@_grid("--d", help="Input dimension, for the 1/d correction.  [default: the limit]")
+@click.option("--bulk", default="isotropic", show_default=True, help="Treatment of the bulk.")
+@click.option(
+    "--readout",
+    callback=_list_value,
+    metavar="LIST",
+    help="Values of the initial readout.  [default: 1]",
+)
+@click.option(
+    "--weights", callback=_list_value, metavar="LIST", help="Their probabilities.  [default: equal]"
+)
+@click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+@click.option(
+    "--errors",
+    type=click.Choice(["raise", "record"]),
+    default="raise",
+    show_default=True,
+    help="Where nothing converges: stop, or print nan and the status.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write everything to FILE (.csv, .json, .nc).",
+    metavar="FILE",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "netcdf"]),
+    help="Format of the output.  [default: a table, or by the suffix of FILE]",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path),
+    help="Draw the learning curve to FILE.",
+    metavar="FILE",
+)
+def solve_command(
+    output: Path | None, format_: str | None, plot_file: Path | None, **options: Any
+) -> None:
+    """Solve for the test and training errors of a network."""
+    format_ = _check_output(output, format_)
+    axes = _Axes(options)
+    model = _model(axes, options)
+    for name in ("alpha", "lam"):
+        if options[name] is None:
+            raise click.UsageError(f"--{name} is required")
+    if plot_file is not None:
+        if np.size(options["alpha"]) < 2:
+            raise click.UsageError("--plot draws errors against alpha: give it a list or a grid")
+        _check_plot(plot_file)
+
+    solution = solve(
+        model,
+        alpha=axes["alpha"],
+        lam=axes["lam"],
+        d=axes.get("d"),
+        bulk=options["bulk"],
+        n_threads=options["n_threads"],
+        errors=options["errors"],
+    )
+    _write(solution, output, format_)
+    if plot_file is not None:
+        _draw(solution, plot_file)
+    failed = solution.size - int(np.sum(solution.success))
+    if failed:
+        _say(
+            f"warning: {failed} of {solution.size} points did not converge (nan, with their status)"
+        )
+
+
+class _Axes(dict[str, Any]):
+    """The numeric options given, each list or grid along an axis of its own."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        given = {name: options[name] for name in _AXES if options[name] is not None}
+        varying = [name for name, value in given.items() if isinstance(value, np.ndarray)]
+        for name, value in given.items():
+            if name in varying:
+                value = value.reshape(value.shape + (1,) * (len(varying) - 1 - varying.index(name)))
+            self[name] = value
+
+
+def _model(axes: _Axes, options: dict[str, Any]) -> SpikedRF | OneStep:
+    step = [name for name in ("eta", "alpha0") if name in axes]
+    spike = [name for name in ("r", "c", "gamma") if name in axes]
+    if bool(step) == bool(spike):
+        given = " and ".join(f"--{name}" for name in step + spike) or "neither"
+        raise click.UsageError(
+            "give --eta or --alpha0 (the network after one step), or --r, --c or --gamma (spiked "
+            f"random features), not both; got {given}"
+        )
+    fields = {name: axes[name] for name in [*step, *spike, "beta", "noise"] if name in axes}
+    for name in ("readout", "weights"):
+        if options[name] is not None:
+            fields[name] = options[name]
+    kind = OneStep if step else SpikedRF
+    return kind(options["activation"], options["target"], **fields)
+
+
+# --- output ---
+
+
+def _check_output(output: Path | None, format_: str | None) -> str:
+    """Format of the output, after making sure that the file can be written."""
+    if output is None:
+        if format_ == "netcdf":
+            raise click.UsageError("--format netcdf needs a file: give -o FILE.nc")
+        return format_ or "table"
+    if format_ is None:
+        format_ = _SUFFIXES.get(output.suffix.lower())
+        if format_ is None:
+            raise click.UsageError(
+                f"-o FILE must end in {', '.join(_SUFFIXES)} (or give --format); "
+                f"got {str(output)!r}"
+            )
+    _check_writable("-o", output)
+    return format_
+
+
+def _check_plot(path: Path) -> None:
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise click.UsageError("--plot needs matplotlib: pip install 'srfx[plot]'") from None
+    known = sorted(FigureCanvasBase.filetypes)
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise click.UsageError(
+            f"--plot FILE must end in one of .{', .'.join(known)}; got {str(path)!r}"
+        )
+    _check_writable("--plot", path)
+
+
+def _check_writable(option: str, path: Path) -> None:
+    folder = path.parent
+    if path.is_dir():
+        problem = "is a directory"
+    elif not folder.is_dir():
+        problem = f"is in a directory that does not exist: {str(folder)!r}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "is not writable"
+    else:
+        return
+    raise click.UsageError(f"{option} FILE must be writable; {str(path)!r} {problem}")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file, moved onto ``path`` once complete: no half-written results."""
+    if path.exists() and not path.is_file():  # a device or a pipe
+        yield path
+        return
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(solution: Solution, output: Path | None, format_: str) -> None:
+    if output is None:
+        try:
+            _write_text(solution, sys.stdout, format_)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    with _replacing(output) as part:
+        if format_ == "netcdf":
+            solution.to_xarray().to_netcdf(part)
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                _write_text(solution, file, format_)
+    _say(f"wrote {output} ({solution.size} points)")
+
+
+def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
+    if format_ == "csv":
+        solution.to_dataframe().assign(status=_status_names(solution)).to_csv(file, index=False)
+    elif format_ == "json":
+        _write_json(solution, file)
+    else:
+        _write_table(solution, file)
+
+
+def _write_json(solution: Solution, file: IO[str]) -> None:
+    """Write the model and a record for each point in strict JSON: nan is null, inf a string."""
+    import json
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and not np.isfinite(value):
+            return None if np.isnan(value) else str(value)
+        return value
+
+    frame = solution.to_dataframe().assign(status=_status_names(solution))
+    names = list(frame.columns)
+    rows = zip(*(frame[name].tolist() for name in names), strict=True)
+    points = [dict(zip(names, map(plain, row), strict=True)) for row in rows]
+    json.dump({**solution.describe(), "points": points}, file, indent=1, allow_nan=False)
+    file.write("\n")
+
+
+def _status_names(solution: Solution) -> list[str]:
+    return [Status(s).name.lower() for s in np.ravel(np.asarray(solution.status)).tolist()]
+
+
+def _write_table(solution: Solution, file: IO[str]) -> None:
+    """Write aligned columns: what varies, errors, m, theta, psi, and the status if any failed."""
+    about = solution.describe()
+    inputs = solution.inputs
+    fixed = [
+        f"{name} = {value:.10g}"
+        for name, value in solution.arguments.items()
+        if not isinstance(value, np.ndarray) and not (name == "d" and value == np.inf)
+    ]
+    if about["readout"] != [1.0]:
+        fixed.append(f"readout = {', '.join(f'{a:g}' for a in about['readout'])}")
+    floor = f"linear floor {_digits([about['linear_floor']])[0]}"
+    what = f"{about['activation']} network, {about['target']} target"
+    file.write(f"# {about['model']}: {what}; {floor}\n")
+    file.write(f"# {', '.join(fixed)}\n")
+    columns = {
+        name: [f"{x:.8g}" for x in inputs[name].ravel().tolist()]
+        for name in _AXES
+        if isinstance(solution.arguments.get(name), np.ndarray)
+    }
+    for name in ("test_error", "train_error", "m", "theta", "psi"):
+        values = np.ravel(np.asarray(getattr(solution, name))).tolist()
+        columns[name] = _digits(values)
+    if not np.all(solution.success):
+        columns["status"] = _status_names(solution)
+    widths = {name: max(len(name), *map(len, cells), 0) for name, cells in columns.items()}
+    file.write("  ".join(name.rjust(widths[name]) for name in columns) + "\n")
+    for row in zip(*columns.values(), strict=True):
+        cells = zip(columns, row, strict=True)
+        file.write("  ".join(cell.rjust(widths[name]) for name, cell in cells) + "\n")
+
+
+def _digits(values: list[float]) -> list[str]:
+    """Format a column with ten digits after the point, and exponents if it has small values."""
+    sizes = [abs(x) for x in values if x != 0 and np.isfinite(x)]
+    fixed = not sizes or (min(sizes) >= 1e-3 and max(sizes) < 1e6)
+    return [f"{x:.10f}" if fixed else f"{x:.10e}" for x in values]
+
+
+def _draw(solution: Solution, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from srfx.plotting import learning_curve
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    ax: Axes = figure.add_subplot()
+    learning_curve(solution, ax=ax)
+    with _replacing(path) as part:
+        figure.savefig(part, dpi=150)
+    _say(f"drew {path}")
+
+
+@cli.command()
+def info() -> None:
+    """Show how this srfx was built, and the activations it knows."""
+    show_config()
+    click.echo(f"activations      {', '.join(ACTIVATION_NAMES)}")
+
+
+# --- the program ---
+
+
+def _say(message: str) -> None:
+    click.echo(f"srfx: {message}", err=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; every expected error is one line on stderr."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        _say(f"warning: {message}")
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.showwarning = show
+            code = cli.main(arguments, prog_name="srfx", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        _say(f"error: {' '.join(error.format_message().split())}")
+        return 2
+    except ConvergenceError as error:
+        _say(f"error: {_one_line(error)}")
+        return 1
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        _say(f"error: {_one_line(error)}")
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return 130
+    except OSError as error:
+        _say(f"error: {_one_line(error)}")
+        return 2
+    except MemoryError:
+        _say("error: out of memory; ask for fewer points")
+        return 2
+
+
+def main() -> NoReturn:
+    """Entry point of the program ``srfx``."""
+    sys.exit(run())

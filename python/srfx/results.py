@@ -1,0 +1,283 @@
+"""What srfx hands back: solutions with their status, as labelled arrays and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx.config import version
+from srfx.models import FloatArray, OneStep, SpikedRF, floor_of, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+class Status(enum.IntEnum):
+    """How the solution of a point ended; `Solution.status` holds these as integers.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> sol = srfx.solve(srfx.SpikedRF(), alpha=[0.5, 1.0], lam=0.0, errors="record")
+    >>> [srfx.Status(s).name for s in sol.status]
+    ['CONVERGED', 'DIVERGED']
+    """
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    DIVERGED = 2
+    NON_FINITE = 3
+
+
+#: What `Solution` holds for each point, with a line on each.
+OBSERVABLES: dict[str, str] = {
+    "test_error": "noise-free test error",
+    "train_error": "training error, without the penalty",
+    "m": "coefficient of the mean feature mu0",
+    "theta": "coefficient of the feature k mu1",
+    "psi": "overlap with the target's direction orthogonal to the spike",
+    "q1": "q1, overlap of the readout in the bulk covariance",
+    "q2": "q2 = |a|^2/p, squared norm of the readout",
+    "v1": "V1 = <D/S>",
+    "v2": "V2 = <1/S>",
+    "residual": "relative residual of the undamped system of equations",
+    "quadrature_error": "estimated relative quadrature error of the coefficients",
+    "status": "0 converged, 1 max_iterations, 2 diverged, 3 non_finite",
+    "iterations": "Newton steps",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Solution:
+    """Solutions of the asymptotic equations, one for each point.
+
+    Every array has the shape of the model's numeric fields, alpha, lam and d broadcast together;
+    for scalar inputs the entries are plain floats. All quantities are dimensionless; order
+    parameters follow the unit-bulk convention of THEORY section 3. Points that did not converge
+    hold NaN and say why in `status`.
+
+    Attributes
+    ----------
+    model : SpikedRF or OneStep
+        The model solved.
+    bulk : str
+        How the bulk of the weights was treated: ``"isotropic"``.
+    arguments : dict
+        Numeric inputs by name, each at its own shape; `inputs` has them broadcast. ``d = inf``
+        stands for the limit ``d=None``.
+    test_error, train_error : float or array
+        Noise-free test error ``E (sigma* - f)^2``; training error (with label noise, without the
+        penalty).
+    m, theta, psi, q1, q2, v1, v2 : float or array
+        Order parameters of THEORY sections 3 and 4; ``q2 = |a|^2/p``. At ``lam = 0`` below the
+        interpolation threshold ``v1 = v2 = inf``.
+    residual : float or array
+        Relative residual of the whole undamped system at the solution.
+    quadrature_error : float or array
+        Estimated relative error of the quadrature.
+    status : Status or int8 array
+        See `Status`.
+    iterations : int or int32 array
+        Newton steps taken.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> sol = srfx.solve(srfx.SpikedRF(), alpha=[0.5, 1.5], lam=0.1)
+    >>> sol.test_error.round(6)
+    array([0.03787 , 0.034493])
+    >>> sol
+    <Solution of SpikedRF tanh -> sin, shape (2,): 2/2 converged, test_error 0.0344932 to 0.0378698>
+    """
+
+    model: SpikedRF | OneStep
+    bulk: str
+    arguments: dict[str, float | FloatArray] = dataclasses.field(repr=False)
+    test_error: Any
+    train_error: Any
+    m: Any
+    theta: Any
+    psi: Any
+    q1: Any
+    q2: Any
+    v1: Any
+    v2: Any
+    residual: Any
+    quadrature_error: Any
+    status: Any
+    iterations: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every result."""
+        return np.shape(self.status)
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return int(np.size(self.status))
+
+    @property
+    def success(self) -> Any:
+        """True where the point converged: bool, or a boolean array."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def inputs(self) -> dict[str, FloatArray]:
+        """Numeric inputs by name, each a read-only view broadcast to `shape`."""
+        return {name: np.broadcast_to(x, self.shape) for name, x in self.arguments.items()}
+
+    def at(self, index: int) -> dict[str, float]:
+        """Return the inputs of one point, by its position in C order."""
+        where = np.unravel_index(index, self.shape)
+        return {name: float(values[where]) for name, values in self.inputs.items()}
+
+    def __repr__(self) -> str:
+        model = self.model
+        what = f"{type(model).__name__} {label(model.activation)} -> {label(model.target)}"
+        if not self.shape:
+            if not self.success:
+                return f"<Solution of {what}: {Status(self.status).name.lower()}>"
+            errors = f"test_error {self.test_error:.10g}, train_error {self.train_error:.10g}"
+            return f"<Solution of {what}: {errors}, {Status(self.status).name.lower()}>"
+        good = self.success
+        text = f"<Solution of {what}, shape {self.shape}: {good.sum()}/{self.size} converged"
+        if good.any():
+            errors = self.test_error[good]
+            text += f", test_error {errors.min():.6g} to {errors.max():.6g}"
+        return text + ">"
+
+    def _dimensions(self) -> tuple[list[str], dict[str, tuple[list[str], FloatArray]]]:
+        """Name of each axis, and the coordinates: name -> (its axes, its values along them).
+
+        An axis along which exactly one input varies, and that input along no other, bears its name.
+        Any other axis i is ``dim_i``, and the inputs that vary along it are coordinates on it.
+        """
+        ndim = len(self.shape)
+        axes: dict[str, list[int]] = {}
+        for name, value in self.arguments.items():
+            shape = np.shape(value)
+            offset = ndim - len(shape)
+            axes[name] = [
+                offset + i for i, n in enumerate(shape) if n != 1 or self.shape[offset + i] == 1
+            ]
+        dims = []
+        for i in range(ndim):
+            owners = [name for name in axes if i in axes[name]]
+            alone = len(owners) == 1 and axes[owners[0]] == [i]
+            dims.append(owners[0] if alone else f"dim_{i}")
+        coordinates = {}
+        for name, value in self.arguments.items():
+            kept = [n for i, n in enumerate(self.shape) if i in axes[name]]
+            values = np.asarray(value, dtype=np.float64).reshape(kept)
+            coordinates[name] = ([dims[i] for i in axes[name]], values)
+        return dims, coordinates
+
+    def to_xarray(self) -> xr.Dataset:
+        """Everything as a labelled Dataset: results as variables, inputs as coordinates.
+
+        An axis along which exactly one input varies is named after it; any other axis i is
+        ``dim_i``, with the inputs varying along it as non-index coordinates. Scalar inputs are
+        scalar coordinates; ``d = inf`` stands for the limit ``d=None``. Attributes describe the
+        model, with the linear floor of its target.
+
+        Returns
+        -------
+        xarray.Dataset
+            It can be written by ``.to_netcdf`` and drawn by `srfx.plot`.
+
+        Examples
+        --------
+        >>> import srfx
+        >>> ds = srfx.solve(srfx.SpikedRF(), alpha=[1, 2], lam=[[0.01], [0.1], [1]]).to_xarray()
+        >>> dict(ds.sizes)
+        {'lam': 3, 'alpha': 2}
+        >>> print(f"{ds.test_error.sel(alpha=2, lam=0.1).item():.6f}")
+        0.033018
+        """
+        import xarray as xr
+
+        dims, coordinates = self._dimensions()
+        variables = {}
+        for name, meaning in OBSERVABLES.items():
+            attrs: dict[str, Any] = {"long_name": meaning, "units": "1"}
+            if name == "status":
+                attrs["flag_values"] = np.array([s.value for s in Status], dtype=np.int8)
+                attrs["flag_meanings"] = " ".join(s.name.lower() for s in Status)
+            values = np.asarray(getattr(self, name), dtype=np.int8 if name == "status" else None)
+            variables[name] = (dims, values, attrs)
+        return xr.Dataset(variables, coords=coordinates, attrs=self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model and the setting in plain values: the attributes of `to_xarray`."""
+        model = self.model
+        weights = model.weights or (1 / len(model.readout),) * len(model.readout)
+        return {
+            "model": type(model).__name__,
+            "activation": label(model.activation),
+            "target": label(model.target),
+            "readout": list(model.readout),
+            "weights": list(weights),
+            "bulk": self.bulk,
+            "linear_floor": floor_of(model.target),
+            "units": "dimensionless",
+            "srfx_version": version(),
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Everything as a long table: one row for each point, in C order.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: the inputs, then the results. ``d = inf`` stands for the limit ``d=None``.
+
+        Examples
+        --------
+        >>> import srfx
+        >>> frame = srfx.solve(srfx.SpikedRF(), alpha=[1, 2], lam=[[0.01], [0.1]]).to_dataframe()
+        >>> frame[["lam", "alpha", "test_error"]].round(6)
+            lam  alpha  test_error
+        0  0.01    1.0    0.083250
+        1  0.01    2.0    0.043117
+        2  0.10    1.0    0.036449
+        3  0.10    2.0    0.033018
+        """
+        import pandas as pd
+
+        columns: dict[str, NDArray[Any]] = {name: x.ravel() for name, x in self.inputs.items()}
+        for name in OBSERVABLES:
+            columns[name] = np.ravel(np.asarray(getattr(self, name)))
+        return pd.DataFrame(columns)
+
+
+class ConvergenceError(RuntimeError):
+    """At least one point did not converge.
+
+    Attributes
+    ----------
+    solution : Solution
+        Everything that was computed: converged points hold their values, the others NaN and their
+        status.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> try:
+    ...     srfx.solve(srfx.SpikedRF(), alpha=[0.5, 1.0], lam=0.0)
+    ... except srfx.ConvergenceError as error:
+    ...     print(error.solution.success)
+    [ True False]
+    """
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.solution)

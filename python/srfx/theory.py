@@ -1,0 +1,387 @@
+"""Exact asymptotics: validate, call the compiled core, wrap what it returns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from srfx import _core
+from srfx import _validation as check
+from srfx.models import (
+    Activation,
+    FloatArray,
+    Function,
+    OneStep,
+    SpikedRF,
+    as_function,
+    compiled,
+    floor_of,
+    warn_accuracy,
+)
+from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
+
+BULKS = ("isotropic", "one_step")
+
+
+def solve(
+    model: SpikedRF | OneStep,
+    alpha: ArrayLike,
+    lam: ArrayLike,
+    *,
+    d: ArrayLike | None = None,
+    bulk: str = "isotropic",
+    n_threads: int | None = None,
+    errors: str = "raise",
+) -> Solution:
+    """Solve the asymptotic equations of a model: its test and training errors, exact for large d.
+
+    The numeric fields of the model, alpha, lam and d broadcast by NumPy's rules; each point of the
+    result is one solution of THEORY sections 3 to 6.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; a OneStep is solved through `OneStep.equivalent`.
+    alpha : float or array
+        Sample complexity n/d of the readout, > 0.
+    lam : float or array
+        Ridge penalty, >= 0: the readout minimises ``sum_mu (y_mu - f(x_mu))^2 + lam |a|^2``, where
+        ``f(x) = a.phi(x)/sqrt(p)``. ``lam = 0`` is the ridgeless limit.
+    d : float or array, optional
+        Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None: the limit.
+    bulk : str
+        ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``, the anisotropic
+        bulk of the actual one-step network (THEORY sections 9 and 10), is not available yet.
+    n_threads : int, optional
+        Threads, >= 1. None: all processors this process may use, and one inside an executor's
+        worker. The result does not depend on it.
+    errors : {"raise", "record"}
+        What to do where no solution was found: raise, or return NaN there and say why in
+        ``status``.
+
+    Returns
+    -------
+    Solution
+        Errors, order parameters and status, each of the broadcast shape; floats for scalar inputs.
+
+    Raises
+    ------
+    ConvergenceError
+        A point did not converge (with ``errors="raise"``); the exception carries the whole
+        solution.
+    TypeError, ValueError
+        An argument is of the wrong type or out of range, or shapes do not broadcast.
+    NotImplementedError
+        Several readout values, or ``bulk="one_step"``.
+
+    Warns
+    -----
+    AccuracyWarning
+        The estimated quadrature error of a point exceeds 1e-8.
+    ApproximationWarning
+        Once per process: see `OneStep.equivalent`.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> model = srfx.OneStep(activation="tanh", target="sin", eta=3, alpha0=20)
+    >>> sol = srfx.solve(model, alpha=3, lam=0.1)
+    >>> print(f"{sol.test_error:.10f}")
+    0.0325182080
+    >>> sol = srfx.solve(model, alpha=np.linspace(0.2, 3, 50), lam=np.logspace(-4, 1, 30)[:, None])
+    >>> sol.test_error.shape
+    (30, 50)
+    """
+    _check_model(model)
+    alpha_values = check.positive("alpha", alpha)
+    lam_values = check.non_negative("lam", lam)
+    d_values = np.inf if d is None else check.dimension("d", d)
+    if not isinstance(bulk, str):
+        raise TypeError(f"bulk must be one of 'isotropic', 'one_step'; got {bulk!r}")
+    check.one_of("bulk", bulk, BULKS)
+    if bulk == "one_step":
+        raise NotImplementedError(
+            "bulk='one_step' is not available yet; bulk='isotropic' treats the step as the paper "
+            "does"
+        )
+    check.one_of("errors", errors, ("raise", "record"))
+    threads = check.thread_count(n_threads)
+    arguments = {**model.numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
+    shape = check.common_shape(arguments)
+
+    spiked = _spiked(model)
+    r, c = _single_group(spiked)
+    sets, set_index = _coefficient_sets(r, c, spiked.gamma, shape)
+    n_points = int(np.prod(shape, dtype=np.int64))
+    raw = _core.solve(
+        compiled(spiked.activation),
+        compiled(spiked.target),
+        *sets,
+        set_index,
+        _flat(spiked.beta, shape),
+        _flat(spiked.noise, shape),
+        _flat(alpha_values, shape),
+        _flat(lam_values, shape),
+        _flat(1 / np.asarray(d_values), shape),
+        n_points,
+        threads,
+    )
+    results: dict[str, Any] = {name: raw[name].reshape(shape)[()] for name in OBSERVABLES}
+    if not shape:
+        results["status"] = Status(int(results["status"]))
+        results["iterations"] = int(results["iterations"])
+    solution = Solution(model=model, bulk=bulk, arguments=arguments, **results)
+    converged = raw["status"] == Status.CONVERGED
+    accuracy = np.max(raw["quadrature_error"], initial=0.0, where=converged)
+    warn_accuracy(float(accuracy), "the solution", model.activation, model.target)
+    if errors == "raise" and not np.all(solution.success):
+        raise ConvergenceError(_failure_message(solution), solution)
+    return solution
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, (SpikedRF, OneStep)):
+        raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
+
+
+def _spiked(model: SpikedRF | OneStep) -> SpikedRF:
+    if len(model.readout) > 1:
+        raise NotImplementedError(
+            f"a readout with several values is not available yet; got readout={model.readout}: "
+            "pass a single value, as in readout=(1.0,)"
+        )
+    return model.equivalent() if isinstance(model, OneStep) else model
+
+
+def _single_group(model: SpikedRF) -> tuple[float | FloatArray, float | FloatArray]:
+    """Return spike and bulk variance of one group of readout a: r a, 1 + a^2 (c - 1) (THEORY 7)."""
+    (a,) = model.readout
+    if a == 1:
+        return model.r, model.c
+    c = 1 + a * a * (model.c - 1)
+    if np.any(c <= 0):
+        raise ValueError(
+            f"c must exceed 1 - 1/readout^2 = {1 - 1 / (a * a):.6g} for readout={model.readout}: "
+            f"the bulk variance 1 + readout^2 (c - 1) must be positive; got c={model.c!r}"
+        )
+    return a * model.r, c
+
+
+def _coefficient_sets(
+    r: float | FloatArray,
+    c: float | FloatArray,
+    gamma: float | FloatArray,
+    shape: tuple[int, ...],
+) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.int64]]:
+    """Distinct (r, c, gamma), and for each point of ``shape`` which of them it has.
+
+    Coefficients are computed once a set: that is where the time goes.
+    """
+    table = np.stack([x.ravel() for x in np.broadcast_arrays(r, c, gamma)], axis=1)
+    if len(table) <= 1:
+        return (table[:, 0], table[:, 1], table[:, 2]), np.zeros(len(table), dtype=np.int64)
+    unique, inverse = np.unique(table, axis=0, return_inverse=True)
+    own_shape = np.broadcast_shapes(np.shape(r), np.shape(c), np.shape(gamma))
+    index = np.broadcast_to(inverse.reshape(own_shape), shape).ravel().astype(np.int64, copy=False)
+    columns = np.ascontiguousarray(unique.T)
+    return (columns[0], columns[1], columns[2]), index
+
+
+def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """One number for all points, or one for each, as a vector."""
+    array = np.asarray(value, dtype=np.float64)
+    return array.reshape(1) if array.size == 1 else np.broadcast_to(array, shape).ravel()
+
+
+def _failure_message(solution: Solution) -> str:
+    """How many points failed, the first of them, and what to do about it."""
+    failed = ~np.ravel(np.asarray(solution.success))
+    first = int(np.argmax(failed))
+    at = solution.at(first)
+    status = Status(int(np.ravel(np.asarray(solution.status))[first]))
+    where = ", ".join(f"{k}={v:.10g}" for k, v in at.items() if not (k == "d" and v == np.inf))
+    points = "point" if solution.size == 1 else "points"
+    return (
+        f"{int(failed.sum())} of {solution.size} {points} did not converge; the first, at {where}: "
+        f"{status.name.lower()}. "
+        f"{_remedy(status, at, solution.model.activation)}"
+    )
+
+
+def _remedy(status: Status, at: dict[str, float], activation: str | Activation) -> str:
+    ridgeless = at["lam"] == 0 and status in (Status.DIVERGED, Status.NON_FINITE)
+    # a linear activation has features of rank min(d, p), any other of rank p
+    linear = ridgeless and floor_of(activation) == 0
+    threshold = min(1.0, at["beta"]) if linear else at["beta"]
+    if ridgeless and at["alpha"] < threshold * (1 - 1e-9):
+        return (
+            "The ridgeless limit is infinite there: it is dominated by |k| > 6, values of the "
+            "projection on the spike which no simulation ever draws. Use lam > 0."
+        )
+    if ridgeless and at["alpha"] <= threshold * (1 + 1e-9):
+        return (
+            f"The ridgeless limit diverges at the interpolation threshold alpha = {threshold:g}: "
+            "use lam > 0, or move alpha off it."
+        )
+    if status is Status.NON_FINITE:
+        return (
+            "Numbers overflowed: rescale the activation or the target to order one (sigma -> s "
+            "sigma with lam -> s^2 lam changes nothing), or use less extreme parameters."
+        )
+    return (
+        "Use a larger lam or less extreme alpha and beta; errors='record' returns the points that "
+        "did converge."
+    )
+
+
+class Bounds(NamedTuple):
+    """Bounds of the test error; see `bounds`."""
+
+    lower: Any
+    upper: Any
+
+
+def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds:
+    """Bound the test error from below for all alpha, beta and lam, and from above at many samples.
+
+    ``lower`` is ``min over (m, theta, psi) of E (s* - m mu0 - mu1 (k theta + psi z))^2``: at d =
+    inf no alpha, beta or lam does better. ``upper`` is ``min over m of E (s* - m mu0)^2``: as alpha
+    -> inf the test error does not exceed it. Source: CPD24 figure 3; THEORY section 6.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; beta does not matter, and noise only as far as it enters `OneStep.equivalent`.
+    n_threads : int, optional
+        Threads, as in `solve`.
+
+    Returns
+    -------
+    Bounds
+        A named tuple ``(lower, upper)``; each has the shape of r, c and gamma broadcast together
+        (for a OneStep: eta, alpha0 and noise).
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `solve`.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> lower, upper = srfx.bounds(srfx.SpikedRF("tanh", "sin", r=0.9, gamma=1.0))
+    >>> print(f"{lower:.8f} {upper:.8f}")
+    0.00166905 0.02910490
+    """
+    _check_model(model)
+    threads = check.thread_count(n_threads)
+    spiked = _spiked(model)
+    r, c = _single_group(spiked)
+    shape = check.common_shape({"r": r, "c": c, "gamma": spiked.gamma})
+    sets, index = _coefficient_sets(r, c, spiked.gamma, shape)
+    raw = _core.bounds(compiled(spiked.activation), compiled(spiked.target), *sets, threads)
+    error = float(np.max(raw["error"], initial=0.0))
+    warn_accuracy(error, "the bounds", model.activation, model.target)
+    n = int(np.prod(shape, dtype=np.int64))
+    lower, upper = (
+        np.broadcast_to(raw[name][index], (n,)).reshape(shape)[()] for name in ("lower", "upper")
+    )
+    return Bounds(lower, upper)
+
+
+def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> float:
+    """Compute the least test error that kernel and linear methods reach when n is of order d.
+
+    ``E[s*^2] - E[s*]^2 - E[z s*]^2`` with z ~ N(0, 1); THEORY section 1.
+
+    Parameters
+    ----------
+    target : str, callable, Activation, SpikedRF or OneStep
+        The target's activation, or a model whose target is meant.
+
+    Returns
+    -------
+    float
+        The floor, noise-free.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not a known name or a valid callable.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> print(f"{srfx.linear_floor('sin'):.8f}")
+    0.06445292
+    """
+    if isinstance(target, (SpikedRF, OneStep)):
+        target = target.target
+    return floor_of(as_function("target", target))
+
+
+def learned_function(
+    model: SpikedRF | OneStep,
+    alpha: ArrayLike,
+    lam: ArrayLike,
+    t: ArrayLike,
+    *,
+    d: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> FloatArray:
+    """Average the trained network over inputs with a given projection on the target's direction.
+
+    ``f(t) = E[f(x) | theta.x/sqrt(d) = t]``: what the network has made of ``sigma*(t)``.
+    Source: CPD24 figure 1; THEORY section 6.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model.
+    alpha, lam, d : float or array
+        As in `solve`, which is called first.
+    t : float or array
+        Projections; any finite numbers.
+    n_threads : int, optional
+        Threads, as in `solve`.
+
+    Returns
+    -------
+    array
+        Of shape ``solution.shape + t.shape``.
+
+    Raises
+    ------
+    ConvergenceError, TypeError, ValueError, NotImplementedError
+        As `solve`.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> model = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=1.0)
+    >>> srfx.learned_function(model, alpha=[0.5, 5], lam=0.1, t=[0, 1, 2]).round(4).shape
+    (2, 3)
+    """
+    points = np.asarray(check.finite("t", t))
+    solution = solve(model, alpha, lam, d=d, n_threads=n_threads)
+    spiked = _spiked(model)
+    r, c = _single_group(spiked)
+
+    def flat(x: float | FloatArray) -> FloatArray:
+        return np.broadcast_to(x, solution.shape).ravel()
+
+    raw = _core.learned_function(
+        compiled(spiked.activation),
+        flat(r),
+        flat(c),
+        flat(spiked.gamma),
+        flat(solution.m),
+        flat(solution.theta),
+        flat(solution.psi),
+        points.ravel(),
+        check.thread_count(n_threads),
+    )
+    out: FloatArray = raw.reshape(solution.shape + points.shape)
+    return out

@@ -1,0 +1,64 @@
+"""What importing srfx brings, and what it must not."""
+
+import importlib.metadata
+import importlib.resources
+import os
+import platform
+import types
+
+import pytest
+
+import srfx
+
+LAZY = ("xarray", "pandas", "matplotlib", "click", "tqdm", "scipy", "dask", "netCDF4")
+
+
+def test_heavy_packages_are_not_loaded(run_python):
+    code = f"import sys, srfx; print([m for m in {LAZY!r} if m in sys.modules])"
+    assert run_python(code).strip() == "[]"
+
+
+def test_public_names():
+    assert sorted(srfx.__all__) == sorted(set(srfx.__all__))
+    assert all(hasattr(srfx, name) for name in srfx.__all__)
+    private = {"plotting", "models", "results", "theory", "config", "cli", "reference"}
+    public = {
+        name
+        for name, value in vars(srfx).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public <= set(srfx.__all__) | {"version"}
+    assert not private & set(srfx.__all__)
+
+
+def test_everything_public_is_documented():
+    for name in srfx.__all__:
+        if name.startswith("__"):
+            continue
+        thing = getattr(srfx, name)
+        assert thing.__doc__, name
+        if isinstance(thing, (types.FunctionType, type)) and not issubclass_of_warning(thing):
+            assert name == "Bounds" or "Examples" in thing.__doc__, name
+
+
+def issubclass_of_warning(thing):
+    return isinstance(thing, type) and issubclass(thing, Warning)
+
+
+def test_version_is_stated_once():
+    assert srfx.__version__ == importlib.metadata.version("srfx")
+
+
+def test_the_package_is_typed():
+    assert importlib.resources.files("srfx").joinpath("py.typed").is_file()
+
+
+@pytest.mark.skipif(platform.python_implementation() != "CPython", reason="timed on CPython")
+def test_import_is_fast(run_python):
+    """Best of five: `import srfx` beyond NumPy's own import, which nobody here can shorten."""
+    code = (
+        "import numpy, time; t = time.perf_counter(); import srfx; print(time.perf_counter() - t)"
+    )
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    times = [float(run_python(code, env=environment)) for _ in range(5)]
+    assert min(times) < 0.07

@@ -1,0 +1,199 @@
+"""The pictures: what is drawn, read off the Axes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+import srfx
+
+ALPHA = np.linspace(0.2, 3, 15)
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+@pytest.fixture
+def sol():
+    return srfx.solve(srfx.OneStep(), alpha=ALPHA, lam=0.01)
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines}
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_errors_and_floor(sol, ax):
+    assert srfx.plot.learning_curve(sol, ax=ax) is ax
+    drawn = lines(ax)
+    assert list(drawn) == legend(ax) == ["test error", "training error", "linear floor"]
+    for name, attribute in [("test error", "test_error"), ("training error", "train_error")]:
+        assert np.array_equal(drawn[name].get_xdata(), ALPHA)
+        assert np.array_equal(drawn[name].get_ydata(), getattr(sol, attribute))
+    assert list(drawn["linear floor"].get_ydata()) == [srfx.linear_floor("sin")] * 2
+    assert drawn["linear floor"].get_linestyle() == "--"
+    assert drawn["test error"].get_linestyle() != drawn["training error"].get_linestyle()
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
+    assert ax.get_ylim()[0] == 0
+    assert r"\alpha" in ax.get_xlabel()
+    assert ax.get_ylabel() == "error"
+    assert ax.get_title().startswith("OneStep: tanh network, sin target\n")
+    assert r"$\lambda$ = 0.01" in ax.get_title()
+    assert r"\Delta" not in ax.get_title()
+
+
+def test_parts_can_be_left_out(sol, ax):
+    srfx.plot.learning_curve(sol, ax=ax, train=False, floor=False)
+    assert legend(ax) == ["test error"]
+    assert len(ax.lines) == 1
+
+
+def test_a_dataset_draws_the_same(sol, ax, tmp_path):
+    sol.to_xarray().to_netcdf(tmp_path / "a.nc")
+    import xarray as xr
+
+    with xr.open_dataset(tmp_path / "a.nc") as ds:
+        srfx.plot.learning_curve(ds, ax=ax)
+    other = srfx.plot.learning_curve(sol, ax=Figure().add_subplot())
+    assert ax.get_title() == other.get_title()
+    for a, b in zip(ax.lines, other.lines, strict=True):
+        assert np.array_equal(a.get_xydata(), b.get_xydata())
+
+
+def test_a_bare_dataset_is_enough(sol, ax):
+    ds = sol.to_xarray()[["test_error"]]
+    ds.attrs.clear()
+    srfx.plot.learning_curve(ds, ax=ax)
+    assert legend(ax) == ["test error"]
+
+
+def test_one_line_for_each_combination(ax):
+    model = srfx.OneStep(eta=np.array([1.0, 3.0])[:, None, None])
+    sol = srfx.solve(model, alpha=ALPHA[:, None], lam=[0.01, 0.1, 1.0])
+    srfx.plot.learning_curve(sol, ax=ax)
+    combinations = [
+        rf"$\tilde\eta$ = {eta}, $\lambda$ = {lam:g}" for eta in (1, 3) for lam in (0.01, 0.1, 1.0)
+    ]
+    assert legend(ax) == [*combinations, "test error", "training error", "linear floor"]
+    drawn = lines(ax)
+    for i, name in enumerate(combinations):
+        assert np.array_equal(drawn[name].get_ydata(), sol.test_error[i // 3, :, i % 3])
+    colours = {to_hex(drawn[name].get_color()) for name in combinations}
+    assert len(colours) == 6
+    assert r"\lambda" not in ax.get_title()
+
+
+def test_paired_parameters_label_their_line_together(ax):
+    model = srfx.SpikedRF(beta=np.array([1.0, 2.0])[:, None])
+    sol = srfx.solve(model, alpha=ALPHA, lam=np.array([0.1, 0.2])[:, None])
+    srfx.plot.learning_curve(sol, ax=ax, train=False, floor=False)
+    labels = [r"$\beta$ = 1, $\lambda$ = 0.1", r"$\beta$ = 2, $\lambda$ = 0.2"]
+    assert legend(ax) == [*labels, "test error"]
+
+
+def test_many_lines_keep_a_short_legend(ax):
+    sol = srfx.solve(srfx.SpikedRF(), alpha=ALPHA, lam=np.logspace(-3, 0, 30)[:, None])
+    srfx.plot.learning_curve(sol, ax=ax, train=False, floor=False)
+    assert len(ax.lines) == 31  # and the key to the style
+    assert len(legend(ax)) == 9
+    assert r"$\lambda$ = 0.001" in legend(ax)
+    assert r"$\lambda$ = 1" in legend(ax)
+
+
+def test_logarithmic_axes_where_they_help(ax):
+    sol = srfx.solve(srfx.SpikedRF(), alpha=np.logspace(-1, 2, 30), lam=1e-6)
+    srfx.plot.learning_curve(sol, ax=ax)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    bottom = ax.get_ylim()[0]
+    assert sol.test_error.min() / 31 < bottom < sol.test_error.min()
+    linear = srfx.solve(srfx.SpikedRF(), alpha=np.linspace(0.1, 10, 30), lam=0.1)
+    axes = srfx.plot.learning_curve(linear, ax=Figure().add_subplot())
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
+
+
+def test_unordered_alpha_is_drawn_in_order_and_failures_leave_gaps(ax):
+    alpha = np.array([2.0, 0.5, 1.0])
+    sol = srfx.solve(srfx.SpikedRF(), alpha=alpha, lam=0.0, errors="record")
+    srfx.plot.learning_curve(sol, ax=ax)
+    line = lines(ax)["test error"]
+    assert line.get_xdata().tolist() == [0.5, 1.0, 2.0]
+    assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+
+def test_a_target_without_floor_draws_none(ax):
+    sol = srfx.solve(srfx.SpikedRF(target="linear"), alpha=ALPHA, lam=0.1)
+    srfx.plot.learning_curve(sol, ax=ax)
+    assert legend(ax) == ["test error", "training error"]
+
+
+def test_nothing_converged(ax):
+    sol = srfx.solve(srfx.SpikedRF(beta=[[1.0], [2.0]]), alpha=[1.0, 2.0], lam=0.0, errors="record")
+    ds = sol.to_xarray().isel(beta=slice(0, 1), alpha=slice(0, 1))
+    srfx.plot.learning_curve(ds, ax=ax)
+    assert np.isnan(ax.lines[0].get_ydata()).all()
+
+
+def test_it_can_be_saved(sol, tmp_path):
+    figure = Figure()
+    srfx.plot.learning_curve(sol, ax=figure.add_subplot())
+    for suffix in ("png", "pdf", "svg"):
+        figure.savefig(tmp_path / f"a.{suffix}")
+        assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
+
+
+def test_pyplot_makes_the_figure_only_when_none_is_given(sol, run_python):
+    ax = srfx.plot.learning_curve(sol)
+    assert ax.figure is plt.gcf()
+    plt.close("all")
+    code = """
+import sys, srfx
+from matplotlib.figure import Figure
+sol = srfx.solve(srfx.SpikedRF(), alpha=[1, 2], lam=0.1)
+srfx.plot.learning_curve(sol, ax=Figure().add_subplot())
+print("matplotlib.pyplot" in sys.modules)
+"""
+    assert run_python(code).strip() == "False"
+
+
+def test_a_missing_matplotlib_is_said_plainly(run_python):
+    code = """
+import sys, srfx
+sys.modules["matplotlib"] = None
+try:
+    srfx.plot.learning_curve(srfx.solve(srfx.SpikedRF(), alpha=[1, 2], lam=0.1))
+except ImportError as error:
+    print(error)
+"""
+    assert run_python(code).strip() == "srfx.plot needs matplotlib: pip install 'srfx[plot]'"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: 3, TypeError, "result must be an srfx.Solution or an xarray.Dataset"),
+        (
+            lambda: srfx.solve(srfx.SpikedRF(), alpha=1, lam=0.1),
+            ValueError,
+            "alpha must vary along exactly one dimension of result; here it does not vary",
+        ),
+        (
+            lambda: srfx.solve(srfx.SpikedRF(), alpha=[[1, 2], [3, 4]], lam=0.1),
+            ValueError,
+            "here it varies along the dimensions",
+        ),
+        (
+            lambda: srfx.solve(srfx.SpikedRF(), alpha=[1, 2], lam=0.1).to_xarray()[["m"]],
+            ValueError,
+            "result must hold test_error and alpha",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(make, error, message, ax):
+    with pytest.raises(error, match=message):
+        srfx.plot.learning_curve(make(), ax=ax)
