@@ -3,38 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-namespace {
-
-srfx::Shape shape_of(srfx::ActivationId id, bool derivative) {
-  const srfx::ActivationInfo& info = srfx::info(id);
-  srfx::Shape shape;
-  shape.parity = info.parity == srfx::Parity::even ? 1 : info.parity == srfx::Parity::odd ? -1 : 0;
-  if (derivative) shape.parity = -shape.parity;
-  shape.kinks.assign(info.kinks, info.kinks + info.n_kinks);
-  shape.strip = info.strip;
-  shape.growth = info.growth;
-  shape.smooth = info.n_kinks == 0;
-  shape.jump = info.jump;
-  // Piecewise polynomials need no narrow panels; sin and cos need them everywhere; the rest flatten beyond 40.
-  const bool polynomial = info.n_kinks > 0 || info.growth > 1 || id == srfx::ActivationId::linear;
-  const bool periodic = id == srfx::ActivationId::sin || id == srfx::ActivationId::cos;
-  shape.soft = polynomial ? 0.0 : periodic ? srfx::infinity : 40.0;
-  return shape;
-}
-
-}  // namespace
-
-NamedFunction::NamedFunction(srfx::ActivationId id, bool derivative) : id_(id), derivative_(derivative) {
-  shape_ = shape_of(id, derivative);
-}
-
-void NamedFunction::evaluate(const double* x, double* y, srfx::Index n) const {
-  if (derivative_)
-    srfx::evaluate_derivative(id_, x, y, n);
-  else
-    srfx::evaluate(id_, x, y, n);
-}
-
 CallableFunction::CallableFunction(py::object callable, std::vector<double> kinks, std::string role)
     : callable_(std::move(callable)), role_(std::move(role)) {
   shape_.kinks = std::move(kinks);
@@ -75,8 +43,8 @@ void register_activation(py::module_& m) {
   py::class_<Activation>(m, "Activation", "A scalar function: a named activation or a vectorised callable.")
       .def(py::init([](const std::string& name) {
              const srfx::ActivationId id = srfx::activation_from_name(name);
-             Activation out{name, id, std::make_shared<NamedFunction>(id, false), nullptr};
-             if (!out.value->shape().jump) out.derivative = std::make_shared<NamedFunction>(id, true);
+             Activation out{name, id, std::make_shared<srfx::NamedFunction>(id, false), nullptr};
+             if (!out.value->shape().jump) out.derivative = std::make_shared<srfx::NamedFunction>(id, true);
              return out;
            }),
            py::arg("name"))

@@ -1,25 +1,13 @@
-// The functions that Python hands to the core: named activations and vectorised callables.
+// The functions that Python hands to the core: named activations (srfx/named.hpp) and vectorised callables.
 #pragma once
 
 #include "module.hpp"
 
-#include <srfx/activation.hpp>
-#include <srfx/quadrature.hpp>
+#include <srfx/named.hpp>
 
 #include <memory>
 #include <optional>
 #include <string>
-
-/// A named activation, or its derivative.
-class NamedFunction : public srfx::Function {
- public:
-  NamedFunction(srfx::ActivationId id, bool derivative);
-  void evaluate(const double* x, double* y, srfx::Index n) const override;
-
- private:
-  srfx::ActivationId id_;
-  bool derivative_;
-};
 
 /// A Python callable of a float64 vector. Takes the GIL for each call; checks what comes back.
 class CallableFunction : public srfx::Function {

@@ -5,7 +5,7 @@
 // A bulk is a policy: a type with `averages(A, B, beta)`. The solver asks nothing else of it.
 #pragma once
 
-#include "twin.hpp"
+#include "simd.hpp"
 #include "types.hpp"
 
 #include <complex>

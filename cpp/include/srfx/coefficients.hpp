@@ -123,6 +123,7 @@ struct Node {
   double h, h1, rest;
   double hh;     ///< rest + h^2 + h1^2 of the folded parts
   double mu1h1;  ///< mu1 h1
+  double column = 0;  ///< set where nodes are gathered: NodeSet
 };
 
 /// The coefficients on one quadrature rule in k, ordered by |k|.

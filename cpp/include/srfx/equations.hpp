@@ -24,12 +24,25 @@ template <class V> struct Point {
 struct NodeSet {
   std::vector<Node> nodes;
   double mean_u1 = 0, mean_u2 = 0;
+  double kappa = 0;  ///< E mu0 k mu1/E mu0^2: Node::column = k mu1 - kappa mu0
 
   NodeSet() = default;
   NodeSet(const Level& level, Index n) : nodes(level.nodes.begin(), level.nodes.begin() + n) {
-    double mass = 0;
-    for (const Node& node : nodes) mass += node.weight;
+    double mass = 0, square = 0, product = 0;
+    for (const Node& node : nodes) {
+      mass += node.weight;
+      square += node.weight * node.mu0 * node.mu0;
+      product += node.weight * node.mu0 * node.kmu1;
+    }
+    if (square > 0) kappa = product / square;
+    double left = 0, whole = 0;
     for (Node& node : nodes) {
+      node.column = node.kmu1 - kappa * node.mu0;
+      left += node.weight * node.column * node.column;
+      whole += node.weight * node.kmu1 * node.kmu1;
+    }
+    for (Node& node : nodes) {
+      if (left < 1e-26 * whole) node.column = 0;  // k mu1 is a multiple of mu0 (linear sigma): what is left is rounding
       node.weight /= mass;
       mean_u1 += node.weight * node.u1;
       mean_u2 += node.weight * node.u2;
@@ -145,17 +158,18 @@ template <class V> struct Order {
 
 /// The linear part at given V: order parameters, errors, and how well the whole system is satisfied.
 ///
-/// (m, theta) minimise E[w (h - mu0 m - k mu1 theta)^2] + theta^2/(alpha y2) [+ m^2/(alpha d y2)], by Gram-Schmidt on the
-/// node values (the normal equations lose all digits where mu0 and k mu1 are nearly parallel). The noise-free error at
-/// a node is R' = rest + (h - C)^2 + (h1 - mu1 psi)^2 + u1 q1' + u2 q2 with q1' = q1 - psi^2: every term is
-/// non-negative, so small errors keep their digits. `weights` is room for one value a node.
+/// (m, theta) minimise E[w (h - mu0 m - k mu1 theta)^2] + theta^2/(alpha y2) [+ m^2/(alpha d y2)]. The columns mu0 and
+/// k mu1 are nearly parallel at small r, where the normal equations would lose all digits: the second column is k mu1 less
+/// its projection on mu0 at w = 1 (NodeSet::column), and where the weights w tilt it back, Gram-Schmidt on the node values.
+/// The noise-free error at a node is R' = rest + (h - C)^2 + (h1 - mu1 psi)^2 + u1 q1' + u2 q2 with q1' = q1 - psi^2:
+/// every term is non-negative, so small errors keep their digits. `weights` is room for one value a node.
 template <class V, class Bulk>
 Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V v1, V v2, V* weights) {
   MapSums<V> s;
-  V s00, s01, s0h, sh1, f0, f1, f2;
+  V s00, s01, s11, s0h, s1h, sh1, f0, f1, f2;
   const auto average = [&] {
     s = {V(0), V(0), V(0), V(0), V(0)};
-    s00 = s01 = s0h = sh1 = f0 = f1 = f2 = V(0);
+    s00 = s01 = s11 = s0h = s1h = sh1 = f0 = f1 = f2 = V(0);
     for (Index i = 0; i < set.size(); ++i) {
       const Node& node = set.nodes[i];
       const V w = V(1) / (p.unit + V(node.u1) * v1 + V(node.u2) * v2);
@@ -171,10 +185,12 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
       s.e11 += wa * a;
       s.e12 += wa * b;
       s.e22 += wb * b;
-      const V w0 = ww * V(node.mu0);
+      const V w0 = ww * V(node.mu0), w1 = ww * V(node.column);
       s00 += w0 * V(node.mu0);
-      s01 += w0 * V(node.kmu1);
+      s01 += w0 * V(node.column);
       s0h += w0 * V(node.h);
+      s11 += w1 * V(node.column);
+      s1h += w1 * V(node.h);
       sh1 += ww * V(node.mu1h1);
     }
   };
@@ -198,36 +214,39 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
   const V ridge_theta = V(1) / (p.alpha * t.y2);
   const V ridge_m = p.inverse_d * ridge_theta;
 
-  // First column: mu0. Second column: k mu1 less its projection.
+  // In terms of m0 = m + lean theta the penalties are those of two columns made orthogonal: mu0, and column - slope mu0
+  // with n11 its square and n1h its product with what mu0 leaves of h.
   const V norm0 = s00 + ridge_m;
   const V inverse0 = simd::select(norm0 > V(0), V(1) / norm0, V(0));  // mu0 = 0: no mean component
-  const V slope = s01 * inverse0, m0 = s0h * inverse0;
-  V s11(0), s1h(0), norm1(0);
-  for (Index i = 0; i < set.size(); ++i) {
-    const Node& node = set.nodes[i];
-    const V ww = V(node.weight) * weights[i];
-    const V column = V(node.kmu1) - slope * V(node.mu0), target = V(node.h) - m0 * V(node.mu0);
-    const V wc = ww * column;
-    s11 += wc * column;
-    s1h += wc * target;
-    norm1 += ww * V(node.kmu1 * node.kmu1);
+  const V slope = (s01 - V(set.kappa) * ridge_m) * inverse0, m0 = s0h * inverse0;
+  V n11 = s11 - slope * (V(2) * s01 - slope * s00), n1h = s1h - slope * s0h - m0 * (s01 - slope * s00);
+  const auto tilted = n11 < V(1e-2) * s11;
+  if (simd::any(tilted)) {
+    V e11(0), e1h(0);
+    for (Index i = 0; i < set.size(); ++i) {
+      const Node& node = set.nodes[i];
+      const V column = V(node.column) - slope * V(node.mu0);
+      const V wc = V(node.weight) * weights[i] * column;
+      e11 += wc * column;
+      e1h += wc * (V(node.h) - m0 * V(node.mu0));
+    }
+    n11 = simd::select(tilted, e11, n11);
+    n1h = simd::select(tilted, e1h, n1h);
   }
-  const auto parallel = s11 < V(1e-26) * norm1;  // k mu1 is a multiple of mu0 (linear sigma): what is left is rounding
-  s11 = simd::select(parallel, V(0), s11);
-  s1h = simd::select(parallel, V(0), s1h);
   Order<V> out;
   out.v1 = v1;
   out.v2 = v2;
-  out.theta = (s1h + slope * m0 * ridge_m) / (s11 + slope * slope * ridge_m + ridge_theta);
-  out.m = m0 - slope * out.theta;
+  const V lean = slope + V(set.kappa);  // m = m0 - lean theta
+  out.theta = (n1h + lean * m0 * ridge_m) / (n11 + lean * lean * ridge_m + ridge_theta);
+  out.m = m0 - lean * out.theta;
   const V psi_hat = ratio * sh1;
   out.psi = p.beta * t.y1 * psi_hat;
 
-  V r0(0), r1(0), r2(0), error(0), loss(0), scale(0), g0(0), g1(0);
+  V r0(0), r1(0), r2(0), error(0), loss(0), g0(0), g1(0);
   for (Index i = 0; i < set.size(); ++i) {
     const Node& node = set.nodes[i];
     const V w = weights[i], omega(node.weight);
-    const V column = V(node.kmu1) - slope * V(node.mu0);
+    const V column = V(node.column) - slope * V(node.mu0);
     const V e = V(node.h) - m0 * V(node.mu0) - out.theta * column;
     const V f = V(node.h1) - V(node.mu1) * out.psi;
     const V r = V(node.rest) + e * e + f * f;
@@ -238,7 +257,6 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
     r1 += V(node.u1) * w2r;
     r2 += V(node.u2) * w2r;
     loss += ww * noisy;
-    scale += ww * (V(node.hh) + p.noise);
     const V we = ww * e;
     g0 += we * V(node.mu0);
     g1 += we * column;
@@ -258,11 +276,11 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
 
   // Defects, relative: the two nonlinear equations; the stationarity of (m, theta) and the energy identity
   // E[R w^2] + (lam/a') q2 = E[w (hh - C h - h1 mu1 psi)], in units of the terms that cancel in it.
-  const V energy = loss + m0 * g0 + out.theta * g1 + out.psi * (sh1 - out.psi * s.e1);
+  const V pull_m = out.m * ridge_m, explained = out.psi * (sh1 - out.psi * s.e1);
+  const V energy = loss + m0 * g0 + out.theta * g1 + explained;
   const V defect_energy = simd::abs(out.train_error + p.lam / ratio * q2 - energy);
-  const V pull_m = out.m * ridge_m;
-  const V defect_linear = simd::abs(m0 * (g0 - pull_m)) + simd::abs(out.theta * (g1 - out.theta * ridge_theta + slope * pull_m));
-  const V size = scale + s.e1 * q1c + s.e2 * q2;
+  const V defect_linear = simd::abs(m0 * (g0 - pull_m)) + simd::abs(out.theta * (g1 - out.theta * ridge_theta + lean * pull_m));
+  const V size = loss + simd::abs(m0 * s0h) + simd::abs(out.theta * n1h) + simd::abs(out.psi * sh1) + s.e1 * q1c + s.e2 * q2;
   const V defect_map = simd::max(simd::abs(t.y1 - v1) / v1, simd::abs(t.y2 - v2) / v2);
   out.amplification = simd::max(V(1), system.amplification);
   out.residual = simd::max(simd::max(defect_map, step_size()), simd::max(defect_energy, defect_linear) / size);

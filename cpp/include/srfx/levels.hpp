@@ -44,7 +44,7 @@ class Ladder {
  public:
   Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {}
 
-  int n_rungs() const { return panels_ ? 7 : 14; }
+  int n_rungs() const { return panels_ ? 8 : 14; }
 
   /// The nodes of a rung, up to |k| = 12 or, where that is far enough, a shorter range.
   const Level& level(int rung, bool full = true) {
@@ -65,19 +65,28 @@ class Ladder {
 
   /// A rung that agrees with the next at every corner of the class; failing that, the best seen.
   ///
-  /// For analytic integrands the error of the trapezoid at step h goes like exp(-const/h): one look at a rung tells which
-  /// rung to try next.
+  /// For analytic integrands the error of the trapezoid at step h is close to C exp(-b/h): two rungs tell C and b, and so
+  /// which rung to try next.
   Selection find(int cls, double tolerance) {
-    Selection best;
     const int last = n_rungs() - 2;
-    for (int rung = panels_ ? 0 : 2; rung <= last;) {
+    Selection best = look(0, cls);
+    double before = best.error;
+    for (int rung = 1; rung <= last && best.error > tolerance;) {
       const Selection here = look(rung, cls);
-      if (best.level == nullptr || here.error < best.error) best = here;
-      if (here.error <= tolerance) break;
+      if (here.error < best.error) best = here;
       int next = rung + 1;
-      if (!panels_ && here.error < 1e-2)
-        next = rung + static_cast<int>(std::ceil(std::log(std::log(0.5 * tolerance) / std::log(here.error)) / -std::log(step_ratio) - 0.2));
+      if (!panels_ && rung == 1 && here.error < 0.5 * before) {
+        const double finer = std::pow(step_ratio, -rung), b = std::log(before / here.error) / (finer - 1);
+        const double needed = finer + std::log(here.error / (0.5 * tolerance)) / b;  // 1/h in units of rung 0
+        next = static_cast<int>(std::ceil(std::log(needed) / -std::log(step_ratio)));
+      }
+      before = here.error;
       rung = rung == last ? last + 1 : std::clamp(next, rung + 1, last);
+    }
+    while (!panels_ && best.rung > 0 && best.error < 0.05 * tolerance) {  // further than needed
+      const Selection shorter = look(best.rung - 1, cls);
+      if (shorter.error > tolerance) break;
+      best = shorter;
     }
     return best;
   }
@@ -132,8 +141,8 @@ class Ladder {
   Rule rule(int i, double from, double to) const {
     Rule out;
     if (panels_) {
-      static constexpr int orders[] = {8, 12, 16, 16, 16, 16, 16};
-      static constexpr double widths[] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625};
+      static constexpr int orders[] = {8, 12, 16, 16, 16, 16, 16, 16};
+      static constexpr double widths[] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625, 0.03125};
       push_graded(out, orders[i], widths[i]);
     } else {
       const bool folded = coefficients_->folded();

@@ -39,7 +39,7 @@ struct BatchOutput {
 
 /// Points per pack of the linear part, and of the iteration (where two packs hide each other's latency).
 using Pack = simd::Lanes<double, 8>;
-using TwinPack = simd::Twin<Pack>;
+using TwinPack = simd::Pair<Pack>;
 
 /// Room that one thread reuses from block to block.
 struct Workspace {

@@ -269,6 +269,7 @@ template <class M> struct PairMask {
   friend PairMask operator&(PairMask x, PairMask y) { return {x.a & y.a, x.b & y.b}; }
   friend PairMask operator|(PairMask x, PairMask y) { return {x.a | y.a, x.b | y.b}; }
   friend PairMask operator!(PairMask x) { return {!x.a, !x.b}; }
+  bool operator[](int i) const { return i < M::size ? a[i] : b[i - M::size]; }
 };
 template <class B> struct PairBits {
   B a, b;
@@ -281,6 +282,7 @@ template <class B> struct PairBits {
   friend PairBits operator<<(PairBits x, int s) { return {x.a << s, x.b << s}; }
 };
 template <class V> struct Pair {
+  static constexpr int size = 2 * Traits<V>::size;
   V a, b;
 
   Pair() = default;
@@ -292,12 +294,16 @@ template <class V> struct Pair {
     a.store(p);
     b.store(p + Traits<V>::size);
   }
+  ScalarOf<V> operator[](int i) const { return i < Traits<V>::size ? a[i] : b[i - Traits<V>::size]; }
 
   friend Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }
   friend Pair operator-(Pair x, Pair y) { return {x.a - y.a, x.b - y.b}; }
   friend Pair operator*(Pair x, Pair y) { return {x.a * y.a, x.b * y.b}; }
   friend Pair operator/(Pair x, Pair y) { return {x.a / y.a, x.b / y.b}; }
   friend Pair operator-(Pair x) { return {-x.a, -x.b}; }
+  Pair& operator+=(Pair y) { a += y.a, b += y.b; return *this; }
+  friend PairMask<TruthOf<V>> operator<=(Pair x, Pair y) { return {x.a <= y.a, x.b <= y.b}; }
+  friend PairMask<TruthOf<V>> operator>=(Pair x, Pair y) { return {x.a >= y.a, x.b >= y.b}; }
   friend PairMask<TruthOf<V>> operator<(Pair x, Pair y) { return {x.a < y.a, x.b < y.b}; }
   friend PairMask<TruthOf<V>> operator>(Pair x, Pair y) { return {x.a > y.a, x.b > y.b}; }
   friend PairMask<TruthOf<V>> operator==(Pair x, Pair y) { return {x.a == y.a, x.b == y.b}; }
@@ -312,6 +318,7 @@ template <class M> SRFX_ALWAYS_INLINE bool any(PairMask<M> m) { return any(m.a |
 template <class M, class V> SRFX_ALWAYS_INLINE Pair<V> select(PairMask<M> m, Pair<V> x, Pair<V> y) {
   return {select(m.a, x.a, y.a), select(m.b, x.b, y.b)};
 }
+template <class V> SRFX_ALWAYS_INLINE Pair<V> sqrt(Pair<V> x) { return {sqrt(x.a), sqrt(x.b)}; }
 template <class V> SRFX_ALWAYS_INLINE Pair<V> abs(Pair<V> x) { return {abs(x.a), abs(x.b)}; }
 template <class V> SRFX_ALWAYS_INLINE Pair<V> min(Pair<V> x, Pair<V> y) { return {min(x.a, y.a), min(x.b, y.b)}; }
 template <class V> SRFX_ALWAYS_INLINE Pair<V> max(Pair<V> x, Pair<V> y) { return {max(x.a, y.a), max(x.b, y.b)}; }
