@@ -130,6 +130,37 @@ SpikeParameters random_spike(Random& random) {
   return {(random.below(2) == 0 ? 1 : -1) * ratio * std::sqrt(c), c, gamma};
 }
 
+/// Panels of 16 nodes, a quarter of every scale wide, with edges at the kinks: for k > 0 alone where sigma has a parity.
+Rule dense_rule(const Coefficients& coefficients) {
+  const SpikeParameters& p = coefficients.parameters();
+  const bool folded = coefficients.folded();
+  const double limit = 12, target_scale = coefficients.target_scale();
+  std::vector<double> edges{folded ? 0 : -limit, limit}, centres;
+  const auto add = [&](double edge) {
+    if (edge > edges[0] && edge < limit) edges.push_back(edge);
+  };
+  const auto add_kinks = [&](const Shape& shape, double slope, bool target) {
+    if (slope == 0) return;
+    for (const double kink : shape.kinks)
+      for (const double at : {kink / slope, -kink / slope}) {
+        add(at);
+        if (target) centres.push_back(at), add(at - 10 * target_scale), add(at + 10 * target_scale);
+      }
+  };
+  add_kinks(coefficients.sigma_shape(), p.r, false);
+  add_kinks(coefficients.target_shape(), p.gamma, true);
+  std::sort(edges.begin(), edges.end());
+  Rule out;
+  for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+    double scale = std::min(1.0, coefficients.sigma_scale());
+    for (const double at : centres)
+      if (target_scale > 0 && std::abs((edges[i] + edges[i + 1]) / 2 - at) < 10 * target_scale) scale = std::min(scale, target_scale);
+    out.push_panels(edges[i], edges[i + 1], scale / 4, 16);
+  }
+  out.finish();
+  return out;
+}
+
 // --- every point converges, and solves the equations on a rule far denser than its own ---
 void test_random_points() {
   const ActivationId pairs[][2] = {
@@ -154,8 +185,9 @@ void test_random_points() {
       const SpikeParameters& spike = batch.sets[set];
       CoefficientScratch scratch;
       Coefficients coefficients(sigma, target, spike, scratch);
-      LevelTable table(coefficients);
-      const NodeSet dense(table.less_dense(), table.less_dense().size());
+      Level level;
+      coefficients.append(dense_rule(coefficients), level);
+      const NodeSet dense(level, level.size());
       std::vector<Real> weights(dense.size());
       for (Index i = 0; i < batch.size(); ++i) {
         if (batch.set[i] != set) continue;

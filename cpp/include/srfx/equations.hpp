@@ -116,6 +116,7 @@ template <class V> struct BalancedSystem {
   V step1, step2;
   V amplification;  ///< what a relative error of the averages does to V, at most about
 
+  BalancedSystem() = default;
   BalancedSystem(const Point<V>& p, const MapValue<V>& map, V v1, V v2, V mean_w, V mean_u1w2, V mean_u2w2) {
     const SpectralAverages<V>& t = map.bulk;
     const MapSums<V>& s = map.sums;
@@ -194,20 +195,20 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
       sh1 += ww * V(node.mu1h1);
     }
   };
-  average();
-  MapValue<V> map = map_value(bulk, p, s);
-  BalancedSystem<V> system(p, map, v1, v2, f0, f1, f2);
+  MapValue<V> map;
+  BalancedSystem<V> system;
   const auto step_size = [&] { return simd::max(simd::abs(system.step1) / v1, simd::abs(system.step2) / v2); };
-  // The balanced step sees errors of V that cancellation hid from the iteration: take it where it is worth it.
-  for (int pass = 0; pass < 4; ++pass) {
-    const V step = step_size();
-    const auto worth = (step > V(2e-13)) & (step < V(0.1));
-    if (!simd::any(worth)) break;
-    v1 = simd::select(worth, v1 + system.step1, v1);
-    v2 = simd::select(worth, v2 + system.step2, v2);
+  // The balanced step sees errors of V that cancellation hid from the iteration: take it where it is worth it. All passes
+  // share one piece of code: a second copy may be rounded otherwise, and the other lanes of a pack decide on the passes.
+  for (int pass = 0;; ++pass) {
     average();
     map = map_value(bulk, p, s);
     system = BalancedSystem<V>(p, map, v1, v2, f0, f1, f2);
+    const V step = step_size();
+    const auto worth = (step > V(2e-13)) & (step < V(0.1));
+    if (pass == 4 || !simd::any(worth)) break;
+    v1 = simd::select(worth, v1 + system.step1, v1);
+    v2 = simd::select(worth, v2 + system.step2, v2);
   }
   const SpectralAverages<V>& t = map.bulk;
   const V ratio = p.ratio;

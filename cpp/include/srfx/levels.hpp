@@ -312,7 +312,7 @@ class LevelTable {
     Selection& out = found_[cls];
     if (out.level != nullptr) return out;
     // The agreement asked for. Large V stand for small lam, where the threshold amplifies errors like lam^(-1/2).
-    const double tolerance = std::max(3e-14, 5e-12 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
+    const double tolerance = std::max(3e-14, 1e-11 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
     out = first().find(cls, tolerance);
     if (!panels_only_ && out.error > tolerance) {
       const Selection other = panels_.find(cls, tolerance);

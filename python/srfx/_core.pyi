@@ -1,0 +1,71 @@
+"""
+The compiled core of srfx. Private: its callers in srfx validate what they pass.
+"""
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['Activation', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'learned_function', 'solve']
+class Activation:
+    """
+    A scalar function: a named activation or a vectorised callable.
+    """
+    @staticmethod
+    def from_callable(value: typing.Any, derivative: typing.Any, kinks: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], name: str = 'fn') -> Activation:
+        ...
+    def __init__(self, name: str) -> None:
+        ...
+    @property
+    def has_derivative(self) -> bool:
+        ...
+    @property
+    def jump(self) -> bool:
+        ...
+    @property
+    def kinks(self) -> list[float]:
+        ...
+    @property
+    def name(self) -> str:
+        ...
+    @property
+    def parity(self) -> int:
+        ...
+def activation_names() -> list[str]:
+    ...
+def bounds(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
+    """
+    Lower and upper bounds of the test error, one entry a coefficient set.
+    """
+def build_config() -> dict[str, typing.Any]:
+    """
+    Version, compiler, flags, Eigen, OpenMP and threads of this build.
+    """
+def coefficients(sigma: Activation, target: Activation, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, gamma: typing.SupportsFloat | typing.SupportsIndex, k: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> dict[str, typing.Any]:
+    """
+    mu0, mu1, mu2^2 and h, h1, E s*^2 at a vector k.
+    """
+def default_threads() -> int:
+    """
+    Threads this process may use.
+    """
+def evaluate(activation: Activation, x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Values at a vector x.
+    """
+def evaluate_derivative(activation: Activation, x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Derivatives at a vector x.
+    """
+def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
+    """
+    Moments of an activation under N(0,1); h2 and hc1 of its derivative.
+    """
+def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).
+    """
+def solve(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
+    """
+    Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a coefficient set.
+    """
