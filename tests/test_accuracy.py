@@ -13,6 +13,8 @@ target that are both linear learn each other to the last digit.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -115,12 +117,11 @@ def test_the_grid_above_is_complete():
 def test_a_mean_feature_of_rounding_size_is_announced(sigma):
     """mu0 = r^n He_n(k) at c = 1: at r = 1e-3 it is of the size of rounding, yet m is free.
 
-    No program in double precision has an answer at d = inf; finite d has one.
+    No program in double precision has an answer there, and this one says so.
     """
     model = srfx.SpikedRF(sigma, "sigmoid", r=1e-3, gamma=0.999)
     with pytest.warns(srfx.AccuracyWarning):
         srfx.solve(model, alpha=1.5, lam=0.1)
-    agree(sigma, "sigmoid", 1e-3, 1.0, 0.999, table((1.5, 1, 0.1), (0.5, 2, 1e-3)), d=100)
 
 
 EXTREME = table(
@@ -229,7 +230,7 @@ def gaussian_quad(f, edges):
     inside = [-13.0, -5.0, -1.0, 1.0, 5.0, 13.0, *(x for x in edges if abs(x) < 13)]
     edges = np.unique(inside)
     total = 0.0
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         total += quad(
             lambda z: f(z) * np.exp(-z * z / 2), a, b, epsabs=1e-16, epsrel=1e-13, limit=200
         )[0]
@@ -296,21 +297,19 @@ def test_the_estimated_quadrature_error_is_honest():
         assert worst < 1, (sigma, target, r, c, gamma, points, seen, got.quadrature_error)
 
 
-@pytest.mark.parametrize("where", ["activation", "target"])
-def test_the_estimate_grows_with_the_error(where):
+def test_the_estimate_grows_with_the_error():
     """A function with an undeclared kink: the estimate covers the error, which is not small."""
 
     def fn(x):
         return np.abs(x - 0.31)
 
     rough, exact = srfx.Activation(fn), srfx.Activation(fn, kinks=[0.31])
-    other = {"target": "tanh"} if where == "activation" else {"activation": "tanh"}
-    spike = {"r": 1.5, "c": 0.6, "gamma": 0.7}
+    spike = {"target": "tanh", "r": 1.5, "c": 0.6, "gamma": 0.7}
     points = {"alpha": [0.5, 2, 5], "lam": 0.05}
-    want = srfx.solve(srfx.SpikedRF(**{where: exact}, **other, **spike), **points)
+    want = srfx.solve(srfx.SpikedRF(exact, **spike), **points)
     assert want.quadrature_error.max() < 1e-10
     with pytest.warns(srfx.AccuracyWarning):
-        got = srfx.solve(srfx.SpikedRF(**{where: rough}, **other, **spike), **points)
+        got = srfx.solve(srfx.SpikedRF(rough, **spike), **points)
     off = np.max([np.abs(getattr(got, x) / getattr(want, x) - 1) for x in FIELDS], axis=0)
     assert off.max() > 1e-9
     assert np.all(off < 10 * got.quadrature_error + 1e-12)
@@ -415,7 +414,7 @@ def test_a_callable_equals_its_name_in_few_calls(name, fn, kinks):
 
 
 def spectral_averages(a, b, beta):
-    """<D^i/(a + b D)^j>, D Marchenko-Pastur: the midpoint rule in the angle, where it is analytic."""
+    """<D^i/(a + b D)^j>, D Marchenko-Pastur, by the midpoint rule in an angle."""
     t = (np.arange(20_000) + 0.5) * np.pi / 20_000
     x = 1 + beta - 2 * np.sqrt(beta) * np.cos(t)
     density = (2 * np.sqrt(beta) * np.sin(t)) ** 2 / (2 * np.pi * beta * x) * np.pi / 20_000

@@ -1,7 +1,4 @@
 // Bounds, learned function and Gaussian constants against published digits, closed forms and brute force.
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // inside its own AVX-512 header, where Eigen is inlined
-#endif
 
 #include <vector>
 

@@ -13,6 +13,9 @@
 #include "srfx/scan.hpp"
 
 // --- operator new, counted ---
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // once the compiler inlines one of the pair
+#endif
 namespace {
 std::atomic<long> n_allocations{0};
 

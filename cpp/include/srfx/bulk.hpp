@@ -27,6 +27,7 @@ template <class V> SRFX_INLINE void resolvent_root(V b, V product, V& g, V& q) {
   const V denominator = simd::select(positive, b + q, V(2) * product);
   g = numerator / denominator;
 }
+/// The branch that continues b > 0. Where the other form holds for real arguments, the caller has to continue in lam.
 template <class T> void resolvent_root(std::complex<T> b, std::complex<T> product, std::complex<T>& g, std::complex<T>& q) {
   q = std::sqrt(b * b + T(4) * product);
   if (std::real(b * std::conj(q)) < 0) q = -q;
@@ -39,7 +40,7 @@ template <class T> void resolvent_root(std::complex<T> b, std::complex<T> produc
 ///
 /// With G = <1/S> the root above for b = A + B (1 - beta), F = 1 + beta B G and Q as there:
 ///   y1 = G/F   t22 = G F/Q   t12 = G/(F Q)   t11 = y1 (beta A G + 1/F)/Q   t11c = y1/(F^2 Q).
-/// Sums of positive terms only; A = 0 or B = 0 need no special case.
+/// Sums of positive terms only. B = 0 needs no special case, nor does A = 0 for beta < 1 (for beta >= 1, <1/S> is infinite then).
 struct MarchenkoPastur {
   template <class V> SRFX_INLINE SpectralAverages<V> averages(V a, V b, V beta) const {
     V g, q;

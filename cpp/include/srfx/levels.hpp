@@ -95,7 +95,7 @@ class Ladder {
   using V = simd::Lanes<double, 8>;
   static_assert(2 * n_edges == V::size && n_sizes % 2 == 0);
   static constexpr int n_sums = 20, n_positive = 17;
-  static constexpr double tail = 1e-13;  ///< share of every average that the nodes beyond a cut may hold
+  static constexpr double tail = 1e-14;  ///< share of every average that the nodes beyond a cut may hold
   static constexpr double limit = 12;    ///< |k| at most ...
   static constexpr double near = 9.5;    ///< ... and for V2 <= 8^near_size, where the weights w differ by less
   static constexpr int near_size = 5;
@@ -278,9 +278,10 @@ class Ladder {
     for (int q = 0; q < n_sums; ++q) {
       double scale = at(b, q);
       if (q == 6 || q == 7 || q == 8) scale = target;
-      if (q == 17) scale = std::sqrt(at(b, 4) * target);  // mixed signs: against the norms of the factors
-      if (q == 18) scale = std::sqrt(at(b, 5) * target);
-      if (q == 19) scale = std::sqrt(at(b, 0) * target);
+      // Of mixed signs, and small where sigma and the target have little in common: against a part of the norms.
+      if (q == 17) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 4) * target));
+      if (q == 18) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 5) * target));
+      if (q == 19) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 0) * target));
       if (scale > 1e-280) worst = std::max(worst, std::abs(at(a, q) - at(b, q)) / scale);
     }
     return worst;
@@ -312,7 +313,7 @@ class LevelTable {
     Selection& out = found_[cls];
     if (out.level != nullptr) return out;
     // The agreement asked for. Large V stand for small lam, where the threshold amplifies errors like lam^(-1/2).
-    const double tolerance = std::max(3e-14, 1e-11 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
+    const double tolerance = std::max(3e-14, 3e-12 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
     out = first().find(cls, tolerance);
     if (!panels_only_ && out.error > tolerance) {
       const Selection other = panels_.find(cls, tolerance);
@@ -323,9 +324,9 @@ class LevelTable {
     return out;
   }
 
-  /// Panels of 16 nodes a quarter of their usual width, whatever their cost; and half of it.
-  const Level& dense() { return panels_.level(4); }
-  const Level& less_dense() { return panels_.level(3); }
+  /// Panels of 16 nodes an eighth of their usual width, whatever their cost; and twice that.
+  const Level& dense() { return panels_.level(5); }
+  const Level& less_dense() { return panels_.level(4); }
 
  private:
   Ladder& first() { return panels_only_ ? panels_ : trapezoid_; }
