@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("models", "theory", "results", "plotting", "config", "cli", "_validation")
+MODULES = ("models", "theory", "results", "plotting", "config", "cli", "_validation", "simulation")
 README = Path(__file__).parents[1] / "README.md"
 
 

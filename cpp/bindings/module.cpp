@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, m) {
   register_config(m);
   register_activation(m);
   register_theory(m);
+  register_simulation(m);
 }

@@ -12,11 +12,14 @@ namespace py = pybind11;
 void register_config(py::module_& m);
 void register_activation(py::module_& m);
 void register_theory(py::module_& m);
+void register_simulation(py::module_& m);
 
-/// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt.
-template <class Work> void run_released(Work&& work) {
+/// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt;
+/// stopped() == true, asked now and then, cancels it with srfx::Cancelled.
+template <class Work, class Stopped> void run_released(Work&& work, Stopped&& stopped) {
   bool signalled = false;
-  srfx::Interrupt interrupt([&signalled] {
+  srfx::Interrupt interrupt([&] {
+    if (stopped()) return true;
     const py::gil_scoped_acquire gil;
     signalled = PyErr_CheckSignals() != 0;
     return signalled;
@@ -28,4 +31,7 @@ template <class Work> void run_released(Work&& work) {
     if (signalled) throw py::error_already_set();
     throw;
   }
+}
+template <class Work> void run_released(Work&& work) {
+  run_released(work, [] { return false; });
 }

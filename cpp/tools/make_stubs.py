@@ -16,7 +16,8 @@ def generate() -> str:
         command = [sys.executable, "-m", "pybind11_stubgen", "srfx._core", "-o", folder]
         subprocess.run(command, check=True, cwd=folder)
         text = (Path(folder) / "srfx" / "_core.pyi").read_text()
-    return text.replace(" -> dict:", " -> dict[str, typing.Any]:")
+    text = text.replace(" -> dict:", " -> dict[str, typing.Any]:")
+    return text.replace(" -> tuple:", " -> tuple[typing.Any, ...]:")
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from srfx import plotting as plot
 from srfx.config import show_config, version
 from srfx.models import AccuracyWarning, Activation, ApproximationWarning, OneStep, SpikedRF
 from srfx.results import ConvergenceError, Solution, Status
+from srfx.simulation import simulate
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
 
 __version__ = version()
@@ -24,5 +25,6 @@ __all__ = [
     "linear_floor",
     "plot",
     "show_config",
+    "simulate",
     "solve",
 ]

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'learned_function', 'solve']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'learned_function', 'simulate', 'simulated_weights', 'solve']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -31,6 +31,28 @@ class Activation:
     @property
     def parity(self) -> int:
         ...
+class Cancelled(RuntimeError):
+    pass
+class NotPositiveDefinite(ArithmeticError):
+    pass
+class CancelFlag:
+    """
+    Stops the simulations it was given to.
+    """
+    def __init__(self) -> None:
+        ...
+    def cancel(self) -> None:
+        ...
+class Experiment:
+    """
+    One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.
+    """
+    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], gamma: typing.SupportsFloat | typing.SupportsIndex, noise: typing.SupportsFloat | typing.SupportsIndex, n0: typing.SupportsInt | typing.SupportsIndex, eta: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool) -> None:
+        ...
+    def memory(self, single: bool) -> float:
+        """
+        Peak memory of a run in bytes, to within some per cent.
+        """
 def activation_names() -> list[str]:
     ...
 def bounds(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
@@ -64,6 +86,14 @@ def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, ty
 def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).
+    """
+def simulate(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex, cancel: CancelFlag | None = None, predictions: bool = False) -> dict[str, typing.Any]:
+    """
+    Errors of one replicate, shape (n, lam).
+    """
+def simulated_weights(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    The first-layer weights of a literal run, v and theta.
     """
 def solve(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
     """

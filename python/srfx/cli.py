@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 import numpy as np
 
+from srfx import simulation_cli
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
 from srfx.results import ConvergenceError, Solution, Status
@@ -389,6 +390,9 @@ def info() -> None:
     """Show how this srfx was built, and the activations it knows."""
     show_config()
     click.echo(f"activations      {', '.join(ACTIVATION_NAMES)}")
+
+
+simulation_cli.register(cli)
 
 
 # --- the program ---

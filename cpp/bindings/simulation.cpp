@@ -1,0 +1,130 @@
+// Simulated networks: one call is one replicate.
+#include "functions.hpp"
+
+#include <srfx/simulate.hpp>
+
+namespace {
+
+/// Stops work that another thread started: a thread of an executor never sees Ctrl-C itself.
+class CancelFlag {
+ public:
+  void cancel() { set_.store(true, std::memory_order_relaxed); }
+  bool cancelled() const { return set_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> set_{false};
+};
+
+/// An activation as the simulation wants it: in float and double, with its derivative.
+class Adapted final : public srfx::Pointwise {
+ public:
+  explicit Adapted(const Activation& a) : value_(a.value), derivative_(a.derivative) {
+    if (a.id) named_ = std::make_unique<srfx::NamedPointwise>(*a.id);
+  }
+  void value(const double* x, double* y, srfx::Index n) const override {
+    if (named_) named_->value(x, y, n);
+    else value_->evaluate(x, y, n);
+  }
+  void value(const float* x, float* y, srfx::Index n) const override {
+    if (named_) named_->value(x, y, n);
+    else through_double(*value_, x, y, n);
+  }
+  void derivative(const double* x, double* y, srfx::Index n) const override {
+    if (named_) named_->derivative(x, y, n);
+    else derivative_->evaluate(x, y, n);
+  }
+  void derivative(const float* x, float* y, srfx::Index n) const override {
+    if (named_) named_->derivative(x, y, n);
+    else through_double(*derivative_, x, y, n);
+  }
+
+ private:
+  static void through_double(const srfx::Function& f, const float* x, float* y, srfx::Index n) {
+    std::vector<double> wide(x, x + n);
+    f.evaluate(wide.data(), wide.data(), n);
+    for (srfx::Index i = 0; i < n; ++i) y[i] = static_cast<float>(wide[i]);
+  }
+
+  std::shared_ptr<srfx::Function> value_, derivative_;
+  std::unique_ptr<srfx::NamedPointwise> named_;
+};
+
+py::array_t<double> array_of(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
+  py::array_t<double> out(std::move(shape));
+  std::copy(values.begin(), values.end(), out.mutable_data());
+  return out;
+}
+
+template <class T>
+py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, const Activation& target, int threads,
+                     const std::shared_ptr<CancelFlag>& flag, bool with_predictions) {
+  const Adapted sigma(activation), labels(target);
+  srfx::Errors errors;
+  srfx::Predictions predictions;
+  const auto stopped = [&flag] { return flag && flag->cancelled(); };
+  run_released(
+      [&](srfx::Interrupt& interrupt) {
+        errors = srfx::Simulation<T>(e, sigma, labels, threads, interrupt).run(with_predictions ? &predictions : nullptr);
+      },
+      stopped);
+  const auto n = static_cast<py::ssize_t>(e.n.size()), lam = static_cast<py::ssize_t>(e.lam.size());
+  py::dict out;
+  out["test_error"] = array_of(errors.test, {n, lam});
+  out["train_error"] = array_of(errors.train, {n, lam});
+  if (with_predictions) {
+    out["t"] = array_of(predictions.t, {e.n_test});
+    out["f"] = array_of(predictions.f, {n, lam, e.n_test});
+  }
+  return out;
+}
+
+py::dict simulate(const srfx::Experiment& e, const Activation& activation, const Activation& target, bool single, int threads,
+                  const std::optional<std::shared_ptr<CancelFlag>>& cancel, bool with_predictions) {
+  const std::shared_ptr<CancelFlag> flag = cancel.value_or(nullptr);
+  return single ? simulate_as<float>(e, activation, target, threads, flag, with_predictions)
+                : simulate_as<double>(e, activation, target, threads, flag, with_predictions);
+}
+
+py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activation, const Activation& target, bool single,
+                            int threads) {
+  const Adapted sigma(activation), labels(target);
+  py::array_t<double> w({e.p(), e.d}), v(e.d), theta(e.d);
+  double *pw = w.mutable_data(), *pv = v.mutable_data(), *ptheta = theta.mutable_data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    if (single) srfx::Simulation<float>(e, sigma, labels, threads, interrupt).weights(pw, pv, ptheta);
+    else srfx::Simulation<double>(e, sigma, labels, threads, interrupt).weights(pw, pv, ptheta);
+  });
+  return py::make_tuple(w, v, theta);
+}
+
+}  // namespace
+
+void register_simulation(py::module_& m) {
+  using py::arg;
+  py::register_exception<srfx::Cancelled>(m, "Cancelled", PyExc_RuntimeError);
+  py::register_exception<srfx::NotPositiveDefinite>(m, "NotPositiveDefinite", PyExc_ArithmeticError);
+  py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag", "Stops the simulations it was given to.")
+      .def(py::init<>())
+      .def("cancel", &CancelFlag::cancel);
+  py::class_<srfx::Experiment>(m, "Experiment", "One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.")
+      .def(py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n, std::vector<double> lam,
+                       const std::vector<srfx::Index>& sizes, const std::vector<double>& readout, const std::vector<double>& r,
+                       const std::vector<double>& c, double gamma, double noise, srfx::Index n0, double eta, std::uint64_t seed,
+                       std::uint64_t replicate, bool literal) {
+             srfx::Experiment e;
+             e.d = d, e.n_test = n_test, e.n = std::move(n), e.lam = std::move(lam);
+             if (readout.size() != sizes.size() || r.size() != sizes.size() || c.size() != sizes.size())
+               throw py::value_error("sizes, readout, r and c must have one entry a group");
+             for (std::size_t g = 0; g < sizes.size(); ++g) e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
+             e.gamma = gamma, e.noise = noise, e.n0 = n0, e.eta = eta, e.seed = seed, e.replicate = replicate, e.literal = literal;
+             return e;
+           }),
+           py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"), arg("readout"), arg("r"), arg("c"),
+           arg("gamma"), arg("noise"), arg("n0"), arg("eta"), arg("seed"), arg("replicate"), arg("literal"))
+      .def("memory", [](const srfx::Experiment& e, bool single) { return single ? srfx::memory_bytes<float>(e) : srfx::memory_bytes<double>(e); },
+           arg("single"), "Peak memory of a run in bytes, to within some per cent.");
+  m.def("simulate", &simulate, arg("experiment"), arg("activation"), arg("target"), arg("single"), arg("n_threads"),
+        arg("cancel") = std::nullopt, arg("predictions") = false, "Errors of one replicate, shape (n, lam).");
+  m.def("simulated_weights", &simulated_weights, arg("experiment"), arg("activation"), arg("target"), arg("single"),
+        arg("n_threads"), "The first-layer weights of a literal run, v and theta.");
+}

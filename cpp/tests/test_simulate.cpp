@@ -1,0 +1,306 @@
+// The experiment against its definition in plain loops on the same draws: weights, gradient step, ridge, errors; primal and
+// dual, nested samples, groups, noise; the triangular factor of the weights; threads.
+#include <srfx/simulate.hpp>
+
+#include "check.hpp"
+
+#include <vector>
+
+using namespace srfx;
+
+namespace {
+
+const NamedPointwise tanh_function(ActivationId::tanh), sin_function(ActivationId::sin), relu_function(ActivationId::relu);
+
+struct Weights {
+  std::vector<double> w, v, theta;
+};
+Weights weights_of(const Experiment& e, const Pointwise& sigma, const Pointwise& target) {
+  Interrupt interrupt;
+  Weights out;
+  out.w.resize(e.p() * e.d), out.v.resize(e.d), out.theta.resize(e.d);
+  Simulation<double>(e, sigma, target, 1, interrupt).weights(out.w.data(), out.v.data(), out.theta.data());
+  return out;
+}
+template <class T = double> Errors run(const Experiment& e, const Pointwise& sigma, const Pointwise& target, int threads = 1) {
+  Interrupt interrupt;
+  return Simulation<T>(e, sigma, target, threads, interrupt).run();
+}
+
+double apply(const Pointwise& f, double x) {
+  f.value(&x, &x, 1);
+  return x;
+}
+double slope(const Pointwise& f, double x) {
+  f.derivative(&x, &x, 1);
+  return x;
+}
+double draw(const Experiment& e, Purpose purpose, Index row, Index column) {
+  std::vector<double> x(8 * (column + 1));
+  fill_normals<double>({e.seed, e.replicate, purpose}, row, 0, column + 1, x.data(), 8);
+  return x[8 * column];
+}
+std::vector<double> sample(const Experiment& e, Purpose purpose, Index row) {
+  std::vector<double> x(8 * e.d), out(e.d);
+  fill_normals<double>({e.seed, e.replicate, purpose}, row, 0, e.d, x.data(), 8);
+  for (Index k = 0; k < e.d; ++k) out[k] = x[8 * k];
+  return out;
+}
+double dot(const double* a, const double* b, Index n) {
+  double s = 0;
+  for (Index k = 0; k < n; ++k) s += a[k] * b[k];
+  return s;
+}
+
+/// min |y - Phi a|^2 + lam |a|^2 and its errors, by Gaussian elimination on the normal equations in long double.
+void check_errors(const Experiment& e, const Pointwise& sigma, const Pointwise& target, double tolerance) {
+  const Weights net = weights_of(e, sigma, target);
+  const Index p = e.p(), d = e.d;
+  const double root_d = std::sqrt(static_cast<double>(d)), root_p = std::sqrt(static_cast<double>(p));
+  const auto features = [&](const std::vector<double>& x) {
+    std::vector<double> phi(p);
+    for (Index i = 0; i < p; ++i) phi[i] = apply(sigma, dot(&net.w[i * d], x.data(), d)) / root_p;
+    return phi;
+  };
+  const Errors got = run(e, sigma, target);
+  for (std::size_t m = 0; m < e.n.size(); ++m)
+    for (std::size_t j = 0; j < e.lam.size(); ++j) {
+      const Index n = e.n[m];
+      std::vector<std::vector<double>> phi(n);
+      std::vector<double> y(n);
+      std::vector<std::vector<long double>> a(p, std::vector<long double>(p + 1, 0.0L));
+      for (Index s = 0; s < n; ++s) {
+        const std::vector<double> x = sample(e, Purpose::train_samples, s);
+        phi[s] = features(x);
+        y[s] = apply(target, dot(net.theta.data(), x.data(), d) / root_d);
+        if (e.noise > 0) y[s] += std::sqrt(e.noise) * draw(e, Purpose::train_noise, s, 0);
+        for (Index i = 0; i < p; ++i) {
+          for (Index k = 0; k < p; ++k) a[i][k] += static_cast<long double>(phi[s][i]) * phi[s][k];
+          a[i][p] += static_cast<long double>(phi[s][i]) * y[s];
+        }
+      }
+      for (Index i = 0; i < p; ++i) a[i][i] += e.lam[j];
+      for (Index c = 0; c < p; ++c)  // positive definite: no pivoting
+        for (Index i = 0; i < p; ++i)
+          if (i != c) {
+            const long double f = a[i][c] / a[c][c];
+            for (Index k = c; k <= p; ++k) a[i][k] -= f * a[c][k];
+          }
+      std::vector<double> readout(p);
+      for (Index i = 0; i < p; ++i) readout[i] = static_cast<double>(a[i][p] / a[i][i]);
+      double train = 0, test = 0;
+      for (Index s = 0; s < n; ++s) train += std::pow(y[s] - dot(phi[s].data(), readout.data(), p), 2);
+      for (Index s = 0; s < e.n_test; ++s) {
+        const std::vector<double> x = sample(e, Purpose::test_samples, s);
+        const std::vector<double> f = features(x);
+        test += std::pow(apply(target, dot(net.theta.data(), x.data(), d) / root_d) - dot(f.data(), readout.data(), p), 2);
+      }
+      const std::size_t at = m * e.lam.size() + j;
+      const double expected_train = train / static_cast<double>(n), expected_test = test / static_cast<double>(e.n_test);
+      CHECK(std::abs(got.test[at] - expected_test) < tolerance * expected_test, e.literal, e.n0, n, e.lam[j], got.test[at], expected_test);
+      CHECK(std::abs(got.train[at] - expected_train) < tolerance * (expected_train + 1e-3), e.literal, e.n0, n, e.lam[j],
+            got.train[at], expected_train);
+    }
+}
+
+Experiment base(bool literal) {
+  Experiment e;
+  e.d = 31, e.n_test = 53;
+  e.n = {1, 9, 25, 26, 70};
+  e.lam = {0.1, 0.02};
+  e.groups = {{11, 0.5, 0.3, 1.1}, {15, -1.5, -0.9, 1.9}};
+  e.gamma = 0.6, e.noise = 0.2, e.seed = 12, e.replicate = 3, e.literal = literal;
+  return e;
+}
+
+void definitions() {
+  for (const bool literal : {false, true}) {
+    Experiment e = base(literal);
+    check_errors(e, tanh_function, sin_function, 1e-10);
+    check_errors(e, relu_function, tanh_function, 1e-10);
+    e.lam = {1e-8, 1.0};  // n < p goes to the dual
+    e.n = {5, 20, 90};
+    check_errors(e, tanh_function, sin_function, 1e-6);
+    e = base(literal);
+    e.groups = {{60, 1, 0.9, 1.0}};  // more units than coordinates
+    e.n = {4, 200};
+    check_errors(e, tanh_function, sin_function, 1e-10);
+    e.d = 2;  // no coordinate but the two
+    check_errors(e, tanh_function, sin_function, 1e-10);
+    e = base(literal);
+    e.n0 = 40, e.eta = 1.7;
+    check_errors(e, tanh_function, sin_function, 1e-9);
+    e.groups = {{40, 1, 0, 1}};
+    e.d = 40, e.n = {300, 900};  // worth the triangular factor, at p = d
+    check_errors(e, tanh_function, sin_function, 1e-9);
+    e.d = 33;
+    check_errors(e, tanh_function, sin_function, 1e-9);
+    e.d = 64;
+    check_errors(e, tanh_function, sin_function, 1e-9);
+  }
+}
+
+/// Rows of W0, the spike and the target are what they should be, to rounding.
+void geometry() {
+  for (const bool literal : {false, true}) {
+    Experiment e = base(literal);
+    const Weights net = weights_of(e, tanh_function, sin_function);
+    const double d = static_cast<double>(e.d);
+    CHECK(std::abs(dot(net.v.data(), net.v.data(), e.d) - d) < 1e-12 * d);
+    CHECK(std::abs(dot(net.theta.data(), net.theta.data(), e.d) - d) < 1e-12 * d);
+    CHECK(std::abs(dot(net.v.data(), net.theta.data(), e.d) - e.gamma * d) < 1e-12 * d);
+    for (Index i = 0; i < e.p(); ++i) {
+      const UnitGroup& g = e.groups[i < 11 ? 0 : 1];
+      double square = 0;
+      for (Index k = 0; k < e.d; ++k) square += std::pow(net.w[i * e.d + k] - g.r * net.v[k] / std::sqrt(d), 2);
+      CHECK(std::abs(square - g.c) < 1e-12, literal, i, square);
+    }
+  }
+}
+
+/// One gradient step, as it is written.
+void step() {
+  for (const bool literal : {false, true}) {
+    Experiment e = base(literal);
+    e.n0 = 45, e.eta = 2.5, e.n = {1}, e.n_test = 1;  // too few samples for the triangular factor
+    const Weights after = weights_of(e, tanh_function, sin_function);
+    e.eta = 0;
+    const Weights before = weights_of(e, tanh_function, sin_function);
+    e.eta = 2.5;
+    const Index p = e.p(), d = e.d;
+    std::vector<double> w = before.w, direction(d, 0.0);
+    for (Index s = 0; s < e.n0; ++s) {
+      const std::vector<double> x = sample(e, Purpose::step_samples, s);
+      double residual = apply(sin_function, dot(before.theta.data(), x.data(), d) / std::sqrt(static_cast<double>(d)));
+      residual += std::sqrt(e.noise) * draw(e, Purpose::step_noise, s, 0);
+      for (Index i = 0; i < p; ++i)
+        residual -= (i < 11 ? 0.5 : -1.5) * apply(tanh_function, dot(&before.w[i * d], x.data(), d)) / static_cast<double>(p);
+      for (Index i = 0; i < p; ++i) {
+        const double factor = e.eta * (i < 11 ? 0.5 : -1.5) / static_cast<double>(e.n0) * residual *
+                              slope(tanh_function, dot(&before.w[i * d], x.data(), d));
+        for (Index k = 0; k < d; ++k) w[i * d + k] += factor * x[k];
+      }
+      for (Index k = 0; k < d; ++k) direction[k] += residual * x[k];
+    }
+    const double length = std::sqrt(dot(direction.data(), direction.data(), d) / static_cast<double>(d));
+    for (Index i = 0; i < p * d; ++i) CHECK(std::abs(w[i] - after.w[i]) < 1e-12, literal, i, w[i], after.w[i]);
+    for (Index k = 0; k < d; ++k) CHECK(std::abs(direction[k] / length - after.v[k]) < 1e-11, literal, k);
+  }
+}
+
+/// The triangular factor keeps every scalar product of rows and the overlap with theta.
+void triangle() {
+  for (const Index d : {20, 27, 40}) {
+    Experiment e = base(false);
+    e.groups = {{26, 1, 0, 1}};
+    e.d = d, e.n0 = 60, e.eta = 3, e.n = {1}, e.n_test = 1;
+    CHECK(!factorise_step<double>(e), d);
+    const Weights plain = weights_of(e, tanh_function, sin_function);
+    e.n = {100000};
+    CHECK(factorise_step<double>(e), d);
+    const Weights factor = weights_of(e, tanh_function, sin_function);
+    Index zeros = 0;
+    for (Index i = 0; i < 26; ++i) {
+      CHECK(plain.w[i * d] == factor.w[i * d], d, i);
+      for (Index k = 0; k < d; ++k) zeros += factor.w[i * d + k] == 0;
+      for (Index j = 0; j <= i; ++j) {
+        const double a = dot(&plain.w[i * d], &plain.w[j * d], d), b = dot(&factor.w[i * d], &factor.w[j * d], d);
+        CHECK(std::abs(a - b) < 1e-9, d, i, j, a, b);
+      }
+    }
+    CHECK(zeros >= 170, d, zeros);
+  }
+}
+
+/// Every thread count the same bits; float the same draws; another seed or replicate other numbers.
+void determinism() {
+  for (const bool literal : {false, true})
+    for (const Index n0 : {0, 300}) {
+      Experiment e;
+      e.d = 300, e.n_test = 700, e.n = {120, 260, 900}, e.lam = {0.1, 1.0}, e.groups = {{250, 1, 0.5, 1}};
+      e.n0 = n0, e.eta = 1, e.noise = 0.1, e.literal = literal;
+      const Errors one = run(e, tanh_function, sin_function, 1);
+      for (const int threads : {2, 3, 7}) {
+        const Errors many = run(e, tanh_function, sin_function, threads);
+        for (std::size_t i = 0; i < one.test.size(); ++i) {
+          CHECK(one.test[i] == many.test[i], literal, n0, threads, i);
+          CHECK(one.train[i] == many.train[i], literal, n0, threads, i);
+        }
+      }
+      const Errors narrow = run<float>(e, tanh_function, sin_function, 2);
+      for (std::size_t i = 0; i < one.test.size(); ++i) {
+        CHECK(std::abs(narrow.test[i] / one.test[i] - 1) < 1e-4, literal, n0, i, narrow.test[i], one.test[i]);
+        CHECK(std::abs(narrow.train[i] / one.train[i] - 1) < 1e-3, literal, n0, i, narrow.train[i], one.train[i]);
+      }
+      Experiment other = e;
+      other.seed = 1;
+      CHECK(run(other, tanh_function, sin_function).test[0] != one.test[0]);
+      other = e;
+      other.replicate = 1;
+      CHECK(run(other, tanh_function, sin_function).test[0] != one.test[0]);
+    }
+}
+
+/// What a smaller n gives does not depend on the larger ones it is nested in, nor on the way it is solved.
+void nesting() {
+  Experiment e = base(false);
+  const Errors all = run(e, tanh_function, sin_function);
+  for (std::size_t m = 0; m < e.n.size(); ++m) {
+    Experiment alone = e;
+    alone.n = {e.n[m]};
+    const Errors one = run(alone, tanh_function, sin_function);
+    for (std::size_t j = 0; j < e.lam.size(); ++j) {
+      CHECK(std::abs(one.test[j] / all.test[m * 2 + j] - 1) < 1e-10, m, j);
+      CHECK(std::abs(one.train[j] / all.train[m * 2 + j] - 1) < 1e-8, m, j);
+    }
+  }
+}
+
+void refusals() {
+  Experiment e = base(false);
+  const NamedPointwise linear(ActivationId::linear);
+  e.groups = {{50, 1, 0.5, 1}};  // linear features of rank 31
+  e.n = {80}, e.lam = {0.0};
+  bool thrown = false;
+  try {
+    run(e, linear, sin_function);
+  } catch (const NotPositiveDefinite&) {
+    thrown = true;
+  }
+  CHECK(thrown);
+
+  Interrupt interrupt([] { return true; });
+  thrown = false;
+  try {
+    Simulation<double>(base(false), tanh_function, sin_function, 1, interrupt).run();
+  } catch (const Cancelled&) {
+    thrown = true;
+  }
+  CHECK(thrown);
+}
+
+void predictions() {
+  Experiment e = base(false);
+  Interrupt interrupt;
+  Predictions out;
+  const Errors errors = Simulation<double>(e, tanh_function, sin_function, 2, interrupt).run(&out);
+  for (std::size_t m = 0; m < errors.test.size(); ++m) {
+    double sum = 0;
+    for (Index s = 0; s < e.n_test; ++s) sum += std::pow(apply(sin_function, out.t[s]) - out.f[m * e.n_test + s], 2);
+    CHECK(std::abs(sum / static_cast<double>(e.n_test) / errors.test[m] - 1) < 1e-12, m);
+  }
+}
+
+}  // namespace
+
+int main() {
+  definitions();
+  geometry();
+  step();
+  triangle();
+  determinism();
+  nesting();
+  refusals();
+  predictions();
+  return srfx::test::report();
+}

@@ -1,0 +1,691 @@
+"""Simulations: the network itself, drawn, trained and measured."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from srfx import _core
+from srfx import _validation as check
+from srfx.config import version
+from srfx.models import FloatArray, OneStep, SpikedRF, compiled, label
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    import xarray as xr
+
+DTYPES = ("float64", "float32")
+
+#: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
+LEAST_LAM_FLOAT32 = 1e-4
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A validated request: everything but the replicate."""
+
+    model: SpikedRF | OneStep
+    alpha: FloatArray
+    lam: FloatArray
+    sizes: dict[str, Any]  # arguments of _core.Experiment
+    order: NDArray[np.intp]  # position of each alpha among the distinct n
+    n: NDArray[np.int64]  # n of each alpha
+    single: bool
+
+    def experiment(self, replicate: int) -> _core.Experiment:
+        return _core.Experiment(**self.sizes, replicate=replicate)
+
+
+def simulate(
+    model: SpikedRF | OneStep,
+    alpha: ArrayLike,
+    lam: ArrayLike,
+    *,
+    d: int = 1000,
+    replicates: int = 10,
+    n_test: int | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+    n_threads: int | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+    literal: bool = False,
+    keep_finished: bool = False,
+) -> xr.Dataset:
+    """Run the experiment itself: draw the network, train it, measure its errors.
+
+    For a `SpikedRF` the spiked weights are drawn; for a `OneStep` the initial weights are drawn and
+    the gradient step is made on ``n0 = round(alpha0 d)`` samples. Then the readout is fitted by
+    ridge regression on ``n = round(alpha d)`` fresh samples and tested, without label noise, on
+    ``n_test`` more. Source: CPD24 section 2 and Definition 3.1; THEORY section 1.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The network; its numeric fields are single numbers. With several values of ``readout``,
+        group sizes are the weights times p, rounded by largest remainders.
+    alpha : float or sequence of float
+        Sample complexities n/d of the readout, > 0. One replicate serves them all with nested
+        samples: errors at different alpha are correlated within a replicate.
+    lam : float or sequence of float
+        Ridge penalties, >= 0; in float32 at least 1e-4.
+    d : int
+        Input dimension, >= 2. The width is ``p = round(beta d)``.
+    replicates : int
+        Independent networks and data, >= 1.
+    n_test : int, optional
+        Fresh points of each replicate, >= 1; by default ``max(2 d, 5000)``.
+    seed : int
+        0 to 2**64 - 1. Every random number is a function of (seed, replicate, what it is for, its
+        index).
+    dtype : {"float64", "float32"}
+        Precision of the experiment; both see the same draws.
+    n_threads : int, optional
+        Threads, >= 1. None: all processors this process may use, and one with an executor.
+    executor : concurrent.futures.Executor, optional
+        Runs replicates in parallel; anything with ``submit`` (PEP 3148). Worker processes must be
+        spawned, not forked.
+    progress : bool, optional
+        A progress bar; None: only on a terminal.
+    literal : bool
+        Do without the shortcuts that are exact in law (triangular weights, coordinates): slower,
+        other numbers, the same distribution.
+    keep_finished : bool
+        After Ctrl-C return the finished replicates, if any, with the attribute ``interrupted = 1``,
+        in place of raising KeyboardInterrupt.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``test_error`` (noise-free) and ``train_error`` (mean squared residual, with noise, without
+        the penalty), dims (alpha, lam, replicate); coordinate ``n`` along alpha. Attributes
+        describe model, sizes, seed and build. The same numbers, to the bit, for every thread count
+        and executor. See `mean`, `standard_error`, `standard_deviation`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of range, sizes round to zero, or the run would not
+        fit into memory: said before any work.
+    numpy.linalg.LinAlgError
+        The regularised feature matrix is singular to working precision.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> model = srfx.SpikedRF("tanh", "sin", r=0.1, gamma=0.9)
+    >>> ds = srfx.simulate(model, alpha=[0.5, 1.5], lam=0.1, d=200, replicates=4)
+    >>> dict(ds.sizes)
+    {'alpha': 2, 'lam': 1, 'replicate': 4}
+    >>> bool(ds.test_error.mean() < 0.5)
+    True
+    """
+    plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
+    replicates = _integer("replicates", replicates, 1)
+    _check_executor(executor)
+    threads = (1 if n_threads is None else check.thread_count(n_threads)) if executor else None
+    if threads is None:
+        threads = check.thread_count(n_threads)
+    _check_memory(plan, executor)
+
+    finished: dict[int, dict[str, FloatArray]] = {}
+    interrupted = False
+    try:
+        with _bar(replicates, progress) as bar:
+            run = _in_executor if executor else _here
+            for replicate, errors in run(plan, replicates, threads, executor):
+                finished[replicate] = errors
+                bar.update()
+    except KeyboardInterrupt:
+        if not keep_finished or not finished:
+            raise
+        interrupted = True
+    return _dataset(plan, finished, interrupted)
+
+
+def mean(ds: xr.Dataset) -> xr.Dataset:
+    """Mean over replicates.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What `simulate` returned, or anything with a dimension ``replicate``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Without that dimension.
+
+    Raises
+    ------
+    ValueError
+        There is no dimension ``replicate``.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=3)
+    >>> dict(srfx.simulation.mean(ds).sizes)
+    {'alpha': 1, 'lam': 1}
+    """
+    _replicates_of(ds, 1)
+    return ds.mean("replicate", keep_attrs=True)
+
+
+def standard_deviation(ds: xr.Dataset) -> xr.Dataset:
+    """Return the standard deviation over replicates (divided by their number minus one).
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What `simulate` returned, with at least two replicates.
+
+    Returns
+    -------
+    xarray.Dataset
+        Without the dimension ``replicate``.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two replicates.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=3)
+    >>> bool(srfx.simulation.standard_deviation(ds).test_error > 0)
+    True
+    """
+    _replicates_of(ds, 2)
+    return ds.std("replicate", ddof=1, keep_attrs=True)
+
+
+def standard_error(ds: xr.Dataset) -> xr.Dataset:
+    """Return the standard error of the mean: `standard_deviation` over sqrt(replicates).
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What `simulate` returned, with at least two replicates.
+
+    Returns
+    -------
+    xarray.Dataset
+        Without the dimension ``replicate``.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two replicates.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=4)
+    >>> ratio = srfx.simulation.standard_deviation(ds) / srfx.simulation.standard_error(ds)
+    >>> print(f"{ratio.test_error.item():.6f}")
+    2.000000
+    """
+    replicates = _replicates_of(ds, 2)
+    out = standard_deviation(ds)
+    for name in out.data_vars:
+        out[name] = out[name] / math.sqrt(replicates)
+    return out
+
+
+def predictions(
+    model: SpikedRF | OneStep,
+    alpha: float,
+    lam: float,
+    *,
+    d: int = 1000,
+    replicates: int = 10,
+    n_test: int | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+    n_threads: int | None = None,
+    literal: bool = False,
+) -> xr.Dataset:
+    """Predict fresh points with simulated networks; `learned_function` is the conditional mean.
+
+    Parameters
+    ----------
+    model, d, replicates, n_test, seed, dtype, n_threads, literal
+        As in `simulate`.
+    alpha, lam : float
+        One sample complexity and one penalty.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``t = theta.x/sqrt(d)`` and ``f = f(x)``, dims (replicate, point).
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.linalg.LinAlgError
+        As `simulate`.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.simulation.predictions(srfx.SpikedRF(), 2, 0.1, d=100, replicates=2, n_test=50)
+    >>> dict(ds.sizes)
+    {'replicate': 2, 'point': 50}
+    """
+    import xarray as xr
+
+    plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
+    if plan.alpha.size != 1 or plan.lam.size != 1:
+        raise ValueError(
+            "alpha and lam must be single numbers: predictions of one readout are returned"
+        )
+    replicates = _integer("replicates", replicates, 1)
+    threads = check.thread_count(n_threads)
+    _check_memory(plan, None)
+    t, f = [], []
+    for replicate in range(replicates):
+        out = _run(plan, replicate, threads, None, with_predictions=True)
+        t.append(out["t"])
+        f.append(out["f"][0, 0])
+    dims = ("replicate", "point")
+    return xr.Dataset(
+        {
+            "t": (dims, np.array(t), {"long_name": "theta.x/sqrt(d)", "units": "1"}),
+            "f": (dims, np.array(f), {"long_name": "prediction", "units": "1"}),
+        },
+        coords={"replicate": np.arange(replicates)},
+        attrs=_attributes(plan),
+    )
+
+
+def sample_weights(
+    model: SpikedRF | OneStep,
+    *,
+    d: int = 1000,
+    seed: int = 0,
+    replicate: int = 0,
+    dtype: str = "float64",
+    n_threads: int | None = None,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """First-layer weights of one simulated network, with its spike and the target's direction.
+
+    They are those of replicate ``replicate`` of ``simulate(..., literal=True)`` with this seed.
+
+    Parameters
+    ----------
+    model, d, seed, dtype, n_threads
+        As in `simulate`.
+    replicate : int
+        Which network, >= 0.
+
+    Returns
+    -------
+    W : array of shape (p, d)
+        The weights (after the gradient step, for a `OneStep`).
+    v : array of shape (d,)
+        The spike, of norm sqrt(d); for a `OneStep` the direction ``sum_mu (y_mu - f0(x_mu)) x_mu``
+        along which the step moves the weights on average (a zero vector without a step).
+    theta : array of shape (d,)
+        The target's direction, of norm sqrt(d).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> W, v, theta = srfx.simulation.sample_weights(srfx.SpikedRF(gamma=0.5), d=100)
+    >>> print(W.shape, f"{v @ theta / 100:.6f}")
+    (100, 100) 0.500000
+    """
+    plan = _validated(model, 1.0, 1.0, d, 1, seed, dtype, True)
+    replicate = _integer("replicate", replicate, 0)
+    w, v, theta = _core.simulated_weights(
+        plan.experiment(replicate),
+        compiled(model.activation),
+        compiled(model.target),
+        plan.single,
+        check.thread_count(n_threads),
+    )
+    if isinstance(model, OneStep) and plan.sizes["n0"] == 0:
+        v[:] = 0
+    return w, v, theta
+
+
+# --- validation ---------------------------------------------------------------------------------
+
+
+def _integer(name: str, value: object, least: int, below: int | None = None) -> int:
+    allowed = f"an integer >= {least}" + (f" and < 2**{below.bit_length() - 1}" if below else "")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {allowed}; got {value!r}")
+    count = int(value)
+    if count < least or (below is not None and count >= below):
+        raise ValueError(f"{name} must be {allowed}; got {count}")
+    return count
+
+
+def _axis(name: str, value: float | FloatArray) -> FloatArray:
+    array = np.atleast_1d(np.asarray(value))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"{name} must be a number or a non-empty one-dimensional sequence; "
+            f"got shape {array.shape}"
+        )
+    return array
+
+
+def _validated(
+    model: object,
+    alpha: object,
+    lam: object,
+    d: object,
+    n_test: object,
+    seed: object,
+    dtype: object,
+    literal: object,
+) -> _Plan:
+    """Check everything the user passed, before any work."""
+    if not isinstance(model, (SpikedRF, OneStep)):
+        raise TypeError(f"model must be a SpikedRF or a OneStep; got {model!r}")
+    for name, field in model.numeric.items():
+        if np.size(field) != 1:
+            raise ValueError(
+                f"{name} of the model must be a single number in a simulation; got an array of "
+                f"shape {np.shape(field)}"
+            )
+    values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
+    alphas = _axis("alpha", check.positive("alpha", alpha))
+    lams = _axis("lam", check.non_negative("lam", lam))
+    d = _integer("d", d, 2)
+    n_test = max(2 * d, 5000) if n_test is None else _integer("n_test", n_test, 1)
+    seed = _integer("seed", seed, 0, 2**64)
+    single = check.one_of("dtype", dtype, DTYPES) == "float32"
+    if not isinstance(literal, (bool, np.bool_)):
+        raise TypeError(f"literal must be True or False; got {literal!r}")
+    if single and lams.min() < LEAST_LAM_FLOAT32:
+        raise ValueError(
+            f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
+            f'smaller one; got {lams.min():g}: use dtype="float64"'
+        )
+
+    p = _rounded("beta", values["beta"], d, "p")
+    n = np.array([_rounded("alpha", a, d, "n") for a in alphas], dtype=np.int64)
+    distinct, order = np.unique(n, return_inverse=True)
+    readout = np.array(model.readout)
+    weights = np.array(model.weights or (1 / readout.size,) * readout.size)
+    sizes: dict[str, Any] = {
+        "d": d,
+        "n_test": n_test,
+        "n": distinct.tolist(),
+        "lam": lams.tolist(),
+        "sizes": _largest_remainders(weights * p),
+        "readout": readout.tolist(),
+        "noise": values["noise"],
+        "seed": seed,
+        "literal": bool(literal),
+    }
+    ones = np.ones_like(readout)
+    if isinstance(model, SpikedRF):
+        c = 1 + readout**2 * (values["c"] - 1)
+        if c.min() < 0:
+            raise ValueError(
+                f"c must leave every group's bulk variance 1 + a^2 (c - 1) >= 0; got "
+                f"c = {values['c']:g} with readout {model.readout}"
+            )
+        if readout.size == 1 and readout[0] == 1:
+            c = ones * values["c"]
+        sizes |= {"r": (values["r"] * readout).tolist(), "c": c.tolist(), "gamma": values["gamma"]}
+        sizes |= {"n0": 0, "eta": 0.0}
+    else:
+        alpha0 = values["alpha0"]
+        if math.isinf(alpha0):
+            raise ValueError(
+                "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
+                "got inf"
+            )
+        n0 = _rounded("alpha0", alpha0, d, "n0") if alpha0 > 0 else 0
+        sizes |= {"r": (0 * ones).tolist(), "c": ones.tolist(), "gamma": 1.0}
+        sizes |= {"n0": n0, "eta": values["eta"]}
+    return _Plan(model, alphas, lams, sizes, order, n, single)
+
+
+def _rounded(name: str, ratio: float, d: int, size: str) -> int:
+    if ratio * d > 2**40:
+        raise ValueError(
+            f"{name} d = {ratio * d:g} is beyond any simulation; got {name}={ratio:g}, d={d}"
+        )
+    count = round(ratio * d)
+    if count < 1:
+        raise ValueError(
+            f"{name} must give {size} = round({name} d) >= 1; got {name}={ratio:g}, d={d}"
+        )
+    return count
+
+
+def _largest_remainders(shares: FloatArray) -> list[int]:
+    """Integers that sum to the total and differ from the shares by less than one."""
+    sizes = np.floor(shares + 1e-9).astype(int)
+    missing = round(float(shares.sum())) - int(sizes.sum())
+    for g in np.argsort(-(shares - sizes), kind="stable")[:missing]:
+        sizes[g] += 1
+    return [int(size) for size in sizes]
+
+
+def _check_executor(executor: object) -> None:
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"executor must be None or have a method submit (PEP 3148); got {executor!r}"
+        )
+
+
+def _check_memory(plan: _Plan, executor: Executor | None) -> None:
+    """Refuse a run that would not fit."""
+    workers = int(getattr(executor, "_max_workers", 1) or 1) if executor is not None else 1
+    needed = memory_estimate(plan) * workers
+    available = _available_memory()
+    if available is not None and needed > available:
+        sizes = plan.sizes
+        each = f" ({workers} workers)" if workers > 1 else ""
+        raise ValueError(
+            f"d = {sizes['d']}, p = {sum(sizes['sizes'])}, n = {max(sizes['n'])} would need about "
+            f"{needed / 1e9:.3g} GB of memory{each}; {available / 1e9:.3g} GB are available"
+        )
+
+
+def memory_estimate(plan: _Plan) -> float:
+    """Peak memory of a replicate in bytes, to within some per cent."""
+    return float(plan.experiment(0).memory(plan.single))
+
+
+def _available_memory() -> float | None:
+    """Bytes this process could still take, where the system tells."""
+    limits = []
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    limits.append(float(line.split()[1]) * 1024)
+    except OSError:
+        try:
+            limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+        except (AttributeError, ValueError, OSError):
+            return None
+    try:  # a container's own limit
+        with (
+            open("/sys/fs/cgroup/memory.max") as most,
+            open("/sys/fs/cgroup/memory.current") as now,
+        ):
+            limits.append(float(most.read()) - float(now.read()))
+    except (OSError, ValueError):
+        pass
+    return min(limits) if limits else None
+
+
+# --- running ------------------------------------------------------------------------------------
+
+#: Flags that stop replicates running in other threads of this process, by name of the run.
+_FLAGS: dict[str, _core.CancelFlag] = {}
+
+
+def _run(
+    plan: _Plan, replicate: int, threads: int, run_name: str | None, with_predictions: bool = False
+) -> dict[str, FloatArray]:
+    """One replicate: rows are the distinct n."""
+    flag = _FLAGS.get(run_name) if run_name else None
+    try:
+        out: dict[str, FloatArray] = _core.simulate(
+            plan.experiment(replicate),
+            compiled(plan.model.activation),
+            compiled(plan.model.target),
+            plan.single,
+            threads,
+            flag,
+            with_predictions,
+        )
+    except _core.NotPositiveDefinite:
+        dtype = DTYPES[plan.single]
+        hint = "a larger lam" if dtype == "float64" else 'a larger lam or dtype="float64"'
+        raise np.linalg.LinAlgError(
+            f"the regularised feature matrix is singular to working precision ({dtype}, "
+            f"smallest lam = {plan.lam.min():g}): use {hint}"
+        ) from None
+    return out
+
+
+def _here(
+    plan: _Plan, replicates: int, threads: int, executor: Executor | None
+) -> Iterator[tuple[int, dict[str, FloatArray]]]:
+    for replicate in range(replicates):
+        yield replicate, _run(plan, replicate, threads, None)
+
+
+def _in_executor(
+    plan: _Plan, replicates: int, threads: int, executor: Executor | None
+) -> Iterator[tuple[int, dict[str, FloatArray]]]:
+    from concurrent.futures import Future, as_completed
+
+    assert executor is not None
+    name = os.urandom(16).hex()
+    _FLAGS[name] = _core.CancelFlag()
+    futures: dict[Future[dict[str, FloatArray]], int] = {}
+    try:
+        for replicate in range(replicates):
+            futures[executor.submit(_run, plan, replicate, threads, name)] = replicate
+        if all(isinstance(f, Future) for f in futures):
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        else:  # futures of another make
+            for future, replicate in futures.items():
+                yield replicate, future.result()
+    finally:
+        _FLAGS.pop(name).cancel()
+        for future in futures:
+            future.cancel()
+
+
+class _NoBar:
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self) -> None:
+        return None
+
+
+def _bar(total: int, progress: bool | None) -> Any:
+    """Make a progress bar: None shows it on a terminal only."""
+    if progress is False:
+        return _NoBar()
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, desc="simulate", unit="replicate", disable=None if progress is None else False
+    )
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def _dataset(
+    plan: _Plan, finished: dict[int, dict[str, FloatArray]], interrupted: bool
+) -> xr.Dataset:
+    import xarray as xr
+
+    which = sorted(finished)
+    dims = ("alpha", "lam", "replicate")
+    meaning = {
+        "test_error": "noise-free test error",
+        "train_error": "training error, without the penalty",
+    }
+    variables = {
+        name: (
+            dims,
+            np.stack([finished[i][name][plan.order] for i in which], axis=-1),
+            {"long_name": text, "units": "1"},
+        )
+        for name, text in meaning.items()
+    }
+    attributes = _attributes(plan)
+    if interrupted:
+        attributes["interrupted"] = 1
+    return xr.Dataset(
+        variables,
+        coords={
+            "alpha": ("alpha", plan.alpha, {"long_name": "sample complexity n/d"}),
+            "lam": ("lam", plan.lam, {"long_name": "ridge penalty"}),
+            "replicate": np.array(which),
+            "n": ("alpha", plan.n, {"long_name": "training samples"}),
+        },
+        attrs=attributes,
+    )
+
+
+def _attributes(plan: _Plan) -> dict[str, Any]:
+    """Model, sizes, seed and build in plain values."""
+    model, sizes = plan.model, plan.sizes
+    out: dict[str, Any] = {
+        "model": type(model).__name__,
+        "activation": label(model.activation),
+        "target": label(model.target),
+    }
+    out |= {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
+    out |= {
+        "readout": list(model.readout),
+        "weights": list(model.weights or (1 / len(model.readout),) * len(model.readout)),
+        "group_sizes": sizes["sizes"],
+        "d": sizes["d"],
+        "p": sum(sizes["sizes"]),
+        "n0": sizes["n0"],
+        "n_test": sizes["n_test"],
+        "seed": str(sizes["seed"]),  # may exceed the integers of a file format
+        "dtype": DTYPES[plan.single],
+        "literal": int(sizes["literal"]),
+        "method": "simulation",
+        "srfx_version": version(),
+    }
+    config = _core.build_config()
+    out["build"] = ", ".join(
+        f"{key} {config[key]}" for key in ("compiler", "instruction_set", "eigen")
+    )
+    return out
+
+
+def _replicates_of(ds: xr.Dataset, least: int) -> int:
+    count = ds.sizes.get("replicate", 0)
+    if count < least:
+        raise ValueError(f"ds must have at least {least} replicates; it has {count}")
+    return count

@@ -1,0 +1,79 @@
+"""The command ``srfx simulate``."""
+
+import re
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import simulation
+from srfx.cli import run
+
+SMALL = ["simulate", "--d", "50", "--replicates", "3", "--n-test", "100", "--seed", "4"]
+MODEL = ["--eta", "2", "--alpha0", "0.5", "--lam", "0.1"]
+
+
+def test_the_table_is_what_the_api_gives(capsys):
+    assert run([*SMALL, *MODEL, "--alpha", "0.5,2"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, names, *rows = out.splitlines()
+    assert head == (
+        "# OneStep: tanh network, sin target; d = 50, p = 50, n0 = 25, 3 replicates, seed 4, "
+        "float64"
+    )
+    model = srfx.OneStep(eta=2, alpha0=0.5)
+    ds = simulation.simulate(model, [0.5, 2], 0.1, d=50, replicates=3, n_test=100, seed=4)
+    expected = {
+        "alpha": [0.5, 2],
+        "lam": [0.1, 0.1],
+        "n": [25, 100],
+        "test_error": simulation.mean(ds).test_error.values.ravel(),
+        "test_error_se": simulation.standard_error(ds).test_error.values.ravel(),
+        "train_error": simulation.mean(ds).train_error.values.ravel(),
+        "train_error_se": simulation.standard_error(ds).train_error.values.ravel(),
+    }
+    assert names.split() == list(expected)
+    values = np.array([[float(x) for x in row.split()] for row in rows]).T
+    assert np.allclose(values, list(expected.values()), atol=6e-7)
+
+
+def test_files(tmp_path, capsys):
+    import xarray as xr
+
+    for name in ("run.nc", "run.csv", "run.png"):
+        option = "--plot" if name.endswith("png") else "-o"
+        assert run([*SMALL, *MODEL, "--alpha", "0.2:2:3", option, str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 0
+    with xr.open_dataset(tmp_path / "run.nc") as ds:
+        assert dict(ds.sizes) == {"alpha": 3, "lam": 1, "replicate": 3}
+        assert ds.attrs["eta"] == 2
+    assert (tmp_path / "run.csv").read_text().startswith("alpha,lam,n,test_error,")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.csv", "run.nc", "run.png"]
+
+
+def test_plot_of_groups_and_single_points(tmp_path):
+    """A model without a theory yet is drawn all the same."""
+    groups = ["--r", "0.5", "--readout", "0.5,1.5", "--lam", "0.1,1", "--alpha", "1"]
+    assert run([*SMALL, *groups, "--plot", str(tmp_path / "a.svg")]) == 0
+    assert "SpikedRF, tanh network" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*MODEL], "--alpha is required"),
+        ([*MODEL, "--alpha", "1", "--r", "1"], "not both"),
+        (["--eta", "1,2", "--alpha", "1", "--lam", "1"], "--eta must be a single number"),
+        ([*MODEL, "--alpha", "1", "--replicates", "0"], "replicates must be an integer >= 1"),
+        ([*MODEL, "--alpha", "1", "-o", "x.txt"], "must end in .nc or .csv"),
+        ([*MODEL, "--alpha", "0.001"], "alpha must give n"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_refusals(arguments, message, capsys):
+    assert run(["simulate", *arguments, "--d", "50"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"srfx: error: .*\n", err)
+    assert message in err
