@@ -5,17 +5,17 @@
 One replicate of spiked random features (tanh/sin, d = p, seven alphas from .2 to 3, 5000 test
 points, lam = .1) by
 
-    srfx      srfx.simulate, with its shortcuts that are exact in law literal
-    srfx.simulate(literal=True): the same work as (b) does (b)       the best NumPy/SciPy pipeline
-    we know how to write: nested samples, shared test features, everything in
-              place, BLAS syrk, cho_factor
-    (c)       the notebooks' way: fresh data for each alpha, numpy.linalg.inv
+- srfx: `srfx.simulate`, with its shortcuts that are exact in law;
+- literal: `srfx.simulate(literal=True)`, the same work as (b) does;
+- (b): the best NumPy/SciPy pipeline we know how to write: nested samples, shared test features,
+  everything in place, BLAS syrk, cho_factor;
+- (c): the notebooks' way: fresh data for each alpha, numpy.linalg.inv;
 
 in both precisions, rounds interleaved; medians of times and of the ratios within a round. Beside
 them the machine's matrix-multiplication rate (NumPy's BLAS, measured in the same rounds) and the
 share of it reached, one thread against two, and the peak memory of d = p = 5000, n = 6000 in
-float32. Each side's errors must agree with the theory's within 5 per cent. Results depend on
-nothing else running.
+float32. Each side's errors must agree with the theory's within 20 per cent on average (a few networks). Run it on an otherwise
+idle machine: two threads share two cores with whatever else runs.
 """
 
 from __future__ import annotations
