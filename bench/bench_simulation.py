@@ -14,8 +14,8 @@ points, lam = .1) by
 in both precisions, rounds interleaved; medians of times and of the ratios within a round. Beside
 them the machine's matrix-multiplication rate (NumPy's BLAS, measured in the same rounds) and the
 share of it reached, one thread against two, and the peak memory of d = p = 5000, n = 6000 in
-float32. Each side's errors must agree with the theory's within 20 per cent on average (a few networks). Run it on an otherwise
-idle machine: two threads share two cores with whatever else runs.
+float32. Each side's errors must agree with the theory's within 20 per cent on average (a few
+networks). Run it on an otherwise idle machine: the threads share its cores with whatever else runs.
 """
 
 from __future__ import annotations

@@ -484,3 +484,51 @@ def test_the_solution_fed_back(sigma, target, r, c, gamma, alpha, beta, lam, noi
     assert sol.q2 == pytest.approx(bulk[1, 2] * n1 + bulk[0, 2] * n2, **close)
     assert sol.test_error == pytest.approx(mean(risk) - noise, **close)
     assert sol.train_error == pytest.approx(mean(risk * w**2), **close)
+
+
+class TestRoundingOfLinearFeatures:
+    """mu0 = r k and k mu1 are parallel; with a target orthogonal to k nothing depends on r."""
+
+    @pytest.mark.parametrize("lam", [1e-6, 1e-12])
+    def test_small_spike(self, lam):
+        def solution(r):
+            model = srfx.SpikedRF("linear", "hermite3", r=r, c=1, gamma=1, beta=3)
+            return srfx.solve(model, alpha=1000, lam=lam)
+
+        expected = solution(0)
+        for r in (1e-9, 1e-8, 1e-6, 1e-4, 0.1):
+            got = solution(r)
+            assert got.test_error == pytest.approx(expected.test_error, rel=1e-10)
+            assert got.q2 == pytest.approx(expected.q2, rel=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["hardtanh", "sign", "relu"])
+@pytest.mark.parametrize("target", ["hermite3", "hermite6"])
+def test_training_error_of_growing_targets(activation, target):
+    points = {"alpha": 0.5, "lam": np.array([1e-2, 1e-4, 1e-6])}
+    spike = {"r": 0.9, "c": 3.0, "gamma": 0.9}
+    got = srfx.solve(srfx.SpikedRF(activation, target, **spike), **points)
+    exact = reference.solve(activation, target, beta=1.0, **spike, **points)
+    np.testing.assert_allclose(got.train_error, exact.train_error, rtol=1e-10)
+
+
+def test_large_lam_with_polynomials():
+    spike = {"r": 0.8, "c": 0.1, "gamma": -1.0}
+    got = srfx.solve(srfx.SpikedRF("hermite6", "hermite6", **spike), alpha=2, lam=1e6)
+    exact = reference.solve("hermite6", "hermite6", beta=1.0, alpha=2.0, lam=1e6, **spike)
+    assert got.q2 == pytest.approx(exact.q2, rel=1e-10)
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-9])
+def test_ridgeless_just_above_the_threshold(distance):
+    model = srfx.SpikedRF("tanh", "sin", r=0.3, gamma=0.8)
+    got = srfx.solve(model, alpha=1 + distance, lam=0)
+    exact = reference.solve(
+        "tanh", "sin", r=0.3, c=1.0, gamma=0.8, beta=1.0, alpha=1 + distance, lam=0
+    )
+    assert got.test_error == pytest.approx(exact.test_error, rel=1e-6)
+
+
+def test_what_cannot_be_resolved_is_refused():
+    with pytest.raises(ValueError, match="too large for this activation"):
+        srfx.solve(srfx.SpikedRF("sin", c=1e17), alpha=1, lam=0.1)

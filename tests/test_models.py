@@ -1,5 +1,6 @@
 """The models: fields and defaults, equality, and the map from one gradient step to a spike."""
 
+import copy
 import dataclasses
 import pickle
 
@@ -239,3 +240,11 @@ def test_no_announcement_where_the_map_is_the_papers_or_exact():
     shifted = srfx.Activation(lambda x: np.tanh(x + 1), derivative=lambda x: tanh_slope(x + 1))
     with pytest.warns(srfx.ApproximationWarning):
         srfx.OneStep(shifted).equivalent()
+
+
+def test_copies_are_as_frozen_as_the_original():
+    model = srfx.SpikedRF(gamma=[0.1, 0.2])
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin == model
+        with pytest.raises(ValueError, match="read-only"):
+            twin.gamma[0] = 7

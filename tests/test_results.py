@@ -1,5 +1,6 @@
 """Solutions as labelled arrays and tables."""
 
+import copy
 import json
 import pickle
 
@@ -182,3 +183,13 @@ def test_pickle_keeps_everything():
 def test_description_is_plain_data():
     sol = srfx.solve(srfx.OneStep(), alpha=1, lam=1)
     assert json.loads(json.dumps(sol.describe())) == sol.describe()
+
+
+def test_a_solution_cannot_be_changed():
+    sol = srfx.solve(srfx.SpikedRF(), alpha=[1.0, 2.0], lam=0.1)
+    for twin in (sol, copy.deepcopy(sol), pickle.loads(pickle.dumps(sol))):
+        np.testing.assert_array_equal(twin.test_error, sol.test_error)
+        with pytest.raises(ValueError, match="read-only"):
+            twin.test_error[0] = 1
+        with pytest.raises(TypeError):
+            twin.arguments["alpha"] = 3

@@ -429,3 +429,28 @@ except KeyboardInterrupt:
         assert process.stdout.read() == "stopped\n"
         assert time.perf_counter() - start < 2
         assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_answers():
+    code = (
+        "import os, signal, srfx\n"
+        "m = srfx.SpikedRF(r=[[0.1], [0.5]])\n"
+        "a = list(range(1, 200))\n"
+        "srfx.solve(m, alpha=a, lam=0.1, n_threads=2)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    signal.alarm(20)\n"
+        "    srfx.solve(m, alpha=a, lam=0.1, n_threads=2)\n"
+        "    os._exit(0)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_callable_that_turns_complex_is_refused():
+    def fn(x):
+        return np.tanh(x) + (0j if x.size > 1000 else 0)
+
+    with pytest.raises(ValueError, match="real numbers"):
+        srfx.solve(srfx.SpikedRF(srfx.Activation(fn)), alpha=1, lam=0.1)

@@ -22,6 +22,13 @@ void CallableFunction::evaluate(const double* x, double* y, srfx::Index n) const
   const py::gil_scoped_acquire gil;
   const py::array_t<double> argument(n, x);  // a copy: the callable may keep it
   const py::object raw = callable_(argument);
+  const py::array any = py::array::ensure(raw);
+  const char kind = any ? any.dtype().kind() : 'O';
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
+    PyErr_Clear();
+    throw py::value_error(role_ + " must return an array of real numbers; it returned " +
+                          (any ? "dtype " + std::string(py::str(any.dtype())) : std::string(py::str(py::type::of(raw)))));
+  }
   const auto result = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(raw);
   if (!result) {
     PyErr_Clear();

@@ -185,16 +185,24 @@ def common_shape(arguments: Mapping[str, float | FloatArray]) -> tuple[int, ...]
         raise ValueError(f"these shapes do not broadcast against each other: {shapes}") from None
 
 
+_after_fork: list[bool] = []  # not empty in a child made by os.fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _after_fork.append(True))
+
+
 def thread_count(n_threads: object) -> int:
     """Threads to use: the number asked for, or all that this process may use.
 
     Inside a worker process of an executor the default is one thread: the executor has already
-    spread the work over the processors.
+    spread the work over the processors. In a child made by fork it is always one: the threads of
+    OpenMP do not survive a fork.
     """
     if n_threads is None:
         from multiprocessing import parent_process
 
-        if parent_process() is not None:
+        if parent_process() is not None or _after_fork:
             return 1
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
@@ -204,4 +212,4 @@ def thread_count(n_threads: object) -> int:
         raise TypeError(f"n_threads must be {allowed}; got {_short(n_threads)}")
     if n_threads < 1:
         raise ValueError(f"n_threads must be {allowed}; got {n_threads}")
-    return min(int(n_threads), 1024)
+    return 1 if _after_fork else min(int(n_threads), 1024)

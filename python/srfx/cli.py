@@ -288,6 +288,8 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def _write(solution: Solution, output: Path | None, format_: str) -> None:
     if output is None:
+        if sys.stdout is None:  # closed by the caller
+            return
         try:
             _write_text(solution, sys.stdout, format_)
             sys.stdout.flush()

@@ -212,6 +212,11 @@ def is_odd(function: str | Activation) -> bool:
     return bool(np.abs(values + values[::-1]).max() <= 1e-12 * np.abs(values).max())
 
 
+def rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Call the constructor: what unpickling and copying do, so that they check and freeze."""
+    return kind(**values)
+
+
 class _Model:
     """What SpikedRF and OneStep share: validation, equality by value, a short repr."""
 
@@ -247,6 +252,10 @@ class _Model:
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key()))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy is made, checked and frozen like the original
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields})
 
     def __repr__(self) -> str:
         def short(value: Any) -> str:

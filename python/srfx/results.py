@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srfx.config import version
-from srfx.models import FloatArray, OneStep, SpikedRF, floor_of, label
+from srfx.models import FloatArray, OneStep, SpikedRF, floor_of, label, rebuild
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +69,7 @@ class Solution:
         The model solved.
     bulk : str
         How the bulk of the weights was treated: ``"isotropic"``.
-    arguments : dict
+    arguments : mapping
         Numeric inputs by name, each at its own shape; `inputs` has them broadcast. ``d = inf``
         stands for the limit ``d=None``.
     test_error, train_error : float or array
@@ -97,7 +99,7 @@ class Solution:
 
     model: SpikedRF | OneStep
     bulk: str
-    arguments: dict[str, float | FloatArray] = dataclasses.field(repr=False)
+    arguments: Mapping[str, float | FloatArray] = dataclasses.field(repr=False)
     test_error: Any
     train_error: Any
     m: Any
@@ -111,6 +113,17 @@ class Solution:
     quadrature_error: Any
     status: Any
     iterations: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+        for name in OBSERVABLES:
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return rebuild, (type(self), values | {"arguments": dict(self.arguments)})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ class MomentEvaluator {
  public:
   /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for each few means.
   void operator()(const Function& f, const GaussianRule& rule, const double* means, double sd, Index n, Moments* out) {
-    const Index at_once = f.one_call() ? n : block;
+    // One call at most for a million values or so.
+    const Index at_once = f.one_call() ? std::max(block, (Index(1) << 20) / rule.typical_size()) : block;
     for (Index i = 0; i < n; i += at_once) {
       const Index count = std::min(at_once, n - i);
       if (rule.shared())
@@ -259,7 +260,7 @@ class Coefficients {
                             std::abs(std::sqrt(fine[i].m2) - std::sqrt(coarse[i].m2))});
         }
         error = scale > 0 ? error / scale : 0;
-        if (error < 2e-14 || error > 0.5 * previous) break;  // settled, or no longer improving
+        if (error < 2e-14 || error > 0.05 * previous) break;  // settled, or not improving like a smooth function
         previous = error;
         rule = denser;
         coarse = fine;

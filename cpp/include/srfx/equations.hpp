@@ -35,14 +35,16 @@ struct NodeSet {
       product += node.weight * node.mu0 * node.kmu1;
     }
     if (square > 0) kappa = product / square;
-    double left = 0, whole = 0;
+    double left = 0, size = 0;
     for (Node& node : nodes) {
       node.column = node.kmu1 - kappa * node.mu0;
       left += node.weight * node.column * node.column;
-      whole += node.weight * node.kmu1 * node.kmu1;
+      size += node.weight * (node.mu0 * node.mu0 + node.u1 + node.u2);
     }
+    // Coefficients are known to some 1e-15 of rms(sigma).
+    const double dust = 1e-29 * (1 + kappa * kappa) * size;
     for (Node& node : nodes) {
-      if (left < 1e-26 * whole) node.column = 0;  // k mu1 is a multiple of mu0 (linear sigma): what is left is rounding
+      if (left < dust) node.column = 0;  // k mu1 is a multiple of mu0 (linear sigma): what is left is rounding
       node.weight /= mass;
       mean_u1 += node.weight * node.u1;
       mean_u2 += node.weight * node.u2;

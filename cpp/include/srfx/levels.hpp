@@ -42,7 +42,10 @@ struct Selection {
 /// One kind of rule in k, ever denser: the rungs, and the averages seen on them.
 class Ladder {
  public:
-  Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {}
+  Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {
+    // E[u2 C^2] of two polynomials of degree 6 reaches degree 22: 9.5 is far enough for flat or linear functions only.
+    if (std::max(coefficients.sigma_shape().growth, coefficients.target_shape().growth) > 1) near_ = limit;
+  }
 
   int n_rungs() const { return panels_ ? 8 : 14; }
 
@@ -51,13 +54,13 @@ class Ladder {
     while (static_cast<int>(rungs_.size()) <= rung) rungs_.emplace_back();
     Rung& out = rungs_[rung];
     if (out.reach == 0) {
-      const Rule nodes = rule(rung, 0, panels_ ? limit : near);
+      const Rule nodes = rule(rung, 0, panels_ ? limit : near_);
       coefficients_->append(nodes, out.level);
-      out.near_size = panels_ ? count_within(out.level, near) : out.level.size();
-      out.reach = panels_ ? limit : near;
+      out.near_size = panels_ ? count_within(out.level, near_) : out.level.size();
+      out.reach = panels_ ? limit : near_;
     }
     if (full && out.reach < limit) {
-      coefficients_->append(rule(rung, near, limit), out.level);
+      coefficients_->append(rule(rung, near_, limit), out.level);
       out.reach = limit;
     }
     return out.level;
@@ -94,11 +97,10 @@ class Ladder {
  private:
   using V = simd::Lanes<double, 8>;
   static_assert(2 * n_edges == V::size && n_sizes % 2 == 0);
-  static constexpr int n_sums = 20, n_positive = 17;
+  static constexpr int n_sums = 23, n_positive = 20;
   static constexpr double tail = 1e-14;  ///< share of every average that the nodes beyond a cut may hold
   static constexpr double limit = 12;    ///< |k| at most ...
-  static constexpr double near = 9.5;    ///< ... and for V2 <= 8^near_size, where the weights w differ by less
-  static constexpr int near_size = 5;
+  static constexpr int near_size = 5;    ///< ... and near_ for V2 <= 8^near_size, where the weights w differ by less
   static constexpr double step_ratio = 0.85;
 
   /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1, all edges m.
@@ -110,7 +112,7 @@ class Ladder {
   struct Rung {
     Level level;
     double reach = 0;       ///< |k| covered so far
-    Index near_size = 0;    ///< nodes with |k| <= near
+    Index near_size = 0;    ///< nodes with |k| <= near_
     std::deque<Probe> probes;  ///< of the packs asked for so far
   };
 
@@ -265,9 +267,12 @@ class Ladder {
     out[14] = V(node.weight * node.u2);
     out[15] = V(node.weight * node.mu0 * node.mu0);
     out[16] = V(node.weight * node.kmu1 * node.kmu1);
-    out[17] = ww * V(node.mu0 * node.h);
-    out[18] = ww * V(node.kmu1 * node.h);
-    out[19] = ww * V(node.mu1h1);
+    out[17] = w2 * (u1 + u2) * V(node.mu0 * node.mu0);
+    out[18] = w2 * (u1 + u2) * V(node.kmu1 * node.kmu1);
+    out[19] = w2 * hh;  // the training error
+    out[20] = ww * V(node.mu0 * node.h);
+    out[21] = ww * V(node.kmu1 * node.h);
+    out[22] = ww * V(node.mu1h1);
   }
 
   /// Largest relative difference of the averages in one lane.
@@ -279,9 +284,9 @@ class Ladder {
       double scale = at(b, q);
       if (q == 6 || q == 7 || q == 8) scale = target;
       // Of mixed signs, and small where sigma and the target have little in common: against a part of the norms.
-      if (q == 17) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 4) * target));
-      if (q == 18) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 5) * target));
-      if (q == 19) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 0) * target));
+      if (q == 20) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 4) * target));
+      if (q == 21) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 5) * target));
+      if (q == 22) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 0) * target));
       if (scale > 1e-280) worst = std::max(worst, std::abs(at(a, q) - at(b, q)) / scale);
     }
     return worst;
@@ -289,6 +294,7 @@ class Ladder {
 
   Coefficients* coefficients_;
   bool panels_;
+  double near_ = 9.5;
   std::deque<Rung> rungs_;  // elements stay where they are
 };
 

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace srfx {
@@ -153,12 +155,22 @@ class GaussianRule {
         pad(shared_);
       }
     }
+    if (!shared() && std::isinf(shape.soft) && 2 * limit_ * sd * density_ / shape.panel > 4096)
+      throw std::domain_error("sqrt(c) = " + std::to_string(sd) +
+                              " is too large for this activation or target: it may change on the scale of its argument "
+                              "everywhere, and too many nodes would be needed to follow it");
   }
 
   /// True if one set of nodes serves every mean.
   bool shared() const { return shared_.size() > 0; }
 
   const Rule& nodes() const { return shared_; }
+  /// About how many nodes a mean takes.
+  Index typical_size() const {
+    if (shared()) return shared_.size();
+    const double per_panel = std::isinf(shape_.soft) ? std::min(2.5, shape_.panel / std::max(sd_, 1e-300)) : 1.0;
+    return static_cast<Index>(order_ * 2 * limit_ * density_ / per_panel) + order_;
+  }
 
   /// Appends the nodes for this mean, without the density.
   void at(double mean, Rule& out) const {

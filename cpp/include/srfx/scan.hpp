@@ -173,10 +173,15 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   const auto solve = [&](const Level& level, Index size, Order<double>& x) {
     if (static_cast<Index>(work.scalar_weights.size()) < size) work.scalar_weights.resize(size);
     const NodeSet set(level, size);
-    const NewtonResult<double> v = newton(bulk, p, set, 1.0, 1.0);
-    iterations += static_cast<int>(v.iterations);
-    x = linear_part(bulk, p, set, v.v1, v.v2, work.scalar_weights.data());
-    return detail::judge(x);
+    Status status = Status::max_iterations;
+    for (double start : {1.0, 1e3, 1e6, 1e9, 1e12, 1e-3}) {  // V is large just above the threshold
+      const NewtonResult<double> v = newton(bulk, p, set, start, start);
+      iterations += static_cast<int>(v.iterations);
+      x = linear_part(bulk, p, set, v.v1, v.v2, work.scalar_weights.data());
+      status = detail::judge(x);
+      if (status == Status::converged) break;
+    }
+    return status;
   };
   Order<double> x;
   if (p.alpha > threshold) {
