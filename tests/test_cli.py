@@ -212,6 +212,14 @@ def test_a_device_can_be_the_output():
     assert done.stdout.startswith("eta,")
 
 
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "file.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "file.csv")
+    assert srfx_(*arguments("-o", "link.csv"), cwd=tmp_path).returncode == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "file.csv").read_text().startswith("eta,")
+
+
 def test_the_table_survives_a_plot_that_fails(tmp_path):
     # the folder vanishes while srfx computes: here, a full disk stands in for it
     if not os.path.exists("/dev/full"):

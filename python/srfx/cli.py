@@ -275,7 +275,8 @@ def _check_writable(option: str, path: Path) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file, moved onto ``path`` once complete: no half-written results."""
-    if path.exists() and not path.is_file():  # a device or a pipe
+    # A device or a pipe; or a link, such as /dev/stdout, which is not to be replaced by a file.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         yield path
         return
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
