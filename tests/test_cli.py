@@ -297,7 +297,7 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --activation sign", "activation must be continuous"),
         ("--eta 1 --alpha 1 --lam 1 --bulk iso", "bulk must be one of 'isotropic', 'one_step'"),
         ("--eta 1 --alpha 1 --lam 1 --bulk one_step", "is not available yet"),
-        ("--eta 1 --alpha 1 --lam 1 --readout 1,2", "several values is not available yet"),
+        (f"--eta 1 --alpha 1 --lam 1 --readout 1{',2' * 32}", "at most 32 values; got 33"),
         ("--eta 1 --alpha 1 --lam 1 --readout a", "'--readout': 'a' contains 'a'"),
         ("--eta 1 --alpha 1 --lam 1 --weights 0.5", "weights must sum to one"),
         ("--eta 1 --alpha 1 --lam 1 --n-threads 0", "n_threads must be"),

@@ -304,15 +304,6 @@ def test_an_infinite_step_is_refused():
 
 
 def test_what_is_not_there_yet_says_so():
-    two = srfx.SpikedRF(readout=(1, 2))
-    for call in (
-        lambda: srfx.solve(two, 1, 0.1),
-        lambda: srfx.bounds(two),
-        lambda: srfx.learned_function(two, 1, 0.1, 0),
-        lambda: srfx.solve(srfx.OneStep(readout=(0.5, 1.5)), 1, 0.1),
-    ):
-        with pytest.raises(NotImplementedError, match="a readout with several values is not avail"):
-            call()
     with pytest.raises(NotImplementedError, match="bulk='one_step' is not available yet"):
         srfx.solve(srfx.OneStep(), 1, 0.1, bulk="one_step")
 

@@ -6,5 +6,6 @@ PYBIND11_MODULE(_core, m) {
   register_config(m);
   register_activation(m);
   register_theory(m);
+  register_groups(m);
   register_simulation(m);
 }

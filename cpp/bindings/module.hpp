@@ -12,6 +12,7 @@ namespace py = pybind11;
 void register_config(py::module_& m);
 void register_activation(py::module_& m);
 void register_theory(py::module_& m);
+void register_groups(py::module_& m);
 void register_simulation(py::module_& m);
 
 /// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt;

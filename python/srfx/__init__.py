@@ -2,7 +2,14 @@
 
 from srfx import plotting as plot
 from srfx.config import show_config, version
-from srfx.models import AccuracyWarning, Activation, ApproximationWarning, OneStep, SpikedRF
+from srfx.models import (
+    AccuracyWarning,
+    Activation,
+    ApproximationWarning,
+    OneStep,
+    SpikedRF,
+    readout_quantiles,
+)
 from srfx.results import ConvergenceError, Solution, Status
 from srfx.simulation import simulate
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
@@ -24,6 +31,7 @@ __all__ = [
     "learned_function",
     "linear_floor",
     "plot",
+    "readout_quantiles",
     "show_config",
     "simulate",
     "solve",

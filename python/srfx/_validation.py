@@ -159,6 +159,15 @@ def readout_and_weights(
     return values, probabilities
 
 
+def integer(name: str, value: object, low: int, high: int) -> int:
+    """Accept an integer from low to high."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer from {low} to {high}; got {_short(value)}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value}")
+    return int(value)
+
+
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """One of a few words; the message names them and, for a near miss, the nearest."""
     if not isinstance(value, str):

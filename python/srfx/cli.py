@@ -347,6 +347,8 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
     ]
     if about["readout"] != [1.0]:
         fixed.append(f"readout = {', '.join(f'{a:g}' for a in about['readout'])}")
+        if len(about["readout"]) > 1:
+            fixed.append(f"weights = {', '.join(f'{w:g}' for w in about['weights'])}")
     floor = f"linear floor {_digits([about['linear_floor']])[0]}"
     what = f"{about['activation']} network, {about['target']} target"
     file.write(f"# {about['model']}: {what}; {floor}\n")
@@ -356,9 +358,11 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         for name in _AXES
         if isinstance(solution.arguments.get(name), np.ndarray)
     }
-    for name in ("test_error", "train_error", "m", "theta", "psi"):
-        values = np.ravel(np.asarray(getattr(solution, name))).tolist()
-        columns[name] = _digits(values)
+    # order parameters of many groups would make a line too long to read
+    vectors = ("m", "theta", "psi") if len(about["readout"]) <= 4 else ()
+    for name in ("test_error", "train_error", *vectors):
+        for column, values in solution.columns(name).items():
+            columns[column] = _digits(values.tolist())
     if not np.all(solution.success):
         columns["status"] = _status_names(solution)
     widths = {name: max(len(name), *map(len, cells), 0) for name, cells in columns.items()}

@@ -21,6 +21,9 @@ Function: TypeAlias = Callable[[FloatArray], FloatArray]
 #: Names accepted wherever an activation or a target is asked for.
 ACTIVATION_NAMES: tuple[str, ...] = tuple(_core.activation_names())
 
+#: Readout values that the equations are solved for, at most.
+MAX_GROUPS = 32
+
 #: Points where callables are tried at construction: none of them a likely kink.
 _PROBE = np.linspace(-6.1, 6.1, 24)
 
@@ -297,7 +300,8 @@ class SpikedRF(_Model):
         Variance of the label noise, >= 0.
     readout : sequence of float
         Values a_g of the initial readout: group g has spike ``r a_g`` and bulk variance
-        ``1 + a_g^2 (c - 1)``. More than one value is not solved yet.
+        ``1 + a_g^2 (c - 1)`` (THEORY section 7). `solve` takes up to 32 values; see
+        `readout_quantiles` for a continuous distribution.
     weights : sequence of float, optional
         Probabilities of those values, summing to one; equal by default.
 
@@ -378,8 +382,9 @@ class OneStep(_Model):
     noise : float or array
         Variance of the label noise, >= 0.
     readout : sequence of float
-        Values a_g of the initial readout, which is ``a_g/sqrt(p)``. More than one value is not
-        solved yet.
+        Values a_g of the initial readout, which is ``a_g/sqrt(p)``: group g makes a step with
+        learning rate ``a_g eta``. `solve` takes up to 32 values; see `readout_quantiles` for a
+        continuous distribution.
     weights : sequence of float, optional
         Probabilities of those values, summing to one; equal by default.
 
@@ -476,19 +481,34 @@ class OneStep(_Model):
         >>> print(f"{spiked.r:.6f} {spiked.c:.6f} {spiked.gamma:.6f}")
         1.134056 1.018973 0.971854
         """
-        sigma = gaussian_constants(self.activation, derivative=True)
-        target = gaussian_constants(self.target)
-        h1, h2, hc1 = sigma["h1"], sigma["h2"], sigma["hc1"]
-        if len(self.readout) > 1 and h2 != 0:
+        h2 = gaussian_constants(self.activation, derivative=True)["h2"]
+        single = len(self.readout) == 1
+        if not single and h2 != 0:
             raise NotImplementedError(
                 "an equivalent SpikedRF with several readout values exists only for an activation "
                 f"with E[z sigma'(z)] = 0, such as an odd one; {label(self.activation)} "
                 f"has {h2:.4g}"
             )
-        single = len(self.readout) == 1
-        a = self.readout[0] if single else 1.0
-        weights = self.weights or (1 / len(self.readout),) * len(self.readout)
-        offset = sum(p * v for p, v in zip(weights, self.readout, strict=True)) * sigma["mean"]
+        r, c, gamma = self._spike(self.readout[0] if single else 1.0)
+        return SpikedRF(
+            self.activation,
+            self.target,
+            r=r,
+            c=c,
+            gamma=gamma,
+            beta=self.beta,
+            noise=self.noise,
+            readout=(1.0,) if single else self.readout,
+            weights=None if single else self.weights,
+        )
+
+    def _spike(self, a: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """r, c and gamma of the neurons whose initial readout is a: the map of `equivalent`."""
+        sigma = gaussian_constants(self.activation, derivative=True)
+        target = gaussian_constants(self.target)
+        h1, h2, hc1 = sigma["h1"], sigma["h2"], sigma["hc1"]
+        offset = sum(p * v for p, v in zip(probabilities(self), self.readout, strict=True))
+        offset *= sigma["mean"]
 
         eta = a * np.asarray(self.eta)
         alpha0 = np.asarray(self.alpha0)
@@ -510,17 +530,82 @@ class OneStep(_Model):
             )
         if not is_odd(self.activation) and np.any(stepped & (eta != 0)):
             _warn_not_odd(label(self.activation))
-        return SpikedRF(
-            self.activation,
-            self.target,
-            r=r,
-            c=c,
-            gamma=gamma,
-            beta=self.beta,
-            noise=self.noise,
-            readout=(1.0,) if single else self.readout,
-            weights=None if single else self.weights,
-        )
+        return r, c, gamma
+
+
+def probabilities(model: SpikedRF | OneStep) -> tuple[float, ...]:
+    """Probabilities of the readout values."""
+    return model.weights or (1 / len(model.readout),) * len(model.readout)
+
+
+def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Spike r_g and bulk variance c_g of each group of neurons, groups last, and gamma.
+
+    One group a readout value: of a SpikedRF ``r a_g`` and ``1 + a_g^2 (c - 1)`` (THEORY section 7),
+    of a OneStep what learning rate ``a_g eta`` makes of its neurons (sections 1 and 10).
+    """
+    if isinstance(model, OneStep):
+        spikes = [model._spike(a) for a in model.readout]
+        r, c, gamma = (list(x) for x in zip(*spikes, strict=True))
+        return np.stack(r, axis=-1), np.stack(c, axis=-1), gamma[0]
+    r, c = [], []
+    for a in model.readout:
+        variance = np.asarray(model.c if a == 1 else 1 + a * a * (model.c - 1))
+        if np.any(variance <= 0):
+            raise ValueError(
+                f"c must exceed 1 - 1/readout^2 = {1 - 1 / (a * a):.6g} for readout="
+                f"{model.readout}: the bulk variance 1 + readout^2 (c - 1) must be positive; got "
+                f"c={model.c!r}"
+            )
+        r.append(np.asarray(a * model.r))
+        c.append(variance)
+    return np.stack(r, axis=-1), np.stack(c, axis=-1), np.asarray(model.gamma)
+
+
+def readout_quantiles(distribution: str = "gaussian", n: int = 16) -> tuple[float, ...]:
+    """Readout values that stand for a continuous initialisation: equal-weight quantile midpoints.
+
+    Value i of n is the quantile at ``(i + 1/2)/n`` of a distribution of mean 0 and variance 1; pass
+    them as ``readout=`` with equal weights and solve at finite ``d``: the mean features of many
+    groups are nearly parallel, and only their ridge cost tells them apart (THEORY section 7).
+
+    Parameters
+    ----------
+    distribution : {"gaussian", "uniform"}
+        The distribution of the initial readout; multiply the result for another scale.
+    n : int
+        How many values, 1 to 32.
+
+    Returns
+    -------
+    tuple of float
+        Ascending, symmetric around 0 to the last digit: for an odd activation a and -a are one
+        group.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> [round(a, 4) for a in srfx.readout_quantiles("gaussian", 4)]
+    [-1.1503, -0.3186, 0.3186, 1.1503]
+    >>> model = srfx.SpikedRF("tanh", "sin", readout=srfx.readout_quantiles("gaussian", 16))
+    >>> print(f"{srfx.solve(model, alpha=2, lam=0.1, d=1000).test_error:.6f}")
+    0.007991
+    """
+    from statistics import NormalDist
+
+    kind = check.one_of("distribution", distribution, ("gaussian", "uniform"))
+    count = check.integer("n", n, 1, MAX_GROUPS)
+    upper = []
+    for i in range((count + 1) // 2, count):
+        p = (i + 0.5) / count
+        upper.append(NormalDist().inv_cdf(p) if kind == "gaussian" else 3**0.5 * (2 * p - 1))
+    middle = [0.0] if count % 2 else []
+    return tuple([-x for x in reversed(upper)] + middle + upper)
 
 
 _warned_not_odd = False

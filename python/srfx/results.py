@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx.config import version
-from srfx.models import FloatArray, OneStep, SpikedRF, floor_of, label, rebuild
+from srfx.models import (
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    floor_of,
+    label,
+    probabilities,
+    rebuild,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +62,10 @@ OBSERVABLES: dict[str, str] = {
 }
 
 
+#: How many group axes an observable has, after the others, if the readout has several values.
+GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """Solutions of the asymptotic equations, one for each point.
@@ -61,7 +73,9 @@ class Solution:
     Every array has the shape of the model's numeric fields, alpha, lam and d broadcast together;
     for scalar inputs the entries are plain floats. All quantities are dimensionless; order
     parameters follow the unit-bulk convention of THEORY section 3. Points that did not converge
-    hold NaN and say why in `status`.
+    hold NaN and say why in `status`. If the readout has K > 1 values, m, theta, psi, q2 and v2 have
+    one more axis of length K, and q1 and v1 two (THEORY section 7), in the order of
+    ``model.readout``.
 
     Attributes
     ----------
@@ -76,8 +90,8 @@ class Solution:
         Noise-free test error ``E (sigma* - f)^2``; training error (with label noise, without the
         penalty).
     m, theta, psi, q1, q2, v1, v2 : float or array
-        Order parameters of THEORY sections 3 and 4; ``q2 = |a|^2/p``. At ``lam = 0`` below the
-        interpolation threshold ``v1 = v2 = inf``.
+        Order parameters of THEORY sections 3, 4 and 7; the sum of q2 over groups is ``|a|^2/p``. At
+        ``lam = 0`` below the interpolation threshold ``v1 = v2 = inf``.
     residual : float or array
         Relative residual of the whole undamped system at the solution.
     quadrature_error : float or array
@@ -165,6 +179,12 @@ class Solution:
             text += f", test_error {errors.min():.6g} to {errors.max():.6g}"
         return text + ">"
 
+    def _group_dims(self, name: str) -> list[str]:
+        return ["group", "group_"][: self._group_axes(name)]
+
+    def _group_axes(self, name: str) -> int:
+        return GROUP_AXES.get(name, 0) if len(self.model.readout) > 1 else 0
+
     def _dimensions(self) -> tuple[list[str], dict[str, tuple[list[str], FloatArray]]]:
         """Name of each axis, and the coordinates: name -> (its axes, its values along them).
 
@@ -196,7 +216,8 @@ class Solution:
 
         An axis along which exactly one input varies is named after it; any other axis i is
         ``dim_i``, with the inputs varying along it as non-index coordinates. Scalar inputs are
-        scalar coordinates; ``d = inf`` stands for the limit ``d=None``. Attributes describe the
+        scalar coordinates; ``d = inf`` stands for the limit ``d=None``. Group axes are ``group``
+        and ``group_``, with the coordinates ``readout`` and ``weight``. Attributes describe the
         model, with the linear floor of its target.
 
         Returns
@@ -223,19 +244,21 @@ class Solution:
                 attrs["flag_values"] = np.array([s.value for s in Status], dtype=np.int8)
                 attrs["flag_meanings"] = " ".join(s.name.lower() for s in Status)
             values = np.asarray(getattr(self, name), dtype=np.int8 if name == "status" else None)
-            variables[name] = (dims, values, attrs)
+            variables[name] = (dims + self._group_dims(name), values, attrs)
+        if len(self.model.readout) > 1:
+            coordinates["readout"] = (["group"], np.array(self.model.readout))
+            coordinates["weight"] = (["group"], np.array(probabilities(self.model)))
         return xr.Dataset(variables, coords=coordinates, attrs=self.describe())
 
     def describe(self) -> dict[str, Any]:
         """Return the model and the setting in plain values: the attributes of `to_xarray`."""
         model = self.model
-        weights = model.weights or (1 / len(model.readout),) * len(model.readout)
         return {
             "model": type(model).__name__,
             "activation": label(model.activation),
             "target": label(model.target),
             "readout": list(model.readout),
-            "weights": list(weights),
+            "weights": list(probabilities(model)),
             "bulk": self.bulk,
             "linear_floor": floor_of(model.target),
             "units": "dimensionless",
@@ -248,7 +271,9 @@ class Solution:
         Returns
         -------
         pandas.DataFrame
-            Columns: the inputs, then the results. ``d = inf`` stands for the limit ``d=None``.
+            Columns: the inputs, then the results. ``d = inf`` stands for the limit ``d=None``. Of
+            several groups the order parameters are columns ``m_1``, ``m_2``, ..., ``q1_1_1``,
+            ``q1_1_2``, ... (symmetric matrices once).
 
         Examples
         --------
@@ -265,8 +290,21 @@ class Solution:
 
         columns: dict[str, NDArray[Any]] = {name: x.ravel() for name, x in self.inputs.items()}
         for name in OBSERVABLES:
-            columns[name] = np.ravel(np.asarray(getattr(self, name)))
+            columns |= self.columns(name)
         return pd.DataFrame(columns)
+
+    def columns(self, name: str) -> dict[str, NDArray[Any]]:
+        """One observable as vectors over the points, by column name: one for each group."""
+        values = np.asarray(getattr(self, name))
+        axes, k = self._group_axes(name), len(self.model.readout)
+        if axes == 0:
+            return {name: values.ravel()}
+        flat = values.reshape(self.size, k**axes)
+        if axes == 1:
+            return {f"{name}_{g + 1}": flat[:, g] for g in range(k)}
+        return {
+            f"{name}_{g + 1}_{h + 1}": flat[:, g * k + h] for g in range(k) for h in range(g, k)
+        }
 
 
 class ConvergenceError(RuntimeError):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from srfx import _core
 from srfx import _validation as check
 from srfx.models import (
+    MAX_GROUPS,
     Activation,
     FloatArray,
     Function,
@@ -18,6 +19,8 @@ from srfx.models import (
     as_function,
     compiled,
     floor_of,
+    groups_of,
+    probabilities,
     warn_accuracy,
 )
 from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
@@ -43,7 +46,8 @@ def solve(
     Parameters
     ----------
     model : SpikedRF or OneStep
-        The model; a OneStep is solved through `OneStep.equivalent`.
+        The model; a OneStep is solved through the map of `OneStep.equivalent`. With several readout
+        values the K groups of neurons are solved for together (THEORY section 7), K up to 32.
     alpha : float or array
         Sample complexity n/d of the readout, > 0.
     lam : float or array
@@ -65,6 +69,7 @@ def solve(
     -------
     Solution
         Errors, order parameters and status, each of the broadcast shape; floats for scalar inputs.
+        With several readout values the order parameters have group axes last.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def solve(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or shapes do not broadcast.
     NotImplementedError
-        Several readout values, or ``bulk="one_step"``.
+        ``bulk="one_step"``.
 
     Warns
     -----
@@ -111,24 +116,27 @@ def solve(
     arguments = {**model.numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
 
-    spiked = _spiked(model)
-    r, c = _single_group(spiked)
-    sets, set_index = _coefficient_sets(r, c, spiked.gamma, shape)
+    (r, c, gamma), set_index = _coefficient_sets(_groups(model), shape)
     n_points = int(np.prod(shape, dtype=np.int64))
-    raw = _core.solve(
-        compiled(spiked.activation),
-        compiled(spiked.target),
-        *sets,
+    points = (
         set_index,
-        _flat(spiked.beta, shape),
-        _flat(spiked.noise, shape),
+        _flat(model.beta, shape),
+        _flat(model.noise, shape),
         _flat(alpha_values, shape),
         _flat(lam_values, shape),
         _flat(1 / np.asarray(d_values), shape),
         n_points,
         threads,
     )
-    results: dict[str, Any] = {name: raw[name].reshape(shape)[()] for name in OBSERVABLES}
+    functions = (compiled(model.activation), compiled(model.target))
+    weights = np.asarray(probabilities(model))
+    if len(weights) == 1:
+        raw = _core.solve(*functions, r.ravel(), c.ravel(), gamma, *points)
+    else:
+        raw = _core.solve_groups(*functions, r, c, gamma, weights, *points)
+    results: dict[str, Any] = {
+        name: raw[name].reshape(shape + raw[name].shape[1:])[()] for name in OBSERVABLES
+    }
     if not shape:
         results["status"] = Status(int(results["status"]))
         results["iterations"] = int(results["iterations"])
@@ -146,47 +154,38 @@ def _check_model(model: object) -> None:
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
 
 
-def _spiked(model: SpikedRF | OneStep) -> SpikedRF:
-    if len(model.readout) > 1:
-        raise NotImplementedError(
-            f"a readout with several values is not available yet; got readout={model.readout}: "
-            "pass a single value, as in readout=(1.0,)"
-        )
-    return model.equivalent() if isinstance(model, OneStep) else model
-
-
-def _single_group(model: SpikedRF) -> tuple[float | FloatArray, float | FloatArray]:
-    """Return spike and bulk variance of one group of readout a: r a, 1 + a^2 (c - 1) (THEORY 7)."""
-    (a,) = model.readout
-    if a == 1:
-        return model.r, model.c
-    c = 1 + a * a * (model.c - 1)
-    if np.any(c <= 0):
+def _groups(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Spikes and bulk variances of the groups of neurons, as `groups_of`."""
+    if len(model.readout) > MAX_GROUPS:
         raise ValueError(
-            f"c must exceed 1 - 1/readout^2 = {1 - 1 / (a * a):.6g} for readout={model.readout}: "
-            f"the bulk variance 1 + readout^2 (c - 1) must be positive; got c={model.c!r}"
+            f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
+            "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
         )
-    return a * model.r, c
+    return groups_of(model)
 
 
 def _coefficient_sets(
-    r: float | FloatArray,
-    c: float | FloatArray,
-    gamma: float | FloatArray,
-    shape: tuple[int, ...],
+    spikes: tuple[FloatArray, FloatArray, FloatArray], shape: tuple[int, ...]
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.int64]]:
     """Distinct (r, c, gamma), and for each point of ``shape`` which of them it has.
 
-    Coefficients are computed once a set: that is where the time goes.
+    Arrays r and c have groups last. Coefficients are computed once a set: that is where the time
+    goes.
     """
-    table = np.stack([x.ravel() for x in np.broadcast_arrays(r, c, gamma)], axis=1)
-    if len(table) <= 1:
-        return (table[:, 0], table[:, 1], table[:, 2]), np.zeros(len(table), dtype=np.int64)
-    unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    own_shape = np.broadcast_shapes(np.shape(r), np.shape(c), np.shape(gamma))
-    index = np.broadcast_to(inverse.reshape(own_shape), shape).ravel().astype(np.int64, copy=False)
-    columns = np.ascontiguousarray(unique.T)
-    return (columns[0], columns[1], columns[2]), index
+    r, c, gamma = spikes
+    k = r.shape[-1]
+    own_shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
+    columns = [
+        np.broadcast_to(x, (*own_shape, x.shape[-1])).reshape(-1, x.shape[-1])
+        for x in (r, c, gamma[..., np.newaxis])
+    ]
+    table = np.concatenate(columns, axis=1)
+    index = np.zeros(len(table), dtype=np.int64)
+    if len(table) > 1:
+        table, inverse = np.unique(table, axis=0, return_inverse=True)
+        index = np.broadcast_to(inverse.reshape(own_shape), shape).ravel()
+        index = index.astype(np.int64, copy=False)
+    return (table[:, :k], table[:, k : 2 * k], table[:, -1]), index
 
 
 def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -248,7 +247,9 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
 
     ``lower`` is ``min over (m, theta, psi) of E (s* - m mu0 - mu1 (k theta + psi z))^2``: at d =
     inf no alpha, beta or lam does better. ``upper`` is ``min over m of E (s* - m mu0)^2``: as alpha
-    -> inf the test error does not exceed it. Source: CPD24 figure 3; THEORY section 6.
+    -> inf the test error does not exceed it. Of several readout values m, theta and psi are
+    vectors, and singular values below 1e-10 of the largest are dropped. Source: CPD24 figure 3;
+    THEORY sections 6 and 7.
 
     Parameters
     ----------
@@ -277,11 +278,15 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
     """
     _check_model(model)
     threads = check.thread_count(n_threads)
-    spiked = _spiked(model)
-    r, c = _single_group(spiked)
-    shape = check.common_shape({"r": r, "c": c, "gamma": spiked.gamma})
-    sets, index = _coefficient_sets(r, c, spiked.gamma, shape)
-    raw = _core.bounds(compiled(spiked.activation), compiled(spiked.target), *sets, threads)
+    r, c, gamma = _groups(model)
+    shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
+    (r, c, gamma), index = _coefficient_sets((r, c, gamma), shape)
+    functions = (compiled(model.activation), compiled(model.target))
+    weights = np.asarray(probabilities(model))
+    if len(weights) == 1:
+        raw = _core.bounds(*functions, r.ravel(), c.ravel(), gamma, threads)
+    else:
+        raw = _core.group_bounds(*functions, r, c, gamma, weights, threads)
     error = float(np.max(raw["error"], initial=0.0))
     warn_accuracy(error, "the bounds", model.activation, model.target)
     n = int(np.prod(shape, dtype=np.int64))
@@ -366,21 +371,26 @@ def learned_function(
     """
     points = np.asarray(check.finite("t", t))
     solution = solve(model, alpha, lam, d=d, n_threads=n_threads)
-    spiked = _spiked(model)
-    r, c = _single_group(spiked)
+    k = len(model.readout)
+    r, c, gamma = _groups(model)
+    of_groups = (*solution.shape, k)
 
     def flat(x: float | FloatArray) -> FloatArray:
-        return np.broadcast_to(x, solution.shape).ravel()
+        return np.broadcast_to(x, of_groups).ravel()
+
+    def grouped(x: float | FloatArray) -> FloatArray:
+        return flat(x if k > 1 else np.asarray(x)[..., np.newaxis])
 
     raw = _core.learned_function(
-        compiled(spiked.activation),
+        compiled(model.activation),
         flat(r),
         flat(c),
-        flat(spiked.gamma),
-        flat(solution.m),
-        flat(solution.theta),
-        flat(solution.psi),
+        flat(gamma[..., np.newaxis]),
+        grouped(solution.m),
+        grouped(solution.theta),
+        grouped(solution.psi),
         points.ravel(),
         check.thread_count(n_threads),
     )
-    return raw.reshape(solution.shape + points.shape)[()]
+    total: FloatArray = raw.reshape(-1, k, points.size).sum(axis=1)
+    return total.reshape(solution.shape + points.shape)[()]

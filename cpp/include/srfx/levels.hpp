@@ -8,6 +8,7 @@
 
 #include "coefficients.hpp"
 #include "equations.hpp"
+#include "k_rules.hpp"
 
 #include <array>
 #include <cmath>
@@ -42,12 +43,12 @@ struct Selection {
 /// One kind of rule in k, ever denser: the rungs, and the averages seen on them.
 class Ladder {
  public:
-  Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels) {
+  Ladder(Coefficients& coefficients, bool panels) : coefficients_(&coefficients), panels_(panels), rules_(coefficients) {
     // E[u2 C^2] of two polynomials of degree 6 reaches degree 22: 9.5 is far enough for flat or linear functions only.
     if (std::max(coefficients.sigma_shape().growth, coefficients.target_shape().growth) > 1) near_ = limit;
   }
 
-  int n_rungs() const { return panels_ ? 8 : 14; }
+  int n_rungs() const { return panels_ ? KRules::n_panels : KRules::n_trapezoid; }
 
   /// The nodes of a rung, up to |k| = 12 or, where that is far enough, a shorter range.
   const Level& level(int rung, bool full = true) {
@@ -99,9 +100,9 @@ class Ladder {
   static_assert(2 * n_edges == V::size && n_sizes % 2 == 0);
   static constexpr int n_sums = 23, n_positive = 20;
   static constexpr double tail = 1e-14;  ///< share of every average that the nodes beyond a cut may hold
-  static constexpr double limit = 12;    ///< |k| at most ...
+  static constexpr double limit = KRules::limit;  ///< |k| at most ...
   static constexpr int near_size = 5;    ///< ... and near_ for V2 <= 8^near_size, where the weights w differ by less
-  static constexpr double step_ratio = 0.85;
+  static constexpr double step_ratio = KRules::step_ratio;
 
   /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1, all edges m.
   struct Probe {
@@ -115,8 +116,6 @@ class Ladder {
     Index near_size = 0;    ///< nodes with |k| <= near_
     std::deque<Probe> probes;  ///< of the packs asked for so far
   };
-
-  const SpikeParameters& p() const { return coefficients_->parameters(); }
 
   static Index count_within(const Level& level, double range) {
     Index n = 0;
@@ -140,69 +139,7 @@ class Ladder {
   }
 
   /// Rung `i` on from < |k| <= to, ordered by |k|.
-  Rule rule(int i, double from, double to) const {
-    Rule out;
-    if (panels_) {
-      static constexpr int orders[] = {8, 12, 16, 16, 16, 16, 16, 16};
-      static constexpr double widths[] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625, 0.03125};
-      push_graded(out, orders[i], widths[i]);
-    } else {
-      const bool folded = coefficients_->folded();
-      const double h = 0.68 * std::min(1.0, 1.6 * coefficients_->sigma_scale()) * std::pow(step_ratio, i);
-      for (int j = static_cast<int>(std::ceil(from / h - 0.5)); (j + 0.5) * h < to; ++j) {
-        const double k = (j + 0.5) * h;
-        if (k < from) continue;
-        out.push(k, folded ? 2 * h : h);
-        if (!folded) out.push(-k, h);
-      }
-    }
-    out.finish();
-    return out;
-  }
-
-  /// Panels with edges where a coefficient is not smooth, narrow where it changes fast, ordered by |k|.
-  void push_graded(Rule& out, int order, double width) const {
-    const bool folded = coefficients_->folded();
-    struct Centre {
-      double at, scale;
-    };
-    std::vector<Centre> centres;
-    const auto add = [&](const Shape& shape, double slope, double scale) {
-      if (slope == 0 || scale > 1) return;
-      for (double kink : shape.kinks) centres.push_back({kink / slope, scale});
-      if (shape.kinks.empty() && scale < 1) centres.push_back({0, scale});
-    };
-    add(coefficients_->sigma_shape(), p().r, coefficients_->sigma_scale());
-    add(coefficients_->target_shape(), p().gamma, coefficients_->target_shape().smooth ? infinity : coefficients_->target_scale());
-    if (folded) {  // the mirror image of each centre too
-      const std::size_t n = centres.size();
-      for (std::size_t i = 0; i < n; ++i) centres.push_back({-centres[i].at, centres[i].scale});
-    }
-    const double reach = 9;
-    std::vector<double> edges{folded ? 0.0 : -limit, limit};
-    if (!folded) edges.push_back(0);
-    for (const Centre& c : centres)
-      for (double edge : {c.at, c.at - reach * c.scale, c.at + reach * c.scale})
-        if (edge > (folded ? 0 : -limit) && edge < limit) edges.push_back(edge);
-    std::sort(edges.begin(), edges.end());
-    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
-      const double middle = 0.5 * (edges[i] + edges[i + 1]);
-      double local = 1;
-      for (const Centre& c : centres)
-        if (c.scale > 0 && std::abs(middle - c.at) < reach * c.scale) local = std::min(local, c.scale);
-      out.push_panels(edges[i], edges[i + 1], width * local, order);
-    }
-    if (folded) {
-      for (double& w : out.w) w *= 2;
-    } else {
-      std::vector<Index> by_size(out.size());
-      for (Index i = 0; i < out.size(); ++i) by_size[i] = i;
-      std::sort(by_size.begin(), by_size.end(), [&](Index a, Index b) { return std::abs(out.x[a]) < std::abs(out.x[b]); });
-      Rule sorted;
-      for (Index i : by_size) sorted.push(out.x[i], out.w[i]);
-      out = sorted;
-    }
-  }
+  Rule rule(int i, double from, double to) const { return panels_ ? rules_.panels(i) : rules_.trapezoid(i, from, to); }
 
   const Probe& probe(int rung, int pack) {
     const bool full = 2 * pack + 1 > near_size;
@@ -294,6 +231,7 @@ class Ladder {
 
   Coefficients* coefficients_;
   bool panels_;
+  KRules rules_;
   double near_ = 9.5;
   std::deque<Rung> rungs_;  // elements stay where they are
 };

@@ -1,6 +1,7 @@
 // What follows from a solution, or bounds it (THEORY section 6).
 #pragma once
 
+#include "group_levels.hpp"
 #include "levels.hpp"
 
 #include <Eigen/SVD>
@@ -87,6 +88,54 @@ inline Bounds bounds(const Function& sigma, const Function& target, const SpikeP
   out.upper = rest + h1_squared + misfit_upper;
   out.error = error;
   return out;
+}
+
+/// The same for groups, with vectors m, theta and psi of K each (THEORY section 7), merged where they are one and the same.
+///
+/// Columns of unit norm; singular values below 1e-10 of the largest are dropped, so nearly equal groups make `lower` depend on
+/// that cutoff. `error` is the change on rules of half the density, relative to E s*^2.
+struct GroupBounds {
+  double lower, upper, error;
+};
+
+inline GroupBounds group_bounds(const Function& sigma, const Function& target, const GroupParameters& p) {
+  CoefficientScratch scratch;
+  const MergedGroups merged = merge_groups(p, sigma.shape().parity == -1);
+  GroupTable table(sigma, target, merged.distinct, scratch);
+  const auto misfit = [](Eigen::MatrixXd design, const Eigen::VectorXd& values) {
+    for (Index j = 0; j < design.cols(); ++j) {
+      const double norm = design.col(j).norm();
+      if (norm > 0) design.col(j) /= norm;
+    }
+    Eigen::JacobiSVD<Eigen::MatrixXd> svd(design, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    svd.setThreshold(1e-10);
+    return (values - design * svd.solve(values)).squaredNorm();
+  };
+  GroupBounds out[2];
+  double target_square = 0;
+  for (const bool coarse : {true, false}) {
+    const GroupNodes nodes = table.dense(KRules::limit, coarse);
+    const Index n = nodes.size, k = nodes.groups;
+    Eigen::MatrixXd mean(n, k), both(n, 2 * k), slope(n, k);
+    Eigen::VectorXd h(n), h1(n);
+    double rest = 0;
+    for (Index i = 0; i < n; ++i) {
+      const double root = std::sqrt(nodes.weight[i]);
+      for (Index g = 0; g < k; ++g) {
+        both(i, g) = mean(i, g) = root * nodes.mu0[i * k + g];
+        both(i, k + g) = root * nodes.kmu1[i * k + g];
+        slope(i, g) = root * nodes.mu1[i * k + g];
+      }
+      h(i) = root * nodes.h[i], h1(i) = root * nodes.h1[i];
+      rest += nodes.weight[i] * nodes.rest[i];
+    }
+    out[coarse].lower = rest + misfit(both, h) + misfit(slope, h1);
+    out[coarse].upper = rest + misfit(mean, h) + h1.squaredNorm();
+    target_square = nodes.target_square;
+  }
+  const double moved = std::max(std::abs(out[0].lower - out[1].lower), std::abs(out[0].upper - out[1].upper));
+  out[0].error = table.error() + (target_square > 0 ? moved / target_square : 0);
+  return out[0];
 }
 
 /// The function learned along theta, E[f(x) | theta.x/sqrt d = t] (CPD24, figure 1), at `n` values of t.

@@ -1,0 +1,101 @@
+// Quadrature rules in k, ever denser: the rungs of a ladder (levels.hpp, groups.hpp).
+#pragma once
+
+#include "coefficients.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace srfx {
+
+/// Rungs in k for the coefficients of one or more groups that share a target: the trapezoidal rule, or Gauss-Legendre panels
+/// with edges where a coefficient is not smooth and narrow where it changes fast. Nodes are ordered by |k|.
+class KRules {
+ public:
+  static constexpr double limit = 12;        ///< |k| at most
+  static constexpr double step_ratio = 0.85;  ///< of the trapezoid, from one rung to the next
+  static constexpr int n_trapezoid = 14, n_panels = 8;
+
+  explicit KRules(const Coefficients& coefficients) : KRules(&coefficients, 1) {}
+  KRules(const Coefficients* groups, std::size_t n) : folded_(groups[0].folded()) {
+    const Coefficients& first = groups[0];
+    for (std::size_t g = 0; g < n; ++g) {
+      sigma_scale_ = std::min(sigma_scale_, groups[g].sigma_scale());
+      add(first.sigma_shape(), groups[g].parameters().r, groups[g].sigma_scale());
+    }
+    add(first.target_shape(), first.parameters().gamma, first.target_shape().smooth ? infinity : first.target_scale());
+    if (folded_) {  // the mirror image of each centre too
+      const std::size_t n_centres = centres_.size();
+      for (std::size_t i = 0; i < n_centres; ++i) centres_.push_back({-centres_[i].at, centres_[i].scale});
+    }
+  }
+
+  /// The trapezoidal rung `i` on from < |k| <= to.
+  Rule trapezoid(int i, double from, double to) const {
+    Rule out;
+    const double h = 0.68 * std::min(1.0, 1.6 * sigma_scale_) * std::pow(step_ratio, i);
+    for (int j = static_cast<int>(std::ceil(from / h - 0.5)); (j + 0.5) * h < to; ++j) {
+      const double k = (j + 0.5) * h;
+      if (k < from) continue;
+      out.push(k, folded_ ? 2 * h : h);
+      if (!folded_) out.push(-k, h);
+    }
+    out.finish();
+    return out;
+  }
+
+  /// Rung `i` of panels, |k| <= limit.
+  Rule panels(int i) const {
+    static constexpr int orders[n_panels] = {8, 12, 16, 16, 16, 16, 16, 16};
+    static constexpr double widths[n_panels] = {1, 1, 1, 0.5, 0.25, 0.125, 0.0625, 0.03125};
+    Rule out;
+    push_graded(out, orders[i], widths[i]);
+    out.finish();
+    return out;
+  }
+
+ private:
+  struct Centre {
+    double at, scale;
+  };
+
+  void add(const Shape& shape, double slope, double scale) {
+    if (slope == 0 || scale > 1) return;
+    for (double kink : shape.kinks) centres_.push_back({kink / slope, scale});
+    if (shape.kinks.empty() && scale < 1) centres_.push_back({0, scale});
+  }
+
+  void push_graded(Rule& out, int order, double width) const {
+    const double reach = 9;
+    std::vector<double> edges{folded_ ? 0.0 : -limit, limit};
+    if (!folded_) edges.push_back(0);
+    for (const Centre& c : centres_)
+      for (double edge : {c.at, c.at - reach * c.scale, c.at + reach * c.scale})
+        if (edge > (folded_ ? 0 : -limit) && edge < limit) edges.push_back(edge);
+    std::sort(edges.begin(), edges.end());
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+      const double middle = 0.5 * (edges[i] + edges[i + 1]);
+      double local = 1;
+      for (const Centre& c : centres_)
+        if (c.scale > 0 && std::abs(middle - c.at) < reach * c.scale) local = std::min(local, c.scale);
+      out.push_panels(edges[i], edges[i + 1], width * local, order);
+    }
+    if (folded_) {
+      for (double& w : out.w) w *= 2;
+    } else {
+      std::vector<Index> by_size(out.size());
+      for (Index i = 0; i < out.size(); ++i) by_size[i] = i;
+      std::sort(by_size.begin(), by_size.end(), [&](Index a, Index b) { return std::abs(out.x[a]) < std::abs(out.x[b]); });
+      Rule sorted;
+      for (Index i : by_size) sorted.push(out.x[i], out.w[i]);
+      out = sorted;
+    }
+  }
+
+  bool folded_;
+  double sigma_scale_ = infinity;
+  std::vector<Centre> centres_;
+};
+
+}  // namespace srfx
