@@ -16,7 +16,10 @@
 namespace srfx {
 
 inline constexpr int dynamic_groups = -1;   ///< K known at run time only
-inline constexpr int max_fixed_groups = 8;  ///< K up to this are compiled
+#ifndef SRFX_MAX_FIXED_GROUPS
+#define SRFX_MAX_FIXED_GROUPS 8
+#endif
+inline constexpr int max_fixed_groups = SRFX_MAX_FIXED_GROUPS;  ///< K up to this are compiled
 inline constexpr int max_groups = 32;
 
 /// N values on the stack, or as many as asked for if N < 0.

@@ -300,18 +300,13 @@ template <class V, int K> class GroupBlockSolver {
 };
 
 /// Calls work(integral_constant<K>) for the K compiled, dynamic_groups above.
-template <class Work> void with_groups(int k, Work&& work) {
-  switch (k) {
-    case 1: return work(std::integral_constant<int, 1>{});
-    case 2: return work(std::integral_constant<int, 2>{});
-    case 3: return work(std::integral_constant<int, 3>{});
-    case 4: return work(std::integral_constant<int, 4>{});
-    case 5: return work(std::integral_constant<int, 5>{});
-    case 6: return work(std::integral_constant<int, 6>{});
-    case 7: return work(std::integral_constant<int, 7>{});
-    case 8: return work(std::integral_constant<int, 8>{});
-    default: return work(std::integral_constant<int, dynamic_groups>{});
-  }
+template <int K = 1, class Work> void with_groups(int k, Work&& work) {
+  if constexpr (K > max_fixed_groups)
+    work(std::integral_constant<int, dynamic_groups>{});
+  else if (k == K)
+    work(std::integral_constant<int, K>{});
+  else
+    with_groups<K + 1>(k, work);
 }
 
 /// Solves every point of a batch.
