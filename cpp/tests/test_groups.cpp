@@ -198,8 +198,6 @@ int main() {
   for (int repeat = 0; repeat < 5; ++repeat) {
     test_traces<1>(1);
     test_traces<2>(2);
-    test_traces<3>(3);
-    test_traces<8>(8);
     test_traces<dynamic_groups>(3);
     test_traces<dynamic_groups>(11);
   }
