@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("models", "theory", "results", "plotting", "config", "cli", "_validation", "simulation")
+MODULES = (
+    "models",
+    "theory",
+    "results",
+    "plotting",
+    "config",
+    "cli",
+    "_validation",
+    "simulation",
+    "scans",
+)
 README = Path(__file__).parents[1] / "README.md"
 
 

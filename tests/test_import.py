@@ -10,7 +10,18 @@ import pytest
 
 import srfx
 
-LAZY = ("xarray", "pandas", "matplotlib", "click", "tqdm", "scipy", "dask", "netCDF4")
+LAZY = (
+    "xarray",
+    "pandas",
+    "matplotlib",
+    "click",
+    "tqdm",
+    "scipy",
+    "dask",
+    "distributed",
+    "zarr",
+    "netCDF4",
+)
 
 
 def test_heavy_packages_are_not_loaded(run_python):

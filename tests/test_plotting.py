@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -197,3 +198,120 @@ except ImportError as error:
 def test_what_cannot_be_drawn(make, error, message, ax):
     with pytest.raises(error, match=message):
         srfx.plot.learning_curve(make(), ax=ax)
+
+
+# --- planes and curves of scans ---
+
+
+@pytest.fixture(scope="module")
+def plane():
+    model = srfx.OneStep(eta=3, alpha0=20)
+    return srfx.scan(model, alpha=ALPHA, lam=np.geomspace(1e-4, 1, 9))
+
+
+def best_of(ax):
+    (star,) = (line for line in ax.lines if line.get_marker() == "*")
+    return float(star.get_xdata()[0]), float(star.get_ydata()[0])
+
+
+def test_heatmap(plane, ax):
+    assert srfx.plot.heatmap(plane, "alpha", "lam", ax=ax) is ax
+    (mesh,) = ax.collections
+    np.testing.assert_array_equal(mesh.get_array(), plane.test_error.transpose("lam", "alpha"))
+    x, y = mesh.get_coordinates()[0, :, 0], mesh.get_coordinates()[:, 0, 1]
+    assert np.allclose((x[1:] + x[:-1]) / 2, ALPHA)  # every value in the middle of its cell
+    assert np.allclose(np.sqrt(y[1:] * y[:-1]), plane.lam)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    least = plane.test_error.isel(plane.test_error.argmin(...))
+    alpha, lam = least.alpha.item(), least.lam.item()
+    assert best_of(ax) == (alpha, lam)
+    assert legend(ax) == [f"{least.item():.4g} at ({alpha:.4g}, {lam:.4g})"]
+    assert len(ax.figure.axes) == 2
+
+
+def test_heatmap_options(plane, ax):
+    srfx.plot.heatmap(plane, ax=ax, best=False, colorbar=False, log=True, cmap="magma")
+    assert ax.get_xlabel() == r"$\lambda$"  # the last one that varies
+    assert not ax.lines
+    assert len(ax.figure.axes) == 1
+    assert type(ax.collections[0].norm).__name__ == "LogNorm"
+
+
+def test_order_of_the_values_does_not_matter(plane, ax):
+    other = Figure().add_subplot()
+    shuffled = plane.isel(alpha=np.random.default_rng(0).permutation(len(ALPHA)))
+    for axes, data in ((ax, plane), (other, shuffled)):
+        srfx.plot.heatmap(data, "alpha", "lam", ax=axes)
+    assert (ax.collections[0].get_array() == other.collections[0].get_array()).all()
+
+
+def test_points_without_a_value_are_blank(ax):
+    ds = srfx.scan(srfx.SpikedRF(), alpha=[0.5, 1, 2], lam=[0, 0.1])
+    srfx.plot.heatmap(ds, "alpha", "lam", ax=ax)
+    assert ax.collections[0].get_array().mask.tolist() == [[False, True, False], [False] * 3]
+
+
+def test_contours(plane, ax):
+    srfx.plot.contours(plane, "alpha", "lam", ax=ax, levels=[0.05, 0.1])
+    (lines_,) = ax.collections
+    assert lines_.levels.tolist() == [0.05, 0.1]
+    for level, path in zip(lines_.levels, lines_.get_paths(), strict=True):
+        for x, y in path.vertices[:: len(path.vertices) // 4]:
+            assert abs(plane.test_error.interp(alpha=x, lam=y) / level - 1) < 0.2
+    assert best_of(ax)[0] in ALPHA
+    other = Figure().add_subplot()
+    srfx.plot.contours(plane, "alpha", "lam", ax=other, filled=True, levels=5)
+    assert len(other.figure.axes) == 2
+
+
+def test_curves(plane, ax):
+    some = plane.isel(lam=[0, 4, 8])
+    srfx.plot.curves(some, "alpha", ax=ax)
+    drawn = [line for line in ax.lines if line.get_marker() != "o"]
+    for i, line in enumerate(drawn):
+        np.testing.assert_array_equal(line.get_ydata(), some.test_error[:, i])
+        assert f"{float(some.lam[i]):.4g}" in line.get_label()
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    for i, dot in enumerate(dots):
+        assert dot.get_ydata()[0] == some.test_error[:, i].min()
+    other = Figure().add_subplot()
+    srfx.plot.curves(plane.isel(alpha=3), ax=other, variable="train_error", best=False)
+    assert other.get_xscale() == "log"
+    assert len(other.lines) == 1
+
+
+def test_curves_of_simulations_have_bars(ax):
+    simulate = {"d": 50, "replicates": 4}
+    ds = srfx.scan(srfx.SpikedRF(), alpha=[0.5, 1, 2], lam=0.1, simulate=simulate)
+    srfx.plot.curves(ds, ax=ax)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), ds.test_error.mean("replicate"))
+    (bars,) = ax.containers
+    spread = ds.test_error.std("replicate", ddof=1) / 2
+    ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
+    np.testing.assert_allclose(np.ptp(ends, axis=1), 2 * spread)
+
+
+def test_paired_axes_are_drawn_too(ax):
+    pair = [xr.DataArray(v, dims="p") for v in ([1.0, 2, 3], [0.1, 0.2, 0.3])]
+    ds = srfx.scan(srfx.OneStep(), alpha=pair[0], lam=pair[1], eta=[1, 2])
+    srfx.plot.heatmap(ds, "alpha", "eta", ax=ax)
+    with pytest.raises(ValueError, match="along different dimensions; alpha and lam do not"):
+        srfx.plot.heatmap(ds, "alpha", "lam", ax=ax)
+
+
+def test_bad_input_of_planes(plane, ax):
+    with pytest.raises(TypeError, match=r"result must be an srfx.Solution or an xarray.Dataset"):
+        srfx.plot.heatmap([1], "alpha", "lam", ax=ax)
+    with pytest.raises(ValueError, match=r"variable must be one of .*; got 'm'"):
+        srfx.plot.heatmap(plane, "alpha", "lam", "m", ax=ax)
+    with pytest.raises(ValueError, match=r"x must be a parameter .* alpha, lam; 'beta' does not v"):
+        srfx.plot.heatmap(plane, "beta", "lam", ax=ax)
+    with pytest.raises(ValueError, match=r"y must be a parameter .*; 'bta' is not there"):
+        srfx.plot.heatmap(plane, "alpha", "bta", ax=ax)
+    three = srfx.scan(srfx.OneStep(), alpha=[1, 2], lam=[1, 2], eta=[1, 2])
+    with pytest.raises(ValueError, match=r"only alpha and lam may vary, but eta .*sel\(eta="):
+        srfx.plot.heatmap(three, "alpha", "lam", ax=ax)
+    with pytest.raises(ValueError, match=r"x and y must be given where 3 parameters vary"):
+        srfx.plot.contours(three, ax=ax)
+    with pytest.raises(ValueError, match=r"at least two values"):
+        srfx.plot.contours(three.isel(eta=0, alpha=[0]), "alpha", "lam", ax=ax)

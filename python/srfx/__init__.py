@@ -11,6 +11,7 @@ from srfx.models import (
     readout_quantiles,
 )
 from srfx.results import ConvergenceError, Solution, Status
+from srfx.scans import scan
 from srfx.simulation import simulate
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
 
@@ -32,6 +33,7 @@ __all__ = [
     "linear_floor",
     "plot",
     "readout_quantiles",
+    "scan",
     "show_config",
     "simulate",
     "solve",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from typing import Any
 
@@ -14,6 +15,48 @@ from srfx._validation import one_of, thread_count
 def version() -> str:
     """Version of the package, as compiled in."""
     return str(_core.build_config()["version"])
+
+
+def provenance() -> dict[str, str]:
+    """Where numbers come from, for the attributes of stored results."""
+    import socket
+    import time
+
+    build = _core.build_config()
+    parts = {key: build[key] for key in ("compiler", "build_type", "instruction_set", "eigen")}
+    out = {
+        "srfx_version": version(),
+        "srfx_build": ", ".join(f"{key} {value}" for key, value in parts.items()),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": socket.gethostname(),
+    }
+    found = commit()
+    return out if found is None else out | {"srfx_commit": found}
+
+
+@functools.cache
+def commit() -> str | None:
+    """Commit that this copy was installed from, where its metadata or its checkout tell."""
+    import importlib.metadata
+    import json
+    import subprocess
+    from urllib.parse import unquote, urlparse
+
+    try:
+        text = importlib.metadata.distribution("srfx").read_text("direct_url.json")
+        origin = json.loads(text) if text else {}
+        if "vcs_info" in origin:
+            return str(origin["vcs_info"]["commit_id"])
+        if not origin.get("dir_info", {}).get("editable"):
+            return None
+        folder = unquote(urlparse(origin["url"]).path)
+        git = ["git", "-C", folder, "describe", "--always", "--abbrev=40", "--dirty"]
+        done = subprocess.run(git, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip() or None
+    except (importlib.metadata.PackageNotFoundError, OSError, ValueError, KeyError):
+        return None
+    except subprocess.SubprocessError:
+        return None
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:

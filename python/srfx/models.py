@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -199,8 +201,24 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
         )
 
 
+_quiet = threading.local()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings of this package in this thread: for a caller who reports by itself."""
+    before = getattr(_quiet, "on", False)
+    _quiet.on = True
+    try:
+        yield
+    finally:
+        _quiet.on = before
+
+
 def _warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user's code that called into this package."""
+    if getattr(_quiet, "on", False):
+        return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__package__") == "srfx":
         level, frame = level + 1, frame.f_back
@@ -613,7 +631,7 @@ _warned_not_odd = False
 
 def _warn_not_odd(name: str) -> None:
     global _warned_not_odd
-    if not _warned_not_odd:
+    if not _warned_not_odd and not getattr(_quiet, "on", False):
         _warned_not_odd = True
         _warn(
             f"the activation {name} is not odd: its network after one step is equivalent to spiked "

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-__all__ = ["learning_curve"]
+__all__ = ["contours", "curves", "heatmap", "learning_curve"]
 
 #: Okabe and Ito's colours, told apart in every form of colour blindness (without its yellow).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -140,6 +140,365 @@ def learning_curve(
     ax.set_title(_title(data), fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def heatmap(
+    result: Solution | xr.Dataset,
+    x: str | None = None,
+    y: str | None = None,
+    variable: str = "test_error",
+    ax: Axes | None = None,
+    *,
+    best: bool = True,
+    colorbar: bool = True,
+    log: bool | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Draw a variable over two parameters in colours.
+
+    Axes whose values are spaced logarithmically over more than 1.5 decades are logarithmic.
+    Replicates of simulations are averaged. Points without a value are left blank.
+
+    Parameters
+    ----------
+    result : Solution or xarray.Dataset
+        What `solve` or `scan` returned; what varies besides x and y must be selected before.
+    x, y : str, optional
+        Parameters along the axes. By default the only two that vary, the last one along x.
+    variable : str
+        What is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure.
+    best : bool
+        Whether to mark the least value with a star and name it in a legend.
+    colorbar : bool
+        Whether to draw a colour bar.
+    log : bool, optional
+        Logarithmic colours; None: if the values are positive and span more than 1.5 decades.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.pcolormesh`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        ``result`` is neither a Solution nor a Dataset.
+    ValueError
+        x, y or variable are not in it, or something else varies too; the message says what to
+        select.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> from matplotlib.figure import Figure
+    >>> ds = srfx.scan(srfx.OneStep(), alpha=np.linspace(0.2, 3, 20), lam=np.geomspace(1e-3, 1, 9))
+    >>> ax = srfx.plot.heatmap(ds, "alpha", "lam", ax=Figure().add_subplot())
+    >>> ax.get_xscale(), ax.get_yscale()
+    ('linear', 'log')
+    """
+    ax, data, xs, ys, values = _plane(result, x, y, variable, ax)
+    log = _log_colours(values) if log is None else log
+    kwargs.setdefault("cmap", "viridis")
+    if log and "norm" not in kwargs:
+        from matplotlib.colors import LogNorm
+
+        kwargs["norm"] = LogNorm(
+            kwargs.pop("vmin", np.nanmin(values)), kwargs.pop("vmax", np.nanmax(values))
+        )
+    mesh = ax.pcolormesh(
+        _edges(xs), _edges(ys), np.ma.masked_invalid(values), rasterized=True, **kwargs
+    )
+    if colorbar:
+        ax.figure.colorbar(mesh, ax=ax, label=_name_of(data, variable))
+    _finish_plane(ax, data, xs, ys, values, best)
+    return ax
+
+
+def contours(
+    result: Solution | xr.Dataset,
+    x: str | None = None,
+    y: str | None = None,
+    variable: str = "test_error",
+    ax: Axes | None = None,
+    *,
+    levels: Any = 12,
+    filled: bool = False,
+    best: bool = True,
+    labels: bool = True,
+    **kwargs: Any,
+) -> Axes:
+    """Draw lines of equal value of a variable over two parameters.
+
+    Parameters
+    ----------
+    result, x, y, variable, ax, best
+        As in `heatmap`.
+    levels : int or sequence of float
+        The levels, or about how many of them: equally spaced, in the logarithm if the values are
+        positive and span more than 1.5 decades.
+    filled : bool
+        Whether to fill the bands between the lines.
+    labels : bool
+        Whether to write the levels on the lines.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.contour` or ``contourf``.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        As `heatmap`; or fewer than two values along an axis.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> from matplotlib.figure import Figure
+    >>> ds = srfx.scan(srfx.OneStep(), alpha=np.linspace(0.2, 3, 20), lam=np.geomspace(1e-3, 1, 9))
+    >>> ax = srfx.plot.contours(ds, "alpha", "lam", ax=Figure().add_subplot(), levels=[0.1, 0.2])
+    >>> ax.get_yscale(), ax.get_legend().get_texts()[0].get_text()
+    ('log', '0.1288 at (3, 0.1778)')
+    """
+    ax, data, xs, ys, values = _plane(result, x, y, variable, ax)
+    if len(xs[1]) < 2 or len(ys[1]) < 2:
+        raise ValueError("result must have at least two values along x and along y for contours")
+    if isinstance(levels, (int, np.integer)) and _log_colours(values):
+        levels = np.geomspace(np.nanmin(values), np.nanmax(values), int(levels) + 2)[1:-1]
+    draw = ax.contourf if filled else ax.contour
+    kwargs.setdefault("cmap", "viridis")
+    lines = draw(xs[1], ys[1], np.ma.masked_invalid(values), levels, **kwargs)
+    if filled:
+        ax.figure.colorbar(lines, ax=ax, label=_name_of(data, variable))
+    elif labels:
+        ax.clabel(lines, fontsize="x-small", fmt="%.3g")
+    _finish_plane(ax, data, xs, ys, values, best)
+    return ax
+
+
+def curves(
+    result: Solution | xr.Dataset,
+    x: str | None = None,
+    variable: str = "test_error",
+    ax: Axes | None = None,
+    *,
+    best: bool = True,
+    **kwargs: Any,
+) -> Axes:
+    """Draw a variable against one parameter, a line for each combination of the others.
+
+    Replicates of simulations are averaged, with bars of one standard error.
+
+    Parameters
+    ----------
+    result, variable, ax
+        As in `heatmap`.
+    x : str, optional
+        The parameter along the axis. By default the only one that varies, or alpha.
+    best : bool
+        Whether to mark the least value of each line with a dot.
+    **kwargs
+        Passed to `matplotlib.axes.Axes.plot`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        As `heatmap`.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> from matplotlib.figure import Figure
+    >>> ds = srfx.scan(srfx.OneStep(), alpha=[0.5, 1, 2], lam=np.geomspace(1e-3, 1, 9))
+    >>> ax = srfx.plot.curves(ds, "lam", ax=Figure().add_subplot())
+    >>> ax.get_xscale(), len(ax.get_legend().get_texts())
+    ('log', 3)
+    """
+    data, spread = _averaged(_with_variable(result, variable), variable, x)
+    if x is None:
+        varying = [str(dim) for dim in data[variable].dims]
+        x = varying[0] if len(varying) == 1 else "alpha" if "alpha" in varying else None
+        if x is None:
+            raise ValueError(f"x must be given, one of {', '.join(varying) or 'none that varies'}")
+    dim, values = _axis(data, "x", x)
+    if ax is None:
+        ax = _new_axes()
+    others = [str(d) for d in data[variable].dims if d != dim]
+
+    def lines_of(item: xr.DataArray) -> FloatArray:
+        table: FloatArray = item.transpose(*others, dim).values.reshape(-1, len(values))
+        return table[:, order]
+
+    order = np.argsort(values, kind="stable")
+    table = lines_of(data[variable])
+    bars = None if spread is None else lines_of(spread)
+    along = values[order]
+    count = len(table)
+    labelled = set(np.linspace(0, count - 1, min(count, _MOST_LABELS)).round().astype(int))
+    shape = tuple(data.sizes[d] for d in others)
+    for i, line in enumerate(table):
+        at = dict(zip(others, np.unravel_index(i, shape), strict=True)) if others else {}
+        spot = data.isel(at)
+        text = ", ".join(
+            f"{_SYMBOLS.get(str(c), str(c))} = {float(spot[c]):.4g}"
+            for c in data.coords
+            if data[c].dims and set(data[c].dims) <= set(others) and str(c) != x
+        )
+        style = {"color": _colour(i, count), "lw": 1.8, **kwargs}
+        label = text if text and i in labelled else "_"
+        ax.plot(along, line, label=label, **style)
+        if bars is not None:
+            ax.errorbar(along, line, bars[i], fmt="none", color=style["color"], capsize=2)
+        if best and np.isfinite(line).any():
+            j = int(np.nanargmin(line))
+            ax.plot(along[j], line[j], "o", color=style["color"], ms=5, label="_")
+    if _log_spaced(values):
+        ax.set_xscale("log")
+    if _decades(table[np.isfinite(table)]) > 1.5 and np.nanmin(table) > 0:
+        ax.set_yscale("log")
+    ax.set_xlabel(_SYMBOLS.get(x, x))
+    ax.set_ylabel(_name_of(data, variable))
+    ax.set_title(_title(data), fontsize="medium")
+    if any(not str(line.get_label()).startswith("_") for line in ax.lines):
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _with_variable(result: Any, variable: str) -> xr.Dataset:
+    if isinstance(result, Solution):
+        result = result.to_xarray()
+    import xarray as xr
+
+    if not isinstance(result, xr.Dataset):
+        raise TypeError(f"result must be an srfx.Solution or an xarray.Dataset; got {type(result)}")
+    if variable not in result.data_vars:
+        held = ", ".join(map(str, result.data_vars))
+        raise ValueError(f"variable must be one of {held}; got {variable!r}")
+    return result
+
+
+def _averaged(
+    data: xr.Dataset, variable: str, *kept: str | None
+) -> tuple[xr.Dataset, xr.DataArray | None]:
+    """Average replicates; give the standard error too. Other axes of length one are dropped."""
+    keep = {dim for name in kept if name in data.coords for dim in data[name].dims}
+    values = data[[variable]]
+    values = values.squeeze([d for d in values.sizes if values.sizes[d] == 1 and d not in keep])
+    for c in data.coords:  # a coordinate along a dropped axis is a number now
+        if c not in values.coords and data[c].size == 1 and c != "replicate":
+            values = values.assign_coords({c: data[c].squeeze(drop=True)})
+    if "replicate" not in values[variable].dims:
+        return values, None
+    count = values.sizes["replicate"]
+    spread = values[variable].std("replicate", ddof=1) / np.sqrt(count)
+    return values.mean("replicate", keep_attrs=True), spread
+
+
+def _axis(data: xr.Dataset, role: str, name: str) -> tuple[str, FloatArray]:
+    """Find the dimension that a parameter varies along, and its values."""
+    varying = [str(c) for c in data.coords if data[c].ndim == 1 and data[c].dtype.kind in "iuf"]
+    if name not in data.coords or data[name].ndim != 1:
+        how = "does not vary" if name in data.coords and not data[name].ndim else "is not there"
+        raise ValueError(
+            f"{role} must be a parameter that varies along one dimension of result, one of "
+            f"{', '.join(varying) or 'none'}; {name!r} {how}"
+        )
+    return str(data[name].dims[0]), np.asarray(data[name].values, dtype=float)
+
+
+def _plane(
+    result: Any, x: str | None, y: str | None, variable: str, ax: Axes | None
+) -> tuple[Any, xr.Dataset, tuple[str, FloatArray], tuple[str, FloatArray], FloatArray]:
+    """Values of a variable, sorted along two parameters: rows are y, columns x."""
+    data, _ = _averaged(_with_variable(result, variable), variable, x, y)
+    dims = [str(dim) for dim in data[variable].dims]
+    if x is None or y is None:
+        left = [dim for dim in dims if dim not in (x, y)]
+        missing = (x is None) + (y is None)
+        if len(left) != missing:
+            raise ValueError(
+                f"x and y must be given where {len(dims)} parameters vary; here: {', '.join(dims)}"
+            )
+        x = left.pop() if x is None else x
+        y = left.pop() if y is None else y
+    x_dim, xs = _axis(data, "x", x)
+    y_dim, ys = _axis(data, "y", y)
+    if x_dim == y_dim:
+        raise ValueError(f"x and y must vary along different dimensions; {x} and {y} do not")
+    others = [dim for dim in dims if dim not in (x_dim, y_dim)]
+    if others:
+        where = ", ".join(f"{dim}=..." for dim in others)
+        raise ValueError(
+            f"only {x} and {y} may vary, but {', '.join(others)} does too: select a value first, "
+            f"as by result.sel({where}, method='nearest')"
+        )
+    across, down = np.argsort(xs), np.argsort(ys)
+    values = data[variable].transpose(y_dim, x_dim).values[np.ix_(down, across)].astype(float)
+    if not np.isfinite(values).any():
+        raise ValueError(f"result must have finite values; {variable} has none")
+    if ax is None:
+        ax = _new_axes()
+    return ax, data, (x, xs[across]), (y, ys[down]), values
+
+
+def _log_colours(values: FloatArray) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(finite.min() > 0) and _decades(finite) > 1.5
+
+
+def _edges(axis: tuple[str, FloatArray]) -> FloatArray:
+    """Edges of the cells around the values: midpoints, in the logarithm where it is the scale."""
+    values = axis[1]
+    logarithmic = _log_spaced(values)
+    points = np.log(values) if logarithmic else values
+    if len(points) == 1:
+        half = 0.5 * abs(points[0]) or 0.5
+        edges = np.array([points[0] - half, points[0] + half])
+    else:
+        middle = 0.5 * (points[1:] + points[:-1])
+        edges = np.concatenate([[2 * points[0] - middle[0]], middle, [2 * points[-1] - middle[-1]]])
+    return np.exp(edges) if logarithmic else edges
+
+
+def _finish_plane(
+    ax: Axes,
+    data: xr.Dataset,
+    xs: tuple[str, FloatArray],
+    ys: tuple[str, FloatArray],
+    values: FloatArray,
+    best: bool,
+) -> None:
+    if _log_spaced(xs[1]):
+        ax.set_xscale("log")
+    if _log_spaced(ys[1]):
+        ax.set_yscale("log")
+    if best:
+        j, i = np.unravel_index(int(np.nanargmin(values)), values.shape)
+        text = f"{values[j, i]:.4g} at ({xs[1][i]:.4g}, {ys[1][j]:.4g})"
+        ax.plot(
+            xs[1][i], ys[1][j], "*", color="white", mec="black", ms=13, label=text, clip_on=False
+        )
+        ax.legend(fontsize="small", framealpha=0.8, numpoints=1)
+    ax.set_xlabel(_SYMBOLS.get(xs[0], xs[0]))
+    ax.set_ylabel(_SYMBOLS.get(ys[0], ys[0]))
+    ax.set_title(_title(data), fontsize="medium")
+
+
+def _name_of(data: xr.Dataset, variable: str) -> str:
+    return str(data[variable].attrs.get("long_name", variable))
 
 
 def _as_dataset(result: Any) -> xr.Dataset:

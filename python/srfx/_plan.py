@@ -1,0 +1,617 @@
+"""What a scan is: axes, their product, and the blocks it is cut into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from srfx import _core, simulation
+from srfx import _validation as check
+from srfx.config import provenance, version
+from srfx.models import Activation, FloatArray, OneStep, SpikedRF, compiled, floor_of, label
+from srfx.results import OBSERVABLES, Status
+from srfx.theory import solve
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Relative accuracy aimed at; part of what a store is compared by.
+TOLERANCE = 1e-10
+
+#: Work in a block, in seconds of one thread; it may be cut short by BLOCK_BYTES.
+BLOCK_SECONDS, BLOCK_BYTES = 1.0, 2**26
+
+#: Seconds of one thread: a point, the coefficients of smooth functions, of others.
+POINT_COST, SMOOTH_SET_COST, SET_COST = 2e-7, 8e-5, 3e-4
+
+#: Arithmetic of a simulation, operations a second of one thread.
+SIMULATION_RATE = 4e10
+
+_SIMULATE = ("d", "replicates", "n_test", "seed", "dtype", "literal")
+_DEFAULT = ("test_error", "train_error", "status")
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One argument: a number, or values along a dimension."""
+
+    values: FloatArray
+    dim: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A validated scan and its blocks.
+
+    Attributes
+    ----------
+    model : SpikedRF or OneStep
+        With scalar fields.
+    inputs : dict
+        Every numeric argument by name.
+    dims : dict
+        Sizes of the dimensions in the order of the result; ``replicate`` is the last.
+    labels : dict
+        Coordinates that came with DataArrays, by dimension.
+    order : tuple of str
+        The dimensions in the order of computation: coefficients change slowest.
+    variables : tuple of str
+        What is kept.
+    bulk : object
+        As `solve` takes it.
+    simulate : dict or None
+        Arguments of `simulate`, replicates apart.
+    chunk : dict
+        Size of a block along each dimension.
+    """
+
+    model: SpikedRF | OneStep
+    inputs: dict[str, Input]
+    dims: dict[str, int]
+    labels: dict[str, Any]
+    order: tuple[str, ...]
+    variables: tuple[str, ...]
+    bulk: Any
+    simulate: dict[str, Any] | None
+    chunk: dict[str, int]
+
+    @property
+    def points(self) -> int:
+        """Number of points, replicates included."""
+        return math.prod(self.dims.values())
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return math.prod(self.counts)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of blocks along each dimension, in computing order."""
+        return tuple(-(-self.dims[dim] // self.chunk[dim]) for dim in self.order)
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is kept."""
+        return self.points * sum(dtype_of(name).itemsize for name in self.variables)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Size of a block, in the order of the result."""
+        return tuple(self.chunk[dim] for dim in self.dims)
+
+    def box(self, block: int) -> dict[str, slice]:
+        """Where a block lies."""
+        index = np.unravel_index(block, self.counts) if self.order else ()
+        return {
+            dim: slice(
+                int(i) * self.chunk[dim], min((int(i) + 1) * self.chunk[dim], self.dims[dim])
+            )
+            for dim, i in zip(self.order, index, strict=True)
+        }
+
+    def index(self, block: int) -> tuple[int, ...]:
+        """Position of a block among the chunks of the result."""
+        box = self.box(block)
+        return tuple(box[dim].start // self.chunk[dim] for dim in self.dims)
+
+    def box_points(self, block: int) -> int:
+        """Points of a block."""
+        return math.prod(s.stop - s.start for s in self.box(block).values())
+
+    def seconds(self, lengths: Mapping[str, int] | None = None) -> float:
+        """Estimated time of one thread for a box of the given lengths: the whole by default."""
+        lengths = self.dims if lengths is None else lengths
+        return _seconds(self.model, self.inputs, self.simulate, self.bulk, lengths)
+
+    def probe(self) -> None:
+        """Solve two corners, so that what `solve` refuses or warns of is said before any work."""
+        if self.simulate is not None:
+            self._probe_simulation()
+            return
+        corners = {name: _extremes(item.values) for name, item in self.inputs.items()}
+        solution = solve_box(self.model, corners, self.bulk, threads=1)
+        for name in self.variables:
+            shape = np.shape(getattr(solution, name))
+            if shape != solution.shape:
+                allowed = [n for n in OBSERVABLES if np.shape(getattr(solution, n)) == shape[:1]]
+                raise ValueError(
+                    f"variables must hold one number a point, as {', '.join(allowed)}; got "
+                    f"{name!r}, which has one for each of {shape[-1]} groups"
+                )
+
+    def _probe_simulation(self) -> None:
+        """Sizes that round to zero, too small a ridge, too much memory."""
+        assert self.simulate is not None
+        for pick in (np.min, np.max):
+            values = {}
+            for name, item in self.inputs.items():
+                some = item.values[item.values > 0] if name == "alpha0" else item.values
+                values[name] = float(pick(some if some.size else item.values))
+            d = values.pop("d")
+            plan = simulation._validated(
+                with_fields(
+                    self.model, {k: v for k, v in values.items() if k not in ("alpha", "lam")}
+                ),
+                values["alpha"],
+                values["lam"],
+                int(d),
+                self.simulate["n_test"],
+                self.simulate["seed"],
+                self.simulate["dtype"],
+                self.simulate["literal"],
+            )
+            simulation._check_memory(plan, None)
+
+    def specification(self) -> dict[str, Any]:
+        """List what the numbers depend on, in plain values; the count of replicates is not part."""
+        model = self.model
+        axes = {
+            name: _digest(item.values) | {"dimension": item.dim}
+            if item.dim is not None
+            else repr(float(item.values))
+            for name, item in self.inputs.items()
+        }
+        return {
+            "kind": "theory" if self.simulate is None else "simulation",
+            "model": type(model).__name__,
+            "activation": _identity(model.activation),
+            "target": _identity(model.target),
+            "readout": [repr(a) for a in model.readout],
+            "weights": None if model.weights is None else [repr(w) for w in model.weights],
+            "dimensions": [dim for dim in self.dims if dim != "replicate"],
+            "variables": list(self.variables),
+            "bulk": None if self.simulate is not None else _bulk_identity(self.bulk),
+            "simulate": None
+            if self.simulate is None
+            else {k: str(v) for k, v in self.simulate.items()},
+            "srfx_version": version(),
+            "tolerance": TOLERANCE,
+            **axes,
+        }
+
+    def attributes(self) -> dict[str, Any]:
+        """Model, setting and origin in plain values, as `Solution.describe` has them."""
+        import json
+
+        model = self.model
+        specification = json.dumps(self.specification(), sort_keys=True)
+        out: dict[str, Any] = {
+            "model": type(model).__name__,
+            "activation": label(model.activation),
+            "target": label(model.target),
+            "readout": list(model.readout),
+            "weights": list(model.weights or (1 / len(model.readout),) * len(model.readout)),
+            "linear_floor": floor_of(model.target),
+            "units": "dimensionless",
+            "srfx_fingerprint": _sha256(specification.encode()),
+            "tolerance": TOLERANCE,
+            "srfx_dims": list(self.dims),
+            **provenance(),
+        }
+        if self.simulate is None:
+            out["bulk"] = self.bulk if isinstance(self.bulk, str) else repr(self.bulk)
+            out["method"] = "theory"
+        else:
+            out["method"] = "simulation"
+            out |= {
+                key: int(value) if isinstance(value, bool) else str(value)
+                for key, value in self.simulate.items()
+                if value is not None
+            }
+        return out
+
+    def template(self) -> xr.Dataset:
+        """Coordinates and attributes of the result."""
+        try:
+            import xarray as xr
+        except ImportError as error:
+            raise ImportError("srfx.scan needs xarray: pip install 'srfx[scan]'") from error
+
+        coords: dict[str, Any] = {}  # in the order of the dimensions, so that they bear it too
+        for dim, size in self.dims.items():
+            for name, item in self.inputs.items():
+                if item.dim == dim:
+                    coords[name] = (dim, item.values)
+            if dim in self.labels:
+                coords[dim] = (dim, self.labels[dim])
+            if dim == "replicate":
+                coords[dim] = (dim, np.arange(size))
+        for name, item in self.inputs.items():
+            if item.dim is None:
+                coords[name] = item.values
+        return xr.Dataset(coords=coords, attrs=self.attributes())
+
+    def described(self) -> dict[str, tuple[np.dtype[Any], dict[str, Any]]]:
+        """Type and attributes of each variable."""
+        out = {}
+        for name in self.variables:
+            attributes: dict[str, Any] = {"long_name": OBSERVABLES[name], "units": "1"}
+            if name == "status":
+                attributes["flag_values"] = [s.value for s in Status]
+                attributes["flag_meanings"] = " ".join(s.name.lower() for s in Status)
+            out[name] = (dtype_of(name), attributes)
+        return out
+
+
+def with_fields(model: SpikedRF | OneStep, fields: Mapping[str, Any]) -> SpikedRF | OneStep:
+    """Replace fields of a model."""
+    return dataclasses.replace(model, **fields)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    return np.dtype({"status": np.int8, "iterations": np.int32}.get(name, np.float64))
+
+
+def _extremes(values: FloatArray) -> FloatArray:
+    return np.array([values.min(), values.max()])
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(values: FloatArray) -> dict[str, Any]:
+    digest = _sha256(np.ascontiguousarray(values, dtype="<f8").tobytes())
+    first, last = (f"{float(v):.10g}" for v in (values[0], values[-1]))
+    return {"count": int(values.size), "first": first, "last": last, "sha256": digest}
+
+
+def _identity(function: str | Activation) -> str:
+    """Return a name, or for a callable a digest of its values on a grid."""
+    if isinstance(function, str):
+        return function
+    grid = np.linspace(-12.1, 12.3, 1025)
+    core = compiled(function)
+    parts = [_core.evaluate(core, grid).tobytes(), repr(function.kinks).encode()]
+    if function.derivative is not None:
+        parts.append(_core.evaluate_derivative(core, grid).tobytes())
+    return f"{label(function)} with values {_sha256(b''.join(parts))[:16]}"
+
+
+def _bulk_identity(bulk: Any) -> str:
+    if isinstance(bulk, str):
+        return bulk
+    import pickle
+
+    return f"{type(bulk).__name__} {_sha256(pickle.dumps(bulk, protocol=4))[:16]}"
+
+
+def make_plan(
+    model: object,
+    axes: Mapping[str, Any],
+    *,
+    simulate: Mapping[str, Any] | None = None,
+    bulk: Any = "isotropic",
+    variables: Any = None,
+    block_points: int | None = None,
+) -> Plan:
+    """Check everything the user passed and cut the points into blocks."""
+    if not isinstance(model, (SpikedRF, OneStep)):
+        raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
+    settings, replicates = _simulate_settings(simulate)
+    known = ("alpha", "lam", "d", *model._numeric_names)
+    for name in axes:
+        check.one_of("an axis", name, known)
+    for name in ("alpha", "lam"):
+        if name not in axes:
+            raise ValueError(f"{name} must be given: a number, a sequence or a DataArray")
+    for name, field in model.numeric.items():
+        if np.ndim(field) and name not in axes:
+            raise ValueError(
+                f"{name} of the model must be a single number; got an array of shape "
+                f"{np.shape(field)}: give it as an axis, {name}=..."
+            )
+    given = dict(axes)
+    if settings is not None:
+        if (given.get("d") is None) == (settings["d"] is None):
+            raise ValueError(
+                "d must be given once for a simulation, as simulate=dict(d=...) or as an axis; got "
+                + ("both" if settings["d"] is not None else "neither")
+            )
+        if settings["d"] is not None:
+            given["d"] = settings["d"]
+    elif given.get("d") is None:
+        given.pop("d", None)
+
+    inputs, dims, labels = _inputs(given)
+    inputs = _in_range(model, inputs, settings)
+    for name, field in model.numeric.items():
+        if name not in inputs:
+            inputs[name] = Input(np.asarray(float(np.asarray(field).item())), None)
+    inputs.setdefault("d", Input(np.asarray(math.inf), None))
+    # names of the inputs in one order, whatever the order of the keywords
+    inputs = {name: inputs[name] for name in (*model._numeric_names, "lam", "alpha", "d")}
+    scalars = {n: float(i.values.flat[0]) for n, i in inputs.items() if n in model._numeric_names}
+    model = with_fields(model, scalars)
+
+    kept = _variables(variables, settings is not None)
+    slow = slow_dims(model, inputs, dims, settings)
+    order = (*slow, *(dim for dim in dims if dim not in slow))
+    if settings is not None:
+        settings.pop("d")
+        dims = {**dims, "replicate": replicates}
+        order = ("replicate", *order)
+    chunk = _chunk(model, inputs, dims, order, slow, kept, bulk, settings, block_points)
+    return Plan(model, inputs, dims, labels, order, kept, bulk, settings, chunk)
+
+
+def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
+    if simulate is None:
+        return None, 0
+    if not isinstance(simulate, Mapping):
+        raise TypeError(
+            f"simulate must be None or a mapping with keys {', '.join(_SIMULATE)}; got {simulate!r}"
+        )
+    for key in simulate:
+        check.one_of("simulate's keys", key, _SIMULATE)
+    replicates = simulation._integer("replicates", simulate.get("replicates", 10), 1)
+    settings = {
+        "d": simulate.get("d"),
+        "n_test": simulate.get("n_test"),
+        "seed": simulation._integer("seed", simulate.get("seed", 0), 0, 2**64),
+        "dtype": check.one_of("dtype", simulate.get("dtype", "float64"), simulation.DTYPES),
+        "literal": simulate.get("literal", False),
+    }
+    if settings["d"] is not None:
+        simulation._integer("d", settings["d"], 2)
+    if settings["n_test"] is not None:
+        simulation._integer("n_test", settings["n_test"], 1)
+    if not isinstance(settings["literal"], (bool, np.bool_)):
+        raise TypeError(f"literal must be True or False; got {settings['literal']!r}")
+    settings["literal"] = bool(settings["literal"])
+    return settings, replicates
+
+
+def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int], dict[str, Any]]:
+    """Values and dimension of each argument; sizes of the dimensions; labels along them."""
+    inputs: dict[str, Input] = {}
+    dims: dict[str, int] = {}
+    owners: dict[str, str] = {}
+    labels: dict[str, Any] = {}
+    for name, value in given.items():
+        allowed = "a number, a non-empty one-dimensional sequence or a DataArray of finite numbers"
+        dim: str | None = name
+        if _is_dataarray(value):
+            if value.ndim > 1:
+                raise ValueError(f"{name} must have one dimension; got dimensions {value.dims}")
+            dim = str(value.dims[0]) if value.ndim else None
+            if dim is not None and dim in given and dim != name and not _own_axis(given[dim], dim):
+                raise ValueError(
+                    f"{name} has the dimension {dim!r}, which is also an argument but not an axis "
+                    "of its own: call the dimension something else"
+                )
+            if dim == "replicate" or (dim is not None and dim not in given and dim in _RESERVED):
+                raise ValueError(f"{name} must not have a dimension called {dim!r}; rename it")
+            labelled = dim is not None and dim != name and dim in value.coords
+            if labelled and value[dim].dtype.kind in "iuf":
+                labels.setdefault(str(dim), np.asarray(value[dim]))
+            value = value.values
+        array = np.asarray(check.number_or_array(name, value, allowed, lambda x: ~np.isnan(x)))
+        if array.ndim == 0:
+            dim = None
+        elif array.ndim != 1 or array.size == 0:
+            raise ValueError(f"{name} must be {allowed}; got shape {array.shape}")
+        if dim is not None:
+            if dims.setdefault(dim, array.size) != array.size:
+                raise ValueError(
+                    f"{name} must have as many values as {owners[dim]}, with which it is paired "
+                    f"along {dim!r} ({dims[dim]}); got {array.size}"
+                )
+            owners.setdefault(dim, name)
+        inputs[name] = Input(array, dim)
+    for dim in dims:
+        _distinct(dim, {name: i.values for name, i in inputs.items() if i.dim == dim})
+    return inputs, dims, labels
+
+
+_RESERVED = ("alpha", "lam", "d", "r", "c", "gamma", "beta", "noise", "eta", "alpha0")
+
+
+def _is_dataarray(value: object) -> bool:
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(value, xarray.DataArray)
+
+
+def _own_axis(value: Any, name: str) -> bool:
+    if _is_dataarray(value):
+        return bool(value.dims == (name,))
+    return np.ndim(value) == 1
+
+
+def _distinct(dim: str, columns: Mapping[str, FloatArray]) -> None:
+    table = np.stack(list(columns.values()), axis=1)
+    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.ravel()
+    if len(first) == len(table):
+        return
+    again = int(np.flatnonzero(first[inverse] != np.arange(len(table)))[0])
+    names = " and ".join(columns)
+    row = ", ".join(f"{float(x):.10g}" for x in table[again])
+    raise ValueError(
+        f"{names} must hold distinct values along {dim!r}; {row} is at index "
+        f"{int(first[inverse[again]])} and again at {again}"
+    )
+
+
+def _in_range(
+    model: SpikedRF | OneStep, inputs: dict[str, Input], simulating: Mapping[str, Any] | None
+) -> dict[str, Input]:
+    """Check ranges by the same doors as `solve` and the models."""
+    fields = {n: i.values for n, i in inputs.items() if n in model._numeric_names}
+    scalars = {n: float(np.ravel(np.asarray(v))[0]) for n, v in model.numeric.items()}
+    for name, values in fields.items():
+        with_fields(model, scalars | {name: values})
+    check.positive("alpha", inputs["alpha"].values)
+    check.non_negative("lam", inputs["lam"].values)
+    if "d" in inputs:
+        d = inputs["d"].values
+        check.dimension("d", d)
+        if simulating is not None and not ((d >= 2) & (d == np.round(d))).all():
+            bad = d[~((d >= 2) & (d == np.round(d)))]
+            raise ValueError(f"d must hold integers >= 2 in a simulation; got {float(bad[0])!r}")
+    if simulating is not None and "alpha0" in inputs and np.isinf(inputs["alpha0"].values).any():
+        raise ValueError(
+            "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
+            "got inf"
+        )
+    return inputs
+
+
+def _variables(variables: Any, simulating: bool) -> tuple[str, ...]:
+    known = ("test_error", "train_error") if simulating else tuple(OBSERVABLES)
+    if variables is None:
+        return known if simulating else _DEFAULT
+    if isinstance(variables, str) or not isinstance(variables, (list, tuple)):
+        raise TypeError(f"variables must be a sequence of names; got {variables!r}")
+    if not variables:
+        raise ValueError(f"variables must hold at least one of {', '.join(known)}; got none")
+    names = tuple(check.one_of("variables", name, known) for name in variables)
+    if len(set(names)) < len(names):
+        raise ValueError(f"variables must be distinct; got {list(names)}")
+    return names
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def _coefficient_fields(model: SpikedRF | OneStep) -> tuple[str, ...]:
+    """Name what the coefficients depend on: the noise enters the equivalent of a step."""
+    return ("eta", "alpha0", "noise") if isinstance(model, OneStep) else ("r", "c", "gamma")
+
+
+def slow_dims(
+    model: SpikedRF | OneStep,
+    inputs: Mapping[str, Input],
+    dims: Mapping[str, int],
+    simulating: Mapping[str, Any] | None,
+) -> tuple[str, ...]:
+    """Dimensions along which new coefficients (a new network, in simulations) are needed."""
+    if simulating is None:
+        slow = {inputs[name].dim for name in _coefficient_fields(model)}
+    else:  # one replicate serves all alpha and lam that are axes of their own
+        slow = {i.dim for name, i in inputs.items() if name not in ("alpha", "lam")}
+        if inputs["alpha"].dim == inputs["lam"].dim:
+            slow.add(inputs["alpha"].dim)
+    return tuple(dim for dim in dims if dim in slow)
+
+
+def _set_cost(model: SpikedRF | OneStep) -> float:
+    functions = [compiled(f) for f in (model.activation, model.target)]
+    smooth = all(isinstance(f, str) for f in (model.activation, model.target)) and not any(
+        f.kinks or f.jump for f in functions
+    )
+    return SMOOTH_SET_COST if smooth else SET_COST
+
+
+def _seconds(
+    model: SpikedRF | OneStep,
+    inputs: Mapping[str, Input],
+    simulating: Mapping[str, Any] | None,
+    bulk: Any,
+    lengths: Mapping[str, int],
+) -> float:
+    """Estimated time of one thread for a box; a fixed rule, so that blocks are always the same."""
+    slow = slow_dims(
+        model, inputs, {d: n for d, n in lengths.items() if d != "replicate"}, simulating
+    )
+    sets = math.prod(lengths[dim] for dim in slow)
+    points = math.prod(lengths.values())
+    if simulating is None:
+        point = POINT_COST if bulk == "isotropic" else 10 * POINT_COST
+        return sets * _set_cost(model) + points * point
+    largest = {name: float(item.values.max()) for name, item in inputs.items()}
+    d = largest["d"]
+    n, p = largest["alpha"] * d, largest["beta"] * d
+    n0 = largest.get("alpha0", 0.0) * d
+    n_test = simulating["n_test"] or max(2 * d, 5000)
+    fits = points / max(1, sets * lengths.get("replicate", 1))
+    work = 2 * p * d * (n0 + n + n_test) + n * p * p + fits * p**3 / 3 + 2e2 * d * (n + p + n_test)
+    return sets * lengths.get("replicate", 1) * (1e-3 + work / SIMULATION_RATE)
+
+
+def _chunk(
+    model: SpikedRF | OneStep,
+    inputs: Mapping[str, Input],
+    dims: Mapping[str, int],
+    order: tuple[str, ...],
+    slow: tuple[str, ...],
+    kept: tuple[str, ...],
+    bulk: Any,
+    simulating: Mapping[str, Any] | None,
+    block_points: int | None,
+) -> dict[str, int]:
+    """Size of a block along each dimension: fast dimensions are filled first."""
+    most = BLOCK_BYTES // sum(dtype_of(name).itemsize for name in kept)
+    if block_points is not None:
+        most = simulation._integer("block_points", block_points, 1)
+
+    def fits(lengths: dict[str, int]) -> bool:
+        seconds = _seconds(model, inputs, simulating, bulk, lengths)
+        return math.prod(lengths.values()) <= most and seconds <= BLOCK_SECONDS
+
+    lengths = dict.fromkeys(order, 1)
+    for dim in reversed(order):
+        if dim == "replicate":
+            break  # one record a replicate
+        if simulating is not None and dim not in slow:
+            lengths[dim] = dims[dim]  # they share the network and its samples
+            continue
+        lengths[dim] = largest(dim, dims[dim], lengths, fits)
+        if lengths[dim] < dims[dim]:
+            break
+    return lengths
+
+
+def largest(dim: str, size: int, lengths: dict[str, int], fits: Any) -> int:
+    """Largest even cut of a dimension that fits."""
+    if fits({**lengths, dim: size}):
+        return size
+    low, high = 1, size  # low fits (or nothing does), high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits({**lengths, dim: middle}) else (low, middle)
+    return -(-size // -(-size // low))
+
+
+def solve_box(
+    model: SpikedRF | OneStep, values: Mapping[str, FloatArray], bulk: Any, threads: int
+) -> Any:
+    fields = {name: values[name][()] for name in model._numeric_names}
+    d = values["d"]
+    return solve(
+        with_fields(model, fields),
+        values["alpha"][()],
+        values["lam"][()],
+        d=None if np.isinf(d).all() else d[()],
+        bulk=bulk,
+        n_threads=threads,
+        errors="record",
+    )

@@ -1,0 +1,522 @@
+"""The store of a scan: a zarr 3 group on disk whose blocks are either finished or not there.
+
+A block is one chunk of every variable. Its chunks are written first (each to a temporary file that
+is renamed), then its done-marker: an entry of the array ``_srfx/done``, itself a chunk. One writer
+at a time holds an advisory lock on ``_srfx/done/lock``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Version of the layout described above.
+FORMAT = 1
+
+#: Attributes of a store that hold what is compared on resuming, and the names of its parts.
+SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
+
+
+def require_zarr() -> Any:
+    """Import zarr 3, or say how to get it."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("a stored scan needs zarr: pip install 'srfx[scan]'") from error
+    if int(zarr.__version__.split(".")[0]) < 3:
+        raise ImportError(
+            f"a stored scan needs zarr >= 3, and {zarr.__version__} is installed: "
+            "pip install 'srfx[scan]'"
+        )
+    return zarr
+
+
+class Store:
+    """A store opened for writing by this process; close it when done.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    identity : str
+        Written into it at its creation: tells it from a later one at the same place.
+    chunks : tuple of int
+        Shape of a block.
+    """
+
+    def __init__(self, path: Path, lock: _Lock | None, attributes: dict[str, Any]) -> None:
+        self.path = path
+        self._lock = lock
+        self.attributes = attributes
+        self.identity = str(attributes[IDENTITY])
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of a block, in the order of the dimensions."""
+        return tuple(json.loads(self.attributes[LAYOUT])["chunks"])
+
+    @property
+    def writable(self) -> bool:
+        """Whether blocks may be added."""
+        return self._lock is not None
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def finished(
+        self, indices: list[tuple[int, ...]], variables: Mapping[str, Any], limit: int
+    ) -> NDArray[np.bool_]:
+        """Which of the first ``limit`` blocks are there, marker and every chunk of its full size.
+
+        A marker without its chunks (half deleted) is taken away.
+        """
+        folder = self.path / "_srfx" / "done" / "c"
+        marked = {int(name) for name in _names(folder) if name.isdecimal()}
+        sizes = {
+            name: int(np.prod(self.chunks)) * np.dtype(dtype).itemsize + 4  # and its checksum
+            for name, (dtype, _) in variables.items()
+        }
+        out = np.zeros(limit, dtype=bool)
+        for block in sorted(marked):
+            if block >= limit:
+                continue
+            whole = _size(folder / str(block)) == 16 + 4 and all(
+                _size(self._chunk(name, indices[block])) == size for name, size in sizes.items()
+            )
+            out[block] = whole
+            if not whole and self.writable:
+                (folder / str(block)).unlink(missing_ok=True)
+        return out
+
+    def _chunk(self, name: str, index: tuple[int, ...]) -> Path:
+        return self.path.joinpath(name, "c", *map(str, index))
+
+    def summary(self, blocks: int) -> tuple[int, float]:
+        """Points that failed, and the largest quadrature error, over the finished blocks."""
+        if not blocks:
+            return 0, 0.0
+        notes = np.asarray(_array(str(self.path), self.identity, "_srfx/done")[: 2 * blocks])
+        return int(np.nansum(notes[0::2])), float(np.nanmax(notes[1::2], initial=0.0))
+
+    def describe(self, values: Mapping[str, Any]) -> None:
+        """Set attributes of the store, in one atomic step."""
+        zarr = require_zarr()
+        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
+        if all(group.attrs.get(key) == value for key, value in values.items()):
+            return
+        group.attrs.update(values)
+        self._consolidate()
+
+    def _consolidate(self) -> None:
+        with warnings.catch_warnings():  # zarr reminds that it is an extension of the format
+            warnings.simplefilter("ignore")
+            require_zarr().consolidate_metadata(_local(self.path))
+
+    def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
+        """Make room for more replicates: the last dimension grows."""
+        zarr = require_zarr()
+        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
+        names = [*variables, "replicate"]
+        if all(group[name].shape[-1] >= replicates for name in names) and (
+            group["_srfx/done"].shape[0] >= 2 * blocks
+        ):
+            return
+        _array.cache_clear()
+        for name in variables:
+            group[name].resize((*group[name].shape[:-1], replicates))
+        group["_srfx/done"].resize((2 * blocks,))
+        group["replicate"].resize((replicates,))
+        group["replicate"][:] = np.arange(replicates)
+        self._consolidate()
+
+    def replicates(self) -> int:
+        """How many replicates it has room for."""
+        zarr = require_zarr()
+        group = zarr.open_group(_local(self.path), mode="r", use_consolidated=False)
+        return int(group["replicate"].shape[0])
+
+
+def open_store(
+    path: Path,
+    template: xr.Dataset,
+    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    chunks: tuple[int, ...],
+    specification: dict[str, Any],
+    blocks: int,
+    resume: bool,
+) -> Store:
+    """Create the store of a specification, or open it to go on.
+
+    Parameters
+    ----------
+    path : Path
+        Its directory.
+    template : xarray.Dataset
+        Coordinates and attributes.
+    variables : mapping
+        Name to (dtype, attributes).
+    chunks : tuple of int
+        Shape of a block in a new store; an old one keeps its own.
+    specification : dict
+        What the numbers depend on.
+    blocks : int
+        Number of blocks of a new store.
+    resume : bool
+        Whether an existing store may be continued.
+    """
+    require_zarr()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"out must be a directory of srfx.scan, or new; {str(path)!r} is a file")
+    existed = path.is_dir() and any(path.iterdir())
+    if existed:
+        if not (path / "_srfx" / "done").is_dir():
+            raise ValueError(
+                f"out must be a store made by srfx.scan, or new; {str(path)!r} is something else "
+                "(or half deleted): remove it or give another name"
+            )
+        if not resume and not (path / "_srfx" / "done" / "creating").exists():
+            raise ValueError(
+                f"out must not exist with resume=False; {str(path)!r} does: resume it, remove it, "
+                "or give another name"
+            )
+    try:
+        (path / "_srfx" / "done").mkdir(parents=True, exist_ok=True)
+        lock: _Lock | None = _Lock(path / "_srfx" / "done" / "lock")
+    except OSError as error:
+        if not existed or not _denied(error):
+            raise
+        lock = None  # read only: good enough if nothing is missing
+    try:
+        marker = path / "_srfx" / "done" / "creating"
+        if lock is not None and (not existed or marker.exists() or _only_a_lock(path)):
+            _create(path, template, variables, chunks, specification, blocks)
+        attributes = _attributes(path)
+        _compare(path, attributes, specification)
+        store = Store(path, lock, attributes)
+        if lock is not None:
+            _sweep(path)
+            _mend(store, template, variables, blocks)
+        return store
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _denied(error: OSError) -> bool:
+    import errno
+
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _only_a_lock(path: Path) -> bool:
+    """Killed before anything was begun."""
+    return _names(path) == ["_srfx"] and set(_names(path / "_srfx" / "done")) <= {"lock"}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _local(path: Path) -> Any:
+    from zarr.storage import LocalStore
+
+    return LocalStore(path)
+
+
+def _create(
+    path: Path,
+    template: xr.Dataset,
+    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    chunks: tuple[int, ...],
+    specification: dict[str, Any],
+    blocks: int,
+) -> None:
+    """Lay out a new store; the root's metadata, written last, make it one."""
+    zarr = require_zarr()
+    home = path / "_srfx" / "done"
+    (home / "creating").touch()
+    for entry in path.iterdir():
+        if entry.name != "_srfx":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for entry in home.iterdir():
+        if entry.name not in ("lock", "creating"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        template.drop_attrs(deep=False).to_zarr(
+            _local(path), mode="a", zarr_format=3, consolidated=False
+        )
+        group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
+        for name in variables:
+            _make_array(group, template, variables, chunks, name)
+        _make_marks(group, blocks)
+        group.attrs.update(
+            {
+                **template.attrs,
+                IDENTITY: uuid.uuid4().hex,
+                SPECIFICATION: json.dumps(specification, sort_keys=True),
+                LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
+            }
+        )
+        zarr.consolidate_metadata(_local(path))
+    (home / "creating").unlink()
+
+
+def _make_array(
+    group: Any,
+    template: xr.Dataset,
+    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    chunks: tuple[int, ...],
+    name: str,
+) -> None:
+    from zarr.codecs import Crc32cCodec
+
+    dtype, attributes = variables[name]
+    dims = [str(dim) for dim in template.attrs["srfx_dims"]]
+    others = " ".join(sorted(str(c) for c in template.coords if c not in dims))
+    group.create_array(
+        name,
+        shape=tuple(template.sizes[dim] for dim in dims),
+        chunks=chunks,
+        dtype=dtype,
+        # what is not computed yet: no value that a result can have
+        fill_value=float("nan") if np.dtype(dtype).kind == "f" else -1,
+        compressors=[Crc32cCodec()],  # digits do not compress; damage is noticed on reading
+        dimension_names=dims,
+        attributes={**attributes, **({"coordinates": others} if others else {})},
+    )
+
+
+def _make_marks(group: Any, blocks: int) -> None:
+    from zarr.codecs import Crc32cCodec
+
+    group.require_group("_srfx").create_array(
+        "done",
+        shape=(2 * blocks,),
+        chunks=(2,),
+        dtype="float64",
+        fill_value=float("nan"),
+        compressors=[Crc32cCodec()],
+        attributes={"meaning": "for each block: points that failed, largest quadrature error"},
+    )
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
+        for key in (SPECIFICATION, IDENTITY, LAYOUT):
+            attributes[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"out must be a store made by srfx.scan; the metadata of {str(path)!r} are missing or "
+            "not its own (half deleted?): remove it or give another name"
+        ) from None
+    return attributes
+
+
+def _compare(path: Path, attributes: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a store of another specification, and show the difference."""
+    found = json.loads(attributes[SPECIFICATION])
+    wanted = json.loads(json.dumps(wanted))
+    if found == wanted:
+        return
+    differences = list(_differences(found, wanted, ""))
+    more = f" (and {len(differences) - 6} more)" if len(differences) > 6 else ""
+    raise ValueError(
+        f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
+        + "; ".join(differences[:6])
+        + more
+        + ": give another name, or remove it"
+    )
+
+
+def _differences(found: Any, wanted: Any, name: str) -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict) and "sha256" not in found:
+        for key in sorted({*found, *wanted}):
+            if found.get(key) != wanted.get(key):
+                yield from _differences(found.get(key), wanted.get(key), str(key))
+    else:
+        yield f"{name}: {_said(found)} in the store, {_said(wanted)} asked for"
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict) and "count" in value:
+        return f"{value['count']} values from {value['first']} to {value['last']}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return "(" + ", ".join(map(str, value)) + ")"
+    return "nothing" if value is None else str(value)
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of writers that were killed."""
+    for folder, _, files in os.walk(path):
+        for file in files:
+            if file.endswith(".partial"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, file))
+
+
+def _mend(
+    store: Store,
+    template: xr.Dataset,
+    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    blocks: int,
+) -> None:
+    """Put back metadata of arrays that somebody deleted; their blocks count as missing."""
+    zarr = require_zarr()
+    path = store.path
+    lost = [name for name in variables if not (path / name / "zarr.json").exists()]
+    marks = not (path / "_srfx" / "done" / "zarr.json").exists()
+    gone = [str(c) for c in template.coords if not (path / str(c) / "zarr.json").exists()]
+    if not (lost or marks or gone or not (path / "_srfx" / "zarr.json").exists()):
+        return
+    _array.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
+        for name in lost:
+            shutil.rmtree(path / name, ignore_errors=True)
+            _make_array(group, template, variables, store.chunks, name)
+        if marks:
+            shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
+            _make_marks(group, blocks)
+        if gone:
+            names = [c for c in template.coords if str(c) not in gone]
+            for name in gone:
+                shutil.rmtree(path / name, ignore_errors=True)
+            template.drop_vars(names).drop_attrs(deep=False).to_zarr(
+                _local(path), mode="a", zarr_format=3, consolidated=False
+            )
+        store._consolidate()
+
+
+# --- writing blocks, from any thread or process ---
+
+
+@functools.lru_cache(maxsize=64)
+def _array(path: str, identity: str, name: str) -> Any:
+    zarr = require_zarr()
+    return zarr.open_array(
+        _local(Path(path)), path=name, mode="r+", config={"write_empty_chunks": True}
+    )
+
+
+def visible(path: str, identity: str) -> bool:
+    """Whether this process sees that very store."""
+    try:
+        found = json.loads((Path(path) / "zarr.json").read_text())
+        return bool(found["attributes"][IDENTITY] == identity)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_block(
+    path: str,
+    identity: str,
+    block: int,
+    where: tuple[slice, ...],
+    index: tuple[int, ...],
+    arrays: Mapping[str, NDArray[Any]],
+    notes: tuple[int, float],
+) -> None:
+    """Write a block: its chunks, then, when they are on the disk, its marker."""
+    for name, values in arrays.items():
+        _array(path, identity, name)[where] = values
+        _to_disk(Path(path).joinpath(name, "c", *map(str, index)))
+    _array(path, identity, "_srfx/done")[2 * block : 2 * block + 2] = np.array(notes, dtype=float)
+
+
+def _to_disk(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- one writer at a time ---
+
+
+class _Lock:
+    """An advisory lock, let go by the system when its holder dies.
+
+    Where the file system has no such locks, a file that exists while somebody writes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._exclusive: Path | None = None
+        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(note).encode(), 0)
+
+    def _take(self) -> None:
+        try:
+            import fcntl
+
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(self._refusal("")) from None
+        except (ImportError, OSError):
+            held = self._file.with_name("writing")
+            try:
+                os.close(os.open(held, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                hint = f" (if nobody is, remove {str(held)!r})"
+                raise ValueError(self._refusal(hint)) from None
+            self._exclusive = held
+
+    def _refusal(self, hint: str) -> str:
+        try:
+            note = json.loads(self._file.read_text())
+            who = f"process {note['pid']} on {note['host']} since {note['since']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        return f"out is being written by {who}: {str(self._file.parents[2])!r}{hint}"
+
+    def release(self) -> None:
+        if self._exclusive is not None:
+            self._exclusive.unlink(missing_ok=True)
+        os.close(self._descriptor)  # and with it the lock
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,559 @@
+"""Scans: outer products of named axes, in blocks, on any executor, into a store that resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx import _core, simulation
+from srfx import _validation as check
+from srfx._blocks import Result, Task, fill, pieces, stopped, tasks_of, work
+from srfx._plan import Plan, dtype_of, make_plan
+from srfx.models import OneStep, SpikedRF, warn_accuracy
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+    from pathlib import Path
+
+    import xarray as xr
+
+    from srfx import _store
+
+
+def scan(
+    model: SpikedRF | OneStep,
+    out: str | os.PathLike[str] | None = None,
+    executor: Executor | Any = None,
+    resume: bool = True,
+    progress: bool | None = None,
+    variables: tuple[str, ...] | list[str] | None = None,
+    *,
+    simulate: Mapping[str, Any] | None = None,
+    bulk: Any = "isotropic",
+    n_threads: int | None = None,
+    block_points: int | None = None,
+    **axes: Any,
+) -> xr.Dataset:
+    """Solve, or simulate, every combination of named axes.
+
+    The points are cut into blocks of about a second's work, rectangles of the outer product, each
+    with as few coefficient sets (r, c, gamma) as possible. What is computed for a point is what
+    `solve` or `simulate` computes (THEORY sections 3 to 7): the same bits for any executor, number
+    of threads, interruption or resumption.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; its numeric fields are single numbers, those given as axes are replaced.
+    out : path, optional
+        A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
+        that a later call with the same arguments goes on with. None: everything in memory.
+    executor : concurrent.futures.Executor or dask Client, optional
+        Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
+        dask ``Client``. None: one block after the other, each with all threads.
+    resume : bool
+        Whether to go on with an existing store. False: it is an error if ``out`` exists.
+    progress : bool, optional
+        True: a bar on a terminal, elsewhere a line for each per cent on stderr. None: a bar on a
+        terminal, elsewhere the lines go to the logger ``srfx``. False: nothing.
+    variables : sequence of str, optional
+        What is kept: names of `Solution`'s arrays that hold one number a point. By default
+        test_error, train_error and status; of simulations test_error and train_error.
+    simulate : mapping, optional
+        Simulate in place of solving; keys as the arguments of `simulate`: d, replicates, n_test,
+        seed, dtype, literal. One record a (point, replicate): more replicates later run the new
+        ones only.
+    bulk : str or EmpiricalBulk
+        As in `solve`.
+    n_threads : int, optional
+        Threads for a block; None: all that this process may use, one with an executor.
+    block_points : int, optional
+        At most so many points in a block of a new store. None: by the estimated cost.
+    **axes : float, sequence or DataArray
+        alpha and lam, and optionally d and numeric fields of the model. A number is fixed; a
+        sequence is an axis of distinct values; DataArrays with one common dimension are paired
+        along it instead of crossed.
+
+    Returns
+    -------
+    xarray.Dataset
+        A dimension for each axis in the order given (and ``replicate`` last, for simulations);
+        all inputs are coordinates; ``d = inf`` stands for the limit. With ``out`` it reads from the
+        store when used. Points without a solution are NaN, with the reason in ``status``; the
+        attribute ``failed_points`` counts them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of range; an axis is no field, is empty, holds
+        non-finite or repeated values; paired axes differ in length; ``out`` exists and is not
+        resumed, or belongs to another scan (the difference is shown) or another writer. Said before
+        any work.
+    KeyboardInterrupt
+        Ctrl-C. Finished blocks are in the store.
+    OSError
+        The disk is full or the store cannot be written. Finished blocks are valid.
+    ImportError
+        A package for ``out`` is not installed.
+
+    Warns
+    -----
+    AccuracyWarning
+        The estimated quadrature error of a point exceeds 1e-8.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> model = srfx.OneStep("tanh", "sin", alpha0=20)
+    >>> ds = srfx.scan(model, eta=[1, 3], alpha=np.linspace(0.5, 3, 6), lam=[0.01, 0.1])
+    >>> dict(ds.sizes)
+    {'eta': 2, 'alpha': 6, 'lam': 2}
+    >>> print(f"{ds.test_error.sel(eta=3, alpha=3, lam=0.1).item():.10f}")
+    0.0325182080
+    """
+    from srfx import _executors
+
+    plan = make_plan(
+        model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
+    )
+    _executors.check_executor(executor)
+    _executors.check_portable(executor, (model, bulk))
+    threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
+    for name, flag in (("resume", resume), ("progress", progress)):
+        if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
+            raise TypeError(f"{name} must be True or False; got {flag!r}")
+    plan.probe()
+    if out is None:
+        return _in_memory(plan, executor, threads, progress)
+    return _to_store(plan, _path(out), executor, threads, resume, progress)
+
+
+def _path(out: object) -> Path:
+    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
+        raise TypeError(f"out must be None or the path of a directory; got {out!r}")
+    from pathlib import Path
+
+    return Path(os.fsdecode(out))
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def _run_blocks(
+    plan: Plan,
+    blocks: list[int],
+    executor: Any,
+    threads: int,
+    store: _store.Store | None,
+    memory: dict[str, NDArray[Any]] | None,
+    report: Progress,
+) -> tuple[int, float]:
+    """Compute blocks and put them where they belong; count failures, measure quadrature."""
+    from srfx import _executors, _store
+
+    run = os.urandom(16).hex()
+    simulation._FLAGS[run] = _core.CancelFlag()
+    place = None if store is None else (str(store.path.absolute()), store.identity)
+    failed, worst = 0, 0.0
+    tasks = tasks_of(plan, blocks, threads, run, place)
+    results = (
+        _here(tasks, plan, memory)
+        if executor is None
+        else _executors.Pool(executor, lambda: _stop(run)).run(work, tasks)
+    )
+    try:
+        for block, arrays, notes in results:
+            if arrays is not None:
+                box = plan.box(block)
+                where = tuple(box[dim] for dim in plan.dims)
+                if place is not None:
+                    _store.write_block(*place, block, where, plan.index(block), arrays, notes)
+                elif memory is not None:
+                    for name, values in arrays.items():
+                        memory[name][where] = values
+            failed, worst = failed + notes[0], max(worst, notes[1])
+            report.advance(plan.box_points(block))
+    finally:
+        results.close()
+        simulation._FLAGS.pop(run, None)
+        stopped.discard(run)
+    return failed, worst
+
+
+def _here(
+    tasks: Iterator[Task], plan: Plan, memory: dict[str, NDArray[Any]] | None
+) -> Generator[Result, None, None]:
+    """One block after the other in this thread; the one before is written meanwhile."""
+    if memory is not None:
+        back = tuple(list(plan.dims).index(dim) for dim in plan.order)
+        for task in tasks:
+            box = plan.box(task.block)
+            place = tuple(box[dim] for dim in plan.order) or ...
+            views = {name: values.transpose(back)[place] for name, values in memory.items()}
+            yield task.block, None, fill(task, views)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    waiting: Future[Result] | None = None
+    with ThreadPoolExecutor(1, "srfx-writer") as writer:
+        try:
+            for task in tasks:
+                arrays = {name: np.empty(task.shape, dtype_of(name)) for name in task.variables}
+                notes = fill(task, arrays)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = writer.submit(_write, task, arrays, notes)
+            if waiting is not None:
+                yield waiting.result()
+                waiting = None
+        finally:
+            if waiting is not None:  # interrupted: a finished block is kept
+                waiting.exception()
+
+
+def _write(task: Task, arrays: dict[str, NDArray[Any]], notes: tuple[int, float]) -> Result:
+    from srfx import _store
+
+    assert task.store is not None
+    arrays = {
+        name: np.asarray(values.transpose(task.permutation), order="C")
+        for name, values in arrays.items()
+    }
+    _store.write_block(*task.store, task.block, task.where, task.index, arrays, notes)
+    return task.block, None, notes
+
+
+def _stop(run: str) -> None:
+    """Tell the threads of this process that work on a run to leave it."""
+    stopped.add(run)
+    simulation._FLAGS[run].cancel()
+
+
+def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -> xr.Dataset:
+    available = simulation._available_memory()
+    if available is not None and plan.bytes > available:
+        raise ValueError(
+            f"{plan.points} points need {plan.bytes / 1e9:.3g} GB of memory, of which "
+            f"{available / 1e9:.3g} GB are available: give out=, or fewer variables"
+        )
+    template = plan.template()
+    shape = tuple(plan.dims.values())
+    memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
+    with Progress(plan, 0, progress) as report:
+        failed, worst = _run_blocks(
+            plan, list(range(plan.blocks)), executor, threads, None, memory, report
+        )
+    _report_accuracy(plan, worst)
+    described = plan.described()
+    ds = template.assign(
+        {name: (list(plan.dims), memory[name], described[name][1]) for name in plan.variables}
+    )
+    if plan.simulate is None:
+        ds.attrs["failed_points"] = failed
+    return ds
+
+
+def _report_accuracy(plan: Plan, worst: float) -> None:
+    warn_accuracy(worst, "the scan", plan.model.activation, plan.model.target)
+
+
+def _to_store(
+    plan: Plan, path: Path, executor: Any, threads: int, resume: bool, progress: bool | None
+) -> xr.Dataset:
+    from srfx import _store
+
+    template, variables = plan.template(), plan.described()
+    if not path.exists():
+        _check_disk(path, plan.bytes)
+    store = _store.open_store(
+        path, template, variables, plan.chunk_shape, plan.specification(), plan.blocks, resume
+    )
+    try:
+        chunk = dict(zip(plan.dims, store.chunks, strict=True))
+        plan = dataclasses.replace(plan, chunk=chunk)
+        total = plan.blocks
+        if plan.simulate is not None and store.writable:
+            store.extend(variables, plan.dims["replicate"], total)
+        done = store.finished([plan.index(b) for b in range(total)], variables, total)
+        missing = np.flatnonzero(~done).tolist()
+        if missing and not store.writable:
+            raise PermissionError(
+                f"out must be writable: {total - len(missing)} of {total} blocks are in "
+                f"{str(path)!r}, which is read only"
+            )
+        if missing:
+            before = sum(plan.box_points(int(b)) for b in np.flatnonzero(done))
+            with Progress(plan, before, progress) as report:
+                _guarded(plan, missing, executor, threads, store, report)
+        if plan.simulate is None:
+            failed, worst = store.summary(total)
+            if store.writable:
+                store.describe({"failed_points": failed})
+            _report_accuracy(plan, worst)
+    finally:
+        store.close()
+    ds = open_scan(path)
+    if "replicate" in plan.dims and ds.sizes["replicate"] > plan.dims["replicate"]:
+        ds = ds.isel(replicate=slice(plan.dims["replicate"]))
+    return ds
+
+
+def _guarded(
+    plan: Plan,
+    missing: list[int],
+    executor: Any,
+    threads: int,
+    store: _store.Store,
+    report: Progress,
+) -> None:
+    """Run, and on whatever ends it say what is in the store and how to go on."""
+    try:
+        _run_blocks(plan, missing, executor, threads, store, None, report)
+    except BaseException as error:
+        total = plan.blocks
+        done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
+        error.add_note(
+            f"srfx.scan: {int(done.sum())} of {total} blocks are in {str(store.path)!r}; the same "
+            "call goes on from there"
+        )
+        raise
+
+
+def _check_disk(path: Path, needed: int) -> None:
+    import shutil
+
+    folder = next(p for p in path.absolute().parents if p.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"out would need {needed / 1e9:.3g} GB in {str(folder)!r}, where {free / 1e9:.3g} GB "
+            "are free"
+        )
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line for each per cent; or nothing."""
+
+    def __init__(self, plan: Plan, done: int, progress: bool | None) -> None:
+        self._total, self._done, self._first = plan.points, done, done
+        self._said = 100 * done // max(1, plan.points)
+        self._start = time.monotonic()
+        self._bar: Any = None
+        self._line: Any = None
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        if progress is False:
+            return
+        if terminal:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=plan.points, initial=done, desc="scan", unit="point", unit_scale=True
+            )
+        elif progress:
+            self._line = lambda text: print(f"srfx: {text}", file=sys.stderr, flush=True)
+        else:
+            import logging
+
+            log = logging.getLogger("srfx")
+            if log.isEnabledFor(logging.INFO):
+                self._line = log.info
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, points: int) -> None:
+        """More points are done."""
+        self._done += points
+        if self._bar is not None:
+            self._bar.update(points)
+        percent = 100 * self._done // self._total
+        if self._line is None or percent <= self._said:
+            return
+        self._said = percent
+        spent = time.monotonic() - self._start
+        rate = (self._done - self._first) / max(spent, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        self._line(
+            f"scan {percent:3d} %, {self._done} of {self._total} points, {rate:.3g} points/s, "
+            f"{_duration(left)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+# --- stored scans -------------------------------------------------------------------------------
+
+
+def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a stored scan; values are read when used.
+
+    Parameters
+    ----------
+    path : path
+        What was ``out`` of `scan`. ``xarray.open_zarr`` opens it too.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `scan` returns it. Blocks that are not computed yet hold NaN, with status -1.
+
+    Raises
+    ------
+    ValueError
+        There is no such store.
+    ImportError
+        zarr is not installed.
+
+    Examples
+    --------
+    >>> import srfx, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ds = srfx.scan(srfx.SpikedRF(), folder + "/scan.zarr", alpha=[1, 2], lam=[0.1, 1])
+    ...     print(f"{srfx.scans.open_scan(folder + '/scan.zarr').test_error[1, 0].item():.6f}")
+    0.033018
+    """
+    import xarray as xr
+
+    from srfx import _store
+
+    _store.require_zarr()
+
+    path = _path(path)
+    if not (path / "zarr.json").is_file():
+        raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
+    ds: xr.Dataset = xr.open_zarr(path, chunks=None)
+    return ds
+
+
+def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write a scan to one file: NetCDF (.nc), or a long table in Parquet (.parquet).
+
+    Parameters
+    ----------
+    source : xarray.Dataset or path
+        What `scan` returned, or a store. It is read and written part by part.
+    path : path
+        The file; an existing one is replaced once the new one is complete. Parquet needs pyarrow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``source`` is neither, or the suffix is another.
+    ImportError
+        pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import srfx, tempfile, xarray
+    >>> ds = srfx.scan(srfx.SpikedRF(), alpha=[1, 2], lam=[0.1, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     srfx.scans.export(ds, folder + "/scan.nc")
+    ...     print(dict(xarray.load_dataset(folder + "/scan.nc").sizes))
+    {'alpha': 2, 'lam': 2}
+    """
+    import xarray as xr
+
+    target = _path(path)
+    suffix = check.one_of("the suffix of path", target.suffix.lower(), (".nc", ".parquet"))
+    if isinstance(source, (str, os.PathLike)):
+        ds = open_scan(source)
+    elif isinstance(source, xr.Dataset):
+        ds = source
+    else:
+        raise TypeError(f"source must be a Dataset or the path of a store; got {source!r}")
+    part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        if suffix == ".nc":
+            _to_netcdf(ds, part)
+        else:
+            _to_parquet(ds, part)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_EXPORT_POINTS = 2**20
+
+
+def _parts(ds: xr.Dataset) -> Iterator[dict[str, slice]]:
+    """Boxes of at most a million points, in C order."""
+    lengths = {str(dim): 1 for dim in ds.sizes}
+    for dim in reversed(list(ds.sizes)):
+        rest = math.prod(lengths.values())
+        lengths[str(dim)] = max(1, min(ds.sizes[dim], _EXPORT_POINTS // rest))
+        if lengths[str(dim)] < ds.sizes[dim]:
+            break
+    shape = tuple(ds.sizes.values())
+    for place in pieces(shape, tuple(lengths.values())):
+        yield dict(zip(lengths, place, strict=True))
+
+
+def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
+    import netCDF4
+
+    names = [str(name) for name in ds.data_vars]
+    ds.drop_vars(names).to_netcdf(path)
+    with netCDF4.Dataset(path, "a") as file:
+        others = " ".join(sorted(str(c) for c in ds.coords if c not in ds.sizes))
+        for dim, size in ds.sizes.items():
+            if dim not in file.dimensions:
+                file.createDimension(str(dim), size)
+        for name in names:
+            values = ds[name]
+            fill = np.nan if values.dtype.kind == "f" else None
+            variable = file.createVariable(
+                name, values.dtype, tuple(map(str, values.dims)), fill_value=fill
+            )
+            variable.setncatts(
+                {k: np.asarray(v) if isinstance(v, list) else v for k, v in values.attrs.items()}
+            )
+            if others:
+                variable.coordinates = others
+            for part in _parts(ds):
+                box = {dim: part[str(dim)] for dim in values.dims}
+                variable[tuple(box.values()) or ...] = values.isel(box).values
+
+
+def _to_parquet(ds: xr.Dataset, path: Path) -> None:
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("export to Parquet needs pyarrow: pip install pyarrow") from error
+
+    names = [str(name) for name in (*ds.coords, *ds.data_vars)]
+    about = {str(k): str(v) for k, v in ds.attrs.items()}
+    writer = None
+    try:
+        for part in _parts(ds):
+            some = ds.isel(part).load()
+            like = {str(d): some.sizes[d] for d in some.sizes}
+            columns = {}
+            for name in names:
+                item = some[name].transpose(*(d for d in like if d in some[name].dims))
+                along = [like[d] if d in item.dims else 1 for d in like]
+                values = np.broadcast_to(item.values.reshape(along), tuple(like.values()))
+                columns[name] = values.ravel()
+            table = pa.table(columns).replace_schema_metadata(about)
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
