@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   register_theory(m);
   register_groups(m);
   register_simulation(m);
+  register_analysis(m);
 }

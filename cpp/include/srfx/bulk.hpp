@@ -5,6 +5,7 @@
 // A bulk is a policy: a type with `averages(A, B, beta)`. The solver asks nothing else of it.
 #pragma once
 
+#include "scalar.hpp"
 #include "simd.hpp"
 #include "types.hpp"
 
@@ -26,6 +27,13 @@ template <class V> SRFX_INLINE void resolvent_root(V b, V product, V& g, V& q) {
   const V numerator = simd::select(positive, V(2), q - b);
   const V denominator = simd::select(positive, b + q, V(2) * product);
   g = numerator / denominator;
+}
+/// Differentiated: dG = -(G^2 d(A B beta) + G db)/Q, dQ = (b db + 2 d(A B beta))/Q.
+template <class V> SRFX_INLINE void resolvent_root(Dual<V> b, Dual<V> product, Dual<V>& g, Dual<V>& q) {
+  resolvent_root(b.v, product.v, g.v, q.v);
+  const V inverse = V(1) / q.v;
+  g.d = -g.v * (g.v * product.d + b.d) * inverse;
+  q.d = (b.v * b.d + V(2) * product.d) * inverse;
 }
 /// The branch that continues b > 0. Where the other form holds for real arguments, the caller has to continue in lam.
 template <class T> void resolvent_root(std::complex<T> b, std::complex<T> product, std::complex<T>& g, std::complex<T>& q) {

@@ -173,6 +173,11 @@ class Coefficients {
     scratch_->evaluate(*target_, target_rule_, scratch_->means.data(), p_.rho(), n, out);
   }
 
+  const Function& sigma() const { return *sigma_; }
+  const Function& target() const { return *target_; }
+  const GaussianRule& sigma_rule() const { return sigma_rule_; }
+  const GaussianRule& target_rule() const { return target_rule_; }
+
   /// Appends the coefficients at the nodes of a rule in k to a level.
   void append(const Rule& rule, Level& level) {
     const Index n = rule.size();

@@ -15,4 +15,23 @@ inline double real_part(const std::complex<double>& x) { return x.real(); }
 inline double magnitude(double x) { return std::abs(x); }
 inline double magnitude(const std::complex<double>& x) { return std::abs(x); }
 
+/// A number and its derivative along one direction: v + d eps with eps^2 = 0. V is a double or SIMD lanes.
+template <class V> struct Dual {
+  V v, d;
+
+  Dual() = default;
+  Dual(V value) : v(value), d(0) {}
+  Dual(V value, V derivative) : v(value), d(derivative) {}
+
+  friend Dual operator-(Dual x) { return {-x.v, -x.d}; }
+  friend Dual operator+(Dual x, Dual y) { return {x.v + y.v, x.d + y.d}; }
+  friend Dual operator-(Dual x, Dual y) { return {x.v - y.v, x.d - y.d}; }
+  friend Dual operator*(Dual x, Dual y) { return {x.v * y.v, x.v * y.d + x.d * y.v}; }
+  friend Dual operator/(Dual x, Dual y) {
+    const V inverse = V(1) / y.v, quotient = x.v * inverse;
+    return {quotient, (x.d - quotient * y.d) * inverse};
+  }
+  Dual& operator+=(Dual y) { return *this = *this + y; }
+};
+
 }  // namespace srfx

@@ -1,0 +1,50 @@
+// Questions asked of solutions: derivatives, spectra, optima.
+#include "functions.hpp"
+
+#include <srfx/gradient.hpp>
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
+
+py::tuple gradient(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
+                   const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+                   const Doubles& inverse_d, const Doubles& v1, const Doubles& v2, const std::vector<int>& directions, int n_threads) {
+  const py::ssize_t n = v1.size();
+  srfx::BatchInput in;
+  in.sigma = sigma.value.get();
+  in.target = target.value.get();
+  for (py::ssize_t i = 0; i < r.size(); ++i) in.sets.push_back({r.data()[i], c.data()[i], gamma.data()[i]});
+  in.set_index = set_index.data();
+  in.set_stride = set_index.size() == 1 ? 0 : 1;
+  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
+  in.n_points = n;
+  in.n_threads = n_threads;
+  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size(), v2.size()})
+    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
+  const auto n_directions = static_cast<py::ssize_t>(directions.size());
+  py::array_t<double> test({n_directions, n}), train({n_directions, n});
+  srfx::GradientOutput out;
+  std::vector<srfx::Direction> along;
+  for (py::ssize_t i = 0; i < n_directions; ++i) {
+    along.push_back(static_cast<srfx::Direction>(directions[static_cast<std::size_t>(i)]));
+    out.test_error.push_back(test.mutable_data() + i * n);
+    out.train_error.push_back(train.mutable_data() + i * n);
+  }
+  const double *pv1 = v1.data(), *pv2 = v2.data();
+  run_released([&](srfx::Interrupt& interrupt) { srfx::gradient_batch(srfx::MarchenkoPastur{}, in, pv1, pv2, along, out, interrupt); });
+  return py::make_tuple(test, train);
+}
+
+}  // namespace
+
+void register_analysis(py::module_& m) {
+  using py::arg;
+  m.def("gradient", &gradient, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("set_index"), arg("beta"), arg("noise"),
+        arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"), arg("directions"), arg("n_threads"),
+        "Derivatives of (test error, training error) at solutions, each of shape (directions, points). Directions: 0 lam, 1 alpha, "
+        "2 beta, 3 noise, 4 r, 5 c, 6 gamma.");
+}
