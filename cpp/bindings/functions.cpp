@@ -67,6 +67,7 @@ void register_activation(py::module_& m) {
       .def_property_readonly("name", [](const Activation& a) { return a.name; })
       .def_property_readonly("has_derivative", [](const Activation& a) { return a.derivative != nullptr; })
       .def_property_readonly("jump", [](const Activation& a) { return a.value->shape().jump; })
+      .def_property_readonly("smooth", [](const Activation& a) { return a.value->shape().smooth; })
       .def_property_readonly("parity", [](const Activation& a) { return a.value->shape().parity; })
       .def_property_readonly("kinks", [](const Activation& a) { return a.value->shape().kinks; });
 

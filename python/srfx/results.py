@@ -211,6 +211,58 @@ class Solution:
             coordinates[name] = ([dims[i] for i in axes[name]], values)
         return dims, coordinates
 
+    def gradient(
+        self,
+        name: str,
+        *,
+        of: str = "test_error",
+        n_threads: int | None = None,
+    ) -> Any:
+        """Differentiate an error in a parameter, exactly, by implicit differentiation.
+
+        No differences are taken: the fixed-point equations are differentiated at the solution, and
+        the coefficients under their integrals (docs/theory.md section 9). For a OneStep the map to
+        the spiked model is differentiated too, so that ``"noise"`` counts what label noise does to
+        the gradient step.
+
+        Parameters
+        ----------
+        name : str
+            ``"lam"``, ``"alpha"`` or a numeric field of the model: for SpikedRF ``"r"``, ``"c"``,
+            ``"gamma"``, ``"beta"``, ``"noise"``; for OneStep ``"eta"``, ``"alpha0"``, ``"beta"``,
+            ``"noise"``. The others are held fixed; alpha and beta are independent.
+        of : {"test_error", "train_error"}
+            What to differentiate.
+        n_threads : int, optional
+            Threads, as in `solve`.
+
+        Returns
+        -------
+        float or array
+            Of shape `shape`; NaN where the point did not converge. At ``|gamma| = 1`` and ``noise =
+            0``, ends of their ranges, the derivative from the inside.
+
+        Raises
+        ------
+        ValueError
+            An unknown name, or ``alpha0 = 0`` for a derivative in alpha0.
+        NotImplementedError
+            Several readout values; ``lam = 0`` below the interpolation threshold; a target with
+            kinks for a derivative in gamma at ``|gamma| = 1``.
+
+        Examples
+        --------
+        >>> import srfx
+        >>> sol = srfx.solve(srfx.OneStep(eta=2), alpha=[0.5, 2], lam=0.1)
+        >>> sol.gradient("eta").round(4).shape
+        (2,)
+        >>> bool((sol.gradient("alpha") < 0).all())
+        True
+        """
+        from srfx.analysis import gradient
+
+        return gradient(self, [name], [of], n_threads)[of, name]
+
     def to_xarray(self) -> xr.Dataset:
         """Everything as a labelled Dataset: results as variables, inputs as coordinates.
 

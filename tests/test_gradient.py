@@ -1,0 +1,161 @@
+"""Derivatives of the errors: against high-order differences of other code, and exact identities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import reference
+
+# central differences of order 8, and one-sided ones of order 6: coefficient of f(x + j h) by j
+CENTRAL = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
+BACKWARD = dict(zip(range(7), np.array([147, -360, 450, -400, 225, -72, 10]) / 60, strict=True))
+
+
+def central(f, x, h):
+    return sum(c * (f(x + j * h) - f(x - j * h)) for j, c in CENTRAL.items()) / h
+
+
+def backward(f, x, h):
+    return sum(c * f(x - j * h) for j, c in BACKWARD.items()) / h
+
+
+POINT = {"r": 0.9, "c": 1.3, "gamma": 0.8, "beta": 0.8, "noise": 0.1, "alpha": 1.5, "lam": 0.05}
+NAMES = tuple(POINT)
+
+
+@pytest.mark.parametrize(
+    ("activation", "target", "changes", "d"),
+    [
+        ("tanh", "sin", {}, None),
+        ("tanh", "sin", {"lam": 1e-5, "alpha": 0.8}, None),  # on the interpolation threshold
+        ("relu", "tanh", {"gamma": -0.5}, 700),
+        ("erf", "sign", {"r": 0.3}, None),
+        ("softplus", "relu", {"c": 0.6}, 300),
+        ("linear", "sin", {}, None),
+    ],
+)
+def test_gradient_against_differences_of_the_reference(activation, target, changes, d):
+    point = POINT | changes
+    for name in NAMES:
+
+        def errors(x, name=name):
+            values = {k: v for k, v in (point | {name: x}).items()}
+            sol = reference.solve(activation, target, d=d, **values)
+            return np.array([sol.test_error, sol.train_error], dtype=np.longdouble).ravel()
+
+        step = np.longdouble(4e-3) * max(abs(point[name]), 0.05 if name != "lam" else 0)
+        if point["lam"] < 1e-3:  # the peak is narrow
+            step /= 20
+        if name == "noise":
+            step = np.longdouble(0.02)
+        expected = central(errors, np.longdouble(point[name]), step)
+        model = srfx.SpikedRF(
+            activation, target, **{k: v for k, v in point.items() if k not in ("alpha", "lam")}
+        )
+        sol = srfx.solve(model, alpha=point["alpha"], lam=point["lam"], d=d)
+        found = np.array([sol.gradient(name), sol.gradient(name, of="train_error")])
+        scale = np.maximum(np.abs(expected), 1e-3 * np.abs(errors(point[name])))
+        assert (np.abs(found - expected) < 1e-7 * scale).all(), (name, found, expected)
+
+
+@pytest.mark.parametrize(("activation", "target"), [("tanh", "sin"), ("relu", "gelu")])
+@pytest.mark.parametrize("gamma", [1.0, 1 - 1e-13, 1 - 1e-9, 1 - 1e-5])
+def test_gradient_in_gamma_near_one(activation, target, gamma):
+    def errors(x):
+        sol = reference.solve(activation, target, **(POINT | {"gamma": x}))
+        return np.array([sol.test_error, sol.train_error], dtype=np.longdouble).ravel()
+
+    expected = backward(errors, gamma, 2e-3)
+    fields = {k: v for k, v in POINT.items() if k not in ("alpha", "lam", "gamma")}
+    sol = srfx.solve(
+        srfx.SpikedRF(activation, target, gamma=gamma, **fields), POINT["alpha"], POINT["lam"]
+    )
+    found = [sol.gradient("gamma"), sol.gradient("gamma", of="train_error")]
+    np.testing.assert_allclose(found, expected.astype(float), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("activation", "target", "readout"),
+    [("tanh", "sin", (1.0,)), ("tanh", "tanh", (-0.7,)), ("softplus", "relu", (1.0,))],
+)
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_gradient_of_one_step(activation, target, readout):
+    point = {"eta": 2.0, "alpha0": 1.2, "noise": 0.2, "beta": 1.1}
+    for name, value in point.items():
+
+        def errors(x, name=name):
+            model = srfx.OneStep(activation, target, readout=readout, **(point | {name: x}))
+            return srfx.solve(model, alpha=1.7, lam=0.03).test_error
+
+        sol = srfx.solve(
+            srfx.OneStep(activation, target, readout=readout, **point), alpha=1.7, lam=0.03
+        )
+        expected = central(errors, value, 5e-3 * value)
+        assert sol.gradient(name) == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+def test_errors_are_affine_in_the_noise():
+    model = srfx.SpikedRF("relu", "sin", r=[0.5, 1.5], gamma=0.3, noise=[[0.0], [1.0]])
+    sol = srfx.solve(model, alpha=1.3, lam=[[[1e-3]], [[1.0]]])
+    for of in ("test_error", "train_error"):
+        slope = sol.gradient("noise", of=of)
+        rise = np.diff(getattr(sol, of), axis=1)
+        np.testing.assert_allclose(slope, np.broadcast_to(rise, slope.shape), rtol=1e-10)
+
+
+def test_envelope():
+    # min loss/n = train error + (lam/a') q2, and its derivative in lam is q2/a' (THEORY section 8)
+    model = srfx.SpikedRF("relu", "tanh", r=0.7, gamma=0.6, beta=1.4, noise=0.1)
+    lam = 0.07
+
+    def q2(x):
+        return srfx.solve(model, 1.1, x).q2
+
+    slope = srfx.solve(model, 1.1, lam).gradient("lam", of="train_error")
+    expected = -lam / (1.1 / 1.4) * central(q2, lam, 5e-3 * lam)
+    assert slope == pytest.approx(expected, rel=1e-8)
+
+
+def test_symmetries_of_the_gradient():
+    sol = srfx.solve(srfx.SpikedRF("tanh", "sin", r=[0.0, 0.8, -0.8], gamma=0.5), 1.2, 0.1)
+    slope = sol.gradient("r")
+    assert abs(slope[0]) < 1e-15
+    assert slope[1] == pytest.approx(-slope[2], rel=1e-12)
+    at_zero = srfx.solve(srfx.SpikedRF("tanh", "sin", r=0.0, gamma=[0.2, 0.9]), 1.2, 0.1)
+    np.testing.assert_allclose(at_zero.gradient("gamma"), 0, atol=1e-13)
+    frozen = srfx.solve(srfx.OneStep(eta=2, alpha0=np.inf), 1.2, 0.1)
+    assert frozen.gradient("alpha0") == 0
+
+
+def test_shapes_threads_and_failures():
+    model = srfx.SpikedRF(r=np.linspace(0.1, 2, 7), gamma=0.9)
+    alpha = np.geomspace(0.1, 9, 40)[:, None]
+    sol = srfx.solve(model, alpha, 0.1)
+    slope = sol.gradient("c", n_threads=1)
+    assert slope.shape == (40, 7)
+    np.testing.assert_array_equal(slope, sol.gradient("c", n_threads=2))
+    alone = srfx.solve(srfx.SpikedRF(r=float(model.r[3]), gamma=0.9), float(alpha[5, 0]), 0.1)
+    assert isinstance(alone.gradient("c"), float)
+    assert alone.gradient("c") == pytest.approx(slope[5, 3], rel=1e-11)
+    above = srfx.solve(srfx.SpikedRF(), [1.5, 1.0], 0.0, errors="record")
+    assert np.isfinite(above.gradient("lam")).tolist() == [True, False]
+
+
+def test_refusals():
+    sol = srfx.solve(srfx.SpikedRF(), 2.0, 0.1)
+    with pytest.raises(
+        ValueError, match=r"name must be one of .*; got 'gama' \(did you mean 'gamma'"
+    ):
+        sol.gradient("gama")
+    with pytest.raises(ValueError, match="name must be one of"):
+        sol.gradient("eta")
+    with pytest.raises(ValueError, match="of must be one of 'test_error', 'train_error'"):
+        sol.gradient("lam", of="error")
+    with pytest.raises(NotImplementedError, match="ridgeless"):
+        srfx.solve(srfx.SpikedRF(), 0.5, 0.0).gradient("lam")
+    with pytest.raises(NotImplementedError, match="without kinks"):
+        srfx.solve(srfx.SpikedRF("tanh", "relu"), 0.5, 0.1).gradient("gamma")
+    with pytest.raises(ValueError, match="alpha0 must be > 0"):
+        srfx.solve(srfx.OneStep(alpha0=0), 0.5, 0.1).gradient("alpha0")
