@@ -124,7 +124,7 @@ def test_symmetries_of_the_gradient():
     assert abs(slope[0]) < 1e-15
     assert slope[1] == pytest.approx(-slope[2], rel=1e-12)
     at_zero = srfx.solve(srfx.SpikedRF("tanh", "sin", r=0.0, gamma=[0.2, 0.9]), 1.2, 0.1)
-    np.testing.assert_allclose(at_zero.gradient("gamma"), 0, atol=1e-13)
+    np.testing.assert_allclose(at_zero.gradient("gamma"), 0, atol=1e-10)
     frozen = srfx.solve(srfx.OneStep(eta=2, alpha0=np.inf), 1.2, 0.1)
     assert frozen.gradient("alpha0") == 0
 

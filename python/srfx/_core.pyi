@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'group_bounds', 'learned_function', 'simulate', 'simulated_weights', 'solve', 'solve_groups']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'simulate', 'simulated_weights', 'solve', 'solve_groups']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -30,6 +30,9 @@ class Activation:
         ...
     @property
     def parity(self) -> int:
+        ...
+    @property
+    def smooth(self) -> bool:
         ...
 class Cancelled(RuntimeError):
     pass
@@ -82,6 +85,10 @@ def evaluate_derivative(activation: Activation, x: typing.Annotated[numpy.typing
 def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
     """
     Moments of an activation under N(0,1); h2 and hc1 of its derivative.
+    """
+def gradient(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v1: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v2: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], directions: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    Derivatives of (test error, training error) at solutions, each of shape (directions, points). Directions: 0 lam, 1 alpha, 2 beta, 3 noise, 4 r, 5 c, 6 gamma.
     """
 def group_bounds(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
     """

@@ -221,7 +221,7 @@ class Solution:
         """Differentiate an error in a parameter, exactly, by implicit differentiation.
 
         No differences are taken: the fixed-point equations are differentiated at the solution, and
-        the coefficients under their integrals (docs/theory.md section 9). For a OneStep the map to
+        the coefficients under their integrals (docs/theory.md section 11). For a OneStep the map to
         the spiked model is differentiated too, so that ``"noise"`` counts what label noise does to
         the gradient step.
 
