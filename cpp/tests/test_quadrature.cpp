@@ -213,7 +213,7 @@ void test_moments(const BruteForce& brute_force) {
       for (const int refinement : {0, 1}) {
         // The first rule is good to 1e-11 of f. The next one sees mu2 as well, to the rounding of sigma's values.
         const Real share = refinement == 0 ? 1 : 3e-3L, tolerance = refinement == 0 ? 1e-11L : 1e-12L;
-        const GaussianRule rule(f.shape(), sd, refinement);
+        const GaussianRule rule(f.shape(), sd, std::ldexp(1.0, refinement));
         Moments together[n_means];
         evaluate(f, rule, means, sd, n_means, together);
         for (int j = 0; j < n_means; ++j) {
@@ -282,12 +282,12 @@ void test_rules() {
     for (const double sd : {0.05, 0.3, 1.0, 5.0, 20.0}) {
       Index before = 0;
       for (int refinement = 0; refinement < 3; ++refinement) {
-        const GaussianRule rule(shape, sd, refinement);
+        const GaussianRule rule(shape, sd, std::ldexp(1.0, refinement));
         Rule own;
         rule.at(0.7, own);
         own.finish();
         const Rule& nodes = rule.shared() ? rule.nodes() : own;
-        CHECK(nodes.size() % 8 == 0, i, sd, refinement);
+        if (!rule.shared()) CHECK(nodes.size() % 8 == 0, i, sd, refinement);
         CHECK(nodes.size() > before, i, sd, refinement);
         before = nodes.size();
         Real moment[9] = {};

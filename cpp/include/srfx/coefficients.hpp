@@ -25,14 +25,22 @@ class MomentEvaluator {
  public:
   /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for each few means.
   void operator()(const Function& f, const GaussianRule& rule, const double* means, double sd, Index n, Moments* out) {
+    if (f.shape().affine) {
+      for (Index i = 0; i < n; ++i) out[i] = {f.shape().offset + f.shape().slope * means[i], f.shape().slope * sd, 0.0};
+      return;
+    }
     // One call at most for a million values or so.
     const Index at_once = f.one_call() ? std::max(block, (Index(1) << 20) / rule.typical_size()) : block;
-    for (Index i = 0; i < n; i += at_once) {
-      const Index count = std::min(at_once, n - i);
-      if (rule.shared())
-        on_shared_nodes(f, rule.nodes(), means + i, sd, count, out + i);
-      else
+    for (Index i = 0, count; i < n; i += count) {
+      count = std::min(at_once, n - i);
+      if (rule.shared()) {  // means that take the same nodes
+        const bool inner = rule.inner(means[i]);
+        for (Index j = 1; j < count; ++j)
+          if (rule.inner(means[i + j]) != inner) count = j;
+        on_shared_nodes(f, rule, inner, means + i, sd, count, out + i);
+      } else {
         on_own_nodes(f, rule, means + i, sd, count, out + i);
+      }
     }
   }
 
@@ -41,29 +49,41 @@ class MomentEvaluator {
   static constexpr Index block = 16;
 
   /// Lanes are means; x is laid out node by node.
-  void on_shared_nodes(const Function& f, const Rule& nodes, const double* means, double sd, Index n, Moments* out) {
-    const Index n_packs = (n + V::size - 1) / V::size, stride = n_packs * V::size, n_nodes = nodes.size();
+  void on_shared_nodes(const Function& f, const GaussianRule& rule, bool inner, const double* means, double sd, Index n, Moments* out) {
+    const Index stride = (n + V::size - 1) / V::size * V::size;
+    const auto [begin, end] = rule.range(inner);
+    const Index n_nodes = end - begin;
+    const double *z = rule.nodes().x.data() + begin, *w = rule.nodes().w.data() + begin;
     resize(stride * n_nodes);
     means_.assign(means, means + n);
     means_.resize(stride, means[n - 1]);
     for (Index j = 0; j < n_nodes; ++j) {
-      const V shift(sd * nodes.x[j]);
+      const V shift(sd * z[j]);
       for (Index pack = 0; pack < stride; pack += V::size) (V::load(&means_[pack]) + shift).store(&x_[j * stride + pack]);
     }
     f.evaluate(x_.data(), f_.data(), stride * n_nodes);
-    for (Index pack = 0; pack < stride; pack += V::size) {
-      V m0(0.0), m1(0.0), m2(0.0);
-      for (Index j = 0; j < n_nodes; ++j) {
-        const V wf = V(nodes.w[j]) * V::load(&f_[j * stride + pack]);
-        m0 += wf;
-        m1 += V(nodes.x[j]) * wf;
-      }
-      for (Index j = 0; j < n_nodes; ++j) {
-        const V e = V::load(&f_[j * stride + pack]) - m0 - m1 * V(nodes.x[j]);
-        m2 += V(nodes.w[j]) * e * e;
-      }
-      for (int lane = 0; lane < V::size && pack + lane < n; ++lane) out[pack + lane] = {m0[lane], m1[lane], m2[lane]};
+    Index pack = 0;
+    for (; pack + 2 * V::size <= stride; pack += 2 * V::size) sum_moments<simd::Pair<V>>(z, w, n_nodes, &f_[pack], stride, out + pack, n - pack);
+    if (pack < stride) sum_moments<V>(z, w, n_nodes, &f_[pack], stride, out + pack, n - pack);
+  }
+
+  /// The moments of W::size means from the values at their nodes, `stride` apart. The nodes are symmetric: those at z and -z
+  /// go together, so that what is odd in z cancels exactly. Each sum is a chain of dependent additions: two packs side by side
+  /// take hardly longer than one.
+  template <class W>
+  static void sum_moments(const double* z, const double* w, Index n_nodes, const double* f, Index stride, Moments* out, Index n) {
+    W m0(0.0), m1(0.0), m2(0.0);
+    const auto at = [=](Index j) { return W::load(f + j * stride); };
+    for (Index j = 0, mirrored = n_nodes - 1; j < mirrored; ++j, --mirrored) {
+      const W left = at(j), right = at(mirrored);
+      m0 = simd::fma(W(w[j]), right + left, m0);
+      m1 = simd::fma(W(w[j] * z[mirrored]), right - left, m1);
     }
+    for (Index j = 0, mirrored = n_nodes - 1; j < mirrored; ++j, --mirrored) {
+      const W left = simd::fma(m1, W(z[mirrored]), at(j) - m0), right = simd::fma(m1, W(z[j]), at(mirrored) - m0);
+      m2 = simd::fma(W(w[j]), simd::fma(left, left, right * right), m2);
+    }
+    for (int lane = 0; lane < W::size && lane < n; ++lane) out[lane] = {m0[lane], m1[lane], m2[lane]};
   }
 
   /// Each mean has nodes of its own; lanes are nodes.
@@ -140,7 +160,7 @@ struct Level {
 /// Buffers that one set of coefficients leaves to the next.
 struct CoefficientScratch {
   MomentEvaluator evaluate;
-  std::vector<double> means, reflected;
+  std::vector<double> means, k;
   std::vector<Moments> sigma, target, mirrored;
 };
 
@@ -186,13 +206,17 @@ class Coefficients {
     std::vector<Moments>& t = scratch_->target;
     std::vector<Moments>& mirrored = scratch_->mirrored;
     s.resize(n), t.resize(n);
-    sigma_moments(rule.x.data(), n, s.data());
-    target_moments(rule.x.data(), n, t.data());
+    on_rule(sigma_->shape(), p_.r, p_.sd(), rule, s, [this](auto... x) { sigma_moments(x...); });
+    on_rule(target_->shape(), p_.gamma, p_.rho(), rule, t, [this](auto... x) { target_moments(x...); });
     if (folded() && target_parity == 0) {
       mirrored.resize(n);
-      scratch_->reflected.resize(n);
-      for (Index i = 0; i < n; ++i) scratch_->reflected[i] = -rule.x[i];
-      target_moments(scratch_->reflected.data(), n, mirrored.data());
+      if (target_->shape().core_parity != 0) {
+        for (Index i = 0; i < n; ++i) mirrored[i] = mirror(target_->shape(), p_.gamma * rule.x[i], p_.rho(), t[i]);
+      } else {
+        scratch_->k.resize(n);
+        for (Index i = 0; i < n; ++i) scratch_->k[i] = -rule.x[i];
+        target_moments(scratch_->k.data(), n, mirrored.data());
+      }
     }
     level.k.insert(level.k.end(), rule.x.begin(), rule.x.end());
     level.nodes.reserve(level.nodes.size() + n);
@@ -220,6 +244,29 @@ class Coefficients {
   }
 
  private:
+  /// The moments at -mean from those at mean, for f(x) - offset - slope x of a parity.
+  static Moments mirror(const Shape& f, double mean, double sd, const Moments& at) {
+    const double line = f.offset + f.slope * mean, mirrored_line = f.offset - f.slope * mean, rise = f.slope * sd;
+    return {mirrored_line + f.core_parity * (at.m0 - line), rise - f.core_parity * (at.m1 - rise), at.m2};
+  }
+
+  /// Moments at the nodes of a rule; of a pair k, -k one is computed and the other follows where the function allows. The one
+  /// on the side of negative arguments: there relu and the like vanish, and a difference would lose what they leave.
+  template <class Evaluate>
+  void on_rule(const Shape& f, double slope, double sd, const Rule& rule, std::vector<Moments>& out, Evaluate&& evaluate) {
+    const Index n = rule.size();
+    if (!rule.paired || f.core_parity == 0) return evaluate(rule.x.data(), n, out.data());
+    const Index own = slope > 0 ? 1 : 0;  // of each pair; x > 0 comes first
+    scratch_->k.resize(n / 2);
+    for (Index i = 0; i < n / 2; ++i) scratch_->k[i] = rule.x[2 * i + own];
+    evaluate(scratch_->k.data(), n / 2, out.data());
+    for (Index i = n / 2; i-- > 0;) {
+      const Moments at = out[i];
+      out[2 * i + own] = at;
+      out[2 * i + 1 - own] = mirror(f, slope * rule.x[2 * i + own], sd, at);
+    }
+  }
+
   void means(const double* k, Index n, double slope) {
     scratch_->means.resize(n);
     for (Index i = 0; i < n; ++i) scratch_->means[i] = slope * k[i];
@@ -244,28 +291,44 @@ class Coefficients {
     }
   }
 
-  /// Compares the rules in z with rules of twice the density at a few k, and doubles them until they agree.
+  /// Compares the rules in z with rules of twice the density at a few k, and makes them denser until they agree: for analytic
+  /// functions by what the exponential convergence of the trapezoid says is missing, for others by doubling.
   void refine() {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
-    std::array<Moments, 4> coarse, fine;
+    constexpr double enough = 2e-14;
+    using Values = std::array<Moments, probes.size()>;
     const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd) {
-      double error = 0, previous = infinity;
+      if (sd == 0) return 0.0;
       means(probes.data(), probes.size(), slope);
-      for (int refinement = 0; refinement < 5; ++refinement) {
-        if (sd == 0) return 0.0;
-        const GaussianRule denser(f.shape(), sd, refinement + 1);
-        if (refinement == 0) scratch_->evaluate(f, rule, scratch_->means.data(), sd, probes.size(), coarse.data());
-        scratch_->evaluate(f, denser, scratch_->means.data(), sd, probes.size(), fine.data());
-        double scale = 0;
-        error = 0;
-        for (std::size_t i = 0; i < probes.size(); ++i) {
-          const double size = std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2);
-          scale = std::max(scale, size);
-          error = std::max({error, std::abs(fine[i].m0 - coarse[i].m0), std::abs(fine[i].m1 - coarse[i].m1),
-                            std::abs(std::sqrt(fine[i].m2) - std::sqrt(coarse[i].m2))});
+      const auto moments = [&](const GaussianRule& on) {
+        Values out;
+        scratch_->evaluate(f, on, scratch_->means.data(), sd, probes.size(), out.data());
+        return out;
+      };
+      const auto difference = [](const Values& coarse, const Values& fine) {
+        double scale = 0, most = 0;
+        for (std::size_t i = 0; i < fine.size(); ++i) {
+          scale = std::max(scale, std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2));
+          most = std::max({most, std::abs(fine[i].m0 - coarse[i].m0), std::abs(fine[i].m1 - coarse[i].m1),
+                           std::abs(std::sqrt(fine[i].m2) - std::sqrt(coarse[i].m2))});
         }
-        error = scale > 0 ? error / scale : 0;
-        if (error < 2e-14 || error > 0.05 * previous) break;  // settled, or not improving like a smooth function
+        return scale > 0 ? most / scale : 0;
+      };
+      Values coarse = moments(rule);
+      double error = 0, previous = infinity;
+      for (int doubling = 0; doubling < 5; ++doubling) {
+        const GaussianRule denser(f.shape(), sd, 2 * rule.density());
+        const Values fine = moments(denser);
+        error = difference(coarse, fine);
+        if (error < enough || error > 0.05 * previous) break;  // settled, or not improving like a smooth function
+        if (rule.shared() && error < 1e-8) {
+          const GaussianRule between(f.shape(), sd, rule.density() * std::log(1e-16) / std::log(error));
+          const double left = difference(moments(between), fine);
+          if (left < 0.25 * enough) {
+            rule = between;
+            return left;
+          }
+        }
         previous = error;
         rule = denser;
         coarse = fine;

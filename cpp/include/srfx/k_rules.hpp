@@ -25,10 +25,9 @@ class KRules {
       add(first.sigma_shape(), groups[g].parameters().r, groups[g].sigma_scale());
     }
     add(first.target_shape(), first.parameters().gamma, first.target_shape().smooth ? infinity : first.target_scale());
-    if (folded_) {  // the mirror image of each centre too
-      const std::size_t n_centres = centres_.size();
-      for (std::size_t i = 0; i < n_centres; ++i) centres_.push_back({-centres_[i].at, centres_[i].scale});
-    }
+    // The nodes are mirrored: so is each centre.
+    const std::size_t n_centres = centres_.size();
+    for (std::size_t i = 0; i < n_centres; ++i) centres_.push_back({-centres_[i].at, centres_[i].scale});
   }
 
   /// The trapezoidal rung `i` on from < |k| <= to.
@@ -38,9 +37,9 @@ class KRules {
     for (int j = static_cast<int>(std::ceil(from / h - 0.5)); (j + 0.5) * h < to; ++j) {
       const double k = (j + 0.5) * h;
       if (k < from) continue;
-      out.push(k, folded_ ? 2 * h : h);
-      if (!folded_) out.push(-k, h);
+      push(out, k, h);
     }
+    out.paired = !folded_;
     out.finish();
     return out;
   }
@@ -68,29 +67,29 @@ class KRules {
 
   void push_graded(Rule& out, int order, double width) const {
     const double reach = 9;
-    std::vector<double> edges{folded_ ? 0.0 : -limit, limit};
-    if (!folded_) edges.push_back(0);
+    std::vector<double> edges{0.0, limit};
     for (const Centre& c : centres_)
       for (double edge : {c.at, c.at - reach * c.scale, c.at + reach * c.scale})
-        if (edge > (folded_ ? 0 : -limit) && edge < limit) edges.push_back(edge);
+        if (edge > 0 && edge < limit) edges.push_back(edge);
     std::sort(edges.begin(), edges.end());
+    Rule half;
     for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
       const double middle = 0.5 * (edges[i] + edges[i + 1]);
       double local = 1;
       for (const Centre& c : centres_)
         if (c.scale > 0 && std::abs(middle - c.at) < reach * c.scale) local = std::min(local, c.scale);
-      out.push_panels(edges[i], edges[i + 1], width * local, order);
+      half.push_panels(edges[i], edges[i + 1], width * local, order);
     }
-    if (folded_) {
-      for (double& w : out.w) w *= 2;
-    } else {
-      std::vector<Index> by_size(out.size());
-      for (Index i = 0; i < out.size(); ++i) by_size[i] = i;
-      std::sort(by_size.begin(), by_size.end(), [&](Index a, Index b) { return std::abs(out.x[a]) < std::abs(out.x[b]); });
-      Rule sorted;
-      for (Index i : by_size) sorted.push(out.x[i], out.w[i]);
-      out = sorted;
-    }
+    for (Index i = 0; i < half.size(); ++i) push(out, half.x[i], half.w[i]);
+    out.paired = !folded_;
+  }
+
+  /// The node k > 0 that stands for -k too, or both.
+  void push(Rule& out, double k, double weight) const {
+    if (folded_)
+      out.push(k, 2 * weight);
+    else
+      out.push_pair(k, weight);
   }
 
   bool folded_;

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <deque>
 #include <vector>
 
@@ -25,7 +26,11 @@ inline constexpr double ratio_edge[n_edges] = {1, 0.25, 1.0 / 32, 0};
 
 inline int class_of(double v1, double v2) {
   int size = 0;
-  if (v2 > 1) size = std::min((std::ilogb(v2) + 3) / 3, n_sizes - 1);
+  if (v2 > 1) {
+    std::int64_t bits;
+    std::memcpy(&bits, &v2, sizeof bits);
+    size = std::min((static_cast<int>(bits >> 52) - 1023 + 3) / 3, n_sizes - 1);  // of the exponent
+  }
   int shape = 0;
   while (shape + 1 < n_shapes && v1 < ratio_edge[shape + 1] * v2) ++shape;
   return size * n_shapes + shape;
@@ -67,27 +72,33 @@ class Ladder {
     return out.level;
   }
 
-  /// A rung that agrees with the next at every corner of the class; failing that, the best seen.
+  /// A rung that agrees with the next at every corner of the class, or the next itself; failing that, the best seen.
   ///
-  /// For analytic integrands the error of the trapezoid at step h is close to C exp(-b/h): two rungs tell C and b, and so
-  /// which rung to try next.
+  /// For analytic integrands the error of the trapezoid at step h is close to C exp(-b/h): two looks tell C and b, and so
+  /// which rung to look at next, and how much better than a rung the next is.
   Selection find(int cls, double tolerance) {
     const int last = n_rungs() - 2;
-    Selection best = look(0, cls);
-    double before = best.error;
+    const auto inverse_step = [](int rung) { return std::pow(step_ratio, -rung); };
+    Selection best = look(0, cls), before = best;
     for (int rung = 1; rung <= last && best.error > tolerance;) {
       const Selection here = look(rung, cls);
       if (here.error < best.error) best = here;
       int next = rung + 1;
-      if (!panels_ && rung == 1 && here.error < 0.5 * before) {
-        const double finer = std::pow(step_ratio, -rung), b = std::log(before / here.error) / (finer - 1);
-        const double needed = finer + std::log(here.error / (0.5 * tolerance)) / b;  // 1/h in units of rung 0
-        next = static_cast<int>(std::ceil(std::log(needed) / -std::log(step_ratio)));
+      if (!panels_ && here.error > tolerance && here.error < 0.7 * before.error) {
+        const double b = std::log(before.error / here.error) / (inverse_step(rung) - inverse_step(before.rung));
+        const double left = here.error * std::max(1e-3, 3 * std::exp(-b * (inverse_step(rung + 1) - inverse_step(rung))));
+        if (left < 0.5 * tolerance) {
+          best = finer(here, cls, left);
+          break;
+        }
+        // The rung that has half the tolerance left by this law, less one: the pair from there on will show it.
+        const double needed = inverse_step(rung) + std::log(here.error / (0.5 * tolerance)) / b;
+        next = static_cast<int>(std::ceil(std::log(needed) / -std::log(step_ratio))) - 1;
       }
-      before = here.error;
-      rung = rung == last ? last + 1 : std::clamp(next, rung + 1, last);
+      before = here;
+      rung = rung == last ? last + 1 : std::clamp(next, rung + 1, std::min(rung + 6, last));
     }
-    while (!panels_ && best.rung > 0 && best.error < 0.05 * tolerance) {  // further than needed
+    while (!panels_ && best.rung > 0 && best.error < 0.01 * tolerance) {  // further than needed
       const Selection shorter = look(best.rung - 1, cls);
       if (shorter.error > tolerance) break;
       best = shorter;
@@ -123,18 +134,30 @@ class Ladder {
     return n;
   }
 
-  Selection look(int rung, int cls) {
+  /// Calls f(corner) for each corner of a class.
+  template <class F> static void for_corners(int cls, F&& f) {
     const int size = cls / n_shapes, shape = cls % n_shapes;
+    for (int i = std::max(0, size - 1); i <= size; ++i)
+      for (int m = shape; m <= shape + 1; ++m) f(i * n_edges + m);
+  }
+
+  Selection look(int rung, int cls) {
     double error = 0;
     Index cut = 0;
-    for (int i = std::max(0, size - 1); i <= size; ++i)
-      for (int m = shape; m <= shape + 1; ++m) {
-        const int corner = i * n_edges + m;
-        const Probe& coarse = probe(rung, corner / V::size);
-        const Probe& fine = probe(rung + 1, corner / V::size);
-        error = std::max(error, difference(coarse, fine, corner % V::size));
-        cut = std::max(cut, coarse.cut[corner % V::size]);
-      }
+    for_corners(cls, [&](int corner) {
+      const Probe& coarse = probe(rung, corner / V::size);
+      const Probe& fine = probe(rung + 1, corner / V::size);
+      error = std::max(error, difference(coarse, fine, corner % V::size));
+      cut = std::max(cut, coarse.cut[corner % V::size]);
+    });
+    return {&rungs_[rung].level, rung, cut, error, {}};
+  }
+
+  /// The rung after one looked at.
+  Selection finer(const Selection& looked_at, int cls, double error) {
+    const int rung = looked_at.rung + 1;
+    Index cut = 0;
+    for_corners(cls, [&](int corner) { cut = std::max(cut, probe(rung, corner / V::size).cut[corner % V::size]); });
     return {&rungs_[rung].level, rung, cut, error, {}};
   }
 

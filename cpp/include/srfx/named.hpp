@@ -12,6 +12,20 @@ inline Shape shape_of(ActivationId id, bool derivative = false) {
   Shape shape;
   shape.parity = named.parity == Parity::even ? 1 : named.parity == Parity::odd ? -1 : 0;
   if (derivative) shape.parity = -shape.parity;
+  shape.core_parity = shape.parity;
+  if (!derivative) {
+    switch (id) {
+      case ActivationId::sigmoid: shape.core_parity = -1, shape.offset = 0.5; break;
+      case ActivationId::relu:
+      case ActivationId::softplus:
+      case ActivationId::gelu:
+      case ActivationId::silu: shape.core_parity = 1, shape.slope = 0.5; break;
+      case ActivationId::leaky_relu: shape.core_parity = 1, shape.slope = 0.505; break;
+      case ActivationId::linear:
+      case ActivationId::hermite1: shape.affine = true, shape.slope = 1; break;
+      default: break;
+    }
+  }
   shape.kinks.assign(named.kinks, named.kinks + named.n_kinks);
   shape.strip = named.strip;
   shape.growth = named.growth;

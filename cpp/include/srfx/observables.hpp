@@ -20,8 +20,7 @@ inline GaussianConstants gaussian_constants(const Function& f) {
   MomentEvaluator evaluate;
   Moments at[2];
   const double zero = 0;
-  for (int refinement = 0; refinement < 2; ++refinement)
-    evaluate(f, GaussianRule(f.shape(), 1.0, refinement + 1), &zero, 1.0, 1, &at[refinement]);
+  for (int i = 0; i < 2; ++i) evaluate(f, GaussianRule(f.shape(), 1.0, i == 0 ? 2 : 4), &zero, 1.0, 1, &at[i]);
   GaussianConstants out;
   const Moments& m = at[1];
   out.second_moment = m.m2 + m.m0 * m.m0 + m.m1 * m.m1;
@@ -147,7 +146,7 @@ inline void learned_function(const Function& sigma, const SpikeParameters& p, do
                              const double* t, Index n, double* out) {
   const double rho = p.rho(), sd = p.sd();
   const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
-  const GaussianRule rule(sigma.shape(), s, 1);
+  const GaussianRule rule(sigma.shape(), s, 2);
   Rule own;
   std::vector<double> x, f;
   for (Index i = 0; i < n; ++i) {

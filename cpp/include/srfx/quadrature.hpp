@@ -77,10 +77,12 @@ struct GaussLegendre {
 /// Nodes and weights. The push functions add plain weights; finish() multiplies all by the normal density.
 struct Rule {
   std::vector<double> x, w;
+  bool paired = false;  ///< the nodes are x, -x, x', -x', ...
 
   void clear() { x.clear(), w.clear(); }
   Index size() const { return static_cast<Index>(x.size()); }
   void push(double node, double weight) { x.push_back(node), w.push_back(weight); }
+  void push_pair(double node, double weight) { push(node, weight), push(-node, weight); }
 
   /// Adds [lo, hi] as equal Gauss-Legendre panels no wider than `width`.
   void push_panels(double lo, double hi, double width, int order) {
@@ -113,6 +115,9 @@ struct Rule {
 /// What quadrature must know of a function of one real variable.
 struct Shape {
   int parity = 0;              ///< 1 even, -1 odd, 0 neither
+  int core_parity = 0;         ///< parity of f(x) - offset - slope x, for some
+  double offset = 0, slope = 0;
+  bool affine = false;         ///< f(x) = offset + slope x
   std::vector<double> kinks;   ///< where it is not smooth, ascending
   double strip = infinity;     ///< it is analytic in |Im x| < strip, apart from the kinks
   int growth = 0;              ///< degree of growth at infinity
@@ -137,11 +142,11 @@ class Function {
 
 /// Rules for E f(mean + sd z) of one function at one sd. Nodes are padded to whole vectors with weight 0.
 ///
-/// `refinement` doubles the density of the nodes: two refinements compared give the error of the coarser.
+/// `density` multiplies the number of nodes: two densities compared give the error of the coarser.
 class GaussianRule {
  public:
-  GaussianRule(const Shape& shape, double sd, int refinement = 0)
-      : shape_(shape), sd_(sd), order_(16), density_(std::ldexp(1.0, refinement)) {
+  GaussianRule(const Shape& shape, double sd, double density = 1)
+      : shape_(shape), sd_(sd), order_(16), density_(density) {
     if (shape.smooth && sd > 0) {
       // Steps that bring the error of E f and E f^2 below exp(-36), for poles at distance strip/sd and for entire
       // functions that grow along the imaginary axis no faster than exp(y^2) (erf) or exp(y) (sin).
@@ -152,7 +157,11 @@ class GaussianRule {
       if (2 * limit_ / h <= 200) {
         shared_.push_trapezoid(h / density_, limit_);
         shared_.finish();
-        pad(shared_);
+        inner_.end = shared_.size();
+        if (shape.growth <= 1) {
+          while (shared_.x[inner_.begin] < -inner_limit_) ++inner_.begin;
+          while (shared_.x[inner_.end - 1] > inner_limit_) --inner_.end;
+        }
       }
     }
     if (!shared() && std::isinf(shape.soft) && 2 * limit_ * sd * density_ / shape.panel > 4096)
@@ -165,6 +174,15 @@ class GaussianRule {
   bool shared() const { return shared_.size() > 0; }
 
   const Rule& nodes() const { return shared_; }
+
+  /// Whether the inner nodes do for this mean: in the tails of the function, what it does far out in z rules mu2.
+  bool inner(double mean) const { return std::abs(mean) <= 3 * sd_; }
+  struct Range {
+    Index begin = 0, end = 0;
+  };
+  Range range(bool inner) const { return inner ? inner_ : Range{0, shared_.size()}; }
+
+  double density() const { return density_; }
   /// About how many nodes a mean takes.
   Index typical_size() const {
     if (shared()) return shared_.size();
@@ -206,6 +224,8 @@ class GaussianRule {
   int order_;
   double density_;
   double limit_ = 11;  ///< |z| at most: far enough for 1e-10 of a mu2^2 that is itself 1e-13, far out in k
+  double inner_limit_ = 9;
+  Range inner_;
   Rule shared_;
 };
 

@@ -40,6 +40,8 @@ struct BatchOutput {
 /// Points per pack of the linear part, and of the iteration (where two packs hide each other's latency).
 using Pack = simd::Lanes<double, 8>;
 using TwinPack = simd::Pair<Pack>;
+/// The same in single precision, for the first pass.
+using TwinFloatPack = simd::Pair<simd::Lanes<float, 16>>;
 
 /// Room that one thread reuses from block to block.
 struct Workspace {
@@ -84,6 +86,27 @@ inline Status judge(const Order<double>& x) {
   return x.residual <= residual_tolerance ? Status::converged : Status::max_iterations;
 }
 
+/// judge() of every lane: the sum is finite only if all its terms are.
+template <class V> simd::TruthOf<V> converged(const Order<V>& x) {
+  const V sum = simd::abs(x.test_error) + simd::abs(x.train_error) + simd::abs(x.m) + simd::abs(x.theta) + simd::abs(x.psi) +
+                simd::abs(x.q1) + simd::abs(x.q2) + simd::abs(x.v1) + simd::abs(x.v2);
+  return (sum < V(infinity)) & (x.residual <= V(residual_tolerance));
+}
+
+/// Stores the first `count` lanes, all of them converged.
+template <class V> void store_pack(const BatchOutput& out, const Index* points, int count, const Order<V>& x, double quadrature_error) {
+  alignas(64) double lanes[V::size];
+  const auto scatter = [&](const V& value, double* column) {
+    value.store(lanes);
+    for (int i = 0; i < count; ++i) column[points[i]] = lanes[i];
+  };
+  scatter(x.test_error, out.test_error), scatter(x.train_error, out.train_error);
+  scatter(x.m, out.m), scatter(x.theta, out.theta), scatter(x.psi, out.psi);
+  scatter(x.q1, out.q1), scatter(x.q2, out.q2), scatter(x.v1, out.v1), scatter(x.v2, out.v2);
+  scatter(x.residual, out.residual), scatter(V(quadrature_error) * x.amplification, out.quadrature_error);
+  for (int i = 0; i < count; ++i) out.status[points[i]] = static_cast<std::int8_t>(Status::converged);
+}
+
 template <class V> Order<double> lane(const Order<V>& x, int i) {
   return {x.test_error[i], x.train_error[i], x.m[i], x.theta[i], x.psi[i], x.q1[i], x.q2[i], x.v1[i], x.v2[i], x.residual[i], x.amplification[i]};
 }
@@ -92,14 +115,15 @@ template <class V> Order<double> lane(const Order<V>& x, int i) {
 
 /// Points, one a lane; lanes to spare repeat the last one.
 template <class V> Point<V> gather(const BatchInput& in, const Index* points, int count) {
-  alignas(64) double alpha[V::size], beta[V::size], lam[V::size], noise[V::size], inverse_d[V::size];
+  using Scalar = simd::ScalarOf<V>;
+  alignas(64) Scalar alpha[V::size], beta[V::size], lam[V::size], noise[V::size], inverse_d[V::size];
   for (int lane = 0; lane < V::size; ++lane) {
     const Index i = points[std::min(lane, count - 1)];
-    alpha[lane] = in.alpha[i];
-    beta[lane] = in.beta[i];
-    lam[lane] = in.lam[i];
-    noise[lane] = in.noise[i];
-    inverse_d[lane] = in.inverse_d[i];
+    alpha[lane] = static_cast<Scalar>(in.alpha[i]);
+    beta[lane] = static_cast<Scalar>(in.beta[i]);
+    lam[lane] = static_cast<Scalar>(in.lam[i]);
+    noise[lane] = static_cast<Scalar>(in.noise[i]);
+    inverse_d[lane] = static_cast<Scalar>(in.inverse_d[i]);
   }
   Point<V> p{V::load(alpha), V::load(beta), V::load(lam), V::load(noise), V::load(inverse_d), V(1), V(1)};
   p.ratio = p.alpha / p.beta;
@@ -113,19 +137,30 @@ template <class V> V gather(const double* column, const Index* points, int count
   return V::load(values);
 }
 
+/// Whether single precision has range and digits enough to start a point: V is wanted to some 1e-3.
+inline bool single_will_do(const BatchInput& in, Index i, const NodeSet& starter) {
+  const auto within = [](double x, double size) { return x > 1 / size && x < size; };
+  const double scale = std::max(starter.mean_u1, starter.mean_u2);
+  return within(scale, 1e4) && in.lam[i] > 1e-6 * scale && in.lam[i] < 1e5 * scale && within(in.alpha[i], 1e3) && within(in.beta[i], 1e3);
+}
+
 /// First pass, lam > 0: V on the starter rule, kept in out.v1 and out.v2, and the iterations.
-template <class Bulk>
+template <class V, class Bulk>
 void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const NodeSet& starter, const Index* points,
                 int count) {
-  const Point<TwinPack> p = gather<TwinPack>(in, points, count);
-  const TwinPack start = TwinPack(1) / p.lam;
-  const NewtonResult<TwinPack> found = newton(bulk, p, starter, start, start, {60, 1e-4});
+  const Point<V> p = gather<V>(in, points, count);
+  const V start = V(1) / p.lam;
+  const NewtonResult<V> found = newton(bulk, p, starter, start, start, {60, 1e-4});
+  const auto usable = (found.v1 > V(0)) & (found.v2 > V(0)) & (found.v2 < V(infinity));
+  alignas(64) simd::ScalarOf<V> v1[V::size], v2[V::size], iterations[V::size];
+  simd::select(usable, found.v1, start).store(v1);
+  simd::select(usable, found.v2, start).store(v2);
+  found.iterations.store(iterations);
   for (int lane = 0; lane < count; ++lane) {
     const Index i = points[lane];
-    const bool usable = found.v1[lane] > 0 && found.v2[lane] > 0 && found.v2[lane] < infinity;
-    out.v1[i] = usable ? found.v1[lane] : start[lane];
-    out.v2[i] = usable ? found.v2[lane] : start[lane];
-    out.iterations[i] = static_cast<std::int32_t>(found.iterations[lane]);
+    out.v1[i] = v1[lane];
+    out.v2[i] = v2[lane];
+    out.iterations[i] = static_cast<std::int32_t>(iterations[lane]);
   }
 }
 
@@ -141,16 +176,22 @@ void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, 
     const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
     const Point<Pack> q{part(p.alpha), part(p.beta), part(p.lam), part(p.noise), part(p.inverse_d), part(p.unit), part(p.ratio)};
     const Order<Pack> order = linear_part(bulk, q, rule.nodes, part(fixed_point.v1), part(fixed_point.v2), weights);
-    for (int lane = 0; lane < Pack::size && half * Pack::size + lane < count; ++lane) {
-      const int of_twin = half * Pack::size + lane;
-      const Index i = points[of_twin];
+    const Index* at = points + half * Pack::size;
+    const int live = std::min(Pack::size, count - half * Pack::size);
+    for (int lane = 0; lane < live; ++lane)
+      out.iterations[at[lane]] += static_cast<std::int32_t>(fixed_point.iterations[half * Pack::size + lane]);
+    if (simd::all(detail::converged(order))) {
+      detail::store_pack(out, at, live, order, rule.error);
+      continue;
+    }
+    for (int lane = 0; lane < live; ++lane) {
       const Order<double> x = detail::lane(order, lane);
-      const int iterations = out.iterations[i] + static_cast<int>(fixed_point.iterations[of_twin]);
+      const Index i = at[lane];
       const Status status = detail::judge(x);
       if (status == Status::converged)
-        detail::store(out, i, x, status, iterations, rule.error);
+        detail::store(out, i, x, status, out.iterations[i], rule.error);
       else
-        detail::store_failure(out, i, status, iterations, x.residual);
+        detail::store_failure(out, i, status, out.iterations[i], x.residual);
     }
   }
 }
@@ -243,12 +284,25 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
     }
   }
   // Ridge points to the front, each with its class.
-  const Index n_ridge = std::stable_partition(points, points + count, [&](Index i) { return in.lam[i] > 0; }) - points;
-  for (Index i = 0; i < n_ridge; i += lanes)
-    start_pack(bulk, in, out, state.starter, points + i, static_cast<int>(std::min<Index>(lanes, n_ridge - i)));
+  const auto ridge = [&](Index i) { return in.lam[i] > 0; };
+  const Index n_ridge = std::all_of(points, points + count, ridge) ? count : std::stable_partition(points, points + count, ridge) - points;
+  const auto start = [&](auto kind, const Index* from, const Index* to) {
+    constexpr Index size = decltype(kind)::size;
+    for (; from < to; from += size)
+      start_pack<decltype(kind)>(bulk, in, out, state.starter, from, static_cast<int>(std::min<Index>(size, to - from)));
+  };
+  work.points.resize(n_ridge);
+  Index *singles = work.points.data(), *doubles = singles + n_ridge;
+  for (Index i = 0; i < n_ridge; ++i) {
+    if (single_will_do(in, points[i], state.starter))
+      *singles++ = points[i];
+    else
+      *--doubles = points[i];
+  }
+  start(TwinFloatPack{}, work.points.data(), singles);
+  start(TwinPack{}, doubles, work.points.data() + n_ridge);
   Index begin[n_classes + 1] = {};
   work.keys.resize(n_ridge);
-  work.points.resize(n_ridge);
   for (Index i = 0; i < n_ridge; ++i) {
     work.keys[i] = static_cast<std::int8_t>(class_of(out.v1[points[i]], out.v2[points[i]]));
     ++begin[work.keys[i] + 1];
