@@ -545,8 +545,9 @@ def _seconds(
     sets = math.prod(lengths[dim] for dim in slow)
     points = math.prod(lengths.values())
     if simulating is None:
-        point = POINT_COST if bulk == "isotropic" else 10 * POINT_COST
-        return sets * _set_cost(model) + points * point
+        k = len(model.readout)
+        point = POINT_COST * (1 if k == 1 else 1.7 * k * k) * (1 if bulk == "isotropic" else 10)
+        return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
     largest = {name: float(item.values.max()) for name, item in inputs.items()}
     d = largest["d"]
     n, p = largest["alpha"] * d, largest["beta"] * d

@@ -132,27 +132,22 @@ class Store:
             require_zarr().consolidate_metadata(_local(self.path))
 
     def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
-        """Make room for more replicates: the last dimension grows."""
+        """Make room for so many replicates of so many blocks each: the last dimension grows."""
         zarr = require_zarr()
         group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
         names = [*variables, "replicate"]
-        if all(group[name].shape[-1] >= replicates for name in names) and (
-            group["_srfx/done"].shape[0] >= 2 * blocks
+        most = max(replicates, *(group[name].shape[-1] for name in names))
+        if all(group[name].shape[-1] == most for name in names) and (
+            group["_srfx/done"].shape[0] == 2 * blocks * most
         ):
             return
         _array.cache_clear()
         for name in variables:
-            group[name].resize((*group[name].shape[:-1], replicates))
-        group["_srfx/done"].resize((2 * blocks,))
-        group["replicate"].resize((replicates,))
-        group["replicate"][:] = np.arange(replicates)
+            group[name].resize((*group[name].shape[:-1], most))
+        group["_srfx/done"].resize((2 * blocks * most,))
+        group["replicate"].resize((most,))
+        group["replicate"][:] = np.arange(most)
         self._consolidate()
-
-    def replicates(self) -> int:
-        """How many replicates it has room for."""
-        zarr = require_zarr()
-        group = zarr.open_group(_local(self.path), mode="r", use_consolidated=False)
-        return int(group["replicate"].shape[0])
 
 
 def open_store(
@@ -273,10 +268,9 @@ def _create(
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        template.drop_attrs(deep=False).to_zarr(
-            _local(path), mode="a", zarr_format=3, consolidated=False
-        )
-        group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
+        group = zarr.create_group(_local(path))
+        for name in template.coords:
+            _make_coordinate(group, template, str(name))
         for name in variables:
             _make_array(group, template, variables, chunks, name)
         _make_marks(group, blocks)
@@ -290,6 +284,18 @@ def _create(
         )
         zarr.consolidate_metadata(_local(path))
     (home / "creating").unlink()
+
+
+def _make_coordinate(group: Any, template: xr.Dataset, name: str) -> None:
+    item = template[name]
+    group.create_array(
+        name,
+        data=item.values,
+        chunks=tuple(max(1, size) for size in item.shape),
+        fill_value=float("nan") if item.dtype.kind == "f" else -1,
+        compressors=None,
+        dimension_names=list(map(str, item.dims)),
+    )
 
 
 def _make_array(
@@ -399,27 +405,34 @@ def _mend(
     path = store.path
     lost = [name for name in variables if not (path / name / "zarr.json").exists()]
     marks = not (path / "_srfx" / "done" / "zarr.json").exists()
-    gone = [str(c) for c in template.coords if not (path / str(c) / "zarr.json").exists()]
-    if not (lost or marks or gone or not (path / "_srfx" / "zarr.json").exists()):
-        return
-    _array.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
+        gone = [str(c) for c in template.coords if not _intact(group, path, template, str(c))]
+        if not (lost or marks or gone or not (path / "_srfx" / "zarr.json").exists()):
+            return
+        _array.cache_clear()
         for name in lost:
             shutil.rmtree(path / name, ignore_errors=True)
             _make_array(group, template, variables, store.chunks, name)
         if marks:
             shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
             _make_marks(group, blocks)
-        if gone:
-            names = [c for c in template.coords if str(c) not in gone]
-            for name in gone:
-                shutil.rmtree(path / name, ignore_errors=True)
-            template.drop_vars(names).drop_attrs(deep=False).to_zarr(
-                _local(path), mode="a", zarr_format=3, consolidated=False
-            )
+        for name in gone:
+            shutil.rmtree(path / name, ignore_errors=True)
+            _make_coordinate(group, template, name)
+        group.require_group("_srfx")
         store._consolidate()
+
+
+def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
+    """Whether a coordinate is there with its values; there may be more replicates."""
+    if not (path / name / "zarr.json").exists():
+        return False
+    wanted, found = template[name].values, np.asarray(group[name][...])
+    if name == "replicate":
+        return bool((found == np.arange(len(found))).all())
+    return np.array_equal(found, wanted, equal_nan=True)
 
 
 # --- writing blocks, from any thread or process ---
@@ -428,9 +441,8 @@ def _mend(
 @functools.lru_cache(maxsize=64)
 def _array(path: str, identity: str, name: str) -> Any:
     zarr = require_zarr()
-    return zarr.open_array(
-        _local(Path(path)), path=name, mode="r+", config={"write_empty_chunks": True}
-    )
+    with zarr.config.set({"array.write_empty_chunks": True}):  # a block of NaN is a result too
+        return zarr.open_array(_local(Path(path)), path=name, mode="r+")
 
 
 def visible(path: str, identity: str) -> bool:

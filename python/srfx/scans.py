@@ -281,7 +281,8 @@ def _to_store(
         plan = dataclasses.replace(plan, chunk=chunk)
         total = plan.blocks
         if plan.simulate is not None and store.writable:
-            store.extend(variables, plan.dims["replicate"], total)
+            replicates = plan.dims["replicate"]
+            store.extend(variables, replicates, total // replicates)
         done = store.finished([plan.index(b) for b in range(total)], variables, total)
         missing = np.flatnonzero(~done).tolist()
         if missing and not store.writable:
@@ -518,7 +519,7 @@ def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
             values = ds[name]
             fill = np.nan if values.dtype.kind == "f" else None
             variable = file.createVariable(
-                name, values.dtype, tuple(map(str, values.dims)), fill_value=fill
+                name, values.dtype.str[1:], tuple(map(str, values.dims)), fill_value=fill
             )
             variable.setncatts(
                 {k: np.asarray(v) if isinstance(v, list) else v for k, v in values.attrs.items()}

@@ -1,0 +1,651 @@
+"""Stored scans: what is marked as finished is right, whatever happened to the writer."""
+
+import contextlib
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import srfx
+from srfx import _store, scans
+
+MODEL = srfx.OneStep("tanh", "sin", alpha0=20)
+AXES = {"alpha": np.linspace(0.5, 3, 7), "eta": [0.5, 1.0, 3.0], "lam": [0.001, 0.1]}
+BLOCKS = 12  # of block_points=4: eta one by one, alpha by twos, lam
+
+
+def run(out, **changes):
+    return srfx.scan(**{"model": MODEL, "out": out, "block_points": 4, **AXES, **changes})
+
+
+@pytest.fixture(scope="module")
+def want():
+    return srfx.scan(MODEL, **AXES)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "scan.zarr"
+
+
+def chunks(path):
+    """Name and bytes of every chunk of the variables."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for name in ("test_error", "train_error", "status")
+        for file in (Path(path) / name).rglob("*")
+        if file.is_file() and file.name != "zarr.json"
+    }
+
+
+def markers(path):
+    return sorted((Path(path) / "_srfx" / "done" / "c").iterdir(), key=lambda file: int(file.name))
+
+
+def forget(path, *blocks):
+    """Make blocks unfinished."""
+    for block in blocks:
+        markers_ = {int(file.name): file for file in markers(path)}
+        markers_[block].unlink()
+
+
+def equal(stored, want):
+    xr.testing.assert_equal(stored.load()[list(want.data_vars)], want)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Blocks that are computed in this process."""
+    seen = []
+
+    def fill(task, arrays, original=scans.fill):
+        seen.append(task.block)
+        return original(task, arrays)
+
+    monkeypatch.setattr(scans, "fill", fill)
+    return seen
+
+
+class TestStore:
+    def test_it_holds_what_memory_would(self, out, want):
+        ds = run(out)
+        assert ds.test_error.dims == ("alpha", "eta", "lam")
+        assert not isinstance(ds.test_error.variable._data, np.ndarray)  # not loaded
+        assert len(markers(out)) == BLOCKS
+        equal(ds, want)
+        assert ds.attrs["failed_points"] == 0
+        assert set(want.attrs) <= set(ds.attrs)
+
+    def test_xarray_opens_it_directly(self, out, want):
+        run(out)
+        with xr.open_zarr(out) as ds:  # warnings are errors here
+            assert ds.test_error.encoding["chunks"] == (2, 1, 2)
+            equal(ds, want)
+            assert ds.status.attrs["flag_meanings"].startswith("converged")
+
+    def test_zarr_knows_every_object(self, out):
+        import zarr
+
+        run(out)
+        group = zarr.open_group(out, mode="r", use_consolidated=False)
+        names = {name for name, _ in group.members(max_depth=None)}
+        assert {"test_error", "_srfx/done", "alpha", "noise"} <= names
+        assert group.metadata.zarr_format == 3
+
+    def test_where_it_comes_from(self, out):
+        attrs = run(out).attrs
+        for key in ("srfx_version", "srfx_build", "created", "host", "srfx_fingerprint"):
+            assert attrs[key]
+        specification = json.loads(attrs["srfx_specification"])
+        assert specification["tolerance"] == 1e-10
+        assert specification["alpha"]["count"] == 7
+
+    def test_a_finished_store_costs_nothing(self, out, want, computed):
+        run(out)
+        computed.clear()
+        before = {file: file.stat().st_mtime_ns for file in out.rglob("zarr.json")}
+        equal(run(out), want)
+        assert computed == []
+        assert {file: file.stat().st_mtime_ns for file in out.rglob("zarr.json")} == before
+
+    def test_only_missing_blocks_are_computed(self, out, want, computed):
+        run(out)
+        forget(out, 3, 7)
+        computed.clear()
+        equal(run(out), want)
+        assert computed == [3, 7]
+
+    def test_a_store_keeps_its_blocks(self, out, want, computed):
+        run(out)
+        forget(out, 5)
+        computed.clear()
+        equal(run(out, block_points=None), want)
+        assert computed == [5]
+
+    def test_unfinished_points_show(self, out):
+        run(out)
+        shutil.rmtree(out / "status" / "c" / "0")
+        with xr.open_zarr(out) as ds:
+            assert (ds.status[:2] == -1).all()
+            assert (ds.status[2:] == 0).all()
+
+    def test_damage_is_noticed_on_reading(self, out):
+        run(out)
+        chunk = out / "test_error" / "c" / "0" / "0" / "0"
+        data = bytearray(chunk.read_bytes())
+        data[3] ^= 1
+        chunk.write_bytes(data)
+        with pytest.raises(ValueError, match="checksum"):
+            scans.open_scan(out).test_error.load()
+
+    def test_failures_are_counted_over_all_runs(self, out):
+        arguments = {"alpha": [0.5, 1, 2], "lam": 0, "block_points": 1}
+        assert srfx.scan(srfx.SpikedRF(), out, **arguments).attrs["failed_points"] == 1
+        forget(out, 0)
+        assert srfx.scan(srfx.SpikedRF(), out, **arguments).attrs["failed_points"] == 1
+
+    def test_one_point(self, out):
+        ds = srfx.scan(MODEL, out, alpha=1.5, lam=0.1)
+        assert ds.test_error.item() == srfx.solve(MODEL, 1.5, 0.1).test_error
+
+    def test_labels_of_pairs(self, out):
+        pair = {"dims": "point", "coords": {"point": [10, 20]}}
+        ds = srfx.scan(
+            MODEL, out, alpha=xr.DataArray([1.0, 2], **pair), lam=xr.DataArray([0.1, 0.2], **pair)
+        )
+        assert ds.point.values.tolist() == [10, 20]
+        assert ds.lam.values.tolist() == [0.1, 0.2]
+
+
+class TestReplicates:
+    ARGUMENTS = {"gamma": [0.5, 1], "alpha": [0.5, 1], "lam": 0.1}  # noqa: RUF012
+
+    def simulate(self, out, replicates, **changes):
+        simulate = {"d": 40, "replicates": replicates, **changes}
+        return srfx.scan(srfx.SpikedRF(), out, simulate=simulate, **self.ARGUMENTS)
+
+    def test_more_replicates_run_the_new_ones_only(self, out, computed):
+        first = self.simulate(out, 2).load()
+        assert computed == [0, 1]
+        more = self.simulate(out, 5).load()
+        assert computed == [0, 1, 2, 3, 4]
+        xr.testing.assert_equal(more.isel(replicate=slice(2)), first)
+        xr.testing.assert_equal(more, self.simulate(None, 5))
+        fewer = self.simulate(out, 3)
+        assert computed == [0, 1, 2, 3, 4, *range(5)]  # the five of the comparison in memory
+        xr.testing.assert_equal(fewer, more.isel(replicate=slice(3)))
+        with xr.open_zarr(out) as ds:
+            assert ds.sizes["replicate"] == 5
+
+    def test_another_seed_is_another_scan(self, out):
+        self.simulate(out, 1)
+        with pytest.raises(ValueError, match="differs in seed: 0 in the store, 1 asked for"):
+            self.simulate(out, 1, seed=1)
+
+
+class TestRefusals:
+    def test_another_specification(self, out):
+        run(out)
+        for changes, message in (
+            ({"alpha": np.linspace(0.5, 3, 8)}, "alpha: 7 values from 0.5 to 3 in the store, 8 v"),
+            ({"model": srfx.OneStep("erf", "sin", alpha0=20)}, "activation: tanh in the s.* erf"),
+            ({"model": srfx.OneStep("tanh", "sin", alpha0=10)}, "alpha0: 20.0 in the store, 10.0"),
+            ({"variables": ["m"]}, r"variables: \(test_error, train_error, status\) in the s.*\(m"),
+            ({"beta": [1, 2]}, "beta: 1.0 in the store, 2 values from 1 to 2 asked for"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                run(out, **changes)
+        assert len(markers(out)) == BLOCKS  # untouched
+
+    def test_another_version(self, out, monkeypatch):
+        run(out)
+        monkeypatch.setattr("srfx._plan.version", lambda: "99.0")
+        with pytest.raises(ValueError, match=r"srfx_version: .* in the store, 99\.0 asked for"):
+            run(out)
+
+    def test_callables_are_told_apart_by_their_values(self, out):
+        def fit(fn):
+            return srfx.scan(srfx.SpikedRF(fn, "sin"), out, alpha=1, lam=1)
+
+        fit(srfx.Activation(lambda x: np.tanh(x)))
+        fit(srfx.Activation(lambda x: np.tanh(x) + 0))  # the same function
+        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+            fit(srfx.Activation(lambda x: np.tanh(1.0001 * x)))
+
+    def test_an_existing_store_without_resume(self, out):
+        run(out, resume=False)
+        with pytest.raises(ValueError, match="out must not exist with resume=False"):
+            run(out, resume=False)
+
+    def test_something_else(self, tmp_path):
+        (tmp_path / "file").write_text("precious")
+        with pytest.raises(ValueError, match=r"'.*file' is a file"):
+            run(tmp_path / "file")
+        with pytest.raises(ValueError, match="is something else"):
+            run(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    def test_a_disk_that_is_too_small(self, out, monkeypatch):
+        usage = shutil.disk_usage(out.parent)._replace(free=100)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(ValueError, match=r"out would need .* are free"):
+            run(out)
+        assert not out.exists()
+
+    def test_zarr_is_missing(self, out, monkeypatch):
+        monkeypatch.setitem(sys.modules, "zarr", None)
+        with pytest.raises(ImportError, match=r"needs zarr: pip install 'srfx\[scan\]'"):
+            run(out)
+
+    def test_no_store_to_open(self, out):
+        with pytest.raises(ValueError, match="there is none at"):
+            scans.open_scan(out)
+
+
+class TestTwoWriters:
+    def test_the_second_is_refused(self, out, want):
+        run(out)
+        forget(out, 2)
+        lock = _store._Lock(out / "_srfx" / "done" / "lock")
+        with pytest.raises(ValueError, match=f"out is being written by process {os.getpid()} on"):
+            run(out)
+        lock.release()
+        equal(run(out), want)
+
+    def test_at_creation(self, out, want):
+        """Two start at once: at least one writes, none disturbs."""
+        outcomes = []
+
+        def one():
+            try:
+                outcomes.append(run(out, n_threads=1))
+            except ValueError as error:
+                outcomes.append(str(error))
+
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refused = [x for x in outcomes if isinstance(x, str)]
+        assert len(refused) < 4
+        assert all("being written by" in text for text in refused)
+        equal(run(out), want)
+
+    def test_where_files_cannot_be_locked(self, out, want, monkeypatch):
+        import fcntl
+
+        def no_locks(*_):
+            raise OSError(errno.ENOTSUP, "no locks")
+
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+        run(out)
+        held = out / "_srfx" / "done" / "writing"
+        assert not held.exists()
+        held.touch()
+        with pytest.raises(ValueError, match=r"if nobody is, remove '.*writing'"):
+            run(out)
+        held.unlink()
+        equal(run(out), want)
+
+
+class TestDamage:
+    def test_half_deleted_stores_are_completed(self, out, want, computed):
+        run(out)
+        original = chunks(out)
+        rng = np.random.default_rng(0)
+        files = [file for file in out.rglob("*") if file.is_file()]
+        spared = {out / "zarr.json"}
+        for _ in range(8):
+            lost = [file for file in files if file not in spared and rng.random() < 0.3]
+            for file in lost:
+                file.unlink(missing_ok=True)
+            equal(run(out), want)
+            assert chunks(out) == original
+            with xr.open_zarr(out) as ds:
+                equal(ds, want)
+
+    def test_without_its_metadata_it_is_refused(self, out):
+        run(out)
+        (out / "zarr.json").unlink()
+        with pytest.raises(ValueError, match="are missing or not its own"):
+            run(out)
+
+    def test_a_chunk_cut_short_is_computed_again(self, out, want, computed):
+        run(out)
+        chunk = out / "test_error" / "c" / "1" / "0" / "0"
+        chunk.write_bytes(chunk.read_bytes()[:-1])
+        computed.clear()
+        equal(run(out), want)
+        assert len(computed) == 1
+
+    def test_stale_partial_files_are_swept(self, out):
+        run(out)
+        stale = out / "test_error" / "c" / "0" / "0" / "0.abc.partial"
+        stale.write_bytes(b"half a chunk")
+        run(out)
+        assert not stale.exists()
+
+    def test_a_creation_that_was_cut_short_is_begun_anew(self, out, want):
+        run(out)
+        (out / "_srfx" / "done" / "creating").touch()
+        (out / "zarr.json").unlink()
+        shutil.rmtree(out / "status")
+        equal(run(out, resume=False), want)
+
+    def test_read_only(self, out, want, monkeypatch):
+        run(out)
+
+        def denied(_):
+            raise PermissionError(errno.EROFS, "read only")
+
+        monkeypatch.setattr(_store, "_Lock", denied)
+        equal(run(out), want)
+        forget(out, 1)
+        with pytest.raises(PermissionError, match=r"11 of 12 blocks are in .* read only"):
+            run(out)
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount a small disk here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
+    def test_finished_blocks_stay_valid(self, tmp_path, monkeypatch, pool):
+        axes = {"alpha": np.linspace(0.5, 3, 64), "lam": np.geomspace(1e-3, 1, 1024)}
+        whole = srfx.scan(srfx.SpikedRF(), **axes)
+        with small_disk(tmp_path / "disk", "1m"):
+            out = tmp_path / "disk" / "scan.zarr"
+            ballast = tmp_path / "disk" / "ballast"
+            ballast.write_bytes(bytes(400_000))
+            monkeypatch.setattr(scans, "_check_disk", lambda *_: None)
+            with contextlib.ExitStack() as stack:
+                executor = stack.enter_context(pool(2)) if pool else None
+                with pytest.raises(OSError, match="space left") as caught:
+                    srfx.scan(srfx.SpikedRF(), out, executor, block_points=4096, **axes)
+            assert caught.value.errno == errno.ENOSPC
+            done = [int(file.name) for file in markers(out) if file.stat().st_size == 20]
+            assert 0 < len(done) < 16
+            assert f"{len(done)} of 16 blocks are in" in caught.value.__notes__[0]
+            assert not list(out.rglob("*.partial"))
+            for block in done:
+                part = scans.open_scan(out).isel(alpha=slice(4 * block, 4 * block + 4))
+                equal(part, whole.isel(alpha=slice(4 * block, 4 * block + 4)))
+            # room again, but not enough for all: what was finished is not computed again
+            ballast.unlink()
+            with contextlib.suppress(OSError):
+                srfx.scan(srfx.SpikedRF(), out, **axes)
+            assert len(markers(out)) > len(done)
+
+    def test_read_only_disk(self, tmp_path, want):
+        with small_disk(tmp_path / "disk", "4m"):
+            out = tmp_path / "disk" / "scan.zarr"
+            run(out)
+            subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+            equal(run(out), want)
+            subprocess.run(["mount", "-o", "remount,rw", str(tmp_path / "disk")], check=True)
+            forget(out, 0)
+            subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+            with pytest.raises(PermissionError, match="11 of 12 blocks"):
+                run(out)
+
+
+# --- executors on a store ---
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    path = tmp_path_factory.mktemp("reference") / "scan.zarr"
+    run(path)
+    return chunks(path)
+
+
+@pytest.fixture(scope="module")
+def spawned():
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import distributed
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=50,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+class TestSameBytes:
+    def check(self, out, reference, want, executor, **changes):
+        ds = run(out, executor=executor, **changes)
+        assert chunks(out) == reference
+        equal(ds, want)
+        xr.testing.assert_equal(run(None, executor=executor, **changes), want)
+
+    @pytest.mark.parametrize("n_threads", [1, 2, 3])
+    def test_here(self, out, reference, want, n_threads):
+        self.check(out, reference, want, None, n_threads=n_threads)
+
+    def test_threads(self, out, reference, want):
+        with ThreadPoolExecutor(3) as pool:
+            self.check(out, reference, want, pool)
+
+    def test_spawned_processes(self, out, reference, want, spawned):
+        self.check(out, reference, want, spawned)
+
+    def test_loky(self, out, reference, want):
+        loky = pytest.importorskip("loky")
+        pool = loky.ProcessPoolExecutor(2)
+        try:
+            self.check(out, reference, want, pool)
+        finally:
+            pool.shutdown()
+
+    def test_dask_cluster_of_two_processes(self, out, reference, want, cluster):
+        assert len(cluster.scheduler_info()["workers"]) == 2
+        self.check(out, reference, want, cluster)
+        model = srfx.SpikedRF(lambda x: np.tanh(x), "sin")  # dask takes functions by value
+        ds = srfx.scan(model, executor=cluster, alpha=[1, 2], lam=0.1)
+        xr.testing.assert_equal(ds, srfx.scan(model, alpha=[1, 2], lam=0.1))
+
+    def test_simulations_on_a_cluster(self, out, cluster):
+        arguments = {"alpha": [0.5, 1], "lam": 0.1, "simulate": {"d": 40, "replicates": 3}}
+        ds = srfx.scan(srfx.SpikedRF(), out, cluster, **arguments)
+        xr.testing.assert_equal(ds.load(), srfx.scan(srfx.SpikedRF(), **arguments))
+
+    def test_workers_that_do_not_see_the_store(self, out, reference, want, monkeypatch):
+        monkeypatch.setattr(_store, "visible", lambda *_: False)
+        with ThreadPoolExecutor(2) as pool:
+            self.check(out, reference, want, pool)
+
+    def test_an_asynchronous_client_is_refused(self, cluster, monkeypatch):
+        monkeypatch.setattr(type(cluster), "asynchronous", True)
+        with pytest.raises(TypeError, match="must be a synchronous dask client"):
+            run(None, executor=cluster)
+
+
+SLOW = {"eta": np.linspace(0.1, 3, 4000), "alpha": 1.0, "lam": 0.1, "block_points": 100}
+
+
+def kill_soon(pids, out):
+    """Kill a process once a few blocks are finished."""
+
+    def wait_and_kill():
+        for _ in range(3000):
+            with contextlib.suppress(OSError):
+                if len(list((out / "_srfx" / "done" / "c").iterdir())) >= 3:
+                    break
+            time.sleep(0.005)
+        os.kill(pids[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+class TestKilledWorkers:
+    def test_dask_goes_on(self, out, cluster):
+        pids = list(cluster.run(os.getpid).values())
+        killer = kill_soon(pids, out)
+        ds = srfx.scan(MODEL, out, cluster, **SLOW)
+        killer.join()
+        xr.testing.assert_equal(ds.load(), srfx.scan(MODEL, **SLOW))
+        assert list(cluster.run(os.getpid).values()) != pids  # one was started anew
+
+    def test_a_pool_breaks_and_is_resumed(self, out):
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            pids = list({pool.submit(os.getpid).result() for _ in range(20)})
+            killer = kill_soon(pids, out)
+            with pytest.raises(BrokenProcessPool) as caught:
+                srfx.scan(MODEL, out, pool, **SLOW)
+            killer.join()
+        finished = len(markers(out))
+        assert 3 <= finished < 40
+        assert f"{finished} of 40 blocks are in" in caught.value.__notes__[0]
+        xr.testing.assert_equal(srfx.scan(MODEL, out, **SLOW).load(), srfx.scan(MODEL, **SLOW))
+
+
+VICTIM = """
+import os, signal, sys, time
+import numpy as np, xarray, zarr, tqdm, srfx, srfx._store, srfx._executors
+import zarr.codecs, zarr.storage, uuid, socket, concurrent.futures.thread
+# srfx.scan has not run here yet: no thread is lost by these forks
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        eta = np.linspace(0.1, 3, 2000)
+        srfx.scan(srfx.OneStep("tanh", "sin"), sys.argv[1], eta=eta, alpha=[1.0, 2.0], lam=0.1,
+                  block_points=80)
+        os._exit(0)
+    time.sleep(float(line))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print("killed" if os.WIFSIGNALED(status) else "finished", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the process to be killed")
+def test_twenty_kills(out):
+    """SIGKILL at random moments, from the creation on: no finished block wrong, none missing."""
+    axes = {"eta": np.linspace(0.1, 3, 2000), "alpha": [1.0, 2.0], "lam": 0.1}
+    want = srfx.scan(srfx.OneStep("tanh", "sin"), **axes)
+    rng = np.random.default_rng(11)
+    kills, ever = 0, 0
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIM, out],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while kills < 20:
+            process.stdin.write(f"{rng.uniform(0, 0.25):.6f}\n")
+            process.stdin.flush()
+            if process.stdout.readline() == "finished\n":
+                equal(scans.open_scan(out), want)
+                shutil.rmtree(out)
+                ever = 0
+                continue
+            kills += 1
+            if not (out / "zarr.json").exists() or (out / "_srfx" / "done" / "creating").exists():
+                continue
+            stored = scans.open_scan(out).load()
+            finished = (
+                [int(f.name) for f in markers(out) if f.suffix == ""]
+                if (out / "_srfx" / "done" / "c").exists()
+                else []
+            )
+            assert len(finished) >= ever  # what was finished stays
+            ever = len(finished)
+            for block in finished:
+                part = {"eta": slice(40 * block, 40 * block + 40)}
+                equal(stored.isel(part), want.isel(part))
+        process.stdin.close()
+    ds = srfx.scan(srfx.OneStep("tanh", "sin"), out, block_points=80, **axes)
+    equal(ds, want)
+    shutil.rmtree(out.parent / "again", ignore_errors=True)
+    srfx.scan(srfx.OneStep("tanh", "sin"), out.parent / "again", block_points=80, **axes)
+    assert chunks(out) == chunks(out.parent / "again")
+    assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
+def test_ctrl_c_keeps_finished_blocks(out, pool):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    axes = {**SLOW, "eta": np.linspace(0.1, 3, 200_000)}
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(pool(2)) if pool else None
+        with pytest.raises(KeyboardInterrupt) as caught:
+            srfx.scan(MODEL, out, executor, **axes)
+    finished = markers(out)
+    assert finished
+    assert f"{len(finished)} of 2000 blocks are in" in caught.value.__notes__[0]
+    stored = scans.open_scan(out)
+    for file in finished[::10]:
+        part = stored.isel(eta=slice(100 * int(file.name), 100 * int(file.name) + 100)).load()
+        want = srfx.scan(MODEL, eta=part.eta.values, alpha=1.0, lam=0.1)
+        equal(part, want)
+    _store._Lock(out / "_srfx" / "done" / "lock").release()  # it was let go
+
+
+class TestExport:
+    def test_netcdf(self, out, want, tmp_path, monkeypatch):
+        monkeypatch.setattr(scans, "_EXPORT_POINTS", 5)
+        run(out)
+        scans.export(out, tmp_path / "scan.nc")
+        with xr.open_dataset(tmp_path / "scan.nc") as back:
+            equal(back, want)
+            assert back.attrs["srfx_fingerprint"] == want.attrs["srfx_fingerprint"]
+            assert back.test_error.attrs["long_name"] == "noise-free test error"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.nc", "scan.zarr"]
+
+    def test_parquet(self, want, tmp_path, monkeypatch):
+        pytest.importorskip("pyarrow")
+        monkeypatch.setattr(scans, "_EXPORT_POINTS", 5)
+        scans.export(want, tmp_path / "scan.parquet")
+        table = pd.read_parquet(tmp_path / "scan.parquet")
+        assert len(table) == want.test_error.size
+        flat = want.to_dataframe().reset_index()
+        for name in ("alpha", "eta", "lam", "test_error", "status", "beta"):
+            np.testing.assert_array_equal(table[name], flat[name])
+
+    def test_bad_input(self, want, tmp_path, monkeypatch):
+        with pytest.raises(ValueError, match="the suffix of path must be one of"):
+            scans.export(want, tmp_path / "scan.csv")
+        with pytest.raises(TypeError, match="source must be"):
+            scans.export(3, tmp_path / "scan.nc")
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ImportError, match="pip install pyarrow"):
+            scans.export(want, tmp_path / "scan.parquet")
