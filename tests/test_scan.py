@@ -421,6 +421,16 @@ class TestCtrlC:
         assert not scans.stopped  # nothing is left behind
         assert not srfx.simulation._FLAGS
 
+    def test_a_lost_interrupt_is_remembered(self):
+        """As when it was raised inside a destructor, where Python drops it."""
+        with scans._ctrl_c() as look:
+            look()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                look()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
 
 class TestProgress:
     def test_quiet_unless_asked(self, capfd):

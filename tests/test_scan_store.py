@@ -498,8 +498,8 @@ class TestSameBytes:
 SLOW = {"eta": np.linspace(0.1, 3, 4000), "alpha": 1.0, "lam": 0.1, "block_points": 100}
 
 
-def kill_soon(pids, out):
-    """Kill a process once a few blocks are finished."""
+def kill_soon(pids, out, by=None):
+    """Send a process a signal once a few blocks are finished."""
 
     def wait_and_kill():
         for _ in range(3000):
@@ -507,7 +507,7 @@ def kill_soon(pids, out):
                 if len(list((out / "_srfx" / "done" / "c").iterdir())) >= 3:
                     break
             time.sleep(0.005)
-        os.kill(pids[0], signal.SIGKILL)
+        os.kill(pids[0], by or signal.SIGKILL)
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
@@ -603,12 +603,14 @@ def test_twenty_kills(out):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
 def test_ctrl_c_keeps_finished_blocks(out, pool):
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    sender = kill_soon([os.getpid()], out, signal.SIGINT)
     axes = {**SLOW, "eta": np.linspace(0.1, 3, 200_000)}
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(pool(2)) if pool else None
         with pytest.raises(KeyboardInterrupt) as caught:
             srfx.scan(MODEL, out, executor, **axes)
+    sender.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finished = markers(out)
     assert finished
     assert f"{len(finished)} of 2000 blocks are in" in caught.value.__notes__[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,6 +158,7 @@ def _run_blocks(
     store: _store.Store | None,
     memory: dict[str, NDArray[Any]] | None,
     report: Progress,
+    interrupted: Callable[[], None],
 ) -> tuple[int, float]:
     """Compute blocks and put them where they belong; count failures, measure quadrature."""
     from srfx import _executors, _store
@@ -171,6 +175,7 @@ def _run_blocks(
     )
     try:
         for block, arrays, notes in results:
+            interrupted()
             if arrays is not None:
                 box = plan.box(block)
                 where = tuple(box[dim] for dim in plan.dims)
@@ -231,6 +236,31 @@ def _write(task: Task, arrays: dict[str, NDArray[Any]], notes: tuple[int, float]
     return task.block, None, notes
 
 
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[Callable[[], None]]:
+    """Remember Ctrl-C: Python loses a KeyboardInterrupt raised inside a destructor."""
+    pressed: list[bool] = []
+
+    def look() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    def press(*_: object) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    usual = signal.default_int_handler
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not usual:
+        yield look
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield look
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def _stop(run: str) -> None:
     """Tell the threads of this process that work on a run to leave it."""
     stopped.add(run)
@@ -247,9 +277,10 @@ def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -
     template = plan.template()
     shape = tuple(plan.dims.values())
     memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
-    with Progress(plan, 0, progress) as report:
+    blocks = list(range(plan.blocks))
+    with Progress(plan, 0, progress) as report, _ctrl_c() as interrupted:
         failed, worst = _run_blocks(
-            plan, list(range(plan.blocks)), executor, threads, None, memory, report
+            plan, blocks, executor, threads, None, memory, report, interrupted
         )
     _report_accuracy(plan, worst)
     described = plan.described()
@@ -317,7 +348,8 @@ def _guarded(
 ) -> None:
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
-        _run_blocks(plan, missing, executor, threads, store, None, report)
+        with _ctrl_c() as interrupted:
+            _run_blocks(plan, missing, executor, threads, store, None, report, interrupted)
     except BaseException as error:
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
