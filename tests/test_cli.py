@@ -296,7 +296,7 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --target sine", "did you mean 'sin'?"),
         ("--eta 1 --alpha 1 --lam 1 --activation sign", "activation must be continuous"),
         ("--eta 1 --alpha 1 --lam 1 --bulk iso", "bulk must be one of 'isotropic', 'one_step'"),
-        ("--eta 1 --alpha 1 --lam 1 --bulk one_step", "is not available yet"),
+        ("--r 1 --alpha 1 --lam 1 --bulk one_step", "bulk='one_step' needs an srfx.OneStep model"),
         (f"--eta 1 --alpha 1 --lam 1 --readout 1{',2' * 32}", "at most 32 values; got 33"),
         ("--eta 1 --alpha 1 --lam 1 --readout a", "'--readout': 'a' contains 'a'"),
         ("--eta 1 --alpha 1 --lam 1 --weights 0.5", "weights must sum to one"),

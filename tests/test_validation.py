@@ -192,7 +192,7 @@ def test_values_out_of_range(make, message):
         (one_step(target=None), "target must be a name .*, a callable or an srfx.Activation"),
         (solve(n_threads=2.0), "n_threads must be None .* or an integer >= 1; got 2.0"),
         (solve(n_threads=True), "n_threads must be None .* or an integer >= 1; got True"),
-        (solve(bulk=None), "bulk must be one of 'isotropic', 'one_step'; got None"),
+        (solve(bulk=None), "bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got None"),
         (solve(errors=True), "errors must be one of 'raise', 'record'; got True"),
         (solve(lam=None), "lam must be finite and >= 0 .*; got None"),
         (lambda: srfx.solve("tanh", 1, 1), "model must be an srfx.SpikedRF or an srfx.OneStep"),
@@ -301,11 +301,6 @@ def test_one_step_needs_a_derivative():
 def test_an_infinite_step_is_refused():
     with pytest.raises(ValueError, match="eta must be smaller or alpha0 larger"):
         srfx.OneStep(eta=1e200).equivalent()
-
-
-def test_what_is_not_there_yet_says_so():
-    with pytest.raises(NotImplementedError, match="bulk='one_step' is not available yet"):
-        srfx.solve(srfx.OneStep(), 1, 0.1, bulk="one_step")
 
 
 def test_a_readout_that_leaves_no_bulk_variance():

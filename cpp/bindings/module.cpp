@@ -9,4 +9,5 @@ PYBIND11_MODULE(_core, m) {
   register_groups(m);
   register_simulation(m);
   register_analysis(m);
+  register_one_step(m);
 }

@@ -15,6 +15,7 @@ void register_theory(py::module_& m);
 void register_groups(py::module_& m);
 void register_simulation(py::module_& m);
 void register_analysis(py::module_& m);
+void register_one_step(py::module_& m);
 
 /// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt;
 /// stopped() == true, asked now and then, cancels it with srfx::Cancelled.

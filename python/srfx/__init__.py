@@ -10,6 +10,7 @@ from srfx.models import (
     SpikedRF,
     readout_quantiles,
 )
+from srfx.one_step import EmpiricalBulk
 from srfx.results import ConvergenceError, Solution, Status
 from srfx.scans import scan
 from srfx.simulation import simulate
@@ -23,6 +24,7 @@ __all__ = [
     "ApproximationWarning",
     "Bounds",
     "ConvergenceError",
+    "EmpiricalBulk",
     "OneStep",
     "Solution",
     "SpikedRF",

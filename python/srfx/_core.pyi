@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'simulate', 'simulated_weights', 'solve', 'solve_groups']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'group_bounds', 'learned_function', 'learned_function_of_step', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'step_map']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -98,6 +98,10 @@ def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLi
     """
     E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).
     """
+def learned_function_of_step(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], chi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    learned_function with the feature of the row norms.
+    """
 def simulate(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex, cancel: CancelFlag | None = None, predictions: bool = False) -> dict[str, typing.Any]:
     """
     Errors of one replicate, shape (n, lam).
@@ -110,7 +114,19 @@ def solve(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typin
     """
     Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a coefficient set.
     """
+def solve_empirical(sigma: Activation, target: Activation, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, gamma: typing.SupportsFloat | typing.SupportsIndex, eigenvalues: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.SupportsFloat | typing.SupportsIndex, inv_d: typing.SupportsFloat | typing.SupportsIndex, noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
+    """
+    Given weights: eigenvalues of W Pi W^T and four vectors in its eigenbasis.
+    """
 def solve_groups(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, merge: bool = True) -> dict[str, typing.Any]:
     """
     Solves every point for K groups: r and c of shape (sets, K), gamma (sets,), pi (K,); else as solve. merge=False keeps identical groups apart.
+    """
+def solve_one_step(sigma: Activation, target: Activation, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, matrix: bool = False) -> dict[str, typing.Any]:
+    """
+    Actual one-step networks, one readout value; (eta, 1/alpha0, noise) one entry a set. matrix: section 10's path for every sigma.
+    """
+def step_map(sigma: Activation, target: Activation, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.SupportsFloat | typing.SupportsIndex, inv_alpha0: typing.SupportsFloat | typing.SupportsIndex, noise: typing.SupportsFloat | typing.SupportsIndex) -> dict[str, typing.Any]:
+    """
+    Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.
     """

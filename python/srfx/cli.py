@@ -125,7 +125,12 @@ def cli(ctx: click.Context) -> None:
 @_grid("--beta", help="Width over d.  [default: 1]")
 @_grid("--noise", help="Variance of the label noise.  [default: 0]")
 @_grid("--d", help="Input dimension, for the 1/d correction.  [default: the limit]")
-@click.option("--bulk", default="isotropic", show_default=True, help="Treatment of the bulk.")
+@click.option(
+    "--bulk",
+    default="isotropic",
+    show_default=True,
+    help="isotropic, or one_step: the bulk as the step has really made it.",
+)
 @click.option(
     "--readout",
     callback=_list_value,

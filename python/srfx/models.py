@@ -490,7 +490,7 @@ class OneStep(_Model):
         -----
         ApproximationWarning
             Once per process, if the activation is not odd: the isotropic bulk of the spiked model
-            is then off by several percent in the test error.
+            is then off by several percent in the test error; ``bulk="one_step"`` of `solve` is not.
 
         Examples
         --------
@@ -636,6 +636,6 @@ def _warn_not_odd(name: str) -> None:
         _warn(
             f"the activation {name} is not odd: its network after one step is equivalent to spiked "
             "random features with an isotropic bulk only roughly (test errors off by several "
-            "percent). This is said once.",
+            "percent; bulk='one_step' does without). This is said once.",
             ApproximationWarning,
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srfx import _core
+from srfx import _core, one_step
 from srfx import _validation as check
 from srfx.models import (
     MAX_GROUPS,
@@ -23,6 +23,7 @@ from srfx.models import (
     probabilities,
     warn_accuracy,
 )
+from srfx.one_step import EmpiricalBulk
 from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
 
 BULKS = ("isotropic", "one_step")
@@ -34,7 +35,7 @@ def solve(
     lam: ArrayLike,
     *,
     d: ArrayLike | None = None,
-    bulk: str = "isotropic",
+    bulk: str | EmpiricalBulk = "isotropic",
     n_threads: int | None = None,
     errors: str = "raise",
 ) -> Solution:
@@ -55,9 +56,13 @@ def solve(
         ``f(x) = a.phi(x)/sqrt(p)``. ``lam = 0`` is the ridgeless limit.
     d : float or array, optional
         Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None: the limit.
-    bulk : str
-        ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``, the anisotropic
-        bulk of the actual one-step network (THEORY sections 9 and 10), is not available yet.
+    bulk : {"isotropic", "one_step"} or EmpiricalBulk
+        ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``: the anisotropic
+        bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
+        10), for a `OneStep` with a single readout value and lam > 0; test errors within about one
+        per cent of simulated networks. An `EmpiricalBulk`: the very weights given; beta has to be
+        theirs, d defaults to theirs, and the fields of the model that the weights supersede (eta
+        and alpha0, or r, c and gamma) are not used.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
@@ -79,18 +84,31 @@ def solve(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or shapes do not broadcast.
     NotImplementedError
-        ``bulk="one_step"``.
+        Several readout values with a bulk other than ``"isotropic"``.
 
     Warns
     -----
     AccuracyWarning
         The estimated quadrature error of a point exceeds 1e-8.
     ApproximationWarning
-        Once per process: see `OneStep.equivalent`.
+        Once per process with the isotropic bulk: see `OneStep.equivalent`.
+
+    Notes
+    -----
+    With an anisotropic bulk the order parameters keep the unit-bulk convention: ``v1 = <D/S>`` and
+    q1 refer to D = Omega/c of unit mean, theta and psi multiply ``k mu1`` and ``mu1`` with mu1 of
+    section 2. (Sections 9 and 10 divide mu1 by sqrt(c); their theta and psi are sqrt(c) times
+    these, their V1 and q1 c times.) The residual covers the bulk's own equations and the energy
+    identity.
 
     Examples
     --------
     >>> import numpy as np, srfx
+    >>> step = srfx.OneStep("tanh", "sin", eta=3, alpha0=0.25)
+    >>> print(f"{srfx.solve(step, alpha=2, lam=0.1, bulk='one_step').test_error:.6f}")
+    0.355300
+    >>> print(f"{srfx.solve(step, alpha=2, lam=0.1).test_error:.6f}")
+    0.315049
     >>> model = srfx.OneStep(activation="tanh", target="sin", eta=3, alpha0=20)
     >>> sol = srfx.solve(model, alpha=3, lam=0.1)
     >>> print(f"{sol.test_error:.10f}")
@@ -103,18 +121,16 @@ def solve(
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
     d_values = np.inf if d is None else check.dimension("d", d)
-    if not isinstance(bulk, str):
-        raise TypeError(f"bulk must be one of 'isotropic', 'one_step'; got {bulk!r}")
-    check.one_of("bulk", bulk, BULKS)
-    if bulk == "one_step":
-        raise NotImplementedError(
-            "bulk='one_step' is not available yet; bulk='isotropic' treats the step as the paper "
-            "does"
-        )
+    _check_bulk(model, bulk, lam_values)
     check.one_of("errors", errors, ("raise", "record"))
     threads = check.thread_count(n_threads)
+    if isinstance(bulk, EmpiricalBulk):
+        d_values = one_step.dimension_of(bulk, d_values)
     arguments = {**model.numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
+    if bulk != "isotropic":
+        raw = _solve_anisotropic(model, bulk, arguments, shape, threads)
+        return _wrap(model, bulk, arguments, shape, raw, errors)
 
     (r, c, gamma), set_index = _coefficient_sets(_groups(model), shape)
     n_points = int(np.prod(shape, dtype=np.int64))
@@ -134,19 +150,59 @@ def solve(
         raw = _core.solve(*functions, r.ravel(), c.ravel(), gamma, *points)
     else:
         raw = _core.solve_groups(*functions, r, c, gamma, weights, *points)
+    return _wrap(model, bulk, arguments, shape, raw, errors)
+
+
+def _wrap(
+    model: SpikedRF | OneStep,
+    bulk: str | EmpiricalBulk,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    raw: dict[str, NDArray[Any]],
+    errors: str,
+) -> Solution:
+    """Make a Solution of what the core returned; warn and raise where that is due."""
     results: dict[str, Any] = {
         name: raw[name].reshape(shape + raw[name].shape[1:])[()] for name in OBSERVABLES
     }
     if not shape:
         results["status"] = Status(int(results["status"]))
         results["iterations"] = int(results["iterations"])
-    solution = Solution(model=model, bulk=bulk, arguments=arguments, **results)
+    solution = Solution(
+        model=model,
+        bulk=bulk if isinstance(bulk, str) else "empirical",
+        arguments=arguments,
+        **results,
+    )
     converged = raw["status"] == Status.CONVERGED
     accuracy = np.max(raw["quadrature_error"], initial=0.0, where=converged)
     warn_accuracy(float(accuracy), "the solution", model.activation, model.target)
     if errors == "raise" and not np.all(solution.success):
         raise ConvergenceError(_failure_message(solution), solution)
     return solution
+
+
+def _check_bulk(model: object, bulk: object, lam: float | FloatArray) -> None:
+    if isinstance(bulk, str):
+        check.one_of("bulk", bulk, BULKS)
+    elif not isinstance(bulk, EmpiricalBulk):
+        raise TypeError(f"bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got {bulk!r}")
+    if bulk != "isotropic":
+        assert isinstance(model, (SpikedRF, OneStep))
+        one_step.check_supported(model, bulk, lam)
+
+
+def _solve_anisotropic(
+    model: SpikedRF | OneStep,
+    bulk: str | EmpiricalBulk,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    threads: int,
+) -> dict[str, NDArray[Any]]:
+    if isinstance(bulk, EmpiricalBulk):
+        return one_step.solve_weights(model, bulk, arguments, shape, threads)
+    assert isinstance(model, OneStep)
+    return one_step.solve_step(model, arguments, shape, threads)
 
 
 def _check_model(model: object) -> None:
@@ -334,18 +390,20 @@ def learned_function(
     t: ArrayLike,
     *,
     d: ArrayLike | None = None,
+    bulk: str | EmpiricalBulk = "isotropic",
     n_threads: int | None = None,
 ) -> FloatArray:
     """Average the trained network over inputs with a given projection on the target's direction.
 
     ``f(t) = E[f(x) | theta.x/sqrt(d) = t]``: what the network has made of ``sigma*(t)``.
-    Source: CPD24 figure 1; THEORY section 6.
+    Source: CPD24 figure 1; THEORY section 6. An anisotropic bulk adds the feature of the row norms,
+    ``chi E[mu_c]`` (THEORY section 9 e).
 
     Parameters
     ----------
     model : SpikedRF or OneStep
         The model.
-    alpha, lam, d : float or array
+    alpha, lam, d, bulk
         As in `solve`, which is called first.
     t : float or array
         Projections; any finite numbers.
@@ -370,7 +428,12 @@ def learned_function(
     (2, 3)
     """
     points = np.asarray(check.finite("t", t))
-    solution = solve(model, alpha, lam, d=d, n_threads=n_threads)
+    solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
+    threads = check.thread_count(n_threads)
+    if bulk != "isotropic":
+        raw = _solve_anisotropic(model, bulk, dict(solution.arguments), solution.shape, threads)
+        values = one_step.learned(model, raw, points.ravel(), threads)
+        return values.reshape(solution.shape + points.shape)[()]
     k = len(model.readout)
     r, c, gamma = _groups(model)
     of_groups = (*solution.shape, k)
@@ -381,7 +444,7 @@ def learned_function(
     def grouped(x: float | FloatArray) -> FloatArray:
         return flat(x if k > 1 else np.asarray(x)[..., np.newaxis])
 
-    raw = _core.learned_function(
+    learned = _core.learned_function(
         compiled(model.activation),
         flat(r),
         flat(c),
@@ -390,7 +453,7 @@ def learned_function(
         grouped(solution.theta),
         grouped(solution.psi),
         points.ravel(),
-        check.thread_count(n_threads),
+        threads,
     )
-    total: FloatArray = raw.reshape(-1, k, points.size).sum(axis=1)
+    total: FloatArray = learned.reshape(-1, k, points.size).sum(axis=1)
     return total.reshape(solution.shape + points.shape)[()]

@@ -142,8 +142,9 @@ inline GroupBounds group_bounds(const Function& sigma, const Function& target, c
 /// With U = r rho g + sqrt(c) z = s Z, s^2 = r^2 rho^2 + c, the two Gaussian averages of THEORY section 6 are one:
 ///   f(t) = m M0 + theta [gamma t (sqrt c/s) M1 + (sqrt c r rho^2/s^2)(M2 - M0)] + psi [rho t (sqrt c/s) M1 - (gamma sqrt c r rho/s^2)(M2 - M0)]
 /// where M_i = E Z^i sigma(r gamma t + s Z).
+/// A third feature mu_c(k) = E (z^2 - 1) sigma(..)/(2 c) with coefficient chi (THEORY 9) adds chi (M2 - M0)/(2 s^2).
 inline void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta, double psi,
-                             const double* t, Index n, double* out) {
+                             const double* t, Index n, double* out, double chi = 0) {
   const double rho = p.rho(), sd = p.sd();
   const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
   const GaussianRule rule(sigma.shape(), s, 2);
@@ -164,7 +165,8 @@ inline void learned_function(const Function& sigma, const SpikeParameters& p, do
       m2 += wf * (z * z - 1);
     }
     const double first = sd / s * m1, second = sd * p.r * rho / (s * s) * m2;
-    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) + psi * (rho * t[i] * first - p.gamma * second);
+    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) + psi * (rho * t[i] * first - p.gamma * second) +
+             chi * m2 / (2 * s * s);
   }
 }
 

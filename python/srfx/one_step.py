@@ -1,0 +1,283 @@
+"""The bulk that the gradient step leaves behind (THEORY 9 and 10), and that of given weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from srfx import _core
+from srfx import _validation as check
+from srfx.models import FloatArray, OneStep, SpikedRF, compiled
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class EmpiricalBulk:
+    """The bulk of one given first layer: a theory of that very network.
+
+    Made by `from_weights`, and passed as ``bulk`` to `solve` or `learned_function`, with a model
+    that says what the weights do not: activation, target and label noise. Spike, bulk variance,
+    alignment and width are those of the weights (THEORY section 9 f).
+
+    Attributes
+    ----------
+    r, c, gamma : float
+        Measured spike strength (the mean of ``W v/|v|``), bulk variance (the mean squared norm of
+        the rows without their part along v) and alignment of v with theta.
+    p, d : int
+        Width and input dimension.
+    eigenvalues : array of shape (p,)
+        Spectrum of ``W Pi W^T``, ``Pi = 1 - v v^T/|v|^2``, in ascending order.
+    vectors : array of shape (4, p)
+        ``W v/|v| - r``, ``W`` applied to the part of theta orthogonal to v (normalised), ``|Pi
+        w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> model = srfx.OneStep("tanh", "sin", eta=3, alpha0=1)
+    >>> W, v, theta = srfx.simulation.sample_weights(model, d=400, seed=1)
+    >>> bulk = srfx.EmpiricalBulk.from_weights(W, v, theta)
+    >>> bulk
+    <EmpiricalBulk of 400 x 400 weights: r = 1.72437, c = 1.51337, gamma = 0.623744>
+    >>> this_one = srfx.solve(model, alpha=2, lam=0.1, bulk=bulk).test_error
+    >>> typical = srfx.solve(model, alpha=2, lam=0.1, bulk="one_step", d=400).test_error
+    >>> abs(this_one / typical - 1) < 0.1
+    True
+    """
+
+    r: float
+    c: float
+    gamma: float
+    p: int
+    d: int
+    eigenvalues: FloatArray
+    vectors: FloatArray
+
+    @classmethod
+    def from_weights(cls, W: ArrayLike, v: ArrayLike, theta: ArrayLike) -> EmpiricalBulk:
+        """Measure a first layer: one eigendecomposition of size p.
+
+        Parameters
+        ----------
+        W : array of shape (p, d)
+            First-layer weights: of `srfx.simulation.sample_weights`, of a trained network, of
+            anything. Rows of norm about one, inputs N(0, 1).
+        v : array of shape (d,)
+            Direction of the spike. Its norm does not matter.
+        theta : array of shape (d,)
+            Direction of the target, whose argument is ``theta.x/|theta|``.
+
+        Returns
+        -------
+        EmpiricalBulk
+
+        Raises
+        ------
+        TypeError
+            An argument does not hold real numbers.
+        ValueError
+            W is not a matrix with at least two rows and columns, v or theta is not a vector of
+            length d, an entry is not finite, v or theta is zero, or W has nothing beside its part
+            along v.
+
+        Examples
+        --------
+        >>> import numpy as np, srfx
+        >>> rng = np.random.default_rng(0)
+        >>> W = rng.standard_normal((50, 100)) / 10
+        >>> bulk = srfx.EmpiricalBulk.from_weights(W, v=np.ones(100), theta=np.arange(100.0))
+        >>> print(f"{bulk.gamma:.6f}")
+        0.863834
+        """
+        weights = check.number_or_array("W", W, "a finite matrix of shape (p, d)", np.isfinite)
+        weights = np.asarray(weights)
+        if weights.ndim != 2 or min(weights.shape) < 2:
+            raise ValueError(
+                "W must be a matrix of shape (p, d) with p and d at least 2; got shape "
+                f"{weights.shape}"
+            )
+        p, d = weights.shape
+        spike = _direction("v", v, d)
+        target = _direction("theta", theta, d)
+        gamma = float(np.clip(spike @ target, -1.0, 1.0))
+        across = target - gamma * spike
+        across -= (across @ spike) * spike  # what rounding left, where the two are nearly parallel
+        length = float(np.linalg.norm(across))
+        across = across / length if length > 1e-12 else np.zeros(d)
+
+        along = weights @ spike
+        bulk = weights - np.outer(along, spike)
+        square_norms = np.einsum("ij,ij->i", bulk, bulk)
+        r, c = float(along.mean()), float(square_norms.mean())
+        if not c > 1e-28 * float(np.mean(along * along)) or c == 0:
+            raise ValueError(
+                "W must have a part orthogonal to v; all of its rows are multiples of v"
+            )
+        eigenvalues, basis = np.linalg.eigh(bulk @ bulk.T)
+        vectors = np.stack([along - r, weights @ across, square_norms - c, np.ones(p)]) @ basis
+        eigenvalues = np.maximum(eigenvalues, 0.0)
+        for array in (eigenvalues, vectors):
+            array.flags.writeable = False
+        return cls(r, c, gamma, p, d, eigenvalues, vectors)
+
+    def __repr__(self) -> str:
+        return (
+            f"<EmpiricalBulk of {self.p} x {self.d} weights: r = {self.r:.6g}, c = {self.c:.6g}, "
+            f"gamma = {self.gamma:.6g}>"
+        )
+
+
+def _direction(name: str, value: object, d: int) -> FloatArray:
+    """Return a non-zero vector of length d, normalised."""
+    vector = np.asarray(
+        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
+    )
+    if vector.shape != (d,):
+        raise ValueError(
+            f"{name} must be a vector of length d = {d}, the number of columns of W; got shape "
+            f"{vector.shape}"
+        )
+    largest = float(np.max(np.abs(vector)))
+    if largest == 0:
+        why = " (the network has made no step, or its weights have no spike)" if name == "v" else ""
+        raise ValueError(f"{name} must not be the zero vector; got norm 0{why}")
+    vector = vector / largest
+    return vector / np.linalg.norm(vector)
+
+
+def check_supported(
+    model: SpikedRF | OneStep, bulk: str | EmpiricalBulk, lam: float | FloatArray
+) -> None:
+    """Refuse what sections 9 and 10 do not cover here, before any work."""
+    name = "bulk='one_step'" if bulk == "one_step" else "an EmpiricalBulk"
+    if bulk == "one_step" and not isinstance(model, OneStep):
+        raise ValueError(
+            "bulk='one_step' needs an srfx.OneStep model, whose gradient step makes the bulk; got "
+            f"{type(model).__name__}: use bulk='isotropic'"
+        )
+    if len(model.readout) > 1:
+        raise NotImplementedError(
+            f"{name} supports a single readout value for now, as in readout=(1.0,); got "
+            f"readout={model.readout}"
+        )
+    if np.any(np.asarray(lam) == 0):
+        raise ValueError(
+            f"lam must be > 0 with {name}; got 0: approach the ridgeless limit by a small lam, "
+            "such as 1e-8"
+        )
+
+
+def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray) -> float:
+    """Return the input dimension of the weights; d may say so too."""
+    if np.any(np.asarray(d) != np.inf) and np.any(np.asarray(d) != bulk.d):
+        raise ValueError(
+            f"d must be None or that of the weights, {bulk.d}, with an EmpiricalBulk; got {d!r}"
+        )
+    return float(bulk.d)
+
+
+def solve_step(
+    model: OneStep,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+    matrix: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``."""
+    eta, alpha0 = np.asarray(arguments["eta"]), np.asarray(arguments["alpha0"])
+    with np.errstate(divide="ignore"):
+        inverse_alpha0 = 1 / alpha0
+    noise = np.asarray(arguments["noise"])
+    own_shape = np.broadcast_shapes(eta.shape, alpha0.shape, noise.shape)
+    table = np.stack(
+        [np.broadcast_to(x, own_shape).ravel() for x in (eta, inverse_alpha0, noise)], axis=1
+    )
+    index = np.zeros(len(table), dtype=np.int64)
+    if len(table) > 1:
+        table, index = np.unique(table, axis=0, return_inverse=True)
+    sets = np.ascontiguousarray(table.T)
+    index = np.broadcast_to(index.reshape(own_shape), shape).ravel()
+    raw: dict[str, NDArray[Any]] = _core.solve_one_step(
+        compiled(model.activation),
+        compiled(model.target),
+        model.readout[0],
+        sets[0],
+        sets[1],
+        sets[2],
+        index,
+        _flat(arguments["beta"], shape),
+        _flat(noise, shape),
+        _flat(arguments["alpha"], shape),
+        _flat(arguments["lam"], shape),
+        _flat(1 / np.asarray(arguments["d"]), shape),
+        int(np.prod(shape, dtype=np.int64)),
+        n_threads,
+        matrix,
+    )
+    return raw
+
+
+def solve_weights(
+    model: SpikedRF | OneStep,
+    bulk: EmpiricalBulk,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point for given weights."""
+    for name, value in model.numeric.items():
+        if name not in ("noise", "beta") and np.size(value) != 1:
+            raise ValueError(
+                f"{name} must be a single number with an EmpiricalBulk, which does not use it: the "
+                f"weights hold what the step has done; got shape {np.shape(value)}"
+            )
+    if np.any(np.rint(np.asarray(model.beta) * bulk.d) != bulk.p):
+        raise ValueError(
+            f"beta must be that of the weights, p/d = {bulk.p}/{bulk.d}, with an EmpiricalBulk; "
+            f"got {model.beta!r}"
+        )
+    raw: dict[str, NDArray[Any]] = _core.solve_empirical(
+        compiled(model.activation),
+        compiled(model.target),
+        bulk.r,
+        bulk.c,
+        bulk.gamma,
+        bulk.eigenvalues,
+        bulk.vectors,
+        bulk.p / bulk.d,
+        1 / bulk.d,
+        _flat(arguments["noise"], shape),
+        _flat(arguments["alpha"], shape),
+        _flat(arguments["lam"], shape),
+        int(np.prod(shape, dtype=np.int64)),
+        n_threads,
+    )
+    return raw
+
+
+def learned(
+    model: SpikedRF | OneStep, raw: dict[str, NDArray[Any]], t: FloatArray, n_threads: int
+) -> NDArray[np.float64]:
+    """Average the network over inputs with projection t, from what a solve returned."""
+    values: NDArray[np.float64] = _core.learned_function_of_step(
+        compiled(model.activation),
+        raw["r"],
+        raw["c"],
+        raw["gamma"],
+        raw["m"],
+        raw["theta"],
+        raw["psi"],
+        raw["chi"],
+        t,
+        n_threads,
+    )
+    return values
+
+
+def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """One number for all points, or one for each, as a vector."""
+    array = np.asarray(value, dtype=np.float64)
+    return array.reshape(1) if array.size == 1 else np.broadcast_to(array, shape).ravel()

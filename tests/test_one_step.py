@@ -1,0 +1,450 @@
+"""The actual one-step network (THEORY 9 and 10) and given weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import OneStep, SpikedRF, _core, one_step, simulation, solve
+from srfx.models import compiled
+
+ERRORS = ("test_error", "train_error")
+
+
+def errors(model, alpha, lam, **options):
+    solution = solve(model, alpha, lam, bulk="one_step", **options)
+    return np.array([solution.test_error, solution.train_error])
+
+
+# Computed by separate code from the text (THEORY section 10, end).
+STATED = [
+    (OneStep("relu", "relu", eta=1, alpha0=2), 1, 0.3, None, (0.19500205, 0.06657937)),
+    (
+        OneStep(
+            srfx.Activation(
+                lambda x: np.tanh(x + 0.7), lambda x: 1 / np.cosh(np.clip(x + 0.7, -300, 300)) ** 2
+            ),
+            "tanh",
+            eta=2,
+            alpha0=0.5,
+        ),
+        3,
+        0.03,
+        None,
+        (0.26580820, 0.12867660),
+    ),
+    (
+        OneStep("gelu", "relu", eta=2, alpha0=1, beta=2, noise=0.2),
+        1,
+        0.3,
+        None,
+        (0.26562319, 0.11922749),
+    ),
+    (OneStep("tanh", "tanh", eta=0.4, alpha0=20, beta=0.5), 5, 0.1, 600, (0.06503732, 0.05323797)),
+]
+
+
+@pytest.mark.parametrize(("model", "alpha", "lam", "d", "stated"), STATED)
+def test_stated_values(model, alpha, lam, d, stated):
+    np.testing.assert_allclose(errors(model, alpha, lam, d=d), stated, rtol=0, atol=5.1e-9)
+
+
+def test_stated_test_errors():
+    model = OneStep("tanh", "sin", eta=3, alpha0=0.25)
+    assert solve(model, 2, 0.1, bulk="one_step").test_error == pytest.approx(0.3553, abs=5e-7)
+    assert solve(model, 2, 0.1).test_error == pytest.approx(0.31505, abs=5e-6)
+    model = OneStep("relu", "tanh", eta=2, alpha0=10)
+    assert solve(model, 2, 0.1, bulk="one_step").test_error == pytest.approx(0.25978, abs=5.1e-6)
+
+
+def random_points(seed, n):
+    rng = np.random.default_rng(seed)
+
+    def log(low, high):
+        return low * (high / low) ** rng.random(n)
+
+    return {
+        "eta": 20 * rng.random(n),
+        "alpha0": log(0.01, 1000),
+        "beta": log(0.1, 10),
+        "noise": np.where(rng.random(n) < 0.5, 0, rng.random(n)),
+        "alpha": log(0.1, 10),
+        "lam": log(1e-8, 10),
+        "d": np.where(rng.random(n) < 0.5, np.inf, log(100, 1e4)),
+    }
+
+
+def model_of(activation, target, points):
+    fields = {name: points[name] for name in ("eta", "alpha0", "beta", "noise")}
+    return OneStep(activation, target, **fields)
+
+
+def arguments(points):
+    return dict(points), points["eta"].shape
+
+
+@pytest.mark.parametrize(
+    ("activation", "target"),
+    [("tanh", "sin"), ("erf", "relu"), ("hardtanh", "sign"), ("linear", "tanh")],
+)
+def test_the_general_path_of_an_odd_activation_is_the_scalar_path(activation, target):
+    points = random_points(3, 12)
+    model = model_of(activation, target, points)
+    scalar = one_step.solve_step(model, *arguments(points), 1)
+    matrix = one_step.solve_step(model, *arguments(points), 1, matrix=True)
+    assert (scalar["status"] == 0).all()
+    assert (matrix["status"] == 0).all()
+    for name in (*ERRORS, "q2", "v1", "v2"):
+        np.testing.assert_allclose(matrix[name], scalar[name], rtol=1e-10)
+    for name in ("m", "theta", "psi", "chi"):
+        scale = np.abs(scalar[name]) + 1e-3 * np.abs(scalar[name]).max()
+        assert (np.abs(matrix[name] - scalar[name]) <= 1e-8 * scale + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "target"),
+    [
+        ("tanh", "sin"),
+        ("relu", "hermite2"),
+        ("gelu", "sign"),
+        ("softplus", "relu"),
+        ("cos", "sin"),
+        ("abs", "tanh"),
+    ],
+)
+def test_every_point_converges(activation, target):
+    points = random_points(4, 25)
+    points["noise"] = np.repeat(points["noise"][:5], 5)
+    points["eta"] = np.repeat(points["eta"][:5], 5)
+    points["alpha0"] = np.repeat(points["alpha0"][:5], 5)
+    solution = solve(
+        model_of(activation, target, points),
+        points["alpha"],
+        points["lam"],
+        d=np.where(np.isinf(points["d"]), 1e12, points["d"]),
+        bulk="one_step",
+    )
+    assert solution.success.all()
+    assert solution.residual.max() < 1e-10
+    assert (solution.test_error > 0).all()
+    assert (solution.train_error > 0).all()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneStep("tanh", "sin", eta=3, alpha0=0.5, noise=0.1),
+        OneStep("relu", "tanh", eta=4, alpha0=1, beta=0.7),
+        OneStep("softplus", "hermite2", eta=2, alpha0=2, beta=2, noise=0.3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("d", [None, 500])
+def test_the_envelope(model, d):
+    """The derivative of the minimal loss by lam is |a|^2: it ties q2 to the sources."""
+    for alpha, lam in ((0.5, 0.01), (3.0, 0.2)):
+        ratio = alpha / np.asarray(model.beta)
+
+        def loss(at, ratio=ratio, alpha=alpha):
+            solution = solve(model, alpha, at, d=d, bulk="one_step")
+            return solution.train_error + at / ratio * solution.q2
+
+        step = 1e-3 * lam
+        slope = (
+            8 * (loss(lam + step) - loss(lam - step)) - loss(lam + 2 * step) + loss(lam - 2 * step)
+        ) / (12 * step)
+        q2 = solve(model, alpha, lam, d=d, bulk="one_step").q2
+        assert slope == pytest.approx(q2 / ratio, rel=1e-8)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("d", [None, 400])
+def test_without_a_step_it_is_the_plain_network(activation, d):
+    plain = solve(SpikedRF(activation, "sin", r=0, beta=1.3, noise=0.2), [0.7, 2], 0.03, d=d)
+    for fields in ({"eta": 0, "alpha0": 2}, {"eta": 2, "alpha0": 0}, {"eta": 0, "alpha0": np.inf}):
+        model = OneStep(activation, "sin", beta=1.3, noise=0.2, **fields)
+        solution = solve(model, [0.7, 2], 0.03, d=d, bulk="one_step")
+        for name in (*ERRORS, "q2", "v1", "v2"):
+            np.testing.assert_allclose(getattr(solution, name), getattr(plain, name), rtol=1e-11)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+def test_many_samples_tend_to_the_population_gradient(activation):
+    model = OneStep(activation, "relu", eta=2, alpha0=[1e5, 1e7, np.inf], noise=0.1)
+    test, train = errors(model, 2, 0.1, d=600)
+    for values in (test, train):
+        gaps = np.abs(values[:2] / values[2] - 1)
+        assert gaps[0] < 1e-4
+        assert gaps[1] < 0.02 * gaps[0] + 1e-12
+
+
+def test_a_readout_value_is_a_learning_rate_for_an_odd_activation():
+    one = OneStep("tanh", "sin", eta=3, alpha0=1, readout=(0.5,))
+    np.testing.assert_allclose(
+        errors(one, 2, 0.1), errors(OneStep("tanh", "sin", eta=1.5, alpha0=1), 2, 0.1), rtol=1e-12
+    )
+
+
+def test_scaling_the_target():
+    target = srfx.Activation(lambda x: 3 * np.sin(x))
+    scaled = OneStep("tanh", target, eta=1, alpha0=0.5, noise=0.9)
+    plain = OneStep("tanh", "sin", eta=3, alpha0=0.5, noise=0.1)
+    np.testing.assert_allclose(errors(scaled, 2, 0.1), 9 * errors(plain, 2, 0.1), rtol=1e-9)
+
+
+def test_reflecting_the_target():
+    """(v, sigma*(x)) -> (-v, sigma*(-x))."""
+    target = srfx.Activation(lambda x: np.maximum(-x, 0), kinks=[0])
+    for activation in ("tanh", "gelu"):
+        there = errors(OneStep(activation, target, eta=2, alpha0=1, noise=0.1), 2, 0.1, d=500)
+        here = errors(OneStep(activation, "relu", eta=2, alpha0=1, noise=0.1), 2, 0.1, d=500)
+        np.testing.assert_allclose(there, here, rtol=1e-9)
+
+
+def test_a_callable_is_as_good_as_a_name():
+    callable_ = srfx.Activation(
+        lambda x: np.maximum(x, 0),
+        lambda x: np.where(x > 0, 1.0, np.where(x < 0, 0.0, 0.5)),
+        kinks=[0],
+    )
+    np.testing.assert_allclose(
+        errors(OneStep(callable_, np.sin, eta=1, alpha0=1), 2, 0.1),
+        errors(OneStep("relu", "sin", eta=1, alpha0=1), 2, 0.1),
+        rtol=1e-9,
+    )
+
+
+def test_points_do_not_depend_on_their_company():
+    eta, alpha0, noise = np.linspace(0, 6, 5), np.array([[0.3], [8.0]]), 0.1
+    model = OneStep("relu", "sin", eta=eta, alpha0=alpha0, noise=noise)
+    together = solve(model, 2, 0.1, d=600, bulk="one_step")
+    serial = solve(model, 2, 0.1, d=600, bulk="one_step", n_threads=1)
+    assert together.shape == (2, 5)
+    for i, j in ((0, 0), (1, 3), (0, 4)):
+        alone = solve(
+            OneStep("relu", "sin", eta=eta[j], alpha0=alpha0[i, 0], noise=noise),
+            2,
+            0.1,
+            d=600,
+            bulk="one_step",
+        )
+        for name in ("test_error", "q1", "theta", "m"):
+            assert (
+                getattr(together, name)[i, j] == getattr(alone, name) == getattr(serial, name)[i, j]
+            )
+
+
+def test_results_look_like_any_others():
+    solution = solve(OneStep(eta=[1, 2]), [[1.0], [2.0], [3.0]], 0.1, bulk="one_step")
+    assert solution.bulk == "one_step"
+    assert solution.describe()["bulk"] == "one_step"
+    assert dict(solution.to_xarray().sizes) == {"alpha": 3, "eta": 2}
+    assert len(solution.to_dataframe()) == 6
+    assert solve(OneStep(eta=np.ones(0)), 1, 0.1, bulk="one_step").test_error.shape == (0,)
+
+
+def test_the_map_is_that_of_equivalent():
+    for model in (
+        OneStep("tanh", "sin", eta=2, alpha0=0.5, noise=0.1),
+        OneStep("relu", "tanh", eta=2, alpha0=3),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", srfx.ApproximationWarning)
+            spiked = model.equivalent()
+        step = _core.step_map(
+            compiled(model.activation),
+            compiled(model.target),
+            1.0,
+            model.eta,
+            1 / model.alpha0,
+            model.noise,
+        )
+        for name in ("r", "c", "gamma"):
+            assert step[name] == pytest.approx(getattr(spiked, name), rel=1e-11)
+
+
+# --- given weights ---
+
+
+def weights(p=60, d=80, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((p, d)) / np.sqrt(d), rng.standard_normal(d), rng.standard_normal(d)
+
+
+def test_spectral_averages_of_given_weights():
+    """V1 and V2 against a plain inverse; for a linear activation E u1 w is known."""
+    W, v, theta = weights()
+    bulk = srfx.EmpiricalBulk.from_weights(W, v, theta)
+    model = SpikedRF("linear", "sin", beta=60 / 80, r=0.0)
+    solution = solve(model, 2, 0.1, bulk=bulk)
+    u1, ratio = bulk.c, 2 * 80 / 60  # mu1^2 = c for a linear activation, mu2 = 0
+    unit = v / np.linalg.norm(v)
+    across = W - np.outer(W @ unit, unit)
+    omega = across @ across.T / bulk.c
+    S = 0.1 * np.eye(60) + ratio * u1 / (1 + u1 * solution.v1) * omega
+    inverse = np.linalg.inv(S)
+    assert np.trace(omega) == pytest.approx(60)
+    assert solution.v1 == pytest.approx(np.trace(omega @ inverse) / 60, rel=1e-11)
+    assert solution.v2 == pytest.approx(np.trace(inverse) / 60, rel=1e-11)
+
+
+def test_what_is_measured():
+    W, v, theta = weights()
+    bulk = srfx.EmpiricalBulk.from_weights(W, 3 * v, 0.2 * theta)
+    unit, goal = v / np.linalg.norm(v), theta / np.linalg.norm(theta)
+    assert bulk.r == pytest.approx((W @ unit).mean())
+    assert bulk.gamma == pytest.approx(unit @ goal)
+    assert (bulk.p, bulk.d) == (60, 80)
+    np.testing.assert_allclose(np.sum(bulk.vectors**2, axis=1)[3], 60)  # a rotation of ones
+    np.testing.assert_allclose(np.sum(bulk.vectors[0] ** 2), np.sum((W @ unit - bulk.r) ** 2))
+    assert bulk.eigenvalues.sum() == pytest.approx(60 * bulk.c)
+    again = pickle.loads(pickle.dumps(bulk))
+    model = SpikedRF(beta=0.75)
+    assert solve(model, 1, 0.1, bulk=again).test_error == solve(model, 1, 0.1, bulk=bulk).test_error
+
+
+def test_given_weights_satisfy_the_envelope():
+    W, v, theta = weights()
+    bulk = srfx.EmpiricalBulk.from_weights(
+        W + 0.5 * np.outer(np.ones(60), theta) / np.linalg.norm(theta), theta + v, theta
+    )
+    model = SpikedRF("relu", "tanh", beta=0.75, noise=0.1)
+    lam, step, ratio = 0.1, 1e-4, 2 / 0.75
+    loss = [
+        (s := solve(model, 2, x, bulk=bulk)).train_error + x / ratio * s.q2
+        for x in (lam - step, lam + step)
+    ]
+    q2 = solve(model, 2, lam, bulk=bulk).q2
+    assert (loss[1] - loss[0]) / (2 * step) == pytest.approx(q2 / ratio, rel=1e-6)
+
+
+def test_weights_of_spiked_features_give_the_isotropic_theory_on_average():
+    model = SpikedRF("tanh", "sin", r=0.9, gamma=0.8, c=1.2)
+    given = [
+        solve(
+            model,
+            [0.5, 2],
+            0.1,
+            bulk=srfx.EmpiricalBulk.from_weights(*simulation.sample_weights(model, d=500, seed=s)),
+        )
+        for s in range(8)
+    ]
+    theory = solve(model, [0.5, 2], 0.1, d=500)
+    for name, slack in (("test_error", 0.01), ("v1", 0.002), ("q2", 0.01)):
+        values = np.array([getattr(s, name) for s in given]) / getattr(theory, name)
+        bound = 4 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) + slack
+        assert (np.abs(values.mean(axis=0) - 1) < bound).all(), (name, values.mean(axis=0), bound)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"W": np.ones(5)}, ValueError, r"W must be a matrix of shape \(p, d\).*got shape \(5,\)"),
+        ({"W": np.ones((1, 80))}, ValueError, r"at least 2; got shape \(1, 80\)"),
+        (
+            {"W": np.full((60, 80), np.nan)},
+            ValueError,
+            r"W must be .*finite.*; got nan at index \(0, 0\)",
+        ),
+        ({"W": "weights"}, TypeError, "W must be"),
+        ({"v": np.ones(60)}, ValueError, r"v must be a vector of length d = 80.*got shape \(60,\)"),
+        ({"v": np.zeros(80)}, ValueError, "v must not be the zero vector; got norm 0 .*no step"),
+        (
+            {"theta": np.ones((80, 1))},
+            ValueError,
+            r"theta must be a vector of length d = 80.*got shape \(80, 1\)",
+        ),
+        (
+            {"theta": np.full(80, np.inf)},
+            ValueError,
+            "theta must be a finite vector.*; got inf at index 0",
+        ),
+        ({"theta": np.zeros(80)}, ValueError, "theta must not be the zero vector"),
+        (
+            {"W": np.outer(np.ones(60), np.arange(80.0)), "v": np.arange(80.0)},
+            ValueError,
+            "orthogonal to v",
+        ),
+    ],
+)
+def test_bad_weights_are_refused(change, kind, message):
+    good = dict(zip(("W", "v", "theta"), weights(), strict=True))
+    with pytest.raises(kind, match=message):
+        srfx.EmpiricalBulk.from_weights(**(good | change))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "kind", "message"),
+    [
+        (SpikedRF(beta=0.75), {"d": 79}, ValueError, "d must be None or that of the weights, 80"),
+        (SpikedRF(), {}, ValueError, "beta must be that of the weights, p/d = 60/80"),
+        (SpikedRF(beta=0.75, r=[1, 2]), {}, ValueError, "r must be a single number"),
+        (OneStep(beta=0.75, eta=[1, 2]), {}, ValueError, "eta must be a single number"),
+        (SpikedRF(beta=0.75), {"lam": 0}, ValueError, "lam must be > 0 with an EmpiricalBulk"),
+        (SpikedRF(beta=0.75, readout=(1, 2)), {}, NotImplementedError, "single readout value"),
+    ],
+)
+def test_contradictions_to_the_weights_are_refused(model, options, kind, message):
+    bulk = srfx.EmpiricalBulk.from_weights(*weights())
+    with pytest.raises(kind, match=message):
+        solve(model, **({"alpha": 1, "lam": 0.1, "bulk": bulk} | options))
+
+
+def test_what_one_step_does_not_cover_is_refused():
+    with pytest.raises(
+        ValueError, match=r"bulk='one_step' needs an srfx\.OneStep model.*got SpikedRF"
+    ):
+        solve(SpikedRF(), 1, 0.1, bulk="one_step")
+    with pytest.raises(
+        NotImplementedError, match="bulk='one_step' supports a single readout value"
+    ):
+        solve(OneStep(readout=(1, 2)), 1, 0.1, bulk="one_step")
+    with pytest.raises(ValueError, match="lam must be > 0 with bulk='one_step'; got 0"):
+        solve(OneStep(), 1, [0.1, 0], bulk="one_step")
+    with pytest.raises(
+        TypeError, match="bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got 3"
+    ):
+        solve(OneStep(), 1, 0.1, bulk=3)
+
+
+# --- the learned function ---
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_learned_function(activation):
+    """f(t) is the best a function of t can do with the network: the error exceeds E (s* - f)^2."""
+    model = OneStep(activation, "sin", eta=2, alpha0=0.5)
+    t, w = np.polynomial.hermite_e.hermegauss(60)
+    w = w / w.sum()
+    f = srfx.learned_function(model, [0.5, 3], 0.1, t, bulk="one_step")
+    assert f.shape == (2, 60)
+    explained = ((f - np.sin(t)) ** 2) @ w
+    test_error = solve(model, [0.5, 3], 0.1, bulk="one_step").test_error
+    assert (explained < test_error).all()
+    assert (explained > 0.05 * test_error).all()
+
+
+def test_learned_function_without_a_step():
+    model = OneStep("relu", "tanh", eta=0)
+    plain = SpikedRF("relu", "tanh", r=0)
+    t = np.linspace(-3, 3, 7)
+    np.testing.assert_allclose(
+        srfx.learned_function(model, 2, 0.1, t, bulk="one_step", d=500),
+        srfx.learned_function(dataclasses.replace(plain, gamma=0.0), 2, 0.1, t, d=500),
+        atol=1e-11,
+    )
+
+
+def test_the_program(capsys):
+    from srfx import cli
+
+    line = "solve --eta 0.4 --alpha0 20 --beta 0.5 --target tanh --alpha 5 --lam 0.1"
+    assert cli.run([*line.split(), "--bulk", "one_step", "--d", "600"]) == 0
+    shown = capsys.readouterr()
+    assert "0.0650373167" in shown.out  # stated: .06503732
+    assert shown.err == ""
