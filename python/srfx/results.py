@@ -82,7 +82,7 @@ class Solution:
     model : SpikedRF or OneStep
         The model solved.
     bulk : str
-        How the bulk of the weights was treated: ``"isotropic"``.
+        How the bulk of the weights was treated: ``"isotropic"``, ``"one_step"`` or ``"empirical"``.
     arguments : mapping
         Numeric inputs by name, each at its own shape; `inputs` has them broadcast. ``d = inf``
         stands for the limit ``d=None``.
