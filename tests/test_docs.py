@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 MODULES = (
+    "reference._groups",
+    "reference._one_step",
     "models",
     "theory",
     "results",

@@ -1,0 +1,594 @@
+"""The actual one-step network (THEORY sections 9 and 10), one point at a time.
+
+Three routes, of which each is written from its own formulas: ``"odd"`` (section 9: scalar bulk, odd
+sigma, one readout), ``"general"`` (section 10: 2 x 2 blocks, one readout) and ``"groups"`` (section
+10, several readouts). Where two of them hold they must agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx.reference._spiked import Function, _nodes, _phi, gaussian_mean
+from srfx.reference._system import (
+    Response,
+    SystemSolution,
+    as_function,
+    follow,
+    groups_of,
+    jacobian,
+    newton,
+    solve_system,
+    table,
+)
+
+Array = NDArray[Any]
+T_MAX = 11.0  # reach of the average over t
+T_ORDER = 20  # nodes in a panel of it
+
+
+# --------------------------------------------------------------------------- constants and averages
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Gaussian constants of sigma: sigma' = h1 + h2 z + S (section 10)."""
+
+    h0: float
+    h1: float
+    h2: float
+    second: float  # E sigma^2
+    hc1: float  # E S^2
+    k3: float  # E S^3
+    k4: float  # E S^4
+    b3: float  # E z^2 S
+    b12: float  # E z S^2
+    q2: float  # E z^2 S^2
+    b4: float  # E z^3 S
+    b22: float  # E (z^2 - 1) S^2
+    b13: float  # E z S^3
+
+
+def constants(sigma: Function) -> Constants:
+    """Return the constants of an activation; what is quadrature dust is zero."""
+    slope = sigma.derivative
+    if slope is None:
+        raise ValueError("the activation needs a derivative: pass Function(value, kinks, slope)")
+
+    def mean(f: Any) -> float:
+        return gaussian_mean(f, sigma.kinks, density=4)
+
+    scale = math.sqrt(mean(lambda z: slope(z) ** 2))
+
+    def clean(x: float) -> float:
+        return 0.0 if abs(x) < 1e-12 * scale else x
+
+    h1 = clean(mean(slope))
+    h2 = clean(mean(lambda z: z * (slope(z) - h1)))
+
+    def moment(i: int, j: int) -> float:
+        return clean(mean(lambda z: z**i * (slope(z) - h1 - h2 * z) ** j))
+
+    q2, hc1 = moment(2, 2), moment(0, 2)
+    return Constants(
+        h0=clean(mean(sigma.value)),
+        h1=h1,
+        h2=h2,
+        second=mean(lambda z: sigma.value(z) ** 2),
+        hc1=hc1,
+        k3=moment(0, 3),
+        k4=moment(0, 4),
+        b3=moment(2, 1),
+        b12=moment(1, 2),
+        q2=q2,
+        b4=moment(3, 1),
+        b22=q2 - hc1,
+        b13=moment(1, 3),
+    )
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Nodes u of the residual of the labels; weights of E[. ], E[t .], E[t^2 .] on them."""
+
+    u: Array
+    p0: Array
+    p1: Array
+    p2: Array
+
+    def mean(self, f: Array, power: int = 0) -> Any:
+        """Return E[t^power f(u)], f with the nodes as its first axis."""
+        return np.tensordot((self.p0, self.p1, self.p2)[power], f, axes=(0, 0))
+
+    def power(self, n: int) -> float:
+        """Return E u^n."""
+        return float(np.sum(self.p0 * self.u**n))
+
+
+def residual_rule(star: Function, shift: float, noise: float, density: int) -> Residual:
+    """Return the rule for u = s*(t) + sqrt(noise) eps - shift.
+
+    Without noise the nodes are those of t. With noise u has, given t^j, a smooth density: its
+    values on panels in u are found by integrating over t, and one sum over u does the rest. Little
+    noise: the product of both rules.
+    """
+    sd = math.sqrt(noise)
+    fine = 4.0 if sd < 0.02 else max(4.0, 1.0 / sd)
+    grid = np.linspace(-T_MAX, T_MAX, math.ceil(2.0 * fine * T_MAX * density) + 1)
+    kinks = np.clip(np.asarray(star.kinks, float), -T_MAX, T_MAX)
+    t, weight = _nodes(np.unique(np.concatenate([grid, kinks])), T_ORDER)
+    weight = weight / weight.sum()
+    clean = np.asarray(star.value(t), float) - shift
+    if noise == 0.0:
+        return Residual(clean, weight, weight * t, weight * t * t)
+    if sd < 0.02:
+        x, w = np.polynomial.hermite_e.hermegauss(16 * density)
+        w = w / w.sum()
+        u = (clean[:, None] + sd * x).ravel()
+        p0 = (weight[:, None] * w).ravel()
+        t = np.repeat(t, x.size)
+        return Residual(u, p0, p0 * t, p0 * t * t)
+    live = weight > 1e-26
+    low, high = float(np.min(clean[live])) - 10.0 * sd, float(np.max(clean[live])) + 10.0 * sd
+    count = math.ceil((high - low) / min(sd, 0.5) * 2 * density)
+    edges = np.linspace(low, high, count + 1)
+    x, w = np.polynomial.legendre.leggauss(T_ORDER)
+    half = 0.5 * np.diff(edges)[:, None]
+    u = (edges[:-1, None] + half * (1.0 + x)).ravel()
+    w = (half * w).ravel()
+    moments = np.stack([weight, weight * t, weight * t * t], axis=1)
+    density_of = np.empty((u.size, 3))
+    for i in range(0, u.size, 1000):
+        density_of[i : i + 1000] = _phi((u[i : i + 1000, None] - clean) / sd) / sd @ moments
+    density_of *= w[:, None]
+    density_of /= density_of[:, 0].sum()
+    return Residual(u, *density_of.T)
+
+
+def _spike(h1: float, r: Residual, eta: float, over: float) -> tuple[float, float]:
+    """Return l and gamma; `over` is 1/alpha0."""
+    overlap = float(np.sum(r.p1 * r.u))
+    length = math.sqrt(overlap**2 + r.power(2) * over)
+    if length == 0.0:
+        raise ValueError("the step vanishes: E[t u] = 0 and alpha0 = inf")
+    return length, max(-1.0, min(1.0, overlap / length))
+
+
+def row_norms(k: Constants, r: Residual, eta: float, over: float) -> tuple[Array, Array, float]:
+    """Return la(u), lb(u) and C_delta (section 10, Row norms), `over` = 1/alpha0."""
+    u, e2 = r.u, eta * k.h2
+    a = 1.0 + e2 * r.power(1)
+    chi = a + e2 * u * over
+    psi = chi**2 - a**2
+    la = (
+        eta * k.b3 * u * psi
+        + 2.0 * eta**2 * over * k.b12 * u**2 * chi
+        + eta**3 * k.k3 * over**2 * u**3
+    )
+    lb = 2.0 * eta * k.b3 * u * chi + eta**2 * over * k.b12 * u**2
+    k2, k3, k4 = (e2**n * r.power(n) * over ** (n - 1) for n in (2, 3, 4))
+    u2, u4 = r.power(2), r.power(4)
+    c_delta = (
+        2.0 * (k4 + 4.0 * a * k3 + k2**2 + 4.0 * a**2 * k2)
+        + 4.0 * eta * k.b4 * float(r.mean(u * chi * psi))
+        + 2.0 * eta**2 * k.b22 * float(r.mean(u**2 * psi)) * over
+        + 4.0 * eta**2 * over * (k.q2 * float(r.mean(u**2 * chi**2)) + k.hc1 * k2 * u2)
+        + 4.0 * eta**3 * over**2 * k.b13 * float(r.mean(u**3 * chi))
+        + eta**4 * over**3 * u4 * (k.k4 - k.hc1**2)
+        + 2.0 * eta**4 * k.hc1**2 * u2**2 * over**2
+        + (
+            2.0 * eta * k.b3 * float(r.mean(u * chi, 1))
+            + eta**2 * over * k.b12 * float(r.mean(u**2, 1))
+        )
+        ** 2
+    )
+    return la, lb, c_delta
+
+
+def _split(eta: float, alpha0: float) -> tuple[float, float]:
+    """Return eta and 1/alpha0; no step at alpha0 = 0."""
+    if not (alpha0 >= 0.0 and math.isfinite(eta)):
+        raise ValueError(f"need alpha0 >= 0 and a finite eta; got {alpha0=}, {eta=}")
+    return (0.0, 1.0) if alpha0 == 0.0 else (eta, 1.0 / alpha0)
+
+
+@dataclass(frozen=True)
+class OneStepMap:
+    """r_g, c_g (one a group) and gamma of the step (section 10, Map)."""
+
+    r: Array
+    c: Array
+    gamma: float
+    length: float
+
+
+def one_step_map(model: Any, density: int = 1) -> OneStepMap:
+    """Return the map of section 10 for any activation with a derivative, noise and readouts.
+
+    Parameters
+    ----------
+    model : srfx.OneStep or anything with its attributes
+        Numbers only.
+    density : int
+        Multiplies the panels of the rule in t.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> step = dict(eta=2.0, alpha0=1.0, noise=0.5, readout=(1.0,), weights=None)
+    >>> found = one_step_map(SimpleNamespace(activation="linear", target="linear", **step))
+    >>> round(float(found.r[0]), 12) == round(2 * 2.5**0.5, 12), round(float(found.c[0]), 12)
+    (True, 1.0)
+    """
+    k = constants(as_function(model.activation))
+    a, pi = groups_of(model)
+    eta, over = _split(float(model.eta), float(model.alpha0))
+    rule = residual_rule(
+        as_function(model.target), float(pi @ a) * k.h0, float(model.noise), density
+    )
+    return _map(k, rule, eta * a, over)
+
+
+def _map(k: Constants, rule: Residual, rates: Array, over: float) -> OneStepMap:
+    length, gamma = _spike(k.h1, rule, 1.0, over)
+    base = 1.0 + rates * k.h2 * rule.power(1)
+    c = base**2 + rates**2 * (k.h2**2 + k.hc1) * rule.power(2) * over
+    return OneStepMap(rates * k.h1 * length, c, gamma, length)
+
+
+# ------------------------------------------------------------------------------- section 9: the odd
+
+
+class _OneGroup:
+    """Shared by the two one-group bulks: the root in g and its infinitesimal continuation."""
+
+    beta: float
+    d: float | None
+    size: int  # unknowns: g, then those of the bulk
+
+    def __init__(self) -> None:
+        self._last: tuple[float, Array, Array] | None = None
+
+    def defect(self, x: Array, s: Any) -> Array:
+        raise NotImplementedError
+
+    def inner(self, g: float, start: Array | None) -> Array:
+        """Return the unknowns other than g at a real g."""
+        raise NotImplementedError
+
+    def root(self, s: float) -> tuple[Array, Array]:
+        """Return the unknowns at real s and the Jacobian there."""
+        if self._last is not None and self._last[0] == s:
+            return self._last[1:]
+        done = False
+        if self._last is not None:
+            x, done = newton(lambda y: self.defect(y, s), self._last[1], positive=2)
+        if not done:
+            x = self._bracket(s)
+            x, done = newton(lambda y: self.defect(y, s), x, positive=2)
+        if not done:
+            raise ValueError(f"the bulk did not converge at s = {s}")
+        slope = jacobian(lambda y: self.defect(y, s), x)
+        self._last = (s, x, slope)
+        return x, slope
+
+    def _bracket(self, s: float) -> Array:
+        """Return the root in g by bisection: 0 < s g < 1."""
+        low, high = math.log(1e-6 / (s + 1.0)), -math.log(s)
+        x: Array | None = None
+        for _ in range(60):
+            g = math.exp(0.5 * (low + high))
+            x = self.inner(g, x)
+            if s * g - 1.0 + (1.0 - float(x[0])) / self.beta > 0.0:
+                high = math.log(g)
+            else:
+                low = math.log(g)
+            if high - low < 1e-6:
+                break
+        assert x is not None
+        return np.concatenate([[g], x])
+
+    def at(self, vh1: Array, a: Array) -> tuple[Any, Any, Array]:
+        """Return s, Vh1 and the unknowns at arguments with infinitesimal imaginary parts."""
+        b = vh1[0, 0]
+        s = a[0] / b
+        x, slope = self.root(float(np.real(s)))
+        if np.iscomplexobj(vh1) or np.iscomplexobj(a):
+            x = follow(lambda y: self.defect(y, s), x, slope)
+        return s, b, x
+
+    def averages(self, vh1: Array, a: Array) -> tuple[Array, Array]:
+        s, b, x = self.at(vh1, a)
+        return np.array([[(1.0 - s * x[0]) / b]]), np.array([x[0] / b])
+
+
+def _one_group_response(
+    beta: float,
+    g: Any,
+    p_vv: Any,
+    p_vz: Any,
+    p_zz: Any,
+    p_lv: Any,
+    p_lz: Any,
+    p_ll: Any,
+    c_delta: float,
+) -> Array:
+    """Return K of section 9 (d), order (v, z, delta)."""
+    b = beta * g
+    vz = -p_vz / p_vv
+    dv = b * p_lv / p_vv
+    dz = b * (p_lz - p_lv * p_vz / p_vv)
+    dd = b * c_delta - b**2 * (p_ll - p_lv**2 / p_vv)
+    return np.array(
+        [
+            [1.0 / p_vv - 1.0, vz, dv],
+            [vz, 1.0 - p_zz + p_vz**2 / p_vv, dz],
+            [dv, dz, dd],
+        ]
+    )
+
+
+class OddBulk(_OneGroup):
+    """Section 9: odd sigma, all readouts 1, no noise."""
+
+    def __init__(self, k: Constants, rule: Residual, eta: float, over: float, beta: float) -> None:
+        super().__init__()
+        self.k, self.rule, self.eta, self.over, self.beta, self.d = k, rule, eta, over, beta, None
+        self.kap = eta**2 * k.hc1 * over
+        self.length, self.gamma = _spike(k.h1, rule, eta, over)
+        h2s = rule.power(2)
+        h1s = float(np.sum(rule.p1 * rule.u))
+        self.c_delta = (
+            4.0 * eta**2 * (h2s * k.q2 * over + k.b3**2 * h1s**2)
+            + eta**4 * rule.power(4) * (k.k4 - k.hc1**2) * over**3
+            + 2.0 * eta**4 * k.hc1**2 * h2s**2 * over**2
+        )
+
+    def _tau_defect(self, g: Any, tau: Any) -> Any:
+        y2 = self.rule.u**2
+        b = self.beta * g
+        e = b * self.kap * tau * self.over
+        return tau * (1.0 + b) + b * self.kap * tau * self.rule.mean(y2 / (1.0 + e * y2)) - 1.0
+
+    def inner(self, g: float, start: Array | None) -> Array:
+        tau = 0.0
+        b = self.beta * g
+        y2 = self.rule.u**2
+        for _ in range(100):  # monotone
+            e = b * self.kap * tau * self.over
+            slope = 1.0 + b + b * self.kap * float(self.rule.mean(y2 / (1.0 + e * y2) ** 2))
+            step = -float(self._tau_defect(g, tau)) / slope
+            tau += step
+            if abs(step) <= 1e-15 * tau:
+                break
+        return np.array([tau])
+
+    def defect(self, x: Array, s: Any) -> Array:
+        g, tau = x
+        return np.array([s * g - 1.0 + (1.0 - tau) / self.beta, self._tau_defect(g, tau)])
+
+    def response(self, vh1: Array, a: Array) -> Response:
+        _, big_b, (g, tau) = self.at(vh1, a)
+        b = self.beta * g
+        u, k = self.rule.u, self.k
+        e = b * self.kap * tau * self.over
+        q = 1.0 / (1.0 + e * u**2)
+        p_tt = 1.0 / (1.0 + b * (1.0 + self.kap * self.rule.mean(u**2 * q, 2)))
+        one = np.ones_like(u)
+        rho = math.sqrt(max(0.0, (1.0 - self.gamma) * (1.0 + self.gamma)))
+        # a vector is (its part along theta, f with v_f = X^T (u f)/n0)
+        v = (0.0, one / self.length)
+        z = (1.0 / rho, -self.gamma / (self.length * rho) * one) if rho > 0 else (0.0, 0.0 * one)
+        row = (0.0, 2.0 * self.eta * k.b3 * one + self.eta**3 * k.k3 * self.over**2 * u**2)
+
+        def overlap(x: tuple[float, Array], y: tuple[float, Array]) -> Any:
+            d_x, d_y = (part + self.rule.mean(f * u * q, 1) for part, f in (x, y))
+            return tau * self.over * self.rule.mean(x[1] * y[1] * u**2 * q) + p_tt * d_x * d_y
+
+        matrix = _one_group_response(
+            self.beta, g, overlap(v, v), overlap(v, z), overlap(z, z), overlap(row, v),
+            overlap(row, z), overlap(row, row), self.c_delta,
+        )  # fmt: skip
+        v1, v2 = self.averages(vh1, a)
+        return Response(v1, v2, matrix / big_b, None)
+
+
+# -------------------------------------------------------------- section 10: any sigma, one readout
+
+
+def _inverse(m: Array) -> Array:
+    """Return inverses of 2 x 2 matrices (last two axes)."""
+    a, b, c, d = m[..., 0, 0], m[..., 0, 1], m[..., 1, 0], m[..., 1, 1]
+    out = np.empty_like(m)
+    out[..., 0, 0], out[..., 0, 1], out[..., 1, 0], out[..., 1, 1] = d, -b, -c, a
+    return np.asarray(out / (a * d - b * c)[..., None, None])
+
+
+EYE = np.eye(2)
+
+
+class BlockBulk(_OneGroup):
+    """Section 10 with one readout value: 2 x 2 blocks. With `d`: the damped mean."""
+
+    def __init__(
+        self,
+        k: Constants,
+        rule: Residual,
+        eta: float,
+        over: float,
+        beta: float,
+        d: float | None,
+    ) -> None:
+        super().__init__()
+        self.k, self.rule, self.eta, self.over, self.beta, self.d = k, rule, eta, over, beta, d
+        self.kap, self.e2 = eta**2 * k.hc1 * over, eta * k.h2
+        self.length, self.gamma = _spike(k.h1, rule, eta, over)
+        self.la, self.lb, self.c_delta = row_norms(k, rule, eta, over)
+
+    def _blocks(self, g: Any, gm: Array) -> tuple[Array, Array, Array]:
+        """Return A, B(u) and Q(u)."""
+        u = self.rule.u
+        b = self.beta * g
+        root = np.sqrt(b)
+        big_a = np.array([[1.0, root], [-root, 1.0]])
+        big_b = np.zeros((u.size, 2, 2), big_a.dtype)
+        big_b[:, 0, 0] = b * self.kap * u**2
+        big_b[:, 0, 1] = root * self.e2 * u
+        big_b[:, 1, 0] = -root * self.e2 * u
+        return big_a, big_b, _inverse(EYE + big_b @ gm * self.over)
+
+    def _next(self, g: Any, x: Array) -> Array:
+        gm = np.array([[x[0], -x[1]], [x[1], x[2]]])
+        big_a, big_b, q = self._blocks(g, gm)
+        new = _inverse(big_a + self.rule.mean(q @ big_b))
+        return np.array([new[0, 0], new[1, 0], new[1, 1]])
+
+    def inner(self, g: float, start: Array | None) -> Array:
+        root = math.sqrt(self.beta * g)
+        if start is not None:
+            x, done = newton(lambda y: self._next(g, y) - y, start, positive=1)
+            if done:
+                return x
+        x = np.array([1.0, root, 1.0]) / (1.0 + root**2)
+        for steps in (3, 10, 100, 1000):
+            for _ in range(steps):
+                x = self._next(g, x)
+            found, done = newton(lambda y: self._next(g, y) - y, x, positive=1)
+            if done:
+                return found
+        raise ValueError(f"the blocks of section 10 did not converge at g = {g}")
+
+    def defect(self, x: Array, s: Any) -> Array:
+        out = np.empty(4, np.result_type(x, s))
+        out[0] = s * x[0] - 1.0 + (1.0 - x[1]) / self.beta
+        out[1:] = self._next(x[0], x[1:]) - x[1:]
+        return out
+
+    def response(self, vh1: Array, a: Array) -> Response:
+        _, big_b, x = self.at(vh1, a)
+        g = x[0]
+        gm = np.array([[x[1], -x[2]], [x[2], x[3]]])
+        big_a, blocks, q = self._blocks(g, gm)
+        qt = _inverse(EYE + gm @ blocks * self.over)
+        rule, u = self.rule, self.rule.u
+        b = self.beta * g
+        root = np.sqrt(b)
+        p_tt = _inverse(big_a + rule.mean(q @ blocks, 2))
+
+        def overlap(one: tuple[float, Array], two: tuple[float, Array]) -> Array:
+            (ax, f), (ay, h) = one, two
+            left = ax * EYE + rule.mean(f[:, None, None] * qt, 1)
+            right = ay * EYE + rule.mean(h[:, None, None] * q, 1)
+            bulk = gm @ rule.mean((f * h)[:, None, None] * q) * self.over
+            return np.asarray(bulk + left @ p_tt @ right)
+
+        rho = math.sqrt(max(0.0, (1.0 - self.gamma) * (1.0 + self.gamma)))
+        v = (0.0, u / self.length)
+        z = (1.0 / rho, -self.gamma / (self.length * rho) * u) if rho > 0 else (0.0, 0.0 * u)
+        la, lb = (0.0, self.la), (0.0, self.lb)
+
+        def with_rows(y: tuple[float, Array]) -> Any:
+            return overlap(y, la)[0, 0] - overlap(y, lb)[0, 1] / root
+
+        lb_lb = float(rule.mean(self.lb**2)) * self.over + float(rule.mean(self.lb, 1)) ** 2
+        p_ll = (
+            overlap(la, la)[0, 0]
+            - 2.0 * overlap(la, lb)[0, 1] / root
+            + (lb_lb - overlap(lb, lb)[1, 1]) / b
+        )
+        matrix = _one_group_response(
+            self.beta, g, overlap(v, v)[0, 0], overlap(v, z)[0, 0], overlap(z, z)[0, 0],
+            with_rows(v), with_rows(z), p_ll, self.c_delta,
+        )  # fmt: skip
+        mean = None
+        if self.d is not None:
+            k = self.k
+            q_bar = rule.mean(q[:, 0, 0])
+            om_m = (1.0 - self.eta * k.h1**2 * q_bar) ** 2 + self.eta**2 * k.h1**2 * (
+                k.second - k.h0**2
+            ) * q_bar * self.over
+            g_m = 1.0 / (1.0 / g - x[1] * (1.0 - om_m))
+            mean = np.array([[self.beta * self.d * g_m / big_b]])
+        v1, v2 = self.averages(vh1, a)
+        return Response(v1, v2, matrix / big_b, mean)
+
+
+# ----------------------------------------------------------------------------------------- the verb
+
+
+def solve_one_step(
+    model: Any,
+    alpha: float,
+    lam: float,
+    d: float | None = None,
+    *,
+    route: str | None = None,
+    density: int = 1,
+) -> SystemSolution:
+    """Solve the actual one-step network at one point (THEORY sections 9 and 10).
+
+    Parameters
+    ----------
+    model : srfx.OneStep or anything with its attributes
+        activation, target, eta, alpha0, beta, noise, readout, weights; numbers only.
+    alpha, lam : float
+        Sample complexity of the ridge regression and its penalty, both > 0.
+    d : float or None
+        Input dimension: adds the term of the mean, damped by the step. None is the limit.
+    route : {"odd", "general", "groups"} or None
+        The formulas: section 9, section 10 with one readout, section 10 with several. None takes
+        the second for one readout and the third for several.
+    density : int
+        Multiplies the panels of every rule.
+
+    Returns
+    -------
+    SystemSolution
+        In the convention of a unit bulk; divide by sqrt(c) once more what section 9 prints.
+
+    Raises
+    ------
+    ValueError
+        Where the sections do not reach, or an iteration did not converge.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> step = dict(eta=3.0, alpha0=0.25, beta=1.0, noise=0.0, readout=(1.0,), weights=None)
+    >>> model = SimpleNamespace(activation="tanh", target="sin", **step)
+    >>> print(f"{solve_one_step(model, alpha=2.0, lam=0.1).test_error:.7f}")
+    0.3553000
+    """
+    sigma, star = as_function(model.activation), as_function(model.target)
+    k = constants(sigma)
+    a, pi = groups_of(model)
+    beta, noise = float(model.beta), float(model.noise)
+    eta, over = _split(float(model.eta), float(model.alpha0))
+    if route is None:
+        route = "general" if a.size == 1 else "groups"
+    rule = residual_rule(star, float(pi @ a) * k.h0, noise, density)
+    found = _map(k, rule, eta * a, over)
+    t = table(sigma, star, found.r, found.c, found.gamma, density, own_bulk=True)
+    bulk: Any
+    if route == "groups":
+        raise ValueError("several readout values of the one-step network are not covered yet")
+    if a.size != 1 or a[0] != 1.0:
+        raise ValueError(f"route {route!r} needs readout=(1.0,); got {model.readout}")
+    if route == "odd":
+        if k.h0 != 0.0 or k.h2 != 0.0 or k.b12 != 0.0 or noise != 0.0 or d is not None:
+            raise ValueError("section 9 needs an odd sigma, no noise and d=None")
+        bulk = OddBulk(k, rule, eta, over, beta)
+    elif route == "general":
+        bulk = BlockBulk(k, rule, eta, over, beta, d)
+    else:
+        raise ValueError(f"route must be 'odd', 'general', 'groups' or None; got {route!r}")
+    start = (np.diag(pi * found.c) / lam, pi / lam)
+    return solve_system(
+        t, bulk, start, alpha=float(alpha), beta=beta, lam=float(lam), noise=noise,
+        unit=np.sqrt(found.c),
+    )  # fmt: skip

@@ -1,0 +1,193 @@
+"""The reference of THEORY 9 and 10 against printed numbers, against itself, exact properties."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from srfx import reference
+from srfx.reference import Function, _one_step, solve_one_step
+
+SHIFTED = Function(lambda x: np.tanh(x + 0.7), (), lambda x: 1.0 / np.cosh(x + 0.7) ** 2)
+
+
+def step(activation, target, eta, alpha0, beta=1.0, noise=0.0, readout=(1.0,), weights=None):
+    return SimpleNamespace(
+        activation=activation, target=target, eta=eta, alpha0=alpha0, beta=beta, noise=noise,
+        readout=readout, weights=weights,
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------- numbers of the THEORY page
+
+
+@pytest.mark.parametrize(
+    ("model", "alpha", "lam", "d", "test", "train"),
+    [
+        (step("relu", "relu", 1, 2), 1, 0.3, None, 0.19500205, 0.06657937),
+        (step(SHIFTED, "tanh", 2, 0.5), 3, 0.03, None, 0.26580820, 0.12867660),
+        (step("gelu", "relu", 2, 1, 2.0, 0.2), 1, 0.3, None, 0.26562319, 0.11922749),
+        (step("tanh", "tanh", 0.4, 20, 0.5), 5, 0.1, 600, 0.06503732, 0.05323797),
+    ],
+    ids=["relu", "shifted", "gelu", "d"],
+)
+def test_reference_values(model, alpha, lam, d, test, train):
+    got = solve_one_step(model, alpha, lam, d)
+    assert got.test_error == pytest.approx(test, abs=6e-9)
+    assert got.train_error == pytest.approx(train, abs=6e-9)
+    assert got.energy < 1e-12
+
+
+@pytest.mark.parametrize("route", ["odd", "general"])
+@pytest.mark.parametrize(
+    ("model", "alpha", "lam", "want", "digits"),
+    [
+        (step("tanh", "sin", 3, 0.25), 2, 0.1, 0.3553, 4),
+        (step("tanh", "tanh", 8, 20), 2, 0.1, 0.0242, 4),
+        (step("tanh", "sin", 2, 0.5, 1.5), 1, 0.01, 0.3558, 4),
+    ],
+)
+def test_spot_checks(route, model, alpha, lam, want, digits):
+    got = solve_one_step(model, alpha, lam, route=route)
+    assert got.test_error == pytest.approx(want, abs=0.51 * 10.0**-digits)
+
+
+def test_relu_with_an_odd_target():
+    got = solve_one_step(step("relu", "tanh", 2, 10), 2, 0.1)
+    assert got.test_error == pytest.approx(0.25978, abs=5.1e-6)
+
+
+# ------------------------------------------------------------------------ one part against another
+
+FIELDS = ("test_error", "train_error", "theta", "psi", "chi", "q1", "q2", "v1", "v2")
+
+
+def agree(a, b, rel, fields=FIELDS):
+    for name in fields:
+        left, right = np.asarray(getattr(a, name)), np.asarray(getattr(b, name))
+        assert np.max(np.abs(left - right)) <= rel * np.max(np.abs(right)), name
+
+
+@pytest.mark.parametrize(
+    ("sigma", "target", "eta", "alpha0", "beta", "alpha", "lam"),
+    [
+        ("tanh", "sin", 3.0, 0.25, 1.0, 2.0, 0.1),
+        ("erf", "hardtanh", 8.0, 20.0, 0.5, 0.7, 1e-4),
+        ("hardtanh", "tanh", 0.3, 1000.0, 2.0, 2.0, 10.0),
+        ("sin", "hermite3", 1.0, 1.0, 3.0, 5.0, 0.01),
+    ],
+)
+def test_odd_case_of_section_10_is_section_9(sigma, target, eta, alpha0, beta, alpha, lam):
+    model = step(sigma, target, eta, alpha0, beta)
+    one = solve_one_step(model, alpha, lam, route="odd")
+    two = solve_one_step(model, alpha, lam, route="general")
+    agree(two, one, 1e-10)
+    assert max(one.energy, two.energy) < 1e-11
+
+
+@pytest.mark.parametrize("route", ["odd", "general"])
+def test_without_a_step_it_is_the_plain_network(route):
+    plain = reference.solve("tanh", "sin", r=0.0, c=1.0, gamma=0.3, beta=1.5, alpha=2.0, lam=0.05)
+    for model in (step("tanh", "sin", 0.0, 2.0, 1.5), step("tanh", "sin", 3.0, 0.0, 1.5)):
+        got = solve_one_step(model, 2.0, 0.05, route=route)
+        agree(got, plain, 1e-12, ("test_error", "train_error", "q2", "v1", "v2"))
+
+
+def test_many_samples_approach_the_limit():
+    limit = solve_one_step(step("tanh", "sin", 2.0, math.inf), 2.0, 0.1)
+    near = solve_one_step(step("tanh", "sin", 2.0, 1e6), 2.0, 0.1)
+    assert near.test_error == pytest.approx(limit.test_error, rel=1e-4)
+    # the row norms remain, so that the isotropic model is not the limit
+    r, c, gamma = reference.equivalent("tanh", "sin", 2.0, math.inf)
+    spiked = reference.solve("tanh", "sin", r=r, c=c, gamma=gamma, beta=1.0, alpha=2.0, lam=0.1)
+    assert abs(limit.test_error / float(spiked.test_error) - 1.0) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sigma", "target", "eta", "alpha0", "noise"),
+    [("tanh", "sin", 2, 0.5, 0.0), ("relu", "tanh", 1, 3, 0.3), (SHIFTED, "relu", 2, 1, 0.0)],
+)
+def test_map_is_the_map_of_the_spiked_reference(sigma, target, eta, alpha0, noise):
+    got = reference.one_step_map(step(sigma, target, eta, alpha0, noise=noise))
+    want = reference.equivalent(sigma, target, eta, alpha0, noise)
+    assert (float(got.r[0]), float(got.c[0]), got.gamma) == pytest.approx(want, rel=1e-12)
+
+
+def test_exact_symmetries():
+    base = solve_one_step(step("gelu", "relu", 1.5, 1.0, noise=0.2), 1.5, 0.1)
+    gelu = reference.ACTIVATIONS["gelu"]
+    # sigma -> s sigma, sigma* -> s sigma* as well, so that the step stays the same with eta / s^2
+    twice = Function(lambda x: 2 * gelu.value(x), (), lambda x: 2 * gelu.derivative(x))
+    star = Function(lambda x: 2 * np.maximum(x, 0.0), (0.0,))
+    scaled = solve_one_step(step(twice, star, 1.5 / 4, 1.0, noise=0.8), 1.5, 0.4)
+    assert scaled.test_error == pytest.approx(4 * base.test_error, rel=1e-11)
+    assert scaled.train_error == pytest.approx(4 * base.train_error, rel=1e-11)
+    mirrored = Function(lambda x: np.maximum(-x, 0.0), (0.0,))
+    flipped = solve_one_step(step("gelu", mirrored, 1.5, 1.0, noise=0.2), 1.5, 0.1)
+    assert flipped.test_error == pytest.approx(base.test_error, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        step("tanh", "sin", 8, 0.25),
+        step("relu", "relu", 2, 0.5),
+        step("softplus", "tanh", 1, 2, noise=1.0),
+        step("gelu", "sin", 2, 0.5, noise=0.02),
+    ],
+)
+def test_doubling_the_panels_changes_nothing(model):
+    one, two = (solve_one_step(model, 1.5, 0.05, density=n) for n in (1, 2))
+    agree(one, two, 1e-10, ("test_error", "train_error", "q1", "q2", "v1", "v2"))
+
+
+def test_noise_by_density_and_by_product():
+    """The average over (t, eps) by a density of u equals plain two-dimensional integration."""
+    star = reference.ACTIVATIONS["relu"]
+    rule = _one_step.residual_rule(star, 0.4, 0.3, 1)
+    x, w = np.polynomial.hermite_e.hermegauss(150)
+    w = w / w.sum()
+    t = np.linspace(-9, 9, 20001)
+    p = np.exp(-0.5 * t * t)
+    p /= p.sum()
+
+    def f(u):
+        return 1.0 / (1.0 + 0.5 * u * u)
+
+    inner = f(np.maximum(t, 0)[:, None] + math.sqrt(0.3) * x - 0.4) @ w
+    for power in range(3):
+        assert float(rule.mean(f(rule.u), power)) == pytest.approx(
+            float(np.sum(p * t**power * inner)), abs=1e-7
+        )
+
+
+def test_envelope():
+    """d(E[minimal loss]/n)/dlam = sum Q2 / a' (THEORY 8)."""
+    model = step("relu", "tanh", 1.5, 2.0, noise=0.1)
+    alpha, lam, h = 2.0, 0.2, 1e-4
+
+    def loss(x):
+        at = solve_one_step(model, alpha, x, 800)
+        return at.train_error + x / alpha * at.q2
+
+    slope = (loss(lam + h) - loss(lam - h)) / (2 * h)
+    assert slope == pytest.approx(solve_one_step(model, alpha, lam, 800).q2 / alpha, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "match"),
+    [
+        (step("sign", "tanh", 1, 1), {}, "derivative"),
+        (step("relu", "tanh", 1, 1), {"route": "odd"}, "odd sigma"),
+        (step("tanh", "tanh", 1, 1, readout=(1.0, 2.0)), {"route": "odd"}, "readout"),
+        (step("tanh", "tanh", 1, -1.0), {}, "alpha0"),
+        (step("tanh", "hermite2", 1, math.inf), {}, "vanishes"),
+        (step("tanh", "tanh", 1, 1), {"route": "quick"}, "route"),
+    ],
+)
+def test_what_the_sections_do_not_reach(model, options, match):
+    with pytest.raises(ValueError, match=match):
+        solve_one_step(model, 1.0, 0.1, **options)
