@@ -93,7 +93,10 @@ template <class T> void factors(Index rows) {
   std::vector<T> z(static_cast<std::size_t>(l.count() * mr), T(77));
   for (const Index leading : {rows, rows / 2 + 1}) {
     for (Index j = 0; j < leading; ++j) z[j] = l(rows, j);
-    solve_transposed(l, leading, z.data());
+    std::vector<T> alone = z;
+    solve_transposed(l, leading, z.data(), 3, interrupt);
+    solve_transposed(l, leading, alone.data(), 1, interrupt);
+    for (Index j = 0; j < leading; ++j) CHECK(z[j] == alone[j], rows, leading, j);
     // (G + 3) x = y on the leading block.
     for (Index i = 0; i < leading; ++i) {
       long double s = 0, size = 0;
@@ -104,14 +107,17 @@ template <class T> void factors(Index rows) {
       CHECK(std::abs(s - y[i]) < 400 * eps<T> * (1 + size), rows, leading, i, static_cast<double>(s), y[i]);
     }
   }
-  std::vector<double> x(rows), gx(rows);
+  std::vector<double> x(rows);
   for (Index i = 0; i < rows; ++i) x[i] = std::sin(static_cast<double>(i));
-  multiply_symmetric(g, rows, x.data(), gx.data());
-  for (Index i = 0; i < rows; ++i) {
-    long double s = 0;
-    for (Index j = 0; j < rows; ++j) s += static_cast<long double>(i >= j ? g(i, j) : g(j, i)) * x[j];
-    CHECK(std::abs(s - gx[i]) < 1e-13 * scale * std::sqrt(scale), rows, i, gx[i]);
-  }
+  const double form = quadratic_form(g, rows, x.data(), 3, interrupt);
+  CHECK(form == quadratic_form(g, rows, x.data(), 1, interrupt), rows);
+  long double want = 0, size = 0;
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < rows; ++j) {
+      const long double term = static_cast<long double>(i >= j ? g(i, j) : g(j, i)) * x[i] * x[j];
+      want += term, size += std::abs(term);
+    }
+  CHECK(std::abs(want - form) <= 1e-14 * static_cast<double>(size), rows, form);
   // An indefinite matrix is refused wherever the bad pivot is, and a pivot below the threshold too.
   for (const Index bad : {Index(0), rows / 3, rows - 1}) {
     std::copy_n(g.data(), g.size(), l.data());

@@ -405,56 +405,67 @@ template <class T> void pad_identity(PackedLower<T>& g, Index first) {
 }
 
 /// Solves L^T x = z in place for the leading `rows` rows of L; z holds ceil(rows/mr) mr numbers, its padding is ignored.
-template <class T> void solve_transposed(const PackedLower<T>& l, Index rows, T* z) {
-  constexpr Index mr = Tile<T>::mr;
+///
+/// A few panels at a time from the last on: their square on one thread, then what they take from all earlier z, shared out.
+template <class T> void solve_transposed(const PackedLower<T>& l, Index rows, T* z, int threads, Interrupt& interrupt) {
+  constexpr Index mr = Tile<T>::mr, group = 8, chunk = 128;
   constexpr int lanes = Tile<T>::lanes, vectors = Tile<T>::vectors;
   using V = simd::Lanes<T, lanes>;
-  for (Index i = ceil_div(rows, mr) - 1; i >= 0; --i) {
-    T* x = z + i * mr;
-    const Index live = std::min(mr, rows - i * mr);
-    for (Index r = live; r < mr; ++r) x[r] = 0;
-    for (Index r = live - 1; r >= 0; --r) {
-      T s = x[r];
-      for (Index q = r + 1; q < live; ++q) s -= l.at(i, i * mr + r)[q] * x[q];
-      x[r] = s / l.at(i, i * mr + r)[r];
-    }
-    V xs[vectors];
-    for (int v = 0; v < vectors; ++v) xs[v] = V::load(x + v * lanes);
-    const T* p = l.at(i, 0);
-    for (Index k = 0; k < i * mr; ++k, p += mr) {
-      V s = V::load(p) * xs[0];
-      for (int v = 1; v < vectors; ++v) s += V::load(p + v * lanes) * xs[v];
+  // z[k] -= (column k of panel i) . (x of panel i), from <= k < to
+  const auto take = [&](Index i, Index from, Index to) {
+    V x[vectors];
+    for (int v = 0; v < vectors; ++v) x[v] = V::load(z + i * mr + v * lanes);
+    const T* p = l.at(i, from);
+    for (Index k = from; k < to; ++k, p += mr) {
+      V s = V::load(p) * x[0];
+      for (int v = 1; v < vectors; ++v) s += V::load(p + v * lanes) * x[v];
       T total = 0;
       for (int q = 0; q < lanes; ++q) total += s[q];
       z[k] -= total;
     }
+  };
+  for (Index end = ceil_div(rows, mr); end > 0;) {
+    const Index begin = std::max<Index>(0, end - group);
+    for (Index i = end - 1; i >= begin; --i) {
+      T* x = z + i * mr;
+      const Index live = std::min(mr, rows - i * mr);
+      for (Index r = live; r < mr; ++r) x[r] = 0;
+      for (Index r = live - 1; r >= 0; --r) {
+        T s = x[r];
+        for (Index q = r + 1; q < live; ++q) s -= l.at(i, i * mr + r)[q] * x[q];
+        x[r] = s / l.at(i, i * mr + r)[r];
+      }
+      take(i, begin * mr, i * mr);
+    }
+    parallel_for(ceil_div(begin * mr, chunk), threads, interrupt, [&](Index c, int) {
+      for (Index i = begin; i < end; ++i) take(i, c * chunk, std::min((c + 1) * chunk, begin * mr));
+    });
+    end = begin;
   }
 }
 
-/// y = G x for a symmetric G of which the lower triangle is stored; sums in double.
-template <class T> void multiply_symmetric(const PackedLower<T>& g, Index rows, const double* x, double* y) {
+/// x^T G x for a symmetric G of which the lower triangle is stored; sums in double.
+template <class T> double quadratic_form(const PackedLower<T>& g, Index rows, const double* x, int threads, Interrupt& interrupt) {
   constexpr Index mr = Tile<T>::mr;
-  std::fill_n(y, rows, 0.0);
-  for (Index i = 0; i < ceil_div(rows, mr); ++i) {
+  const Index panels = ceil_div(rows, mr);
+  std::vector<double> part(static_cast<std::size_t>(panels));
+  parallel_for(panels, threads, interrupt, [&](Index i, int) {
     const Index live = std::min(mr, rows - i * mr);
-    double own[mr] = {}, xi[mr] = {};
+    double off[mr] = {}, xi[mr] = {}, sum = 0;
     for (Index r = 0; r < live; ++r) xi[r] = x[i * mr + r];
     const T* p = g.at(i, 0);
-    for (Index k = 0; k < i * mr; ++k, p += mr) {
-      double s = 0;
-      for (Index r = 0; r < mr; ++r) {
-        own[r] += static_cast<double>(p[r]) * x[k];
-        s += static_cast<double>(p[r]) * xi[r];
-      }
-      y[k] += s;
+    for (Index k = 0; k < i * mr; ++k, p += mr)
+      for (Index r = 0; r < mr; ++r) off[r] += static_cast<double>(p[r]) * x[k];
+    for (Index c = 0; c < live; ++c, p += mr) {
+      sum += static_cast<double>(p[c]) * xi[c] * xi[c];
+      for (Index r = c + 1; r < live; ++r) off[r] += static_cast<double>(p[r]) * xi[c];
     }
-    for (Index c = 0; c < live; ++c, p += mr)
-      for (Index r = c; r < live; ++r) {
-        own[r] += static_cast<double>(p[r]) * xi[c];
-        if (r > c) own[c] += static_cast<double>(p[r]) * xi[r];
-      }
-    for (Index r = 0; r < live; ++r) y[i * mr + r] += own[r];
-  }
+    for (Index r = 0; r < live; ++r) sum += 2 * off[r] * xi[r];
+    part[i] = sum;
+  });
+  double total = 0;
+  for (double p : part) total += p;
+  return total;
 }
 
 }  // namespace srfx

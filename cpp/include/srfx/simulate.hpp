@@ -504,7 +504,7 @@ template <class T> class Simulation {
       for (Index m = 0; m < plan.dual; ++m) {
         const Index rows = e_.n[m];
         for (Index s = 0; s < rows; ++s) z[s] = l(n, s);
-        solve_transposed(l, rows, z.data());
+        solve_transposed(l, rows, z.data(), threads_, interrupt_);
         double square = 0;
         for (Index s = 0; s < rows; ++s) square += static_cast<double>(z[s]) * static_cast<double>(z[s]);
         // y - Phi a = lam (K + lam)^-1 y
@@ -592,16 +592,15 @@ template <class T> class Simulation {
         first += count;
       }
       std::vector<T> z(static_cast<std::size_t>(l.count() * mr));
-      std::vector<double> a(p_), ga(p_);
+      std::vector<double> a(p_);
       for (Index j = 0; j < lams(); ++j) {
         factorise(g, l, p_, e_.lam[j]);
         for (Index i = 0; i < p_; ++i) z[i] = l(p_, i);
-        solve_transposed(l, p_, z.data());
+        solve_transposed(l, p_, z.data(), threads_, interrupt_);
         for (Index i = 0; i < p_; ++i) a[i] = static_cast<double>(readout_(m * lams() + j, i) = z[i]);
         // |y - Phi a|^2, second order in the error of a.
-        multiply_symmetric(g, p_, a.data(), ga.data());
-        double residual = squares;
-        for (Index i = 0; i < p_; ++i) residual += a[i] * (ga[i] - 2 * static_cast<double>(g(p_, i)));
+        double residual = squares + quadratic_form(g, p_, a.data(), threads_, interrupt_);
+        for (Index i = 0; i < p_; ++i) residual -= 2 * a[i] * static_cast<double>(g(p_, i));
         errors_.train[m * lams() + j] = std::max(0.0, residual) / static_cast<double>(e_.n[m]);
       }
     }
