@@ -12,6 +12,7 @@ import pytest
 
 MODULES = (
     "reference._groups",
+    "reference._instance",
     "reference._one_step",
     "models",
     "theory",

@@ -31,8 +31,9 @@ def step(activation, target, eta, alpha0, beta=1.0, noise=0.0, readout=(1.0,), w
         (step(SHIFTED, "tanh", 2, 0.5), 3, 0.03, None, 0.26580820, 0.12867660),
         (step("gelu", "relu", 2, 1, 2.0, 0.2), 1, 0.3, None, 0.26562319, 0.11922749),
         (step("tanh", "tanh", 0.4, 20, 0.5), 5, 0.1, 600, 0.06503732, 0.05323797),
+        (step("tanh", "sin", 2, 0.5, readout=(0.5, 1.5)), 1, 0.1, None, 0.28115963, 0.07045661),
     ],
-    ids=["relu", "shifted", "gelu", "d"],
+    ids=["relu", "shifted", "gelu", "d", "groups"],
 )
 def test_reference_values(model, alpha, lam, d, test, train):
     got = solve_one_step(model, alpha, lam, d)
@@ -86,6 +87,55 @@ def test_odd_case_of_section_10_is_section_9(sigma, target, eta, alpha0, beta, a
     two = solve_one_step(model, alpha, lam, route="general")
     agree(two, one, 1e-10)
     assert max(one.energy, two.energy) < 1e-11
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        (step("tanh", "sin", 3, 0.25), None),
+        (step("tanh", "tanh", 0.4, 20, 0.5, 0.1), 600),
+        (step("relu", "relu", 1, 2), None),
+        (step("gelu", "relu", 2, 1, 2.0, 0.2), None),
+    ],
+)
+def test_one_group_of_the_formulas_for_several(model, d):
+    one, many = (solve_one_step(model, 2.0, 0.1, d, route=x) for x in ("general", "groups"))
+    agree(many, one, 1e-10)
+
+
+def test_damped_mean_of_the_two_formulas():
+    """With h2 the one-group g_m and the groups' N are not the same formula; they nearly agree."""
+    model = step("relu", "relu", 1, 2)
+    free, one = (solve_one_step(model, 1.0, 0.3, d).test_error for d in (None, 600))
+    many = solve_one_step(model, 1.0, 0.3, 600, route="groups").test_error
+    assert abs(many - one) < 2e-3 * abs(one - free)
+
+
+def test_identical_groups_are_one():
+    for model, d in ((("tanh", "sin", 2, 0.5), 600), (("relu", "tanh", 1, 2), None)):
+        same = step(*model, readout=(1.0, 1.0), weights=(0.3, 0.7))
+        two = solve_one_step(same, 1.0, 0.3, d)
+        one = solve_one_step(step(*model), 1.0, 0.3, d, route="groups")
+        assert two.test_error == pytest.approx(one.test_error, rel=1e-11)
+        assert two.train_error == pytest.approx(one.train_error, rel=1e-11)
+        assert float(np.sum(two.q2)) == pytest.approx(one.q2, rel=1e-11)
+
+
+def test_a_small_step_of_groups_is_section_7():
+    """As eta -> 0 the bulk is isotropic, with the map's r_g, c_g and gamma.
+
+    At finite d only: with m free the means of a tiny spike are amplified without bound.
+    """
+    d = 600
+    small = reference.one_step_map(step("tanh", "sin", 1e-3, 2.0))
+    spiked = SimpleNamespace(
+        activation="tanh", target="sin", r=float(small.r[0]), c=float(small.c[0]),
+        gamma=small.gamma, beta=1.5, noise=0.1, readout=(0.5, 1.5), weights=(0.4, 0.6),
+    )  # fmt: skip
+    want = reference.solve_groups(spiked, 2.0, 0.05, d)
+    model = step("tanh", "sin", 1e-3, 2.0, 1.5, 0.1, spiked.readout, spiked.weights)
+    got = solve_one_step(model, 2.0, 0.05, d)
+    agree(got, want, 1e-3, ("test_error", "train_error", "q2", "v1", "v2"))
 
 
 @pytest.mark.parametrize("route", ["odd", "general"])
@@ -184,6 +234,7 @@ def test_envelope():
         (step("relu", "tanh", 1, 1), {"route": "odd"}, "odd sigma"),
         (step("tanh", "tanh", 1, 1, readout=(1.0, 2.0)), {"route": "odd"}, "readout"),
         (step("tanh", "tanh", 1, -1.0), {}, "alpha0"),
+        (step(SHIFTED, "tanh", 1, 1, readout=(1.0, 2.0)), {}, "no formula"),
         (step("tanh", "hermite2", 1, math.inf), {}, "vanishes"),
         (step("tanh", "tanh", 1, 1), {"route": "quick"}, "route"),
     ],
@@ -191,3 +242,57 @@ def test_envelope():
 def test_what_the_sections_do_not_reach(model, options, match):
     with pytest.raises(ValueError, match=match):
         solve_one_step(model, 1.0, 0.1, **options)
+
+
+# ----------------------------------------------------------------------------- given weights (9 f)
+
+
+def test_instance_of_the_plain_network_and_of_itself():
+    """Weights with a known spectrum: orthogonal rows, where every overlap is a closed form."""
+    rng = np.random.default_rng(3)
+    d, p = 400, 200
+    w = np.linalg.qr(rng.standard_normal((d, p)))[0].T
+    theta = rng.standard_normal(d)
+    got = reference.solve_instance(w, theta, theta, "tanh", "sin", 2.0, 0.1)
+    assert got.energy < 1e-12
+    assert got.v2 > 0
+    # rows turned by a rotation that keeps v and theta: nothing changes
+    turn = np.eye(d) - 2.0 * np.outer(x := rng.standard_normal(d), x) / (x @ x)
+    moved = reference.solve_instance(
+        w @ turn, theta @ turn, 3 * theta @ turn, "tanh", "sin", 2, 0.1
+    )
+    assert moved.test_error == pytest.approx(got.test_error, rel=1e-10)
+    # and a permutation of the rows
+    mixed = reference.solve_instance(w[::-1], theta, theta, "tanh", "sin", 2.0, 0.1)
+    assert mixed.test_error == pytest.approx(got.test_error, rel=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_instance_predicts_its_network(activation):
+    """One step made here, in NumPy; its ridge regressions against the theory of its weights."""
+    rng = np.random.default_rng(11)
+    d, beta, alpha, alpha0, eta, lam = 500, 1.0, 2.0, 1.0, 2.0, 0.1
+    p, n, n0 = int(beta * d), int(alpha * d), int(alpha0 * d)
+    f = reference.ACTIVATIONS[activation]
+    theta = rng.standard_normal(d)
+    theta *= math.sqrt(d) / np.linalg.norm(theta)
+    w = rng.standard_normal((p, d))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+
+    def labels(x):
+        return np.tanh(x @ theta / math.sqrt(d))
+
+    x = rng.standard_normal((n0, d))
+    pre = x @ w.T
+    gap = labels(x) - f.value(pre).sum(axis=1) / p
+    v = x.T @ gap
+    w = w + eta / n0 * (f.derivative(pre) * gap[:, None]).T @ x
+    errors = []
+    for _ in range(6):
+        x, new = rng.standard_normal((n, d)), rng.standard_normal((4000, d))
+        phi = f.value(x @ w.T) / math.sqrt(p)
+        a = np.linalg.solve(phi.T @ phi + lam * np.eye(p), phi.T @ labels(x))
+        errors.append(np.mean((labels(new) - f.value(new @ w.T) @ a / math.sqrt(p)) ** 2))
+    got = reference.solve_instance(w, v, theta, activation, "tanh", alpha, lam, mean=True)
+    spread = np.std(errors, ddof=1) / math.sqrt(len(errors))
+    assert abs(np.mean(errors) - got.test_error) < 4 * spread + 0.015 * got.test_error

@@ -5,11 +5,13 @@ Shares nothing with the compiled core: neither code, nor quadrature, nor the ord
 - `solve`, `solve_notebook`, `bounds`, `learned_function`: one spiked model (THEORY 1 to 6)
 - `solve_groups`, `lower_bound_groups`, `learned_function_groups`: readouts of several values (7)
 - `solve_one_step`, `one_step_map`: the actual one-step network (9, 10)
+- `solve_instance`: given weights (9 f)
 """
 
 from srfx.reference._groups import learned_function_groups, lower_bound_groups, solve_groups
 
 # from srfx.reference._instance import solve_instance
+from srfx.reference._instance import solve_instance
 from srfx.reference._one_step import one_step_map, solve_one_step
 
 # from srfx.reference._spectrum import feature_spectrum
@@ -48,6 +50,7 @@ __all__ = [
     "one_step_map",
     "solve",
     "solve_groups",
+    "solve_instance",
     "solve_notebook",
     "solve_one_step",
 ]

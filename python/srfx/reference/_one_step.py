@@ -576,10 +576,12 @@ def solve_one_step(
     t = table(sigma, star, found.r, found.c, found.gamma, density, own_bulk=True)
     bulk: Any
     if route == "groups":
-        raise ValueError("several readout values of the one-step network are not covered yet")
-    if a.size != 1 or a[0] != 1.0:
+        from srfx.reference._one_step_groups import GroupBulk
+
+        bulk = GroupBulk(k, rule, eta, over, beta, a, pi, d)
+    elif a.size != 1 or a[0] != 1.0:
         raise ValueError(f"route {route!r} needs readout=(1.0,); got {model.readout}")
-    if route == "odd":
+    elif route == "odd":
         if k.h0 != 0.0 or k.h2 != 0.0 or k.b12 != 0.0 or noise != 0.0 or d is not None:
             raise ValueError("section 9 needs an odd sigma, no noise and d=None")
         bulk = OddBulk(k, rule, eta, over, beta)

@@ -1,0 +1,111 @@
+"""The errors of one given network (THEORY section 9 f): its own spectrum and overlaps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from srfx.reference._system import Response, SystemSolution, as_function, solve_system, table
+
+Array = NDArray[Any]
+
+
+class InstanceBulk:
+    """Sums over the eigenvalues D of Omega = W Pi W^T; `u` (p x 3): W v, W z, delta rotated."""
+
+    def __init__(self, eigenvalues: Array, u: Array, ones: Array | None) -> None:
+        self.eigenvalues, self.u, self.ones = eigenvalues, u, ones
+
+    def averages(self, vh1: Array, a: Array) -> tuple[Array, Array]:
+        s = a + vh1[0, 0] * self.eigenvalues
+        return np.array([[np.mean(self.eigenvalues / s)]]), np.array([np.mean(1.0 / s)])
+
+    def response(self, vh1: Array, a: Array) -> Response:
+        s = a + vh1[0, 0] * self.eigenvalues  # K(A/B)/B = sum u u / (A + B D)
+        v1, v2 = self.averages(vh1, a)
+        k = self.u.T @ (self.u / s[:, None])
+        mean = None if self.ones is None else np.array([[np.sum(self.ones**2 / s)]])
+        return Response(v1, v2, k, mean)
+
+
+def solve_instance(
+    w: ArrayLike,
+    v: ArrayLike,
+    theta: ArrayLike,
+    activation: Any,
+    target: Any,
+    alpha: float,
+    lam: float,
+    *,
+    noise: float = 0.0,
+    mean: bool = False,
+    density: int = 1,
+) -> SystemSolution:
+    """Solve for given weights at one point.
+
+    Parameters
+    ----------
+    w : (p, d) array_like
+        The first layer: phi(x) = sigma(w x).
+    v, theta : (d,) array_like
+        Directions of the spike and of the target; norms do not matter.
+    activation, target : str, Function or callable
+        sigma and sigma*.
+    alpha, lam : float
+        Sample complexity and ridge, both > 0.
+    noise : float
+        Variance of the label noise.
+    mean : bool
+        Whether m pays its ridge cost, K_mm = 1^T (Omega + s)^-1 1. False as in section 9: m free.
+    density : int
+        Multiplies the panels of every rule.
+
+    Returns
+    -------
+    SystemSolution
+        In the convention of a unit bulk.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> w, theta = rng.standard_normal((60, 80)) / 80**0.5, rng.standard_normal(80)
+    >>> sol = solve_instance(w, theta, theta, "tanh", "sin", 1.5, 0.1)
+    >>> 0.05 < sol.test_error < 0.4
+    True
+    """
+    weights, spike, star = (np.asarray(x, float) for x in (w, v, theta))
+    if weights.ndim != 2 or spike.shape != weights.shape[1:] or star.shape != spike.shape:
+        raise ValueError(
+            f"need w (p, d), v (d,), theta (d,); got {weights.shape}, {spike.shape}, {star.shape}"
+        )
+    if not (np.linalg.norm(spike) > 0 and np.linalg.norm(star) > 0):
+        raise ValueError("v and theta must not vanish")
+    p, d = weights.shape
+    v_hat, theta_hat = spike / np.linalg.norm(spike), star / np.linalg.norm(star)
+    gamma = float(v_hat @ theta_hat)
+    z = theta_hat - gamma * v_hat
+    rho = float(np.linalg.norm(z))
+    along = weights @ v_hat
+    r = float(along.mean())
+    bulk = weights - np.outer(along, v_hat)
+    norms = np.sum(bulk**2, axis=1)
+    c = float(norms.mean())
+    if rho < 1e-8:
+        gamma, z = math.copysign(1.0, gamma), np.zeros(d)
+    else:
+        z = z / rho
+    eigenvalues, vectors = np.linalg.eigh(bulk @ bulk.T)
+    u = np.stack([along - r, weights @ z, norms - c], axis=1)
+    ones = vectors.T @ np.ones(p) if mean else None
+    t = table(
+        as_function(activation), as_function(target), np.array([r]), np.array([c]), gamma, density,
+        own_bulk=True,
+    )  # fmt: skip
+    return solve_system(
+        t, InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u, ones),
+        (np.array([[c / lam]]), np.array([1.0 / lam])), alpha=float(alpha), beta=p / d,
+        lam=float(lam), noise=float(noise), unit=np.array([math.sqrt(c)]),
+    )  # fmt: skip
