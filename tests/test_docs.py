@@ -23,6 +23,7 @@ MODULES = (
     "_validation",
     "simulation",
     "scans",
+    "figures",
 )
 README = Path(__file__).parents[1] / "README.md"
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 import numpy as np
 
-from srfx import scan_cli, simulation_cli
+from srfx import figures_cli, scan_cli, simulation_cli
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
 from srfx.results import ConvergenceError, Solution, Status
@@ -406,6 +406,7 @@ def info() -> None:
 
 simulation_cli.register(cli)
 scan_cli.register(cli)
+figures_cli.register(cli)
 
 
 # --- the program ---

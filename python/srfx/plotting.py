@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from srfx._style import COLOURS as _COLOURS
 from srfx.models import FloatArray
 from srfx.results import Solution
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["contours", "curves", "heatmap", "learning_curve"]
-
-#: Okabe and Ito's colours, told apart in every form of colour blindness (without its yellow).
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 _SYMBOLS = {
     "alpha": r"$\alpha = n/d$",

@@ -1,0 +1,1230 @@
+"""The figures of the paper, and some it does not have: theory as lines, simulations as points.
+
+Each figure is a function that computes and draws: ``figure1`` to ``figure5``. `compute` gives its
+data alone, `draw` draws them, `make` writes picture, data (NetCDF) and provenance (JSON) beside
+each other, as does the command ``srfx figure``. The parameters are those of the captions of CPD24;
+where a caption is silent the default is ours, and every parameter can be given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from srfx import _core
+from srfx import _validation as check
+from srfx._style import COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
+from srfx.config import version
+from srfx.models import ApproximationWarning, FloatArray, OneStep, SpikedRF, compiled, label
+from srfx.simulation import predictions, simulate
+from srfx.theory import bounds, learned_function, linear_floor, solve
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "NAMES",
+    "compute",
+    "draw",
+    "figure1",
+    "figure2",
+    "figure3",
+    "figure4",
+    "figure5",
+    "make",
+]
+
+FORMATS = ("png", "pdf", "svg")
+
+#: What theory's curves are called in a legend.
+_THEORY = {
+    "isotropic": "theory, isotropic bulk, $d = \\infty$ (the paper)",
+    "finite_d": "theory, with its $1/d$ term",
+    "limit": "theory in the limit $d = \\infty$",
+}
+_AXIS = {
+    "alpha": r"$\alpha = n/d$",
+    "beta": r"$\beta = p/d$",
+    "alpha0": r"$\alpha_0$",
+    "eta": r"$\tilde\eta$",
+    "r": "$r$",
+}
+
+
+# --- simulations, kept and resumed ---------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One simulation: an experiment at several alpha, or the function learned at one."""
+
+    model: SpikedRF | OneStep
+    alpha: tuple[float, ...]
+    lam: float
+    d: int
+    replicates: int
+    seed: int
+    edges: tuple[float, ...] = ()  # of bins in t: learn the function there
+
+    @property
+    def n_test(self) -> int:
+        return 20_000 if self.edges else max(2 * self.d, 5000)
+
+    @property
+    def work(self) -> float:
+        """Floating-point operations of the whole job, to within a factor of two."""
+        d, p = self.d, round(float(np.max(self.model.beta)) * self.d)
+        n = round(max(self.alpha) * d)
+        flops = 2.0 * d * p * (n + self.n_test) + 1.0 * n * p * min(n, p)
+        flops += sum(min(p, round(a * d)) ** 3 / 3 for a in self.alpha)
+        if isinstance(self.model, OneStep):
+            flops += 4.0 * d * p * float(np.max(self.model.alpha0)) * d
+        return flops * self.replicates
+
+    def key(self) -> str:
+        """Name of the job in a store: everything its numbers depend on."""
+        model = self.model
+        facts = {
+            "model": type(model).__name__,
+            "activation": label(model.activation),
+            "target": label(model.target),
+            "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
+            "readout": list(model.readout),
+            "weights": list(model.weights or ()),
+            "alpha": list(self.alpha),
+            "lam": self.lam,
+            "d": self.d,
+            "replicates": self.replicates,
+            "seed": self.seed,
+            "edges": list(self.edges),
+            "version": version(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+    def run(self, n_threads: int | None = None) -> xr.Dataset:
+        options: dict[str, Any] = {"d": self.d, "replicates": self.replicates, "seed": self.seed}
+        options["n_threads"] = n_threads
+        if not self.edges:
+            return simulate(self.model, self.alpha, self.lam, progress=False, **options)
+        out = predictions(self.model, self.alpha[0], self.lam, n_test=self.n_test, **options)
+        return _binned(out, np.array(self.edges))
+
+
+def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
+    """Mean prediction in each bin of t, for each network: the conditional mean E[f | t]."""
+    import xarray as xr
+
+    count = edges.size - 1
+    f = np.full((out.sizes["replicate"], count), np.nan)
+    t = np.full_like(f, np.nan)
+    for i in range(len(f)):
+        values, projections = out.f.values[i], out.t.values[i]
+        which = np.digitize(projections, edges) - 1
+        inside = (which >= 0) & (which < count)
+        which = which[inside]
+        number = np.bincount(which, minlength=count)
+        with np.errstate(invalid="ignore"):
+            f[i] = np.bincount(which, values[inside], count) / number
+            t[i] = np.bincount(which, projections[inside], count) / number
+    dims = ("replicate", "bin")
+    return xr.Dataset({"f": (dims, f), "t": (dims, t)}, attrs=out.attrs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """How the simulations of a figure are run."""
+
+    store: Path | None = None
+    progress: bool | None = None
+    say: Callable[[str], None] | None = None
+    n_threads: int | None = None
+
+    def simulations(self, jobs: Sequence[_Job]) -> list[xr.Dataset]:
+        """Run the jobs that the store does not hold, after saying how long that will take."""
+        import xarray as xr
+
+        found: dict[int, xr.Dataset] = {}
+        for i, job in enumerate(jobs):
+            path = self._path(job)
+            if path is not None and path.exists():
+                with xr.open_dataset(path) as ds:
+                    found[i] = ds.load()
+        missing = [i for i in range(len(jobs)) if i not in found]
+        total = sum(jobs[i].work for i in missing)
+        if self.say is not None and missing:
+            kept = f" ({len(found)} kept from before)" if found else ""
+            seconds = total / _flops_per_second(self.n_threads)
+            self.say(f"{len(missing)} simulations{kept}, {_duration(seconds)}")
+        with _bar(total, self.progress) as bar:
+            for i in missing:
+                found[i] = jobs[i].run(self.n_threads)
+                path = self._path(jobs[i])
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    part = path.with_suffix(f".{os.getpid()}.part")
+                    try:
+                        found[i].to_netcdf(part)
+                        os.replace(part, path)
+                    finally:
+                        part.unlink(missing_ok=True)
+                bar.update(jobs[i].work / 1e9)
+        return [found[i] for i in range(len(jobs))]
+
+    def _path(self, job: _Job) -> Path | None:
+        return None if self.store is None else self.store / f"{job.key()}.nc"
+
+
+def _flops_per_second(n_threads: int | None) -> float:
+    """Speed of this machine on a small experiment, measured."""
+    job = _Job(OneStep(), (0.5, 1.0, 2.0), 0.1, d=400, replicates=1, seed=0)
+    times = []
+    for _ in range(4):  # the first one warms up
+        start = time.perf_counter()
+        job.run(n_threads)
+        times.append(time.perf_counter() - start)
+    return job.work / min(times)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5:
+        return "a few seconds"
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+
+
+def _bar(total: float, progress: bool | None) -> Any:
+    from tqdm import tqdm
+
+    disable = {None: None, True: False, False: True}[progress]
+    layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    return tqdm(total=total / 1e9, desc="simulating", disable=disable, bar_format=layout)
+
+
+# --- curves: errors along one axis, theory and simulation ----------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """One panel: model and penalty as functions of the line's and the axis' values."""
+
+    title: str
+    model: Callable[..., SpikedRF | OneStep]
+    lam: float
+
+
+def _curves(
+    run: _Run,
+    panels: Sequence[_Panel],
+    line: tuple[str, Sequence[float]],
+    along: str,
+    x: FloatArray,
+    x_simulated: Sequence[float],
+    *,
+    alpha: float | None,
+    d: int,
+    replicates: int,
+    seed: int,
+    kinds: Mapping[str, dict[str, Any]],
+) -> xr.Dataset:
+    """Theory of every kind, and simulation, of test errors along ``along``, a line for each value.
+
+    ``kinds`` names the theories and says how each is solved; the last one claims the simulation.
+    """
+    import xarray as xr
+
+    name, values = line
+    lines = np.asarray(values, dtype=float)
+    xs = np.asarray(x_simulated, dtype=float)
+    jobs = []
+    for panel in panels:
+        for value in lines.tolist():
+            if along == "alpha":
+                jobs.append(
+                    _Job(panel.model(**{name: value}), tuple(xs), panel.lam, d, replicates, seed)
+                )
+                continue
+            assert alpha is not None
+            jobs.extend(
+                _Job(
+                    panel.model(**{name: value, along: at}),
+                    (alpha,),
+                    panel.lam,
+                    d,
+                    replicates,
+                    seed,
+                )
+                for at in xs.tolist()
+            )
+    done = run.simulations(jobs)
+    simulated = np.array([ds.test_error.values[:, 0] for ds in done]).reshape(
+        len(panels), len(lines), len(xs), replicates
+    )
+
+    def theory(grid: FloatArray) -> FloatArray:
+        out = np.empty((len(kinds), len(panels), len(lines), grid.size))
+        for i, options in enumerate(kinds.values()):
+            for j, panel in enumerate(panels):
+                fields = {name: lines[:, None]} | ({} if along == "alpha" else {along: grid})
+                n = grid if along == "alpha" else alpha
+                solution = _quietly(solve, panel.model(**fields), n, panel.lam, **options)
+                out[i, j] = solution.test_error
+        return out
+
+    first = [panel.model(**{name: 1.0}) for panel in panels]
+    return xr.Dataset(
+        {
+            "theory": (("kind", "panel", name, along), theory(x)),
+            "theory_at_simulated": (("kind", "panel", name, f"{along}_simulated"), theory(xs)),
+            "simulated": (("panel", name, f"{along}_simulated", "replicate"), simulated),
+            "floor": ("panel", [linear_floor(model) for model in first]),
+            "lam": ("panel", [panel.lam for panel in panels]),
+        },
+        coords={
+            "kind": list(kinds),
+            "panel": [panel.title for panel in panels],
+            name: lines,
+            along: x,
+            f"{along}_simulated": xs,
+        },
+        attrs={"line": name, "along": along, "d": d, "claims": list(kinds)[-1]},
+    )
+
+
+def _quietly(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call without the reminder that the paper's bulk is an approximation: the figure shows it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ApproximationWarning)
+        return function(*args, **options)
+
+
+def _draw_curves(ds: xr.Dataset, *, spread: str = "error") -> Figure:
+    """One panel beside the other, all lines of one parameter."""
+    panels = ds.sizes["panel"]
+    figure = _new_figure(COLUMN if panels == 1 else PAGE, 2.65)
+    axes = np.atleast_1d(figure.subplots(1, panels))
+    name, along = ds.attrs["line"], ds.attrs["along"]
+    colours = ordered_colours(ds.sizes[name])
+    kinds = [str(kind) for kind in ds.kind.values]
+    styles = {kind: ls for kind, ls in zip(reversed(kinds), ("-", ":", "--"), strict=False)}
+    values = ds.simulated.values
+    replicates = values.shape[-1]
+    middle, bars = values.mean(-1), values.std(-1, ddof=1)
+    if spread == "error":
+        bars = bars / np.sqrt(replicates)
+    for j, ax in enumerate(axes):
+        for i, value in enumerate(ds[name].values):
+            for kind in kinds:
+                curve = ds.theory.sel(kind=kind).values[j, i]
+                width = 1.4 if styles[kind] == "-" else 1.1
+                ax.plot(ds[along], curve, styles[kind], color=colours[i], lw=width, zorder=2)
+            ax.errorbar(
+                ds[f"{along}_simulated"],
+                middle[j, i],
+                yerr=bars[j, i],
+                fmt=MARKERS[i % len(MARKERS)],
+                color=colours[i],
+                mec="white",
+                mew=0.4,
+                elinewidth=0.9,
+                label=f"{_AXIS[name]} = {value:g}",
+                zorder=3,
+            )
+        floor = float(ds.floor[j])
+        if floor > 0:
+            ax.axhline(floor, color=GREY, ls="--", lw=0.9, zorder=1)
+        ax.set_xlabel(_AXIS[along])
+        if str(ds.panel.values[j]):
+            ax.set_title(str(ds.panel.values[j]))
+        lowest, highest = middle[j].min(), middle[j].max()
+        if lowest > 0 and highest > 30 * lowest:
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
+        ax.margins(x=0.02)
+    axes[0].set_ylabel("test error")
+    handles, labels = _marks(axes[0])
+    points = "one standard deviation" if spread == "deviation" else "standard error"
+    handles += [_key(color=GREY, ls=styles[kind]) for kind in reversed(kinds)]
+    labels += [_THEORY[kind] for kind in reversed(kinds)]
+    handles.append(_key(color=GREY, ls="", marker="o"))
+    labels.append(f"simulation, $d = {ds.attrs['d']}$: mean of {replicates}, bars {points}")
+    if (ds.floor > 0).any():
+        handles.append(_key(color=GREY, ls="--", lw=0.9))
+        labels.append("linear floor")
+    _legend_below(figure, handles, labels)
+    return figure
+
+
+def _marks(ax: Axes) -> tuple[list[Any], list[str]]:
+    handles, labels = ax.get_legend_handles_labels()
+    return list(handles), list(labels)
+
+
+def _key(**style: Any) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **style)
+
+
+def _legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """Put the legend under the panels, where it covers no curve."""
+    wide = figure.get_figwidth() > COLUMN
+    long = [i for i, text in enumerate(labels) if len(text) > 24]
+    short = [i for i in range(len(labels)) if i not in long]
+    # the values of the parameter in a row, and what the marks mean in rows below it
+    blocks = [(short, min(len(short), 6 if wide else 4)), (long, 2 if wide else 1)]
+    blocks = [(rows, columns) for rows, columns in blocks if rows]
+    line = 0.165
+    height = sum(line * -(-len(rows) // columns) for rows, columns in blocks)
+    total = figure.get_figheight() + height + 0.05
+    figure.set_figheight(total)
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0, (height + 0.05) / total, 1, 1 - (height + 0.05) / total))
+    top = height / total
+    for rows, columns in blocks:
+        legend = figure.legend(
+            [handles[i] for i in rows],
+            [labels[i] for i in rows],
+            loc="upper center",
+            bbox_to_anchor=(0.5, top),
+            ncols=columns,
+            columnspacing=1.2,
+            borderaxespad=0,
+            borderpad=0.1,
+        )
+        legend.set_in_layout(False)
+        top -= line * -(-len(rows) // columns) / total
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    _require_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'srfx[plot]'") from error
+
+
+# --- figure 1: the function learned --------------------------------------------------------------
+
+
+def _compute1(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "tanh",
+    eta: float = 2.5,
+    alpha0: Sequence[float] = (0, 0.5, 1, 4),
+    beta: float = 1.0,
+    alpha: float = 2.0,
+    lam: float = 0.01,
+    noise: float = 0.0,
+    d: int = 2000,
+    replicates: int = 5,
+    bins: int = 22,
+    seed: int = 1,
+) -> xr.Dataset:
+    import xarray as xr
+
+    def model(value: float) -> OneStep:
+        return OneStep(activation, target, eta=eta, alpha0=value, beta=beta, noise=noise)
+
+    edges = np.linspace(-2.75, 2.75, bins + 1)
+    values = np.atleast_1d(np.asarray(alpha0, dtype=float))
+    jobs = [
+        _Job(model(value), (alpha,), lam, d, replicates, seed, tuple(edges.tolist()))
+        for value in values.tolist()
+    ]
+    done = run.simulations(jobs)
+    t = np.linspace(-3, 3, 241)
+    curves = np.array(
+        [_quietly(learned_function, model(value), alpha, lam, t, d=d) for value in values]
+    )
+    f = np.array([ds.f.values for ds in done])
+    at = np.array([ds.t.values for ds in done])
+    claimed = np.array([np.interp(a, t, curve) for a, curve in zip(at, curves, strict=True)])
+    return xr.Dataset(
+        {
+            "theory": (("alpha0", "t"), curves),
+            "theory_at_simulated": (("alpha0", "replicate", "bin"), claimed),
+            "simulated": (("alpha0", "replicate", "bin"), f),
+            "t_simulated": (("alpha0", "replicate", "bin"), at),
+            "target": ("t", _core.evaluate(compiled(model(1.0).target), t)),
+        },
+        coords={"alpha0": values, "t": t, "bin": (edges[1:] + edges[:-1]) / 2},
+        attrs={"d": d, "replicates": replicates},
+    )
+
+
+def _draw1(ds: xr.Dataset) -> Figure:
+    figure = _new_figure(COLUMN, 2.6)
+    ax = figure.subplots()
+    ax.plot(ds.t, ds.target, color=GREY, ls="--", lw=1.1, zorder=1)
+    colours = ordered_colours(ds.sizes["alpha0"])
+    for i, value in enumerate(ds.alpha0.values):
+        ax.plot(ds.t, ds.theory[i], color=colours[i], zorder=2)
+        values = ds.simulated.values[i]
+        ax.errorbar(
+            ds.t_simulated.values[i].mean(0),
+            values.mean(0),
+            yerr=values.std(0, ddof=1) / np.sqrt(len(values)),
+            fmt=MARKERS[i % len(MARKERS)],
+            ms=3,
+            color=colours[i],
+            mec="white",
+            mew=0.4,
+            elinewidth=0.9,
+            label=rf"$\alpha_0$ = {value:g}",
+            zorder=3,
+        )
+    ax.set_xlabel(r"$t = \theta\cdot x/\sqrt{d}$")
+    ax.set_ylabel(r"$\mathrm{E}\,[f(x)\mid t]$")
+    ax.margins(x=0.02)
+    handles, labels = _marks(ax)
+    n = ds.attrs["replicates"]
+    handles += [_key(color=GREY), _key(color=GREY, ls="", marker="o"), _key(color=GREY, ls="--")]
+    labels += [
+        _THEORY["finite_d"] + " (isotropic)",
+        f"simulation, $d = {ds.attrs['d']}$: mean of {n}, bars standard error",
+        r"target $\sigma_*(t)$" + " " * 12,
+    ]
+    _legend_below(figure, handles, labels)
+    return figure
+
+
+# --- figure 2: errors of the network after one step ----------------------------------------------
+
+
+def _step_kinds(d: int) -> dict[str, dict[str, Any]]:
+    """Theories of a one-step network; the last one claims the simulation."""
+    return {"isotropic": {}}
+
+
+def _compute2(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    targets: Sequence[Any] = ("tanh", "sin"),
+    eta: float = 1.0,
+    alpha0: Sequence[float] = (0, 0.5, 1.5, 5),
+    beta: float = 1.0,
+    alpha: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0),
+    lam: Sequence[float] = (0.01, 0.1),
+    noise: float = 0.0,
+    d: int = 2000,
+    replicates: int = 5,
+    seed: int = 2,
+) -> xr.Dataset:
+    def panel(target: Any, lam: float) -> _Panel:
+        def model(alpha0: Any) -> OneStep:
+            return OneStep(activation, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
+
+        title = rf"{label(activation)} network, {label(target)} target, $\lambda$ = {lam:g}"
+        return _Panel(title, model, lam)
+
+    return _curves(
+        run,
+        [panel(*pair) for pair in zip(targets, lam, strict=True)],
+        ("alpha0", alpha0),
+        "alpha",
+        _grid(alpha),
+        alpha,
+        alpha=None,
+        d=d,
+        replicates=replicates,
+        seed=seed,
+        kinds=_step_kinds(d),
+    )
+
+
+def _grid(points: Sequence[float], count: int = 121) -> FloatArray:
+    low, high = min(points), max(points)
+    return np.linspace(low, high, count)
+
+
+# --- figure 3: the functions of the bounds -------------------------------------------------------
+
+
+def _compute3(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "sin",
+    r: float = 0.9,
+    c: float = 1.0,
+    gamma: float = 1.0,
+) -> xr.Dataset:
+    import xarray as xr
+
+    model = SpikedRF(activation, target, r=r, c=c, gamma=gamma)
+    t = np.linspace(-6, 6, 481)
+    fitted = _bound_parameters(model)
+    limits = bounds(model)
+    curves = {}
+    for name, (m, theta, psi, value) in fitted.items():
+        exact = float(getattr(limits, name))
+        if abs(value - exact) > 1e-3 * exact + 1e-9:
+            raise ArithmeticError(
+                f"the function of the {name} bound has error {value:.6g} where the bound is "
+                f"{exact:.6g}"
+            )
+        one = np.ones(1)
+        curves[name] = _core.learned_function(
+            compiled(model.activation), r * one, c * one, gamma * one, m * one, theta * one,
+            psi * one, t, 1,
+        )[0]  # fmt: skip
+    return xr.Dataset(
+        {
+            "upper": ("t", curves["upper"], {"error": float(limits.upper)}),
+            "lower": ("t", curves["lower"], {"error": float(limits.lower)}),
+            "target": ("t", _core.evaluate(compiled(model.target), t)),
+        },
+        coords={"t": t},
+        attrs={"linear_floor": linear_floor(model)},
+    )
+
+
+def _bound_parameters(model: SpikedRF) -> dict[str, tuple[float, float, float, float]]:
+    """Fit (m, theta, psi) of both bounds (THEORY 6) in k; with the errors that they give."""
+    k = np.linspace(-9, 9, 20001)
+    weight = np.exp(-(k**2) / 2)
+    weight /= weight.sum()
+    c = _core.coefficients(
+        compiled(model.activation),
+        compiled(model.target),
+        float(model.r),
+        float(model.c),
+        float(model.gamma),
+        k,
+    )
+    mu0, mu1, h, h1, hh = (np.asarray(c[name]) for name in ("mu0", "mu1", "h", "h1", "hh"))
+    root = np.sqrt(weight)
+    out = {}
+    for name, columns in (("upper", [mu0]), ("lower", [mu0, mu1 * k])):
+        design = np.stack([column * root for column in columns], axis=1)
+        size = np.linalg.norm(design, axis=0)
+        solution = np.linalg.lstsq(design, h * root, rcond=1e-10)[0]
+        m = float(solution[0]) if size[0] > 1e-13 else 0.0
+        theta = float(solution[1]) if name == "lower" else 0.0
+        power = float(weight @ mu1**2)
+        psi = float(weight @ (mu1 * h1)) / power if name == "lower" and power > 0 else 0.0
+        fit = mu0 * m + mu1 * k * theta
+        value = float(weight @ (hh - 2 * h * fit + fit**2 - 2 * mu1 * psi * h1 + (mu1 * psi) ** 2))
+        out[name] = (m, theta, psi, value)
+    return out
+
+
+def _draw3(ds: xr.Dataset) -> Figure:
+    figure = _new_figure(COLUMN, 2.6)
+    ax = figure.subplots()
+    ax.plot(ds.t, ds.target, color=GREY, ls="--", lw=1.2, label=r"target $\sigma_*(t)$")
+    colours = ordered_colours(2)
+    for colour, ls, name, what in (
+        (colours[1], "-.", "upper", "reached as $\\alpha\\to\\infty$"),
+        (colours[0], "-", "lower", "best at any $\\alpha, \\beta, \\lambda$"),
+    ):
+        error = ds[name].attrs["error"]
+        text = f"{name} bound: {what}, error {error:.4f}"
+        ax.plot(ds.t, ds[name], ls, color=colour, label=text)
+    ax.set_xlabel(r"$t = \theta\cdot x/\sqrt{d}$")
+    ax.set_ylabel(r"$\mathrm{E}\,[f(x)\mid t]$")
+    shown = ds.sel(t=slice(-4, 4))
+    highest = max(float(abs(shown[name]).max()) for name in ("target", "lower", "upper"))
+    ax.set_xlim(-4, 4)
+    ax.set_ylim(-1.1 * highest, 1.1 * highest)
+    handles, labels = _marks(ax)
+    _legend_below(figure, handles, [f"{text:<26}" for text in labels])
+    return figure
+
+
+# --- figure 4: errors of spiked random features --------------------------------------------------
+
+
+def _compute4(
+    run: _Run,
+    *,
+    pairs: Sequence[tuple[Any, Any]] = (("sin", "sign"), ("tanh", "tanh")),
+    r: Sequence[float] = (0, 0.5, 1, 2),
+    c: float = 1.0,
+    gamma: float = 1.0,
+    beta: float = 1.0,
+    alpha: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0),
+    lam: float = 0.1,
+    noise: float = 0.0,
+    d: int = 2000,
+    replicates: int = 10,
+    seed: int = 4,
+) -> xr.Dataset:
+    def panel(activation: Any, target: Any) -> _Panel:
+        def model(r: Any) -> SpikedRF:
+            return SpikedRF(activation, target, r=r, c=c, gamma=gamma, beta=beta, noise=noise)
+
+        title = rf"{label(activation)} features, {label(target)} target, $\lambda$ = {lam:g}"
+        return _Panel(title, model, lam)
+
+    return _curves(
+        run,
+        [panel(*pair) for pair in pairs],
+        ("r", r),
+        "alpha",
+        _grid(alpha),
+        alpha,
+        alpha=None,
+        d=d,
+        replicates=replicates,
+        seed=seed,
+        kinds={"limit": {}, "finite_d": {"d": d}},
+    )
+
+
+# --- figure 5: errors against the width ----------------------------------------------------------
+
+
+def _compute5(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "sin",
+    eta: Sequence[float] = (1.0,),
+    alpha0: float = 1.5,
+    beta: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0),
+    alpha: float = 1.2,
+    lam: float = 0.1,
+    noise: float = 0.0,
+    d: int = 5000,
+    replicates: int = 20,
+    seed: int = 5,
+) -> xr.Dataset:
+    def model(eta: Any, beta: Any = 1.0) -> OneStep:
+        return OneStep(activation, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
+
+    return _curves(
+        run,
+        [_Panel("", model, lam)],
+        ("eta", eta),
+        "beta",
+        _grid(beta),
+        beta,
+        alpha=alpha,
+        d=d,
+        replicates=replicates,
+        seed=seed,
+        kinds=_step_kinds(d),
+    )
+
+
+# --- the list of figures -------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How a figure is computed and drawn, and what ``quick`` changes."""
+
+    title: str
+    compute: Callable[..., xr.Dataset]
+    draw: Callable[[xr.Dataset], Figure]
+    quick: dict[str, Any]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        signature = inspect.signature(self.compute)
+        return {
+            name: parameter.default
+            for name, parameter in signature.parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+
+
+_RECIPES: dict[str, _Recipe] = {
+    "1": _Recipe(
+        "the function learned along theta", _compute1, _draw1, {"d": 500, "replicates": 12}
+    ),
+    "2": _Recipe(
+        "test error against alpha, after one step",
+        _compute2,
+        _draw_curves,
+        {"d": 500, "replicates": 12},
+    ),
+    "3": _Recipe("the functions that realise the bounds", _compute3, _draw3, {}),
+    "4": _Recipe(
+        "test error against alpha, spiked random features",
+        _compute4,
+        _draw_curves,
+        {"d": 500, "replicates": 16},
+    ),
+    "5": _Recipe(
+        "test error against the width, after one step",
+        _compute5,
+        lambda ds: _draw_curves(ds, spread="deviation"),
+        {"d": 500, "replicates": 20},
+    ),
+}
+
+#: The figures: names that `make` and ``srfx figure`` take, and what each shows.
+NAMES: dict[str, str] = {name: recipe.title for name, recipe in _RECIPES.items()}
+
+
+def _recipe(name: object) -> _Recipe:
+    if isinstance(name, str) and name in _RECIPES:
+        return _RECIPES[name]
+    raise ValueError(f"name must be one of {', '.join(_RECIPES)} or all; got {name!r}")
+
+
+def _parameters(name: str, quick: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = _recipe(name)
+    known = recipe.parameters
+    for key in given:
+        if key not in known:
+            raise TypeError(
+                f"figure {name} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
+            )
+    return known | (recipe.quick if quick else {}) | dict(given)
+
+
+def compute(
+    name: str,
+    *,
+    quick: bool = False,
+    store: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    n_threads: int | None = None,
+    **parameters: Any,
+) -> xr.Dataset:
+    """Compute the data of a figure: curves of the theory, simulations with all their replicates.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`: "1" to "5" for those of CPD24.
+    quick : bool
+        Simulate at d = 500, in seconds, instead of the size of the paper.
+    store : path, optional
+        Folder where finished simulations are kept; those it holds are not run again.
+    progress : bool, optional
+        A progress bar; None: only on a terminal.
+    say : callable, optional
+        Given one line before the simulations: how many there are, and how long they will take.
+    n_threads : int, optional
+        Threads, >= 1. None: all processors this process may use. The numbers do not depend on it.
+    **parameters
+        Parameters of the figure, in place of its defaults; see `figure1` to `figure5`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``theory`` and, except for figure 3, ``simulated`` with its dimension ``replicate`` and
+        ``theory_at_simulated`` at the same points. The attribute ``parameters`` holds every
+        parameter as JSON.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown figure or parameter, or a parameter out of range.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> ds = srfx.figures.compute("3", r=1.2)
+    >>> sorted(ds.data_vars)
+    ['lower', 'target', 'upper']
+    """
+    values = _parameters(name, quick, parameters)
+    if n_threads is not None:
+        check.thread_count(n_threads)
+    folder = None if store is None else Path(store)
+    start = time.perf_counter()
+    ds = _RECIPES[name].compute(_Run(folder, progress, say, n_threads), **values)
+    ds.attrs |= {
+        "figure": name,
+        "title": NAMES[name],
+        "quick": int(quick),
+        "parameters": json.dumps(values, default=_plain),
+        "seconds": time.perf_counter() - start,
+        "srfx_version": version(),
+    }
+    return ds
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return label(value) if callable(value) else str(value)
+
+
+def draw(ds: xr.Dataset) -> Figure:
+    """Draw a figure from its data.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What `compute` returned, or the NetCDF file that `make` wrote beside a figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure, in srfx's style.
+
+    Raises
+    ------
+    ValueError
+        Not the data of a figure.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.draw(srfx.figures.compute("3"))
+    >>> len(figure.axes[0].lines)
+    3
+    """
+    name = getattr(ds, "attrs", {}).get("figure")
+    if name not in _RECIPES:
+        raise ValueError(f"ds must be what srfx.figures.compute returned; got figure {name!r}")
+    _require_matplotlib()
+    with style():
+        figure = _RECIPES[name].draw(ds)
+        figure.draw_without_rendering()  # fixes the layout while the style holds
+    return figure
+
+
+def _figure(name: str, options: dict[str, Any]) -> Figure:
+    return draw(compute(name, **options))
+
+
+def figure1(*, quick: bool = False, **options: Any) -> Figure:
+    r"""Figure 1 of CPD24: the function learned along the target's direction, and its theory.
+
+    ``E[f(x) | theta.x/sqrt(d) = t]`` for several alpha0, 0 (no step) among them. Points: mean
+    prediction in bins of t, averaged over networks. Lines: `srfx.learned_function`, which the paper
+    does not have.
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 and 12 networks instead of d = 2000 and 5.
+    **options
+        ``activation="tanh"``, ``target="tanh"``, ``eta=2.5``, ``alpha0=(0, 0.5, 1, 4)``,
+        ``beta=1``, ``alpha=2``, ``lam=0.01``, ``noise=0``, ``d=2000``, ``replicates=5``,
+        ``bins=22``, ``seed=1``; and the options of `compute`. The caption
+        gives activations, d, beta, eta, lam and alpha; the rest is ours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.figure1(d=100, replicates=3, progress=False)
+    >>> print(figure.axes[0].get_xlabel())
+    $t = \theta\cdot x/\sqrt{d}$
+    """
+    return _figure("1", {"quick": quick} | options)
+
+
+def figure2(*, quick: bool = False, **options: Any) -> Figure:
+    """Figure 2 of CPD24: test error of the network after one step against alpha.
+
+    Two targets beside each other, a line for each alpha0, and the linear floor.
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 and 12 networks instead of d = 2000 and 5.
+    **options
+        ``activation="tanh"``, ``targets=("tanh", "sin")``, ``eta=1``, ``alpha0=(0, 0.5, 1.5, 5)``,
+        ``beta=1``, ``alpha=(0.2, ..., 3)``, ``lam=(0.01, 0.1)``, ``noise=0``, ``d=2000``,
+        ``replicates=5``, ``seed=2``; and the options of `compute`. The caption
+        gives eta, activations, lam, d and the number of networks; the rest is ours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.figure2(d=100, replicates=3, alpha=(0.5, 2), progress=False)
+    >>> len(figure.axes)
+    2
+    """
+    return _figure("2", {"quick": quick} | options)
+
+
+def figure3(*, quick: bool = False, **options: Any) -> Figure:
+    """Figure 3 of CPD24: the functions that realise the upper and the lower bound of the error.
+
+    See `srfx.bounds`.
+
+    Parameters
+    ----------
+    quick : bool
+        Changes nothing: there is nothing to simulate.
+    **options
+        ``activation="tanh"``, ``target="sin"``, ``r=0.9``, ``c=1``, ``gamma=1``: the caption's.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.figure3(r=0.5)
+    """
+    return _figure("3", {"quick": quick} | options)
+
+
+def figure4(*, quick: bool = False, **options: Any) -> Figure:
+    """Figure 4 of CPD24: test error of spiked random features against alpha.
+
+    Two pairs of activation and target beside each other, a line for each spike strength r, 0 among
+    them.
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 and 16 networks instead of d = 2000 and 10.
+    **options
+        ``pairs=(("sin", "sign"), ("tanh", "tanh"))``, ``r=(0, 0.5, 1, 2)``, ``c=1``, ``gamma=1``,
+        ``beta=1``, ``alpha=(0.2, ..., 3)``, ``lam=0.1``, ``noise=0``, ``d=2000``,
+        ``replicates=10``, ``seed=4``; and the options of `compute`. The
+        caption gives lam, d, beta, activations and the number of networks; the rest is ours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.figure4(d=100, replicates=3, alpha=(0.5, 2), progress=False)
+    >>> len(figure.axes)
+    2
+    """
+    return _figure("4", {"quick": quick} | options)
+
+
+def figure5(*, quick: bool = False, **options: Any) -> Figure:
+    """Figure 5 of CPD24: test error of the network after one step against its width.
+
+    Points are means, their bars one standard deviation over networks.
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 instead of d = 5000.
+    **options
+        ``activation="tanh"``, ``target="sin"``, ``eta=(1,)``, ``alpha0=1.5``,
+        ``beta=(0.2, ..., 2)``, ``alpha=1.2``, ``lam=0.1``, ``noise=0``, ``d=5000``,
+        ``replicates=20``, ``seed=5``; and the options of `compute`. The
+        caption gives all but eta and the values of beta.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.figure5(d=100, replicates=3, beta=(0.5, 1), progress=False)
+    """
+    return _figure("5", {"quick": quick} | options)
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def make(
+    names: str | Iterable[str],
+    folder: str | os.PathLike[str] = "figures",
+    *,
+    quick: bool = False,
+    formats: Sequence[str] = ("png",),
+    store: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    n_threads: int | None = None,
+) -> list[Path]:
+    """Compute, draw and write figures, each with its data and its provenance.
+
+    Parameters
+    ----------
+    names : str or iterable of str
+        Of `NAMES`, or "all".
+    folder : path
+        Where to write ``figure-NAME.png`` (or ``.pdf``, ``.svg``), ``figure-NAME.nc`` and
+        ``figure-NAME.json``; made if missing.
+    quick : bool
+        As in `compute`.
+    formats : sequence of {"png", "pdf", "svg"}
+        Of the pictures.
+    store : path, optional
+        Where finished simulations are kept, so that an interrupted run is resumed; by default
+        ``simulations`` in ``folder``.
+    progress, say, n_threads
+        As in `compute`; ``say`` also hears of each file.
+
+    Returns
+    -------
+    list of Path
+        The pictures.
+
+    Raises
+    ------
+    ValueError
+        An unknown figure or format, before any work.
+    OSError
+        The folder cannot be written, before any work.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import srfx.figures, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in srfx.figures.make("3", folder)]
+    ['figure-3.png']
+    """
+    wanted = _wanted([names] if isinstance(names, str) else list(names))
+    for suffix in formats:
+        check.one_of("formats", suffix, FORMATS)
+    _require_matplotlib()
+    out = Path(folder)
+    _make_writable(out)
+    keep = out / "simulations" if store is None else Path(store)
+    pictures = []
+    tell = say or (lambda _: None)
+    for name in wanted:
+        prefix = f"figure {name}: "
+
+        def about(text: str, prefix: str = prefix) -> None:
+            tell(prefix + text)
+
+        ds = compute(
+            name, quick=quick, store=keep, progress=progress, say=about, n_threads=n_threads
+        )
+        figure = draw(ds)
+        stem = out / f"figure-{name}"
+        files = []
+        with style():
+            for suffix in dict.fromkeys(formats):
+                path = stem.with_suffix(f".{suffix}")
+                undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
+                _replace(path, lambda p: figure.savefig(p, metadata=undated))  # noqa: B023
+                files.append(path)
+        _replace(stem.with_suffix(".nc"), ds.to_netcdf)
+        record = _provenance(ds, [path.name for path in files])
+        _replace(
+            stem.with_suffix(".json"),
+            lambda p: p.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"),  # noqa: B023
+        )
+        about(f"wrote {', '.join(str(path) for path in files)}, and its .nc and .json")
+        pictures += files
+    return pictures
+
+
+def _wanted(names: list[str]) -> list[str]:
+    if "all" in names:
+        names = [name for name in names if name != "all"] + list(_RECIPES)
+    for name in names:
+        _recipe(name)
+    if not names:
+        raise ValueError(f"names must hold at least one of {', '.join(_RECIPES)} or all")
+    return list(dict.fromkeys(names))
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"the output folder is a file: {str(folder)!r}") from None
+    except OSError as error:
+        raise OSError(f"the output folder cannot be made: {error}") from None
+    probe = folder / f".srfx-{os.getpid()}"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise PermissionError(f"the output folder cannot be written: {error}") from None
+    probe.unlink()
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write to a temporary file and move it onto ``path``: no half-written results."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _provenance(ds: xr.Dataset, files: list[str]) -> dict[str, Any]:
+    config = _core.build_config()
+    return {
+        "figure": ds.attrs["figure"],
+        "title": ds.attrs["title"],
+        "quick": bool(ds.attrs["quick"]),
+        "parameters": json.loads(ds.attrs["parameters"]),
+        "files": files,
+        "data": f"figure-{ds.attrs['figure']}.nc",
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(float(ds.attrs["seconds"]), 2),
+        "srfx": version(),
+        "build": {key: config[key] for key in ("compiler", "flags", "instruction_set", "eigen")},
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }

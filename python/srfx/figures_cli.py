@@ -1,0 +1,78 @@
+"""The command ``srfx figure``: figures of the paper, and more, with their data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+def register(group: click.Group) -> None:
+    """Add ``figure`` to the command line.
+
+    Parameters
+    ----------
+    group : click.Group
+        The group of `srfx.cli`.
+    """
+    from srfx import cli as house
+
+    @group.command("figure")
+    @click.argument("names", nargs=-1, metavar="NAME...")
+    @click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        default="figures",
+        show_default=True,
+        metavar="FOLDER",
+        help="Where to write pictures, data and provenance; made if missing.",
+    )
+    @click.option("--quick", is_flag=True, help="Simulate at d = 500, in under a minute a figure.")
+    @click.option(
+        "--format",
+        "formats",
+        default="png",
+        show_default=True,
+        metavar="LIST",
+        help="png, pdf, svg, or several: png,pdf.",
+    )
+    @click.option(
+        "--store",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Where finished simulations are kept, to resume.  [default: FOLDER/simulations]",
+    )
+    @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+    @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
+    def figure_command(
+        names: tuple[str, ...],
+        output: Path,
+        quick: bool,
+        formats: str,
+        store: Path | None,
+        n_threads: int | None,
+        progress: bool | None,
+    ) -> None:
+        r"""Make figures: theory as lines, simulations as points with error bars.
+
+        NAME is one of those below, or all. Each figure is written with its data (NetCDF) and its
+        parameters and provenance (JSON).
+
+        \b
+        srfx figure all --quick -o figures/
+        """
+        from srfx import figures
+
+        if not names:
+            raise click.UsageError(f"name a figure: {', '.join(figures.NAMES)} or all")
+        figures.make(
+            names,
+            output,
+            quick=quick,
+            formats=[part.strip() for part in formats.split(",")],
+            store=store,
+            progress=progress,
+            say=house._say,
+            n_threads=n_threads,
+        )
