@@ -39,15 +39,19 @@ def test_docstring_examples(name):
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
-def test_readme_python():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
+def test_python_of_the_documents(name):
+    path = README.parent / name
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
+    names = {}  # a page is one session
     for block in blocks:
         outcome = doctest.DocTestRunner()
-        test = doctest.DocTestParser().get_doctest(block, {}, "README", str(README), 0)
+        test = doctest.DocTestParser().get_doctest(block, names, name, str(path), 0)
         assert test.examples
-        outcome.run(test)
+        outcome.run(test, clear_globs=False)
         assert outcome.summarize().failed == 0
+        names = test.globs
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")

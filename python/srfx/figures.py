@@ -25,10 +25,20 @@ import numpy as np
 
 from srfx import _core
 from srfx import _validation as check
+from srfx._store import require_zarr
 from srfx._style import COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.config import version
-from srfx.models import ApproximationWarning, FloatArray, OneStep, SpikedRF, compiled, label
-from srfx.simulation import predictions, simulate
+from srfx.models import (
+    ApproximationWarning,
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    compiled,
+    label,
+    readout_quantiles,
+)
+from srfx.scans import scan
+from srfx.simulation import predictions
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:
@@ -70,58 +80,96 @@ _AXIS = {
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One simulation: an experiment at several alpha, or the function learned at one."""
+    """One simulation: errors along an axis, or (with ``edges``) the function learned at a point."""
 
     model: SpikedRF | OneStep
-    alpha: tuple[float, ...]
+    along: str
+    values: tuple[float, ...]
+    alpha: float | None  # where it is not the axis
     lam: float
     d: int
     replicates: int
     seed: int
-    edges: tuple[float, ...] = ()  # of bins in t: learn the function there
+    edges: tuple[float, ...] = ()  # of bins in t
 
     @property
     def n_test(self) -> int:
         return 20_000 if self.edges else max(2 * self.d, 5000)
 
     @property
+    def axes(self) -> dict[str, Any]:
+        fixed = {} if self.alpha is None else {"alpha": self.alpha}
+        return {self.along: self.values, **fixed, "lam": self.lam}
+
+    @property
     def work(self) -> float:
         """Floating-point operations of the whole job, to within a factor of two."""
-        d, p = self.d, round(float(np.max(self.model.beta)) * self.d)
-        n = round(max(self.alpha) * d)
+        along = {self.along: self.values}
+        if self.along == "alpha":  # one experiment serves them all
+            return self.replicates * self._work(self.values, {})
+        assert self.alpha is not None
+        return self.replicates * sum(
+            self._work((self.alpha,), {name: x}) for name, values in along.items() for x in values
+        )
+
+    def _work(self, alphas: tuple[float, ...], fields: dict[str, float]) -> float:
+        d, numbers = self.d, self.model.numeric | fields
+        p, n = round(float(numbers["beta"]) * d), round(max(alphas) * d)
         flops = 2.0 * d * p * (n + self.n_test) + 1.0 * n * p * min(n, p)
-        flops += sum(min(p, round(a * d)) ** 3 / 3 for a in self.alpha)
-        if isinstance(self.model, OneStep):
-            flops += 4.0 * d * p * float(np.max(self.model.alpha0)) * d
-        return flops * self.replicates
+        flops += sum(min(p, round(a * d)) ** 3 / 3 for a in alphas)
+        return flops + 4.0 * d * p * d * float(numbers.get("alpha0", 0.0))
 
     def key(self) -> str:
-        """Name of the job in a store: everything its numbers depend on."""
+        """Name of the job in a store: everything its numbers depend on, except the replicates."""
         model = self.model
         facts = {
             "model": type(model).__name__,
             "activation": label(model.activation),
             "target": label(model.target),
             "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
-            "readout": list(model.readout),
-            "weights": list(model.weights or ()),
-            "alpha": list(self.alpha),
-            "lam": self.lam,
-            "d": self.d,
-            "replicates": self.replicates,
-            "seed": self.seed,
-            "edges": list(self.edges),
+            "readout": [list(model.readout), list(model.weights or ())],
+            "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
+            "sizes": [self.d, self.seed, list(self.edges)],
             "version": version(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
-    def run(self, n_threads: int | None = None) -> xr.Dataset:
-        options: dict[str, Any] = {"d": self.d, "replicates": self.replicates, "seed": self.seed}
-        options["n_threads"] = n_threads
-        if not self.edges:
-            return simulate(self.model, self.alpha, self.lam, progress=False, **options)
-        out = predictions(self.model, self.alpha[0], self.lam, n_test=self.n_test, **options)
-        return _binned(out, np.array(self.edges))
+    def errors(self, run: _Run) -> xr.Dataset:
+        """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
+        options = {"d": self.d, "replicates": self.replicates, "seed": self.seed}
+        out = None if run.store is None else run.store / f"{self.key()}.zarr"
+        ds = scan(
+            self.model,
+            out,
+            progress=run.progress,
+            simulate=options,
+            n_threads=run.n_threads,
+            **self.axes,
+        )
+        return ds.load()
+
+    def learned(self, run: _Run) -> xr.Dataset:
+        """Mean prediction in bins of t, for each replicate; kept in the store."""
+        import xarray as xr
+
+        path = None if run.store is None else run.store / f"{self.key()}-{self.replicates}.nc"
+        if path is not None and path.exists():
+            with xr.open_dataset(path) as kept:
+                return kept.load()
+        out = predictions(
+            self.model,
+            self.values[0],
+            self.lam,
+            d=self.d,
+            replicates=self.replicates,
+            n_test=self.n_test,
+            seed=self.seed,
+            n_threads=run.n_threads,
+        )
+        ds = _binned(out, np.array(self.edges))
+        if path is not None:
+            _replace(path, ds.to_netcdf)
+        return ds
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
@@ -154,47 +202,30 @@ class _Run:
     n_threads: int | None = None
 
     def simulations(self, jobs: Sequence[_Job]) -> list[xr.Dataset]:
-        """Run the jobs that the store does not hold, after saying how long that will take."""
-        import xarray as xr
-
-        found: dict[int, xr.Dataset] = {}
-        for i, job in enumerate(jobs):
-            path = self._path(job)
-            if path is not None and path.exists():
-                with xr.open_dataset(path) as ds:
-                    found[i] = ds.load()
-        missing = [i for i in range(len(jobs)) if i not in found]
-        total = sum(jobs[i].work for i in missing)
-        if self.say is not None and missing:
-            kept = f" ({len(found)} kept from before)" if found else ""
-            seconds = total / _flops_per_second(self.n_threads)
-            self.say(f"{len(missing)} simulations{kept}, {_duration(seconds)}")
-        with _bar(total, self.progress) as bar:
-            for i in missing:
-                found[i] = jobs[i].run(self.n_threads)
-                path = self._path(jobs[i])
-                if path is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    part = path.with_suffix(f".{os.getpid()}.part")
-                    try:
-                        found[i].to_netcdf(part)
-                        os.replace(part, path)
-                    finally:
-                        part.unlink(missing_ok=True)
-                bar.update(jobs[i].work / 1e9)
-        return [found[i] for i in range(len(jobs))]
-
-    def _path(self, job: _Job) -> Path | None:
-        return None if self.store is None else self.store / f"{job.key()}.nc"
+        """Run the jobs, after saying how long that will take; those in the store are read."""
+        if self.store is not None:
+            self.store.mkdir(parents=True, exist_ok=True)
+        if self.say is not None:
+            networks = sum(job.replicates * len(job.values) for job in jobs)
+            seconds = sum(job.work for job in jobs) / _flops_per_second(self.n_threads)
+            kept = "" if self.store is None else ", less what the store already holds"
+            self.say(f"{networks} simulated errors or functions, {_duration(seconds)}{kept}")
+        done = []
+        with _bar(len(jobs), self.progress) as bar:
+            for job in jobs:
+                done.append(job.learned(self) if job.edges else job.errors(self))
+                bar.update()
+        return done
 
 
 def _flops_per_second(n_threads: int | None) -> float:
     """Speed of this machine on a small experiment, measured."""
-    job = _Job(OneStep(), (0.5, 1.0, 2.0), 0.1, d=400, replicates=1, seed=0)
+    job = _Job(OneStep(), "alpha", (0.5, 1.0, 2.0), None, 0.1, d=400, replicates=1, seed=0)
+    quiet = _Run(None, False, None, n_threads)
     times = []
     for _ in range(4):  # the first one warms up
         start = time.perf_counter()
-        job.run(n_threads)
+        job.errors(quiet)
         times.append(time.perf_counter() - start)
     return job.work / min(times)
 
@@ -205,12 +236,11 @@ def _duration(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
 
 
-def _bar(total: float, progress: bool | None) -> Any:
+def _bar(total: int, progress: bool | None) -> Any:
     from tqdm import tqdm
 
     disable = {None: None, True: False, False: True}[progress]
-    layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-    return tqdm(total=total / 1e9, desc="simulating", disable=disable, bar_format=layout)
+    return tqdm(total=total, desc="curves", unit="curve", leave=False, disable=disable)
 
 
 # --- curves: errors along one axis, theory and simulation ----------------------------------------
@@ -218,17 +248,17 @@ def _bar(total: float, progress: bool | None) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Panel:
-    """One panel: model and penalty as functions of the line's and the axis' values."""
+    """One panel: a model for each line, and the penalty."""
 
     title: str
-    model: Callable[..., SpikedRF | OneStep]
+    models: Sequence[SpikedRF | OneStep]
     lam: float
 
 
 def _curves(
     run: _Run,
     panels: Sequence[_Panel],
-    line: tuple[str, Sequence[float]],
+    line: tuple[str, Sequence[Any]],
     along: str,
     x: FloatArray,
     x_simulated: Sequence[float],
@@ -239,63 +269,46 @@ def _curves(
     seed: int,
     kinds: Mapping[str, dict[str, Any]],
 ) -> xr.Dataset:
-    """Theory of every kind, and simulation, of test errors along ``along``, a line for each value.
+    """Theory of every kind, and simulation, of test errors along ``along``, a line for each model.
 
     ``kinds`` names the theories and says how each is solved; the last one claims the simulation.
     """
     import xarray as xr
 
     name, values = line
-    lines = np.asarray(values, dtype=float)
     xs = np.asarray(x_simulated, dtype=float)
-    jobs = []
-    for panel in panels:
-        for value in lines.tolist():
-            if along == "alpha":
-                jobs.append(
-                    _Job(panel.model(**{name: value}), tuple(xs), panel.lam, d, replicates, seed)
-                )
-                continue
-            assert alpha is not None
-            jobs.extend(
-                _Job(
-                    panel.model(**{name: value, along: at}),
-                    (alpha,),
-                    panel.lam,
-                    d,
-                    replicates,
-                    seed,
-                )
-                for at in xs.tolist()
-            )
-    done = run.simulations(jobs)
-    simulated = np.array([ds.test_error.values[:, 0] for ds in done]).reshape(
-        len(panels), len(lines), len(xs), replicates
-    )
+    jobs = [
+        _Job(model, along, tuple(xs.tolist()), alpha, panel.lam, d, replicates, seed)
+        for panel in panels
+        for model in panel.models
+    ]
+    simulated = np.array(
+        [ds.test_error.squeeze(drop=True).values for ds in run.simulations(jobs)]
+    ).reshape(len(panels), len(values), len(xs), replicates)
 
     def theory(grid: FloatArray) -> FloatArray:
-        out = np.empty((len(kinds), len(panels), len(lines), grid.size))
+        out = np.empty((len(kinds), len(panels), len(values), grid.size))
         for i, options in enumerate(kinds.values()):
             for j, panel in enumerate(panels):
-                fields = {name: lines[:, None]} | ({} if along == "alpha" else {along: grid})
-                n = grid if along == "alpha" else alpha
-                solution = _quietly(solve, panel.model(**fields), n, panel.lam, **options)
-                out[i, j] = solution.test_error
+                for k, model in enumerate(panel.models):
+                    fields: dict[str, Any] = {} if along == "alpha" else {along: grid}
+                    at = dataclasses.replace(model, **fields)
+                    n = grid if along == "alpha" else alpha
+                    out[i, j, k] = _quietly(solve, at, n, panel.lam, **options).test_error
         return out
 
-    first = [panel.model(**{name: 1.0}) for panel in panels]
     return xr.Dataset(
         {
             "theory": (("kind", "panel", name, along), theory(x)),
             "theory_at_simulated": (("kind", "panel", name, f"{along}_simulated"), theory(xs)),
             "simulated": (("panel", name, f"{along}_simulated", "replicate"), simulated),
-            "floor": ("panel", [linear_floor(model) for model in first]),
+            "floor": ("panel", [linear_floor(panel.models[0]) for panel in panels]),
             "lam": ("panel", [panel.lam for panel in panels]),
         },
         coords={
             "kind": list(kinds),
             "panel": [panel.title for panel in panels],
-            name: lines,
+            name: list(values),
             along: x,
             f"{along}_simulated": xs,
         },
@@ -310,7 +323,13 @@ def _quietly(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return function(*args, **options)
 
 
-def _draw_curves(ds: xr.Dataset, *, spread: str = "error") -> Figure:
+def _draw_curves(
+    ds: xr.Dataset,
+    *,
+    spread: str = "error",
+    extra: Callable[[Axes, list[Any]], None] | None = None,
+    keys: Sequence[tuple[str, dict[str, Any]]] = (),
+) -> Figure:
     """One panel beside the other, all lines of one parameter."""
     panels = ds.sizes["panel"]
     figure = _new_figure(COLUMN if panels == 1 else PAGE, 2.65)
@@ -339,7 +358,7 @@ def _draw_curves(ds: xr.Dataset, *, spread: str = "error") -> Figure:
                 mec="white",
                 mew=0.4,
                 elinewidth=0.9,
-                label=f"{_AXIS[name]} = {value:g}",
+                label=value if isinstance(value, str) else f"{_AXIS[name]} = {value:g}",
                 zorder=3,
             )
         floor = float(ds.floor[j])
@@ -354,6 +373,8 @@ def _draw_curves(ds: xr.Dataset, *, spread: str = "error") -> Figure:
         else:
             ax.set_ylim(bottom=0)
         ax.margins(x=0.02)
+        if extra is not None:
+            extra(ax, colours)
     axes[0].set_ylabel("test error")
     handles, labels = _marks(axes[0])
     points = "one standard deviation" if spread == "deviation" else "standard error"
@@ -364,6 +385,9 @@ def _draw_curves(ds: xr.Dataset, *, spread: str = "error") -> Figure:
     if (ds.floor > 0).any():
         handles.append(_key(color=GREY, ls="--", lw=0.9))
         labels.append("linear floor")
+    for text, look in keys:
+        handles.append(_key(color=GREY, **look))
+        labels.append(text)
     _legend_below(figure, handles, labels)
     return figure
 
@@ -382,12 +406,12 @@ def _key(**style: Any) -> Any:
 def _legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None:
     """Put the legend under the panels, where it covers no curve."""
     wide = figure.get_figwidth() > COLUMN
-    long = [i for i, text in enumerate(labels) if len(text) > 24]
+    long = [i for i, x in enumerate(labels) if len(x) > 24 or (x == "linear floor" and not wide)]
     short = [i for i in range(len(labels)) if i not in long]
     # the values of the parameter in a row, and what the marks mean in rows below it
     blocks = [(short, min(len(short), 6 if wide else 4)), (long, 2 if wide else 1)]
     blocks = [(rows, columns) for rows, columns in blocks if rows]
-    line = 0.165
+    line = 0.155
     height = sum(line * -(-len(rows) // columns) for rows, columns in blocks)
     total = figure.get_figheight() + height + 0.05
     figure.set_figheight(total)
@@ -450,7 +474,7 @@ def _compute1(
     edges = np.linspace(-2.75, 2.75, bins + 1)
     values = np.atleast_1d(np.asarray(alpha0, dtype=float))
     jobs = [
-        _Job(model(value), (alpha,), lam, d, replicates, seed, tuple(edges.tolist()))
+        _Job(model(value), "alpha", (alpha,), None, lam, d, replicates, seed, tuple(edges.tolist()))
         for value in values.tolist()
     ]
     done = run.simulations(jobs)
@@ -534,11 +558,12 @@ def _compute2(
     seed: int = 2,
 ) -> xr.Dataset:
     def panel(target: Any, lam: float) -> _Panel:
-        def model(alpha0: Any) -> OneStep:
-            return OneStep(activation, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
-
+        models = [
+            OneStep(activation, target, eta=eta, alpha0=value, beta=beta, noise=noise)
+            for value in alpha0
+        ]
         title = rf"{label(activation)} network, {label(target)} target, $\lambda$ = {lam:g}"
-        return _Panel(title, model, lam)
+        return _Panel(title, models, lam)
 
     return _curves(
         run,
@@ -674,11 +699,12 @@ def _compute4(
     seed: int = 4,
 ) -> xr.Dataset:
     def panel(activation: Any, target: Any) -> _Panel:
-        def model(r: Any) -> SpikedRF:
-            return SpikedRF(activation, target, r=r, c=c, gamma=gamma, beta=beta, noise=noise)
-
+        models = [
+            SpikedRF(activation, target, r=value, c=c, gamma=gamma, beta=beta, noise=noise)
+            for value in r
+        ]
         title = rf"{label(activation)} features, {label(target)} target, $\lambda$ = {lam:g}"
-        return _Panel(title, model, lam)
+        return _Panel(title, models, lam)
 
     return _curves(
         run,
@@ -713,12 +739,10 @@ def _compute5(
     replicates: int = 20,
     seed: int = 5,
 ) -> xr.Dataset:
-    def model(eta: Any, beta: Any = 1.0) -> OneStep:
-        return OneStep(activation, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
-
+    models = [OneStep(activation, target, eta=value, alpha0=alpha0, noise=noise) for value in eta]
     return _curves(
         run,
-        [_Panel("", model, lam)],
+        [_Panel("", models, lam)],
         ("eta", eta),
         "beta",
         _grid(beta),
@@ -729,6 +753,71 @@ def _compute5(
         seed=seed,
         kinds=_step_kinds(d),
     )
+
+
+# --- readout: several values of the initial readout --------------------------------------------
+
+
+def _compute_readout(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "sin",
+    r: float = 0.9,
+    c: float = 1.0,
+    gamma: float = 1.0,
+    beta: float = 1.0,
+    alpha: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    lam: float = 0.01,
+    noise: float = 0.0,
+    d: int = 1000,
+    replicates: int = 10,
+    seed: int = 6,
+) -> xr.Dataset:
+    sets = {
+        "{1}": (1.0,),
+        "{1, 2}": (1.0, 2.0),
+        "{1, 2, 3}": (1.0, 2.0, 3.0),
+        "Gaussian": readout_quantiles("gaussian", 16),
+    }
+    models = [
+        SpikedRF(activation, target, r=r, c=c, gamma=gamma, beta=beta, noise=noise, readout=values)
+        for values in sets.values()
+    ]
+    ds = _curves(
+        run,
+        [_Panel(rf"$r$ = {r:g}, $\lambda$ = {lam:g}", models, lam)],
+        ("readout", list(sets)),
+        "alpha",
+        np.geomspace(min(alpha), max(alpha), 81),
+        alpha,
+        alpha=None,
+        d=d,
+        replicates=replicates,
+        seed=seed,
+        kinds={"limit": {}, "finite_d": {"d": d}},
+    )
+    # many quantiles stand for a Gaussian at finite d only: their mean features are nearly parallel
+    ds["theory"] = ds.theory.where((ds.kind == "finite_d") | (ds.readout != "Gaussian"))
+    levels = [float(bounds(model).lower) for model in models[:-1]]
+    ds["lower"] = "readout", [*levels, np.nan]
+    return ds
+
+
+def _draw_readout(ds: xr.Dataset) -> Figure:
+    from matplotlib.ticker import NullLocator
+
+    def bound_lines(ax: Axes, colours: list[Any]) -> None:
+        for colour, level in zip(colours, ds.lower.values, strict=True):
+            ax.axhline(level, color=colour, ls=(0, (1, 3)), lw=1.1, zorder=1)
+        ax.set_xscale("log")
+        ax.set_xticks(ds.alpha_simulated.values, [f"{a:g}" for a in ds.alpha_simulated.values])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=float(ds.lower.min()) / 2)
+
+    key = ("lower bound of each readout, $d = \\infty$", {"ls": (0, (1, 3)), "lw": 1.1})
+    return _draw_curves(ds, extra=bound_lines, keys=[key])
 
 
 # --- the list of figures -------------------------------------------------------------------------
@@ -775,6 +864,12 @@ _RECIPES: dict[str, _Recipe] = {
         _compute5,
         lambda ds: _draw_curves(ds, spread="deviation"),
         {"d": 500, "replicates": 20},
+    ),
+    "readout": _Recipe(
+        "errors and bounds for an initial readout of several values",
+        _compute_readout,
+        _draw_readout,
+        {"d": 500, "replicates": 12},
     ),
 }
 
@@ -1084,6 +1179,40 @@ def figure5(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("5", {"quick": quick} | options)
 
 
+def readout(*, quick: bool = False, **options: Any) -> Figure:
+    """Errors and bounds for initial readouts of one, two, three values, and Gaussian ones.
+
+    Spiked random features against alpha; dotted levels are the lower bounds of `srfx.bounds`.
+    The more values, the richer the functions that the features span along the spike (the last
+    section of CPD24; THEORY 7).
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 and 12 networks instead of d = 1000 and 10.
+    **options
+        ``activation="tanh"``, ``target="sin"``, ``r=0.9``, ``c=1``, ``gamma=1``, ``beta=1``,
+        ``alpha=(0.25, ..., 8)``, ``lam=0.01``, ``noise=0``, ``d=1000``, ``replicates=10``,
+        ``seed=6``; and the options of `compute`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.readout(d=100, replicates=3, alpha=(0.5, 2), progress=False)
+    """
+    return _figure("readout", {"quick": quick} | options)
+
+
 # --- writing -------------------------------------------------------------------------------------
 
 
@@ -1112,8 +1241,8 @@ def make(
     formats : sequence of {"png", "pdf", "svg"}
         Of the pictures.
     store : path, optional
-        Where finished simulations are kept, so that an interrupted run is resumed; by default
-        ``simulations`` in ``folder``.
+        Where finished simulations are kept, so that an interrupted run is resumed (needs
+        ``srfx[scan]``); by default ``simulations`` in ``folder``, and none with ``quick``.
     progress, say, n_threads
         As in `compute`; ``say`` also hears of each file.
 
@@ -1144,7 +1273,9 @@ def make(
     _require_matplotlib()
     out = Path(folder)
     _make_writable(out)
-    keep = out / "simulations" if store is None else Path(store)
+    keep = Path(store) if store is not None else None if quick else out / "simulations"
+    if keep is not None and any(name != "3" for name in wanted):
+        require_zarr()
     pictures = []
     tell = say or (lambda _: None)
     for name in wanted:

@@ -41,7 +41,7 @@ def register(group: click.Group) -> None:
         "--store",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
-        help="Where finished simulations are kept, to resume.  [default: FOLDER/simulations]",
+        help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )
     @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
     @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
