@@ -1,4 +1,4 @@
-"""The command ``srfx figure``: figures of the paper, and more, with their data."""
+"""The commands ``srfx figure`` and ``srfx explore``: pictures to keep, and a page to play with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 def register(group: click.Group) -> None:
-    """Add ``figure`` to the command line.
+    """Add ``figure`` and ``explore`` to the command line.
 
     Parameters
     ----------
@@ -76,3 +76,18 @@ def register(group: click.Group) -> None:
             say=house._say,
             n_threads=n_threads,
         )
+
+    @group.command("explore")
+    @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
+    @click.option(
+        "--port", type=click.IntRange(1, 65535), default=2718, show_default=True, help="Port."
+    )
+    @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
+    def explore_command(host: str, port: int, browser: bool) -> None:
+        """Play: a page with sliders that shows what the network learns.
+
+        Needs the extra srfx[app]. Only this machine can reach it, unless --host says otherwise.
+        """
+        from srfx import _explore
+
+        _explore.serve(host, port, browser=browser)

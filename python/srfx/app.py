@@ -1,0 +1,153 @@
+# mypy: ignore-errors
+"""The page of ``srfx explore``, a marimo app: run with ``srfx explore`` or ``marimo run``."""
+
+import marimo
+
+app = marimo.App(width="medium", app_title="srfx: what does one gradient step buy?")
+
+
+@app.cell
+def _():
+    import html
+    import json
+    import time
+
+    import marimo as mo
+
+    from srfx import _explore as explore
+    from srfx.models import ACTIVATION_NAMES
+
+    return ACTIVATION_NAMES, explore, html, json, mo, time
+
+
+@app.cell
+def _(ACTIVATION_NAMES, mo):
+    def slider(label, steps, value):
+        return mo.ui.slider(steps=steps, value=value, label=label, show_value=True)
+
+    tens = [round(m * 10.0**e, 6) for e in range(-4, 1) for m in (1, 2, 5)] + [10.0]
+    eta = slider("learning rate η", [round(0.1 * i, 1) for i in range(101)], 3.0)
+    alpha0 = slider(
+        "samples of the step α₀",
+        [0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100],
+        5,
+    )
+    beta = slider("width β", [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 5], 1)
+    lam = slider("ridge penalty λ", tens, 0.1)
+    alpha = slider("samples α", [round(0.1 * i, 1) for i in range(1, 51)], 2.0)
+    noise = slider("label noise Δ", [round(0.05 * i, 2) for i in range(21)], 0.0)
+    smooth = [name for name in ACTIVATION_NAMES if name != "sign"]
+    activation = mo.ui.dropdown(smooth, value="tanh", label="activation σ")
+    target = mo.ui.dropdown(list(ACTIVATION_NAMES), value="sin", label="target σ*")
+    readout = mo.ui.text("1", label="initial readout values", full_width=False)
+    run = mo.ui.run_button(label="Simulate (d = 200, 8 networks)")
+    return activation, alpha, alpha0, beta, eta, lam, noise, readout, run, target
+
+
+@app.cell
+def _(explore, mo):
+    figure = explore.new_figure()
+    get_points, set_points = mo.state((None, None))
+    return figure, get_points, set_points
+
+
+@app.cell
+def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, target):
+    try:
+        view = explore.View(
+            activation.value,
+            target.value,
+            float(eta.value),
+            float(alpha0.value),
+            float(beta.value),
+            float(lam.value),
+            float(alpha.value),
+            float(noise.value),
+            explore.parse_readout(readout.value),
+        )
+        view.model  # noqa: B018  (checks the values)
+        problem = None
+    except (ValueError, TypeError) as error:
+        view, problem = None, str(error)
+    return problem, view
+
+
+@app.cell
+def _(mo, run, set_points, view):
+    if run.value and view is not None:
+        with mo.status.spinner(title="simulating"):
+            set_points((view.experiment, view.simulate()))
+    return
+
+
+@app.cell
+def _(explore, figure, get_points, html, json, mo, problem, time, view):
+    def panels():
+        if problem is not None:
+            return mo.callout(problem, kind="warn"), None
+        start = time.perf_counter()
+        try:
+            numbers = view.compute()
+        except (ValueError, NotImplementedError, RuntimeError) as error:
+            return mo.callout(str(error), kind="warn"), None
+        experiment, simulated = get_points()
+        if experiment != view.experiment:
+            simulated = None
+        picture = explore.paint(figure, numbers, simulated)
+        seconds = time.perf_counter() - start
+        facts = {
+            "test_error": numbers.curve.tolist(),
+            "here": numbers.here,
+            "simulated": None
+            if simulated is None
+            else simulated.test_error.mean("replicate").values[:, 0].tolist(),
+            "seconds": seconds,
+        }
+        hidden = f"<div id='srfx-data' hidden>{html.escape(json.dumps(facts))}</div>"
+        return mo.vstack([mo.image(picture, width="100%"), mo.Html(hidden)]), numbers
+
+    shown, numbers = panels()
+    return numbers, shown
+
+
+@app.cell
+def _(mo, numbers, view):
+    def facts():
+        if numbers is None:
+            return mo.md("")
+        stats = [
+            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {view.alpha:g}"),
+            mo.stat(f"{numbers.floor:.4g}", label="linear floor"),
+            mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
+        ]
+        if numbers.spike is not None:
+            r, c, gamma = numbers.spike
+            stats.append(mo.stat(f"{r:.3f}, {c:.3f}, {gamma:.3f}", label="equivalent r, c, γ"))
+        return mo.hstack(stats, widths="equal")
+
+    summary = facts()
+    return (summary,)
+
+
+@app.cell
+def _(
+    activation, alpha, alpha0, beta, eta, lam, mo, noise, readout, run, shown, summary, target, view
+):
+    code = mo.md("" if view is None else f"```python\n{view.code()}```")
+    mo.vstack(
+        [
+            mo.md("## What does one gradient step buy?"),
+            mo.hstack([activation, target, readout, run], justify="start", wrap=True),
+            mo.hstack(
+                [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
+            ),
+            shown,
+            summary,
+            mo.accordion({"Python code of this view": code}),
+        ]
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()

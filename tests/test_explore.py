@@ -1,0 +1,238 @@
+"""The page of ``srfx explore``: its numbers, and the page itself in a headless browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import _explore, cli
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+START = "from srfx.cli import main; main()"
+IN_CI = os.environ.get("CI") == "true"
+
+
+def test_numbers_are_those_of_the_library():
+    view = _explore.View(eta=3, alpha0=5, alpha=1.5, noise=0.1)
+    numbers = view.compute()
+    model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5, noise=0.1)
+    assert np.array_equal(
+        numbers.curve, srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+    )
+    assert numbers.here == srfx.solve(model, alpha=1.5, lam=0.1).test_error
+    assert (numbers.lower, numbers.upper) == srfx.bounds(model)
+    assert numbers.floor == srfx.linear_floor("sin")
+    assert np.array_equal(
+        numbers.learned, srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T)
+    )
+    spiked = model.equivalent()
+    assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
+
+
+def test_the_code_reproduces_the_view():
+    view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
+    names = {}
+    exec(view.code().split("\nds = ")[0], names)
+    assert names["model"] == view.model
+    assert np.array_equal(names["sol"].test_error, view.compute().curve)
+    assert np.array_equal(names["f"], view.compute().learned)
+
+
+def test_the_picture_is_drawn_fast():
+    view, figure = _explore.View(), _explore.new_figure()
+    times = []
+    for eta in (1, 1.5, 2, 2.5, 3):
+        start = time.process_time()
+        png = _explore.paint(figure, _explore.View(eta=eta).compute())
+        times.append(time.process_time() - start)
+    assert png.startswith(b"\x89PNG")
+    assert min(times) < 0.2
+    ds = view.simulate()
+    assert dict(ds.sizes) == {"alpha": 5, "lam": 1, "replicate": 8}
+    _explore.paint(figure, view.compute(), ds)
+    assert len(figure.axes[0].containers) == 1
+
+
+def test_readouts_are_read():
+    assert _explore.parse_readout("1, 2.5") == (1.0, 2.5)
+    with pytest.raises(ValueError, match="readout must be numbers"):
+        _explore.parse_readout("1; 2")
+
+
+def test_a_port_in_use(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.run(["explore", "--no-browser", "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 is in use" in said
+    assert f"srfx explore --port {port + 1}" in said
+
+
+def test_a_missing_marimo_is_said_plainly(run_python):
+    code = """
+import sys, contextlib
+sys.modules["marimo"] = None
+from srfx.cli import run
+with contextlib.redirect_stderr(sys.stdout):
+    print(run(["explore", "--no-browser"]))
+"""
+    said = run_python(code)
+    assert said.split("\n")[:2] == [
+        "srfx: error: srfx explore needs marimo and matplotlib: pip install 'srfx[app]'",
+        "2",
+    ]
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+def missing():
+    lacking = []
+    for name in ("marimo", "selenium"):
+        try:
+            __import__(name)
+        except ImportError:
+            lacking.append(name)
+    return lacking + [
+        name for name, path in (("chromium", CHROMIUM), ("chromedriver", DRIVER)) if not path
+    ]
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Address of the page, served by the command itself; and how long it took to answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path / "log").open("w+")
+    start = time.perf_counter()
+    server = subprocess.Popen(
+        [sys.executable, "-c", START, "explore", "--no-browser", "--port", str(port)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        for _ in range(600):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        print(f"the page answered after {time.perf_counter() - start:.2f} s")
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1200,1000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_page_in_a_browser(request):
+    """It loads, a slider moves the curve, the button adds points, and nothing complains."""
+    if lacking := missing():
+        if IN_CI:
+            pytest.fail(f"the browser test must run in CI, and lacks {', '.join(lacking)}")
+        pytest.skip(f"lacks {', '.join(lacking)}")
+    address, driver = request.getfixturevalue("page"), request.getfixturevalue("browser")
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    wait = WebDriverWait(driver, 90, poll_frequency=0.05)
+
+    def data():
+        text = driver.execute_script(
+            "const e = document.querySelector('#srfx-data'); return e && e.textContent"
+        )
+        return json.loads(text) if text else None
+
+    start = time.perf_counter()
+    driver.get(address)
+    first = wait.until(lambda _: data())
+    print(f"interactive after {time.perf_counter() - start:.2f} s")
+    model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5)
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+    assert np.allclose(first["test_error"], expected, rtol=1e-12)
+    assert first["simulated"] is None
+
+    thumb = find(driver, "[role=slider]")
+    start = time.perf_counter()
+    thumb.send_keys(Keys.ARROW_RIGHT)
+    second = wait.until(lambda _: (d := data())["test_error"] != first["test_error"] and d)
+    print(f"redrawn after {time.perf_counter() - start:.2f} s, {second['seconds']:.3f} s of them")
+    model = srfx.OneStep("tanh", "sin", eta=3.1, alpha0=5)
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+    assert np.allclose(second["test_error"], expected, rtol=1e-12)
+
+    button(driver, "Simulate").click()
+    third = wait.until(lambda _: (d := data())["simulated"] and d)
+    ds = _explore.View(eta=3.1, alpha0=5).simulate()
+    assert np.allclose(third["simulated"], ds.test_error.mean("replicate")[:, 0])
+    folder = Path(os.environ.get("SRFX_TEST_ARTEFACTS", request.config.rootpath / "build"))
+    folder.mkdir(parents=True, exist_ok=True)
+    assert driver.save_screenshot(str(folder / "explore.png"))
+
+    errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+
+
+DEEP = """
+const found = [];
+const walk = root => {
+  found.push(...root.querySelectorAll(arguments[0]));
+  for (const e of root.querySelectorAll('*')) if (e.shadowRoot) walk(e.shadowRoot);
+};
+walk(document);
+return found;
+"""
+
+
+def find(driver, css):
+    """First element, looked for inside web components too."""
+    return driver.execute_script(DEEP, css)[0]
+
+
+def button(driver, text):
+    return next(e for e in driver.execute_script(DEEP, "button") if text in e.text)
