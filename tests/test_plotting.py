@@ -257,7 +257,9 @@ def test_contours(plane, ax):
     assert lines_.levels.tolist() == [0.05, 0.1]
     for level, path in zip(lines_.levels, lines_.get_paths(), strict=True):
         for x, y in path.vertices[:: len(path.vertices) // 4]:
-            assert abs(plane.test_error.interp(alpha=x, lam=y) / level - 1) < 0.2
+            # a vertex on the edge may be off the grid by a rounding error
+            at = {"alpha": np.clip(x, *ALPHA[[0, -1]]), "lam": np.clip(y, *plane.lam[[0, -1]])}
+            assert abs(plane.test_error.interp(at) / level - 1) < 0.2
     assert best_of(ax)[0] in ALPHA
     other = Figure().add_subplot()
     srfx.plot.contours(plane, "alpha", "lam", ax=other, filled=True, levels=5)
