@@ -14,6 +14,7 @@ MODULES = (
     "reference._groups",
     "reference._instance",
     "reference._one_step",
+    "reference._spectrum",
     "models",
     "theory",
     "results",

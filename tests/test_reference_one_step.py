@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
+import srfx
 from srfx import reference
 from srfx.reference import Function, _one_step, solve_one_step
 
@@ -242,6 +243,23 @@ def test_envelope():
 def test_what_the_sections_do_not_reach(model, options, match):
     with pytest.raises(ValueError, match=match):
         solve_one_step(model, 1.0, 0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "target", "eta", "alpha0", "beta", "noise", "alpha", "lam", "d"),
+    [
+        ("tanh", "sin", 3.0, 0.25, 1.0, 0.0, 2.0, 0.1, None),
+        ("erf", "tanh", 8.0, 20.0, 0.5, 0.2, 0.7, 1e-3, 900),
+        ("relu", "relu", 2.0, 0.5, 2.0, 0.0, 1.5, 0.03, 700),
+        ("softplus", "sign", 1.0, 2.0, 1.3, 0.4, 3.0, 1.0, None),
+        ("sigmoid", "hermite3", 4.0, 3.0, 0.7, 0.0, 2.0, 0.01, None),
+    ],
+)
+def test_the_core_agrees(sigma, target, eta, alpha0, beta, noise, alpha, lam, d):
+    want = solve_one_step(step(sigma, target, eta, alpha0, beta, noise), alpha, lam, d)
+    model = srfx.OneStep(sigma, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
+    got = srfx.solve(model, alpha=alpha, lam=lam, d=d, bulk="one_step")
+    agree(got, want, 1e-9, ("test_error", "train_error", "q2", "v2"))
 
 
 # ----------------------------------------------------------------------------- given weights (9 f)

@@ -6,6 +6,7 @@ Shares nothing with the compiled core: neither code, nor quadrature, nor the ord
 - `solve_groups`, `lower_bound_groups`, `learned_function_groups`: readouts of several values (7)
 - `solve_one_step`, `one_step_map`: the actual one-step network (9, 10)
 - `solve_instance`: given weights (9 f)
+- `feature_spectrum`: the spectral density of the features (6)
 """
 
 from srfx.reference._groups import learned_function_groups, lower_bound_groups, solve_groups
@@ -15,6 +16,7 @@ from srfx.reference._instance import solve_instance
 from srfx.reference._one_step import one_step_map, solve_one_step
 
 # from srfx.reference._spectrum import feature_spectrum
+from srfx.reference._spectrum import feature_spectrum
 from srfx.reference._spiked import (
     ACTIVATIONS,
     Bounds,
@@ -42,6 +44,7 @@ __all__ = [
     "bounds",
     "coefficients",
     "equivalent",
+    "feature_spectrum",
     "gaussian_mean",
     "learned_function",
     "learned_function_groups",
