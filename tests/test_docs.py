@@ -4,6 +4,7 @@ import doctest
 import importlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def test_python_of_the_documents(name):
 def test_readme_commands(tmp_path):
     """Each `srfx` command of the README runs; where the README shows what follows, so does it."""
     text = README.read_text(encoding="utf-8")
+    shutil.copy(README.parent / "examples" / "cluster" / "spec.toml", tmp_path)
     blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
     ran = 0
     for block in blocks:
