@@ -134,6 +134,35 @@ class TestTheory:
             xr.testing.assert_equal(back, ds)
 
 
+class TestBulks:
+    def test_one_step(self):
+        ds = srfx.scan(STEP, bulk="one_step", block_points=5, **AXES)
+        np.testing.assert_array_equal(ds.test_error, solved(bulk="one_step").test_error)
+        assert ds.attrs["bulk"] == "one_step"
+        assert abs(ds.test_error / srfx.scan(STEP, **AXES).test_error - 1).max() > 0.01
+
+    def test_given_weights(self, tmp_path):
+        weights = srfx.simulation.sample_weights(STEP, d=100)
+        bulk = srfx.EmpiricalBulk.from_weights(*weights)
+        axes = {"alpha": ALPHA, "lam": LAM}
+        ds = srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
+        want = srfx.solve(STEP, ALPHA[:, None], LAM, bulk=bulk)
+        np.testing.assert_array_equal(ds.test_error, want.test_error)
+        assert ds.d == 100
+        srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
+        bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(STEP, d=100, seed=1))
+        with pytest.raises(ValueError, match=r"differs in bulk: EmpiricalBulk \w+ in the store"):
+            srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
+
+    def test_groups_of_neurons(self):
+        model = srfx.OneStep(readout=(0.5, 1.5))
+        ds = srfx.scan(model, alpha=ALPHA, lam=LAM, block_points=5)
+        want = srfx.solve(model, ALPHA[:, None], LAM)
+        np.testing.assert_array_equal(ds.test_error, want.test_error)
+        with pytest.raises(ValueError, match=r"as test_error, .*; got 'm', which .* of 2 groups"):
+            srfx.scan(model, alpha=ALPHA, lam=LAM, variables=["m"])
+
+
 class TestBlocks:
     @pytest.mark.parametrize("name", ["tanh", "relu"])
     def test_about_a_second_each_and_few_coefficient_sets(self, name):

@@ -14,6 +14,7 @@ from srfx import _core, simulation
 from srfx import _validation as check
 from srfx.config import provenance, version
 from srfx.models import Activation, FloatArray, OneStep, SpikedRF, compiled, floor_of, label
+from srfx.one_step import EmpiricalBulk
 from srfx.results import OBSERVABLES, Status
 from srfx.theory import solve
 
@@ -134,15 +135,18 @@ class Plan:
         if self.simulate is not None:
             self._probe_simulation()
             return
-        corners = {name: _extremes(item.values) for name, item in self.inputs.items()}
+        corners = {
+            name: item.values if item.dim is None else _extremes(item.values)
+            for name, item in self.inputs.items()
+        }
         solution = solve_box(self.model, corners, self.bulk, threads=1)
+        shapes = {name: np.shape(getattr(solution, name)) for name in OBSERVABLES}
         for name in self.variables:
-            shape = np.shape(getattr(solution, name))
-            if shape != solution.shape:
-                allowed = [n for n in OBSERVABLES if np.shape(getattr(solution, n)) == shape[:1]]
+            if shapes[name] != solution.shape:
+                allowed = [n for n, shape in shapes.items() if shape == solution.shape]
                 raise ValueError(
                     f"variables must hold one number a point, as {', '.join(allowed)}; got "
-                    f"{name!r}, which has one for each of {shape[-1]} groups"
+                    f"{name!r}, which has one for each of {len(self.model.readout)} groups"
                 )
 
     def _probe_simulation(self) -> None:
@@ -346,7 +350,8 @@ def make_plan(
     for name, field in model.numeric.items():
         if name not in inputs:
             inputs[name] = Input(np.asarray(float(np.asarray(field).item())), None)
-    inputs.setdefault("d", Input(np.asarray(math.inf), None))
+    own = float(bulk.d) if isinstance(bulk, EmpiricalBulk) else math.inf
+    inputs.setdefault("d", Input(np.asarray(own), None))
     # names of the inputs in one order, whatever the order of the keywords
     inputs = {name: inputs[name] for name in (*model._numeric_names, "lam", "alpha", "d")}
     scalars = {n: float(i.values.flat[0]) for n, i in inputs.items() if n in model._numeric_names}
@@ -545,8 +550,8 @@ def _seconds(
     sets = math.prod(lengths[dim] for dim in slow)
     points = math.prod(lengths.values())
     if simulating is None:
-        k = len(model.readout)
-        point = POINT_COST * (1 if k == 1 else 1.7 * k * k) * (1 if bulk == "isotropic" else 10)
+        k, isotropic = len(model.readout), isinstance(bulk, str) and bulk == "isotropic"
+        point = POINT_COST * (1 if k == 1 else 1.7 * k * k) * (1 if isotropic else 20)
         return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
     largest = {name: float(item.values.max()) for name, item in inputs.items()}
     d = largest["d"]
