@@ -255,6 +255,7 @@ def test_what_the_sections_do_not_reach(model, options, match):
         ("sigmoid", "hermite3", 4.0, 3.0, 0.7, 0.0, 2.0, 0.01, None),
     ],
 )
+@pytest.mark.filterwarnings("ignore::srfx.models.AccuracyWarning")  # a cautious estimate
 def test_the_core_agrees(sigma, target, eta, alpha0, beta, noise, alpha, lam, d):
     want = solve_one_step(step(sigma, target, eta, alpha0, beta, noise), alpha, lam, d)
     model = srfx.OneStep(sigma, target, eta=eta, alpha0=alpha0, beta=beta, noise=noise)
