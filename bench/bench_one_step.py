@@ -1,0 +1,127 @@
+"""The actual one-step network, on one core: microseconds a point, beside the plain NumPy reference.
+
+    python bench/bench_one_step.py [--points 20000] [--rounds 5] [--reference 6] [--json FILE]
+
+Points of one coefficient set: alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3. The peer is
+`srfx.reference.solve_one_step`, the same equations in NumPy (quadrature by panels, every point on
+its own), on a few of the points; every round times both in turn. Also timed: a new set (its
+coefficients, and the law of its residuals), and given weights (`EmpiricalBulk`, p = d = 800) with
+its eigendecomposition. The bench fails where a test or training error differs from the reference's
+by more than 1e-8. Times are processor time of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+import srfx
+from srfx import reference
+
+CASES = [  # activation, target, eta, alpha0, noise
+    ("tanh", "sin", 3.0, 0.25, 0.0),
+    ("tanh", "tanh", 8.0, 20.0, 0.0),
+    ("relu", "tanh", 2.0, 10.0, 0.0),
+    ("gelu", "relu", 2.0, 1.0, 0.2),
+    ("softplus", "sin", 2.0, 0.5, 0.0),
+]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Processor time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def difference(solution: Any, peers: list[Any]) -> float:
+    """Largest relative difference of the two errors."""
+    return max(
+        abs(float(ours) / float(getattr(theirs, name)) - 1)
+        for name in ("test_error", "train_error")
+        for ours, theirs in zip(getattr(solution, name), peers, strict=True)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=20000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reference", type=int, default=6, help="points of the reference")
+    parser.add_argument("--json", help="write the rows to this file")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", srfx.ApproximationWarning)
+    rng = np.random.default_rng(0)
+    n, few = options.points, options.reference
+    alpha, beta = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, n))
+    lam = 10 ** rng.uniform(-3, 0, n)
+    rows = []
+    header = ("us/point", "reference us/point", "ratio", "difference", "new set ms")
+    print("{:38} {:>9} {:>19} {:>7} {:>11} {:>11}".format("network", *header))
+    for activation, target, eta, alpha0, noise in CASES:
+        fields = {"eta": eta, "alpha0": alpha0, "noise": noise}
+        model = srfx.OneStep(activation, target, beta=beta, **fields)
+        first = srfx.OneStep(activation, target, beta=beta[:few], **fields)
+
+        def ours(model: Any = model, count: int = n) -> Any:
+            return srfx.solve(model, alpha[:count], lam[:count], bulk="one_step", n_threads=1)
+
+        def theirs(
+            activation: str = activation, target: str = target, fields: Any = fields
+        ) -> list[Any]:
+            return [
+                reference.solve_one_step(
+                    srfx.OneStep(activation, target, beta=float(beta[i]), **fields),
+                    float(alpha[i]),
+                    float(lam[i]),
+                )
+                for i in range(few)
+            ]
+
+        gap = difference(ours(first, few), theirs())
+        if gap > 1e-8:
+            raise SystemExit(f"{activation}/{target}: srfx and its reference differ by {gap:.1e}")
+        one = srfx.OneStep(activation, target, beta=beta[:1], **fields)
+        times = [
+            (seconds(ours), seconds(theirs), seconds(lambda one=one, ours=ours: ours(one, 1)))
+            for _ in range(options.rounds)
+        ]
+        per_point = median((a - c) / (n - 1) for a, _, c in times) * 1e6
+        peer = median(b / few for _, b, _ in times) * 1e6
+        ratio = median((b / few) / ((a - c) / (n - 1)) for a, b, c in times)
+        new_set = median(c for _, _, c in times) * 1e3
+        name = f"{activation}/{target} eta {eta:g} alpha0 {alpha0:g} noise {noise:g}"
+        print(f"{name:38} {per_point:9.2f} {peer:19.0f} {ratio:7.0f} {gap:11.1e} {new_set:11.2f}")
+        row = {"us": per_point, "reference_us": peer, "difference": gap, "set_ms": new_set}
+        rows.append({"network": name, **row})
+
+    model = srfx.OneStep("tanh", "sin", eta=3, alpha0=1)
+    weights = srfx.simulation.sample_weights(model, d=800, seed=1)
+    decomposition = seconds(lambda: srfx.EmpiricalBulk.from_weights(*weights))
+    bulk = srfx.EmpiricalBulk.from_weights(*weights)
+    some = slice(0, min(n, 1000))
+    taken = median(
+        seconds(lambda: srfx.solve(model, alpha[some], lam[some], bulk=bulk, n_threads=1))
+        for _ in range(options.rounds)
+    )
+    per_point = taken / len(alpha[some]) * 1e6
+    print(f"given weights, 800 x 800: {per_point:.1f} us/point, measured in {decomposition:.2f} s")
+    rows.append({"network": "given weights", "us": per_point, "set_ms": decomposition * 1e3})
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
