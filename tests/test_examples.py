@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
     "first_curve": r"wrote first_curve\.png; .* at most [0-3]\.\d standard errors",
     "optimal_lam": r"one step: alpha = 4, best lam = \S+, test error = 0\.0[345]",
+    "own_weights": r"test error: theory 0\.\d+, experiment 0\.\d+ \+- 0\.00",
     "own_activation": r"and said so: \['AccuracyWarning'",
 }
 

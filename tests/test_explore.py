@@ -29,13 +29,14 @@ def test_numbers_are_those_of_the_library():
     numbers = view.compute()
     model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5, noise=0.1)
     assert np.array_equal(
-        numbers.curve, srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+        numbers.curve, srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     )
-    assert numbers.here == srfx.solve(model, alpha=1.5, lam=0.1).test_error
+    assert numbers.here == srfx.solve(model, alpha=1.5, lam=0.1, bulk="one_step").test_error
     assert (numbers.lower, numbers.upper) == srfx.bounds(model)
     assert numbers.floor == srfx.linear_floor("sin")
     assert np.array_equal(
-        numbers.learned, srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T)
+        numbers.learned,
+        srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
     )
     spiked = model.equivalent()
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
@@ -193,7 +194,7 @@ def test_the_page_in_a_browser(request):
     first = wait.until(lambda _: data())
     print(f"interactive after {time.perf_counter() - start:.2f} s")
     model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5)
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(first["test_error"], expected, rtol=1e-12)
     assert first["simulated"] is None
 
@@ -203,7 +204,7 @@ def test_the_page_in_a_browser(request):
     second = wait.until(lambda _: (d := data())["test_error"] != first["test_error"] and d)
     print(f"redrawn after {time.perf_counter() - start:.2f} s, {second['seconds']:.3f} s of them")
     model = srfx.OneStep("tanh", "sin", eta=3.1, alpha0=5)
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1).test_error
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(second["test_error"], expected, rtol=1e-12)
 
     button(driver, "Simulate").click()

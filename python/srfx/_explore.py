@@ -60,6 +60,11 @@ class View:
         )
 
     @property
+    def bulk(self) -> str:
+        """The bulk of the step, where that is known: for one readout value."""
+        return "one_step" if len(self.readout) == 1 else "isotropic"
+
+    @property
     def experiment(self) -> View:
         """The view without what a simulation of the curve does not depend on."""
         return dataclasses.replace(self, alpha=1.0)
@@ -75,10 +80,11 @@ class View:
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
-sol = srfx.solve(model, alpha=np.linspace(0.1, 5, 50), lam={self.lam:g})
+sol = srfx.solve(model, alpha=np.linspace(0.1, 5, 50), lam={self.lam:g}, bulk={self.bulk!r})
 ax = srfx.plot.learning_curve(sol)
 
-f = srfx.learned_function(model, alpha={self.alpha:g}, lam={self.lam:g}, t=np.linspace(-3, 3, 121))
+t = np.linspace(-3, 3, 121)
+f = srfx.learned_function(model, alpha={self.alpha:g}, lam={self.lam:g}, t=t, bulk={self.bulk!r})
 print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
 
 ds = srfx.simulate(model, alpha={list(ALPHA_SIMULATED)}, lam={self.lam:g}, d=200, replicates=8)
@@ -87,17 +93,19 @@ ds = srfx.simulate(model, alpha={list(ALPHA_SIMULATED)}, lam={self.lam:g}, d=200
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
         model = self.model
-        solution = _quietly(solve, model, ALPHA, self.lam, errors="record")
+        options: dict[str, Any] = {"bulk": self.bulk}
+        recorded = options | {"errors": "record"}
+        solution = _quietly(solve, model, ALPHA, self.lam, **recorded)
         limits = _quietly(bounds, model)
         return Numbers(
             view=self,
             curve=np.asarray(solution.test_error),
             train=np.asarray(solution.train_error),
-            here=float(_quietly(solve, model, self.alpha, self.lam, errors="record").test_error),
+            here=float(_quietly(solve, model, self.alpha, self.lam, **recorded).test_error),
             floor=linear_floor(model),
             lower=float(limits.lower),
             upper=float(limits.upper),
-            learned=_quietly(learned_function, model, self.alpha, self.lam, T),
+            learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
         )
@@ -187,7 +195,7 @@ def paint(figure: Figure, numbers: Numbers, simulated: xr.Dataset | None = None)
     with style():
         left, right = figure.axes
         left.clear()
-        left.plot(ALPHA, numbers.curve, color=COLOURS[0], label="test error")
+        left.plot(ALPHA, numbers.curve, color=COLOURS[0], label=f"test error, bulk {view.bulk}")
         left.plot(ALPHA, numbers.train, color=COLOURS[0], ls=":", lw=1.1, label="training error")
         left.plot([view.alpha], [numbers.here], "o", ms=6, mfc="none", color=COLOURS[0])
         for level, ls, text in (

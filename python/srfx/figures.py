@@ -29,6 +29,7 @@ from srfx._store import require_zarr
 from srfx._style import COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.config import version
 from srfx.models import (
+    AccuracyWarning,
     ApproximationWarning,
     FloatArray,
     OneStep,
@@ -62,7 +63,8 @@ FORMATS = ("png", "pdf", "svg")
 
 #: What theory's curves are called in a legend.
 _THEORY = {
-    "isotropic": "theory, isotropic bulk, $d = \\infty$ (the paper)",
+    "isotropic": "theory, isotropic bulk, $d = \\infty$ (the paper's)",
+    "one_step": "theory, bulk of the step, with its $1/d$ term (ours)",
     "finite_d": "theory, with its $1/d$ term",
     "limit": "theory in the limit $d = \\infty$",
 }
@@ -317,9 +319,10 @@ def _curves(
 
 
 def _quietly(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call without the reminder that the paper's bulk is an approximation: the figure shows it."""
+    """Call without the reminders that do not matter to a picture."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ApproximationWarning)
+        warnings.simplefilter("ignore", AccuracyWarning)  # 1e-8 is below the width of a line
         return function(*args, **options)
 
 
@@ -479,22 +482,26 @@ def _compute1(
     ]
     done = run.simulations(jobs)
     t = np.linspace(-3, 3, 241)
+    kinds = _step_kinds(d)
     curves = np.array(
-        [_quietly(learned_function, model(value), alpha, lam, t, d=d) for value in values]
+        [
+            [_quietly(learned_function, model(value), alpha, lam, t, **kind) for value in values]
+            for kind in kinds.values()
+        ]
     )
     f = np.array([ds.f.values for ds in done])
     at = np.array([ds.t.values for ds in done])
-    claimed = np.array([np.interp(a, t, curve) for a, curve in zip(at, curves, strict=True)])
+    claimed = np.array([np.interp(a, t, curve) for a, curve in zip(at, curves[-1], strict=True)])
     return xr.Dataset(
         {
-            "theory": (("alpha0", "t"), curves),
+            "theory": (("kind", "alpha0", "t"), curves),
             "theory_at_simulated": (("alpha0", "replicate", "bin"), claimed),
             "simulated": (("alpha0", "replicate", "bin"), f),
             "t_simulated": (("alpha0", "replicate", "bin"), at),
             "target": ("t", _core.evaluate(compiled(model(1.0).target), t)),
         },
-        coords={"alpha0": values, "t": t, "bin": (edges[1:] + edges[:-1]) / 2},
-        attrs={"d": d, "replicates": replicates},
+        coords={"kind": list(kinds), "alpha0": values, "t": t, "bin": (edges[1:] + edges[:-1]) / 2},
+        attrs={"d": d, "replicates": replicates, "claims": list(kinds)[-1]},
     )
 
 
@@ -504,7 +511,8 @@ def _draw1(ds: xr.Dataset) -> Figure:
     ax.plot(ds.t, ds.target, color=GREY, ls="--", lw=1.1, zorder=1)
     colours = ordered_colours(ds.sizes["alpha0"])
     for i, value in enumerate(ds.alpha0.values):
-        ax.plot(ds.t, ds.theory[i], color=colours[i], zorder=2)
+        ax.plot(ds.t, ds.theory.sel(kind="one_step")[i], color=colours[i], zorder=2)
+        ax.plot(ds.t, ds.theory.sel(kind="isotropic")[i], ":", color=colours[i], lw=1.1, zorder=2)
         values = ds.simulated.values[i]
         ax.errorbar(
             ds.t_simulated.values[i].mean(0),
@@ -524,9 +532,11 @@ def _draw1(ds: xr.Dataset) -> Figure:
     ax.margins(x=0.02)
     handles, labels = _marks(ax)
     n = ds.attrs["replicates"]
-    handles += [_key(color=GREY), _key(color=GREY, ls="", marker="o"), _key(color=GREY, ls="--")]
+    handles += [_key(color=GREY), _key(color=GREY, ls=":", lw=1.1)]
+    handles += [_key(color=GREY, ls="", marker="o"), _key(color=GREY, ls="--")]
     labels += [
-        _THEORY["finite_d"] + " (isotropic)",
+        _THEORY["one_step"],
+        _THEORY["isotropic"],
         f"simulation, $d = {ds.attrs['d']}$: mean of {n}, bars standard error",
         r"target $\sigma_*(t)$" + " " * 12,
     ]
@@ -539,7 +549,7 @@ def _draw1(ds: xr.Dataset) -> Figure:
 
 def _step_kinds(d: int) -> dict[str, dict[str, Any]]:
     """Theories of a one-step network; the last one claims the simulation."""
-    return {"isotropic": {}}
+    return {"isotropic": {}, "one_step": {"bulk": "one_step", "d": d}}
 
 
 def _compute2(
@@ -805,19 +815,155 @@ def _compute_readout(
 
 
 def _draw_readout(ds: xr.Dataset) -> Figure:
-    from matplotlib.ticker import NullLocator
-
     def bound_lines(ax: Axes, colours: list[Any]) -> None:
         for colour, level in zip(colours, ds.lower.values, strict=True):
             ax.axhline(level, color=colour, ls=(0, (1, 3)), lw=1.1, zorder=1)
-        ax.set_xscale("log")
-        ax.set_xticks(ds.alpha_simulated.values, [f"{a:g}" for a in ds.alpha_simulated.values])
-        ax.xaxis.set_minor_locator(NullLocator())
+        _log_ticks(ax, ds.alpha_simulated.values)
         ax.set_yscale("log")
         ax.set_ylim(bottom=float(ds.lower.min()) / 2)
 
     key = ("lower bound of each readout, $d = \\infty$", {"ls": (0, (1, 3)), "lw": 1.1})
     return _draw_curves(ds, extra=bound_lines, keys=[key])
+
+
+# --- network: theories against simulated networks ----------------------------------------------
+
+
+def _compute_network(
+    run: _Run,
+    *,
+    pairs: Sequence[tuple[Any, Any]] = (("tanh", "sin"), ("relu", "relu")),
+    eta: Sequence[float] = (1.0, 2.0, 4.0),
+    alpha0: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+    alpha: float = 2.0,
+    beta: float = 1.0,
+    lam: float = 0.1,
+    noise: float = 0.0,
+    d: int = 1000,
+    replicates: int = 10,
+    seed: int = 7,
+) -> xr.Dataset:
+    def panel(activation: Any, target: Any) -> _Panel:
+        models = [OneStep(activation, target, eta=value, beta=beta, noise=noise) for value in eta]
+        title = rf"{label(activation)} network, {label(target)} target, $\lambda$ = {lam:g}"
+        return _Panel(title, models, lam)
+
+    return _curves(
+        run,
+        [panel(*pair) for pair in pairs],
+        ("eta", eta),
+        "alpha0",
+        np.geomspace(min(alpha0), max(alpha0), 61),
+        alpha0,
+        alpha=alpha,
+        d=d,
+        replicates=replicates,
+        seed=seed,
+        kinds=_step_kinds(d),
+    )
+
+
+def _draw_network(ds: xr.Dataset) -> Figure:
+    def logarithmic(ax: Axes, _: list[Any]) -> None:
+        _log_ticks(ax, ds.alpha0_simulated.values)
+
+    return _draw_curves(ds, extra=logarithmic)
+
+
+def _log_ticks(ax: Axes, values: FloatArray) -> None:
+    from matplotlib.ticker import NullLocator
+
+    ax.set_xscale("log")
+    ax.set_xticks(values, [f"{x:g}" for x in values])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+# --- phase: where one step beats every kernel ----------------------------------------------------
+
+
+def _compute_phase(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "sin",
+    alpha0: Sequence[float] = tuple(np.geomspace(0.25, 64, 41).tolist()),
+    eta: Sequence[float] = tuple(np.geomspace(0.25, 8, 41).tolist()),
+    alpha: float = 2.0,
+    beta: float = 1.0,
+    lam: Sequence[float] = (1e-4, 1e2),
+    noise: float = 0.0,
+) -> xr.Dataset:
+    import xarray as xr
+
+    model = OneStep(
+        activation,
+        target,
+        eta=np.asarray(eta)[:, None, None],
+        alpha0=np.asarray(alpha0)[:, None],
+        beta=beta,
+        noise=noise,
+    )
+    grid = np.geomspace(lam[0], lam[1], 61)
+    error = _quietly(solve, model, alpha, grid, bulk="one_step", n_threads=run.n_threads).test_error
+    best = np.clip(error.argmin(-1), 1, grid.size - 2)[..., None]
+    # a parabola in log(lam) through the three best: its least value, to about 1e-5
+    low, mid, high = (np.log(np.take_along_axis(error, best + i, -1)[..., 0]) for i in (-1, 0, 1))
+    curvature, slope = low + high - 2 * mid, (high - low) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.clip(np.where(curvature > 0, -slope / curvature, 0.0), -1, 1)
+    least = np.exp(mid + slope * step + curvature * step**2 / 2)
+    ratio = grid[1] / grid[0]
+    floor = linear_floor(model)
+    return xr.Dataset(
+        {
+            "test_error": (("eta", "alpha0"), least, {"long_name": "test error at the best lam"}),
+            "lam": (("eta", "alpha0"), grid[best[..., 0]] * ratio**step),
+            "gain": (("eta", "alpha0"), floor / least, {"long_name": "floor over error"}),
+        },
+        coords={"eta": np.asarray(eta), "alpha0": np.asarray(alpha0)},
+        attrs={"linear_floor": floor, "alpha": alpha, "beta": beta},
+    )
+
+
+def _draw_phase(ds: xr.Dataset) -> Figure:
+    from matplotlib.colors import TwoSlopeNorm
+
+    figure = _new_figure(COLUMN, 2.9)
+    ax = figure.subplots()
+    gain = np.log10(ds.gain.values)
+    norm = TwoSlopeNorm(0, min(gain.min(), -0.01), max(gain.max(), 0.01))
+    mesh = ax.pcolormesh(
+        ds.alpha0, ds.eta, gain, cmap="PuOr_r", norm=norm, shading="gouraud", rasterized=True
+    )
+    levels = [x for x in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8) if ds.gain.min() < x < ds.gain.max()]
+    lines = ax.contour(
+        ds.alpha0, ds.eta, ds.gain, levels, colors="black",
+        linewidths=[1.6 if x == 1 else 0.6 for x in levels],
+    )  # fmt: skip
+    if 1 in levels:
+        ax.clabel(lines, [1], fmt=lambda _: "floor", fontsize=7)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis, values in ((ax.xaxis, ds.alpha0.values), (ax.yaxis, ds.eta.values)):
+        _powers_of_two(axis, float(values.min()), float(values.max()))
+    ax.set_xlabel(_AXIS["alpha0"])
+    ax.set_ylabel(_AXIS["eta"])
+    ax.set_title(rf"floor / error at the best $\lambda$; $\alpha$ = {ds.attrs['alpha']:g}")
+    bar = figure.colorbar(mesh, ax=ax, ticks=np.log10(levels))
+    bar.ax.set_yticklabels([f"{x:g}" for x in levels])
+    bar.ax.minorticks_off()
+    bar.ax.hlines(
+        np.log10(levels), 0, 1, color="black", lw=[1.6 if x == 1 else 0.6 for x in levels]
+    )
+    return figure
+
+
+def _powers_of_two(axis: Any, low: float, high: float) -> None:
+    from matplotlib.ticker import NullLocator
+
+    values = 2.0 ** np.arange(np.ceil(np.log2(low) - 1e-9), np.floor(np.log2(high) + 1e-9) + 1)
+    axis.set_ticks(values, [f"{x:g}" for x in values])
+    axis.set_minor_locator(NullLocator())
 
 
 # --- the list of figures -------------------------------------------------------------------------
@@ -870,6 +1016,18 @@ _RECIPES: dict[str, _Recipe] = {
         _compute_readout,
         _draw_readout,
         {"d": 500, "replicates": 12},
+    ),
+    "network": _Recipe(
+        "both theories against simulated networks, over alpha0 and eta, for tanh and ReLU",
+        _compute_network,
+        _draw_network,
+        {"d": 500, "replicates": 12},
+    ),
+    "phase": _Recipe(
+        "gain over the linear floor in the (alpha0, eta) plane, at the best penalty",
+        _compute_phase,
+        _draw_phase,
+        {},
     ),
 }
 
@@ -1012,8 +1170,8 @@ def figure1(*, quick: bool = False, **options: Any) -> Figure:
     r"""Figure 1 of CPD24: the function learned along the target's direction, and its theory.
 
     ``E[f(x) | theta.x/sqrt(d) = t]`` for several alpha0, 0 (no step) among them. Points: mean
-    prediction in bins of t, averaged over networks. Lines: `srfx.learned_function`, which the paper
-    does not have.
+    prediction in bins of t, averaged over networks. Lines: `srfx.learned_function`, solid with the
+    bulk of the step, dotted with the paper's; the paper has neither.
 
     Parameters
     ----------
@@ -1213,6 +1371,72 @@ def readout(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("readout", {"quick": quick} | options)
 
 
+def network(*, quick: bool = False, **options: Any) -> Figure:
+    """Both theories against simulated networks over alpha0 and eta, for tanh and ReLU.
+
+    Dotted: the isotropic bulk of the paper. Solid: the bulk of the actual step (THEORY 9 and 10).
+
+    Parameters
+    ----------
+    quick : bool
+        d = 500 and 12 networks instead of d = 1000 and 10.
+    **options
+        ``pairs=(("tanh", "sin"), ("relu", "relu"))``, ``eta=(1, 2, 4)``,
+        ``alpha0=(0.25, ..., 16)``, ``alpha=2``, ``beta=1``, ``lam=0.1``, ``noise=0``, ``d=1000``,
+        ``replicates=10``, ``seed=7``; and the options of `compute`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.network(d=100, replicates=3, alpha0=(0.5, 2), progress=False)
+    >>> len(figure.axes)
+    2
+    """
+    return _figure("network", {"quick": quick} | options)
+
+
+def phase(*, quick: bool = False, **options: Any) -> Figure:
+    """Gain of one step over the linear floor in the (alpha0, eta) plane, at the best penalty.
+
+    The ratio of the floor to the test error: above 1 the network beats every kernel method. Theory
+    alone, with the bulk of the actual step, at d = inf.
+
+    Parameters
+    ----------
+    quick : bool
+        Changes nothing: there is nothing to simulate.
+    **options
+        ``activation="tanh"``, ``target="sin"``, ``alpha0=(0.25, ..., 64)``, ``eta=(0.25, ..., 8)``,
+        ``alpha=2``, ``beta=1``, ``lam=(1e-4, 1e2)`` (the range of the penalty), ``noise=0``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.phase(alpha0=(1, 4, 16), eta=(0.5, 1, 2, 4))
+    """
+    return _figure("phase", {"quick": quick} | options)
+
+
 # --- writing -------------------------------------------------------------------------------------
 
 
@@ -1274,7 +1498,7 @@ def make(
     out = Path(folder)
     _make_writable(out)
     keep = Path(store) if store is not None else None if quick else out / "simulations"
-    if keep is not None and any(name != "3" for name in wanted):
+    if keep is not None and any(name not in ("3", "phase") for name in wanted):
         require_zarr()
     pictures = []
     tell = say or (lambda _: None)
