@@ -1,6 +1,7 @@
 """Theory for your own trained weights: a first layer in a .npy file, p rows of length d.
 
-Usage: own_weights.py [WEIGHTS.npy]; without a file, a small network is trained first.
+Usage: own_weights.py [WEIGHTS.npy THETA.npy], THETA the direction of the target; without files, a
+small network is trained first.
 """
 
 import sys
