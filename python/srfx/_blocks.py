@@ -17,7 +17,7 @@ from srfx.models import OneStep, SpikedRF, quiet
 from srfx.results import Status
 
 #: Work between two looks at the cancel flag of another thread.
-PIECE_SECONDS, PIECE_POINTS = 0.05, 2**17
+PIECE_SECONDS, PIECE_POINTS = 0.05, 2**18
 
 
 @dataclasses.dataclass(frozen=True)
