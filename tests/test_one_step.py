@@ -52,6 +52,7 @@ STATED = [
 @pytest.mark.parametrize(("model", "alpha", "lam", "d", "stated"), STATED)
 def test_stated_values(model, alpha, lam, d, stated):
     np.testing.assert_allclose(errors(model, alpha, lam, d=d), stated, rtol=0, atol=5.1e-9)
+    assert solve(model, alpha, lam, d=d, bulk="one_step").quadrature_error < 1e-10
 
 
 def test_stated_test_errors():

@@ -22,7 +22,7 @@ namespace srfx {
 
 /// mu_c at many k.
 inline std::vector<double> norm_coefficients(const Function& sigma, const SpikeParameters& p, const double* k, Index n) {
-  const GaussianRule rule(sigma.shape(), p.sd(), 1);
+  const GaussianRule rule(sigma.shape(), p.sd(), 2);
   std::vector<double> out(n), x, f;
   Rule own;
   std::vector<Index> first;

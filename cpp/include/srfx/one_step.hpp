@@ -44,8 +44,8 @@ struct StepConstants {
 namespace detail {
 
 /// Nodes of E f(z) for this function.
-inline Rule standard_rule(const Function& f, int refinement) {
-  const GaussianRule rule(f.shape(), 1.0, refinement);
+inline Rule standard_rule(const Function& f, double density) {
+  const GaussianRule rule(f.shape(), 1.0, density);
   if (rule.shared()) return rule.nodes();
   Rule own;
   rule.at(0, own);
@@ -56,15 +56,15 @@ inline Rule standard_rule(const Function& f, int refinement) {
 }  // namespace detail
 
 inline StepConstants step_constants(const Function& sigma, const Function& derivative) {
-  const auto at = [&](int refinement) {
+  const auto at = [&](double density) {
     StepConstants out;
-    Rule rule = detail::standard_rule(sigma, refinement);
+    Rule rule = detail::standard_rule(sigma, density);
     std::vector<double> f(rule.size());
     sigma.evaluate(rule.x.data(), f.data(), rule.size());
     double mean = 0, second = 0, slope_second = 0;
     for (Index i = 0; i < rule.size(); ++i) mean += rule.w[i] * f[i];
     for (Index i = 0; i < rule.size(); ++i) second += rule.w[i] * (f[i] - mean) * (f[i] - mean);
-    rule = detail::standard_rule(derivative, refinement);
+    rule = detail::standard_rule(derivative, density);
     f.resize(rule.size());
     derivative.evaluate(rule.x.data(), f.data(), rule.size());
     for (Index i = 0; i < rule.size(); ++i) {
@@ -101,8 +101,8 @@ inline StepConstants step_constants(const Function& sigma, const Function& deriv
     out.error = rms;
     return out;
   };
-  const StepConstants coarse = at(1);
-  StepConstants out = at(2);
+  const StepConstants coarse = at(2);
+  StepConstants out = at(4);
   const double rms = std::max(out.error, 1e-300), square = rms * rms;
   out.error = std::max({std::abs(coarse.h1 - out.h1) / rms, std::abs(coarse.h2 - out.h2) / rms, std::abs(coarse.b3 - out.b3) / rms,
                         std::abs(coarse.hc1 - out.hc1) / square, std::abs(coarse.q2 - out.q2) / square,
