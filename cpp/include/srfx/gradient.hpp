@@ -92,7 +92,7 @@ inline void heat_slope(const Function& f, double rho, const std::vector<double>&
     double weight = 1;
     for (int j = 0; j < n_widths; ++j)
       if (j != i) weight *= (rho * rho - unit * (j + 1)) / (v - unit * (j + 1));
-    higher_moments(f, GaussianRule(f.shape(), sd, 1), sd, means, at);
+    higher_moments(f, GaussianRule(f.shape(), sd, 2), sd, means, at);
     for (std::size_t k = 0; k < means.size(); ++k) {
       slope[k] += weight * at[k].m1 / sd;
       curvature[k] += weight * at[k].second / v;
