@@ -2,6 +2,7 @@
 #include "functions.hpp"
 
 #include <srfx/gradient.hpp>
+#include <srfx/spectrum.hpp>
 
 namespace {
 
@@ -39,6 +40,33 @@ py::tuple gradient(const Activation& sigma, const Activation& target, const Doub
   return py::make_tuple(test, train);
 }
 
+/// One spectrum a model; x holds one row a model, or one for all.
+py::list spectrum(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& alpha, const Doubles& beta, const Doubles& x,
+                  int n_threads) {
+  const py::ssize_t n = r.size(), n_x = x.size();
+  std::vector<srfx::Spectrum> results(static_cast<std::size_t>(n));
+  const double *pr = r.data(), *pc = c.data(), *pa = alpha.data(), *pb = beta.data(), *px = x.data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
+      results[static_cast<std::size_t>(i)] = srfx::spectrum(*sigma.value, {pr[i], pc[i], 0}, pa[i], pb[i], px, n_x);
+    });
+  });
+  py::list out;
+  for (const srfx::Spectrum& s : results) {
+    py::dict item;
+    const auto array = [](const auto& values) {
+      using T = typename std::decay_t<decltype(values)>::value_type;
+      return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+    };
+    item["density"] = array(s.density), item["error"] = array(s.error), item["status"] = array(s.status);
+    item["edges"] = array(s.edges), item["outliers"] = array(s.outliers);
+    item["zero_mass"] = s.zero_mass, item["mass"] = s.mass, item["first_moment"] = s.first_moment;
+    item["expected_moment"] = s.expected_moment, item["outlier_rate"] = s.outlier_rate;
+    out.append(item);
+  }
+  return out;
+}
+
 }  // namespace
 
 void register_analysis(py::module_& m) {
@@ -47,4 +75,6 @@ void register_analysis(py::module_& m) {
         arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"), arg("directions"), arg("n_threads"),
         "Derivatives of (test error, training error) at solutions, each of shape (directions, points). Directions: 0 lam, 1 alpha, "
         "2 beta, 3 noise, 4 r, 5 c, 6 gamma.");
+  m.def("spectrum", &spectrum, arg("sigma"), arg("r"), arg("c"), arg("alpha"), arg("beta"), arg("x"), arg("n_threads"),
+        "The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, one readout value).");
 }

@@ -19,9 +19,10 @@ template <class V> struct SpectralAverages {
 
 namespace detail {
 
-/// (G, Q) with A B beta G^2 + b G = 1 and Q = sqrt(b^2 + 4 A B beta), G the root that tends to 1/A for B -> 0, by
-/// whichever of its two forms does not cancel.
-template <class V> SRFX_INLINE void resolvent_root(V b, V product, V& g, V& q) {
+/// (G, Q) with A B beta G^2 + b G = 1, b = A + B (1 - beta), Q = sqrt(b^2 + 4 A B beta), G the root that tends to 1/A for B -> 0,
+/// by whichever of its two forms does not cancel.
+template <class V> SRFX_INLINE void resolvent_root(V a, V bulk, V beta, V& g, V& q) {
+  const V b = a + bulk * (V(1) - beta), product = a * bulk * beta;
   q = simd::sqrt(b * b + V(4) * product);
   const auto positive = b > V(0);
   const V numerator = simd::select(positive, V(2), q - b);
@@ -29,17 +30,21 @@ template <class V> SRFX_INLINE void resolvent_root(V b, V product, V& g, V& q) {
   g = numerator / denominator;
 }
 /// Differentiated: dG = -(G^2 d(A B beta) + G db)/Q, dQ = (b db + 2 d(A B beta))/Q.
-template <class V> SRFX_INLINE void resolvent_root(Dual<V> b, Dual<V> product, Dual<V>& g, Dual<V>& q) {
-  resolvent_root(b.v, product.v, g.v, q.v);
+template <class V> SRFX_INLINE void resolvent_root(Dual<V> a, Dual<V> bulk, Dual<V> beta, Dual<V>& g, Dual<V>& q) {
+  const Dual<V> b = a + bulk * (Dual<V>(V(1)) - beta), product = a * bulk * beta;
+  resolvent_root(a.v, bulk.v, beta.v, g.v, q.v);
   const V inverse = V(1) / q.v;
   g.d = -g.v * (g.v * product.d + b.d) * inverse;
   q.d = (b.v * b.d + V(2) * product.d) * inverse;
 }
-/// The branch that continues b > 0. Where the other form holds for real arguments, the caller has to continue in lam.
-template <class T> void resolvent_root(std::complex<T> b, std::complex<T> product, std::complex<T>& g, std::complex<T>& q) {
-  q = std::sqrt(b * b + T(4) * product);
-  if (std::real(b * std::conj(q)) < 0) q = -q;
-  g = T(2) / (b + q);
+/// For A and B in the same half plane (or positive). Q^2 = (A + B D-)(A + B D+) with D-+ = (1 -+ sqrt beta)^2, the edges of the bulk:
+/// the product of the two principal roots is analytic there, and positive for positive A and B.
+inline void resolvent_root(std::complex<double> a, std::complex<double> bulk, std::complex<double> beta, std::complex<double>& g,
+                           std::complex<double>& q) {
+  const std::complex<double> root = std::sqrt(beta), one(1);
+  q = std::sqrt(a + bulk * (one - root) * (one - root)) * std::sqrt(a + bulk * (one + root) * (one + root));
+  const std::complex<double> b = a + bulk * (one - beta);
+  g = std::real(b * std::conj(q)) >= 0 ? 2.0 / (b + q) : (q - b) / (2.0 * a * bulk * beta);
 }
 
 }  // namespace detail
@@ -52,7 +57,7 @@ template <class T> void resolvent_root(std::complex<T> b, std::complex<T> produc
 struct MarchenkoPastur {
   template <class V> SRFX_INLINE SpectralAverages<V> averages(V a, V b, V beta) const {
     V g, q;
-    detail::resolvent_root(a + b * (V(1) - beta), a * b * beta, g, q);
+    detail::resolvent_root(a, b, beta, g, q);
     const V f = V(1) + beta * b * g;
     const V inverse = V(1) / (f * q), inverse_f = q * inverse, inverse_q = f * inverse;
     SpectralAverages<V> out;
