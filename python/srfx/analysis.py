@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx.models import FloatArray, OneStep, SpikedRF, compiled, gaussian_constants, groups_of
-from srfx.results import Solution
-from srfx.theory import _coefficient_sets, _flat
+from srfx.config import version
+from srfx.models import (
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    compiled,
+    floor_of,
+    gaussian_constants,
+    groups_of,
+    label,
+)
+from srfx.results import Solution, Status, dimensions
+from srfx.theory import _check_model, _coefficient_sets, _flat, solve
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 #: Directions of the core, in its order.
 _CORE = ("lam", "alpha", "beta", "noise", "r", "c", "gamma")
@@ -121,3 +137,281 @@ def _chain(model: SpikedRF | OneStep, name: str) -> dict[str, float | FloatArray
     if name == "noise":
         chain["noise"] = 1.0
     return chain
+
+
+def feature_spectrum(
+    model: SpikedRF | OneStep, alpha: ArrayLike, x: ArrayLike, *, n_threads: int | None = None
+) -> xr.Dataset:
+    """Compute the limiting spectral density of ``Phi^T Phi/p``, Phi the n x p matrix of features.
+
+    The equations of `solve` at complex ``lam = -x - i0``: ``density = Im V2/pi`` (THEORY section 6).
+    Above the axis their solution in the upper half plane is unique, so there is no branch to
+    choose. Each spectrum comes with checks made at run time: its total mass, by integration over
+    all of it, should be 1, its first moment ``a' (E u1 + E u2)``.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model, with one readout value; a OneStep is treated through `OneStep.equivalent`. The
+        target matters only as far as it shapes the step.
+    alpha : float or array
+        Samples over d, > 0; broadcasts with the numeric fields of the model.
+    x : array
+        Where to compute the density, > 0 (the mass at zero is reported apart), of one dimension. Use
+        log-spaced points where the density reaches far down.
+    n_threads : int, optional
+        Threads, as in `solve`: one model a thread.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``density`` (NaN where ``status`` is not 0; 0 in gaps), ``density_error``, an estimate, and
+        ``status`` over the model's dimensions and ``x``. Over the model's dimensions: ``mass_at_zero``;
+        ``mass`` and ``first_moment`` by integration, the former including zero, and
+        ``expected_first_moment``; ``edges`` of the bulk, ascending in pairs, and ``outliers`` beside
+        it, both padded with NaN; ``outlier_over_d``: if the mean feature is not zero one eigenvalue of
+        about d times this stands apart, ``alpha E mu0^2``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of range.
+    NotImplementedError
+        Several readout values.
+
+    Notes
+    -----
+    For ``n < p`` and a saturating or growing activation with a spike the density has a tail towards
+    small x, made of rare large projections on the spike. Where it is too thin to be resolved
+    (``density_error * x`` above 1e-6) points are NaN with status 1, and ``mass`` falls short of 1 by what
+    was left out.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> ds = srfx.feature_spectrum(srfx.SpikedRF(r=0.9), alpha=2, x=np.linspace(0.01, 4, 400))
+    >>> print(f"{ds.mass.item():.6f} {ds.edges.values.round(4)}")
+    1.000000 [0.0146 3.1638]
+    """
+    import xarray as xr
+
+    _check_model(model)
+    alpha_values = check.positive("alpha", alpha)
+    points = np.asarray(check.positive("x", x))
+    if points.ndim > 1 or points.size == 0:
+        raise ValueError(f"x must be a number or a vector of them; got shape {points.shape}")
+    points = np.atleast_1d(points)
+    threads = check.thread_count(n_threads)
+    if len(model.readout) > 1:
+        raise NotImplementedError(
+            f"feature_spectrum is available for one readout value; got readout={model.readout}"
+        )
+    relevant = {k: v for k, v in model.numeric.items() if k not in ("noise", "gamma")}
+    if isinstance(model, OneStep):
+        relevant = dict(model.numeric)
+    arguments = {**relevant, "alpha": alpha_values}
+    r, c, gamma = groups_of(model)
+    if isinstance(model, SpikedRF):
+        gamma = np.zeros(())
+    shape = check.common_shape(arguments)
+    flat = [
+        np.ascontiguousarray(np.broadcast_to(v, shape)).ravel()
+        for v in (r[..., 0], c[..., 0], alpha_values, model.beta)
+    ]
+    raw = _core.spectrum(compiled(model.activation), *flat, points, threads)
+
+    dims, coordinates = dimensions(arguments, shape)
+
+    def rows(name: str) -> NDArray[Any]:
+        return np.stack([item[name] for item in raw]).reshape(*shape, points.size)
+
+    def numbers(name: str) -> FloatArray:
+        return np.array([item[name] for item in raw], dtype=np.float64).reshape(shape)
+
+    def padded(name: str) -> FloatArray:
+        width = max((item[name].size for item in raw), default=0)
+        out = np.full((len(raw), width), np.nan)
+        for row, item in zip(out, raw, strict=True):
+            row[: item[name].size] = item[name]
+        return out.reshape(*shape, width)
+
+    variables = {
+        "density": ([*dims, "x"], rows("density"), {"long_name": "spectral density"}),
+        "density_error": ([*dims, "x"], rows("error"), {"long_name": "estimated error"}),
+        "status": ([*dims, "x"], rows("status"), {"long_name": "0 converged, 1 max_iterations"}),
+        "mass_at_zero": (dims, numbers("zero_mass"), {"long_name": "mass at zero"}),
+        "mass": (dims, numbers("mass"), {"long_name": "total mass, by integration"}),
+        "first_moment": (dims, numbers("first_moment"), {"long_name": "by integration"}),
+        "expected_first_moment": (dims, numbers("expected_moment"), {"long_name": "exact"}),
+        "outlier_over_d": (dims, numbers("outlier_rate"), {"long_name": "alpha E mu0^2"}),
+        "edges": ([*dims, "edge"], padded("edges"), {"long_name": "edges of the bulk"}),
+        "outliers": ([*dims, "outlier"], padded("outliers"), {"long_name": "outlying eigenvalues"}),
+    }
+    return xr.Dataset(
+        variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model)
+    )
+
+
+def _describe(model: SpikedRF | OneStep) -> dict[str, Any]:
+    return {
+        "model": type(model).__name__,
+        "activation": label(model.activation),
+        "target": label(model.target),
+        "linear_floor": floor_of(model.target),
+        "srfx_version": version(),
+    }
+
+
+# --- optima ---
+
+_GRID = {1: 33, 2: 13, 3: 9}
+_CANDIDATES = 3
+
+
+class _Problem:
+    """The test error as a function of a few coordinates, at every parameter set at once.
+
+    A coordinate is the logarithm of a parameter if its range is positive, else the parameter.
+    """
+
+    def __init__(
+        self,
+        model: SpikedRF | OneStep,
+        over: Mapping[str, tuple[float, float]],
+        fixed: Mapping[str, float | FloatArray],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.model, self.names, self.fixed, self.settings = model, tuple(over), fixed, settings
+        self.log = np.array([low > 0 for low, _ in over.values()])
+        ends = [[np.log(v) if low > 0 else v for v in (low, high)] for low, high in over.values()]
+        self.low, self.high = np.array(ends).T
+        self.exact = settings.get("bulk", "isotropic") == "isotropic" and len(model.readout) == 1
+        self.arguments = {
+            **{k: v for k, v in model.numeric.items() if k not in over},
+            **{k: v for k, v in fixed.items() if v is not None},
+        }
+        self.shape = check.common_shape({k: v for k, v in self.arguments.items() if k != "d"})
+
+    def values(self, y: FloatArray) -> list[FloatArray]:
+        """Coordinates, first axis of y, to parameters."""
+        return [
+            np.clip(np.exp(v) if log else v, *(np.exp(ends) if log else ends))
+            for v, log, ends in zip(y, self.log, zip(self.low, self.high, strict=True), strict=True)
+        ]
+
+    def solve(self, y: FloatArray) -> Solution:
+        values = dict(zip(self.names, self.values(y), strict=True))
+        fields = {k: v for k, v in values.items() if k not in ("lam", "alpha")}
+        model = dataclasses.replace(self.model, **fields) if fields else self.model
+        point = {**self.fixed, **values}
+        return solve(
+            model,
+            point["alpha"],
+            point["lam"],
+            d=point.get("d"),
+            errors="record",
+            **self.settings,
+        )
+
+    def error(self, y: FloatArray) -> FloatArray:
+        error = np.asarray(self.solve(y).test_error)
+        return np.where(np.isfinite(error), error, np.inf)
+
+    def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Error and its derivatives in the coordinates, these on the first axis."""
+        solution = self.solve(y)
+        raw = gradient(
+            solution, self.names, ["test_error"], self.settings.get("n_threads")
+        )
+        slopes = [
+            np.asarray(raw["test_error", name]) * (value if log else 1.0)
+            for name, value, log in zip(self.names, self.values(y), self.log, strict=True)
+        ]
+        error = np.asarray(solution.test_error)
+        return np.where(np.isfinite(error), error, np.inf), np.stack(slopes)
+
+    def grid(self, n: int) -> tuple[FloatArray, FloatArray]:
+        """Coordinates (k, n, ..., n) of a grid and the errors (n, ..., n, *shape) there."""
+        k = len(self.names)
+        axes = [np.linspace(lo, hi, n) for lo, hi in zip(self.low, self.high, strict=True)]
+        mesh = np.stack(np.meshgrid(*axes, indexing="ij")) if k else np.zeros((0,))
+        flat = mesh.reshape(k, -1)
+        size = max(1, int(np.prod(self.shape, dtype=np.int64)))
+        step = max(1, 400_000 // size)
+        error = np.concatenate(
+            [
+                self.error(flat[:, i : i + step].reshape(k, -1, *(1,) * len(self.shape)))
+                for i in range(0, flat.shape[1], step)
+            ]
+        )
+        error = np.broadcast_to(error, (flat.shape[1], *self.shape))
+        return mesh, error.reshape((n,) * k + self.shape)
+
+
+def _local_minima(error: FloatArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The best grid points that are no higher than their neighbours: index (candidate, *shape)."""
+    n = error.shape[0]
+    lowest = np.isfinite(error)
+    for axis in range(k):
+        ahead = np.full_like(error, np.inf)
+        behind = np.full_like(error, np.inf)
+        first = (slice(None),) * axis
+        ahead[(*first, slice(0, n - 1))] = error[(*first, slice(1, n))]
+        behind[(*first, slice(1, n))] = error[(*first, slice(0, n - 1))]
+        lowest &= (error <= ahead) & (error <= behind)
+    flat = np.where(lowest, error, np.inf).reshape(n**k, *error.shape[k:])
+    count = np.isfinite(flat).sum(axis=0)
+    most = int(min(_CANDIDATES, max(1, count.max(initial=1))))
+    best = np.argpartition(flat, most - 1, axis=0)[:most]
+    good = np.isfinite(np.take_along_axis(flat, best, axis=0))
+    top = flat.argmin(axis=0)
+    return np.where(good, best, top), count
+
+
+def _bracketed(
+    problem: _Problem, axis: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along one coordinate near grid points: the root of the derivative, bracketed."""
+    n = axis.size
+    here = axis[start]
+    _, (slope,) = problem.slope(here[np.newaxis])
+    ahead, behind = axis[np.minimum(start + 1, n - 1)], axis[np.maximum(start - 1, 0)]
+    downhill = slope < 0
+    low, high = np.where(downhill, here, behind), np.where(downhill, ahead, here)
+    at_end = low == high  # on a bound, with the error rising inwards
+    y_other = np.where(downhill, high, low)
+    _, (other,) = problem.slope(y_other[np.newaxis])
+    s_low, s_high = np.where(downhill, slope, other), np.where(downhill, other, slope)
+    # without a change of sign the least is at an end of the bracket, where the error is monotone
+    flat = (s_low >= 0) | (s_high <= 0)
+    end = np.where(s_high <= 0, high, low)
+    w_low, w_high = s_low, s_high
+    done = at_end | flat | ~np.isfinite(s_low) | ~np.isfinite(s_high)
+    y = np.where(done, np.where(at_end, here, end), 0.5 * (low + high))
+    converged = (at_end | flat) & np.isfinite(slope)
+    for iteration in range(60):
+        if done.all():
+            break
+        with np.errstate(divide="ignore", invalid="ignore"):
+            guess = (low * w_high - high * w_low) / (w_high - w_low)
+        guess = np.where((guess > low) & (guess < high), guess, 0.5 * (low + high))
+        if iteration % 6 == 5:
+            guess = 0.5 * (low + high)
+        new = np.where(done, y, guess)
+        _, (s,) = problem.slope(new[np.newaxis])
+        moved = np.abs(new - y)
+        y = new
+        lost = ~np.isfinite(s) & ~done
+        left = (s < 0) & ~done
+        right = (s >= 0) & ~done
+        # Illinois: an end that stays twice counts half
+        w_high = np.where(left & (np.abs(low - new) > 0), np.where(w_low == s_low, w_high, w_high / 2), w_high)
+        w_low_next = np.where(right, np.where(w_high == s_high, w_low, w_low / 2), w_low)
+        low, s_low = np.where(left, new, low), np.where(left, s, s_low)
+        w_low = np.where(left, s, w_low_next)
+        high, s_high = np.where(right, new, high), np.where(right, s, s_high)
+        w_high = np.where(right, s, w_high)
+        small = (high - low < 1e-11) | ((moved < 1e-9) & (iteration > 0)) | (s == 0)
+        converged |= small & ~done & ~lost
+        done |= small | lost
+    return y, converged

@@ -66,6 +66,33 @@ OBSERVABLES: dict[str, str] = {
 GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
 
 
+def dimensions(
+    arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
+) -> tuple[list[str], dict[str, tuple[list[str], FloatArray]]]:
+    """Name of each axis, and the coordinates: name -> (its axes, its values along them).
+
+    An axis along which exactly one input varies, and that input along no other, bears its name. Any
+    other axis i is ``dim_i``, and the inputs that vary along it are coordinates on it.
+    """
+    ndim = len(shape)
+    axes: dict[str, list[int]] = {}
+    for name, value in arguments.items():
+        own = np.shape(value)
+        offset = ndim - len(own)
+        axes[name] = [offset + i for i, n in enumerate(own) if n != 1 or shape[offset + i] == 1]
+    dims = []
+    for i in range(ndim):
+        owners = [name for name in axes if i in axes[name]]
+        alone = len(owners) == 1 and axes[owners[0]] == [i]
+        dims.append(owners[0] if alone else f"dim_{i}")
+    coordinates = {}
+    for name, value in arguments.items():
+        kept = [n for i, n in enumerate(shape) if i in axes[name]]
+        values = np.asarray(value, dtype=np.float64).reshape(kept)
+        coordinates[name] = ([dims[i] for i in axes[name]], values)
+    return dims, coordinates
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """Solutions of the asymptotic equations, one for each point.
@@ -185,32 +212,6 @@ class Solution:
     def _group_axes(self, name: str) -> int:
         return GROUP_AXES.get(name, 0) if len(self.model.readout) > 1 else 0
 
-    def _dimensions(self) -> tuple[list[str], dict[str, tuple[list[str], FloatArray]]]:
-        """Name of each axis, and the coordinates: name -> (its axes, its values along them).
-
-        An axis along which exactly one input varies, and that input along no other, bears its name.
-        Any other axis i is ``dim_i``, and the inputs that vary along it are coordinates on it.
-        """
-        ndim = len(self.shape)
-        axes: dict[str, list[int]] = {}
-        for name, value in self.arguments.items():
-            shape = np.shape(value)
-            offset = ndim - len(shape)
-            axes[name] = [
-                offset + i for i, n in enumerate(shape) if n != 1 or self.shape[offset + i] == 1
-            ]
-        dims = []
-        for i in range(ndim):
-            owners = [name for name in axes if i in axes[name]]
-            alone = len(owners) == 1 and axes[owners[0]] == [i]
-            dims.append(owners[0] if alone else f"dim_{i}")
-        coordinates = {}
-        for name, value in self.arguments.items():
-            kept = [n for i, n in enumerate(self.shape) if i in axes[name]]
-            values = np.asarray(value, dtype=np.float64).reshape(kept)
-            coordinates[name] = ([dims[i] for i in axes[name]], values)
-        return dims, coordinates
-
     def gradient(
         self,
         name: str,
@@ -288,7 +289,7 @@ class Solution:
         """
         import xarray as xr
 
-        dims, coordinates = self._dimensions()
+        dims, coordinates = dimensions(self.arguments, self.shape)
         variables = {}
         for name, meaning in OBSERVABLES.items():
             attrs: dict[str, Any] = {"long_name": meaning, "units": "1"}
