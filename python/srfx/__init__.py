@@ -1,6 +1,7 @@
 """Exact asymptotics of two-layer networks after one large gradient step."""
 
 from srfx import plotting as plot
+from srfx.analysis import feature_spectrum, optimal, thresholds
 from srfx.config import show_config, version
 from srfx.models import (
     AccuracyWarning,
@@ -31,12 +32,15 @@ __all__ = [
     "Status",
     "__version__",
     "bounds",
+    "feature_spectrum",
     "learned_function",
     "linear_floor",
+    "optimal",
     "plot",
     "readout_quantiles",
     "scan",
     "show_config",
     "simulate",
     "solve",
+    "thresholds",
 ]

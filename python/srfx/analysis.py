@@ -144,7 +144,8 @@ def feature_spectrum(
 ) -> xr.Dataset:
     """Compute the limiting spectral density of ``Phi^T Phi/p``, Phi the n x p matrix of features.
 
-    The equations of `solve` at complex ``lam = -x - i0``: ``density = Im V2/pi`` (THEORY section 6).
+    The equations of `solve` at complex ``lam = -x - i0``: ``density = Im V2/pi`` (THEORY section
+    6).
     Above the axis their solution in the upper half plane is unique, so there is no branch to
     choose. Each spectrum comes with checks made at run time: its total mass, by integration over
     all of it, should be 1, its first moment ``a' (E u1 + E u2)``.
@@ -157,8 +158,8 @@ def feature_spectrum(
     alpha : float or array
         Samples over d, > 0; broadcasts with the numeric fields of the model.
     x : array
-        Where to compute the density, > 0 (the mass at zero is reported apart), of one dimension. Use
-        log-spaced points where the density reaches far down.
+        Where to compute the density, > 0 (the mass at zero is reported apart), of one dimension.
+        Use log-spaced points where the density reaches far down.
     n_threads : int, optional
         Threads, as in `solve`: one model a thread.
 
@@ -166,11 +167,11 @@ def feature_spectrum(
     -------
     xarray.Dataset
         ``density`` (NaN where ``status`` is not 0; 0 in gaps), ``density_error``, an estimate, and
-        ``status`` over the model's dimensions and ``x``. Over the model's dimensions: ``mass_at_zero``;
-        ``mass`` and ``first_moment`` by integration, the former including zero, and
-        ``expected_first_moment``; ``edges`` of the bulk, ascending in pairs, and ``outliers`` beside
-        it, both padded with NaN; ``outlier_over_d``: if the mean feature is not zero one eigenvalue of
-        about d times this stands apart, ``alpha E mu0^2``.
+        ``status`` over the model's dimensions and ``x``. Over the model's dimensions:
+        ``mass_at_zero``; ``mass`` and ``first_moment`` by integration, the former including zero,
+        and ``expected_first_moment``; ``edges`` of the bulk, ascending in pairs, and ``outliers``
+        beside it, both padded with NaN; ``outlier_over_d``: if the mean feature is not zero one
+        eigenvalue of about d times this stands apart, ``alpha E mu0^2``.
 
     Raises
     ------
@@ -183,8 +184,8 @@ def feature_spectrum(
     -----
     For ``n < p`` and a saturating or growing activation with a spike the density has a tail towards
     small x, made of rare large projections on the spike. Where it is too thin to be resolved
-    (``density_error * x`` above 1e-6) points are NaN with status 1, and ``mass`` falls short of 1 by what
-    was left out.
+    (``density_error * x`` above 1e-6) points are NaN with status 1, and ``mass`` falls short of 1
+    by what was left out.
 
     Examples
     --------
@@ -210,9 +211,7 @@ def feature_spectrum(
     if isinstance(model, OneStep):
         relevant = dict(model.numeric)
     arguments = {**relevant, "alpha": alpha_values}
-    r, c, gamma = groups_of(model)
-    if isinstance(model, SpikedRF):
-        gamma = np.zeros(())
+    r, c, _ = groups_of(model)
     shape = check.common_shape(arguments)
     flat = [
         np.ascontiguousarray(np.broadcast_to(v, shape)).ravel()
@@ -247,9 +246,7 @@ def feature_spectrum(
         "edges": ([*dims, "edge"], padded("edges"), {"long_name": "edges of the bulk"}),
         "outliers": ([*dims, "outlier"], padded("outliers"), {"long_name": "outlying eigenvalues"}),
     }
-    return xr.Dataset(
-        variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model)
-    )
+    return xr.Dataset(variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model))
 
 
 def _describe(model: SpikedRF | OneStep) -> dict[str, Any]:
@@ -320,9 +317,7 @@ class _Problem:
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
         solution = self.solve(y)
-        raw = gradient(
-            solution, self.names, ["test_error"], self.settings.get("n_threads")
-        )
+        raw = gradient(solution, self.names, ["test_error"], self.settings.get("n_threads"))
         slopes = [
             np.asarray(raw["test_error", name]) * (value if log else 1.0)
             for name, value, log in zip(self.names, self.values(y), self.log, strict=True)
@@ -349,7 +344,7 @@ class _Problem:
 
 
 def _local_minima(error: FloatArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The best grid points that are no higher than their neighbours: index (candidate, *shape)."""
+    """Find the best grid points no higher than their neighbours: index (candidate, *shape)."""
     n = error.shape[0]
     lowest = np.isfinite(error)
     for axis in range(k):
@@ -385,7 +380,7 @@ def _bracketed(
     # without a change of sign the least is at an end of the bracket, where the error is monotone
     flat = (s_low >= 0) | (s_high <= 0)
     end = np.where(s_high <= 0, high, low)
-    w_low, w_high = s_low, s_high
+    w_low, w_high, previous = s_low, s_high, np.zeros_like(low)
     done = at_end | flat | ~np.isfinite(s_low) | ~np.isfinite(s_high)
     y = np.where(done, np.where(at_end, here, end), 0.5 * (low + high))
     converged = (at_end | flat) & np.isfinite(slope)
@@ -402,16 +397,454 @@ def _bracketed(
         moved = np.abs(new - y)
         y = new
         lost = ~np.isfinite(s) & ~done
-        left = (s < 0) & ~done
-        right = (s >= 0) & ~done
-        # Illinois: an end that stays twice counts half
-        w_high = np.where(left & (np.abs(low - new) > 0), np.where(w_low == s_low, w_high, w_high / 2), w_high)
-        w_low_next = np.where(right, np.where(w_high == s_high, w_low, w_low / 2), w_low)
-        low, s_low = np.where(left, new, low), np.where(left, s, s_low)
-        w_low = np.where(left, s, w_low_next)
-        high, s_high = np.where(right, new, high), np.where(right, s, s_high)
-        w_high = np.where(right, s, w_high)
+        left, right = (s < 0) & ~done, (s >= 0) & ~done
+        # Illinois: the slope at an end that stays twice counts half
+        w_high = np.where(right, s, np.where(left & (previous < 0), w_high / 2, w_high))
+        w_low = np.where(left, s, np.where(right & (previous > 0), w_low / 2, w_low))
+        low, high = np.where(left, new, low), np.where(right, new, high)
+        previous = np.where(left, -1.0, 1.0)
         small = (high - low < 1e-11) | ((moved < 1e-9) & (iteration > 0)) | (s == 0)
         converged |= small & ~done & ~lost
         done |= small | lost
     return y, converged
+
+
+def _golden(
+    problem: _Problem, axis: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along one coordinate near grid points by golden section, where no derivative is."""
+    n, ratio = axis.size, (np.sqrt(5) - 1) / 2
+    low, high = axis[np.maximum(start - 1, 0)], axis[np.minimum(start + 1, n - 1)]
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = problem.error(a[np.newaxis]), problem.error(b[np.newaxis])
+    for _ in range(36):
+        left = at_a <= at_b
+        low, high = np.where(left, low, a), np.where(left, b, high)
+        new = np.where(left, high - ratio * (high - low), low + ratio * (high - low))
+        at_new = problem.error(new[np.newaxis])
+        a, b = np.where(left, new, b), np.where(left, a, new)
+        at_a, at_b = np.where(left, at_new, at_b), np.where(left, at_a, at_new)
+    middle = np.where(at_a <= at_b, a, b)
+    best, error = middle, np.minimum(at_a, at_b)
+    for end in (low, high):  # a bound may be better than all that is inside
+        at_end = problem.error(end[np.newaxis])
+        best, error = np.where(at_end <= error, end, best), np.minimum(error, at_end)
+    return best, np.isfinite(error)
+
+
+def _descend(
+    problem: _Problem, mesh: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along several coordinates: BFGS on exact gradients, projected on the box."""
+    k = len(problem.names)
+    y = mesh.reshape(k, -1)[:, start]
+    shape = (k, *(1,) * start.ndim)
+    low, high = problem.low.reshape(shape), problem.high.reshape(shape)
+    reach = (high - low) / (mesh.shape[1] - 1)  # a step: one cell of the grid at most
+    error, slope = problem.slope(y)
+    identity = np.eye(k).reshape(k, k, *(1,) * start.ndim)
+    scale = (reach**2).reshape(shape) / np.maximum(np.abs(error), 1e-300)
+    inverse = np.broadcast_to(identity * scale[:, np.newaxis], (k, k, *start.shape)).copy()
+    done = ~np.isfinite(error)
+    converged = np.zeros_like(done)
+    length = np.ones_like(error)
+    for _ in range(120):
+        stuck = ((y <= low) & (slope > 0)) | ((y >= high) & (slope < 0))
+        free = np.where(stuck, 0.0, slope)
+        # relative change of the error that the remaining slope could bring about
+        still = np.max(np.abs(free) * reach, axis=0) <= 1e-9 * np.abs(error)
+        converged |= still & ~done
+        done |= still
+        if done.all():
+            break
+        mask = np.where(stuck, 0.0, 1.0)
+        step = -np.einsum("ij...,j...->i...", inverse, free) * mask
+        uphill = np.sum(step * free, axis=0) >= 0
+        step = np.where(uphill, -free * scale, step)
+        size = np.max(np.abs(step) / reach, axis=0)
+        step = step / np.maximum(size, 1.0) * length
+        new = np.where(done, y, np.clip(y + step, low, high))
+        new_error, new_slope = problem.slope(new)
+        moved = new - y
+        enough = new_error <= error + 1e-4 * np.sum(slope * moved, axis=0)
+        # at the bottom rounding decides: there the slope must fall
+        flat = np.abs(new_error - error) <= 1e-13 * np.abs(error)
+        good = (enough | flat) & ~done & np.isfinite(new_error)
+        turn = np.where(good, new_slope - slope, 0.0)
+        moved = np.where(good, moved, 0.0)
+        curvature = np.sum(turn * moved, axis=0)
+        useful = good & (curvature > 1e-14 * np.sum(np.abs(turn * moved), axis=0)) & (curvature > 0)
+        rho = 1 / np.where(useful, curvature, 1.0)
+        left = identity - rho * moved[:, np.newaxis] * turn[np.newaxis]
+        updated = np.einsum("ij...,jk...,lk...->il...", left, inverse, left)
+        updated = updated + rho * moved[:, np.newaxis] * moved[np.newaxis]
+        inverse = np.where(useful, updated, inverse)
+        y, error = np.where(good, new, y), np.where(good, new_error, error)
+        slope = np.where(good, new_slope, slope)
+        failed = ~good & ~done
+        length = np.where(failed, length / 4, 1.0)
+        lost = failed & (length < 1e-9)
+        done |= lost
+    return y, converged
+
+
+def optimal(
+    model: SpikedRF | OneStep,
+    over: Mapping[str, tuple[float, float]],
+    *,
+    alpha: ArrayLike | None = None,
+    lam: ArrayLike | None = None,
+    d: ArrayLike | None = None,
+    bulk: Any = "isotropic",
+    n_threads: int | None = None,
+) -> xr.Dataset:
+    """Find the parameter values of least test error, for every set of the others at once.
+
+    A coarse grid over the ranges comes first, so that several local minima are found (33 points in
+    one parameter, 13 x 13 in two, 9 x 9 x 9 in three); the best three of them are then followed to
+    the root of the exact derivative (`Solution.gradient`): in one parameter by a bracketed secant,
+    in several by BFGS within the box. Ranges of positive numbers are searched on a logarithmic
+    scale.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; its fields named in ``over`` are ignored.
+    over : mapping
+        Parameter -> (lowest, highest): one to three of ``"lam"``, of a SpikedRF ``"r"``, of a
+        OneStep ``"eta"`` and ``"alpha0"``. Those of lam and alpha0 must be positive.
+    alpha : float or array
+        Samples over d, as in `solve`.
+    lam : float or array, optional
+        Ridge penalty, unless in ``over``.
+    d, bulk, n_threads
+        As in `solve`. Without exact derivatives (several readout values, another bulk) one
+        parameter is searched by golden section, to about 1e-6; several are refused.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the dimensions of the remaining parameters: each optimised parameter, and under
+        ``<name>_bound`` -1 or 1 where its optimum is the low or high end of its range, else 0;
+        ``test_error`` and ``train_error`` there; ``n_minima``, how many local minima the grid
+        showed; and ``status``, 0 where it converged (elsewhere the rest is NaN).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An unknown parameter, an empty, reversed or invalid range, or another bad argument.
+    NotImplementedError
+        Several parameters without exact derivatives.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> best = srfx.optimal(srfx.OneStep(eta=2), over={"lam": (1e-6, 1e2)}, alpha=[0.5, 1, 2])
+    >>> dict(best.sizes), best.lam_bound.values.tolist()
+    ({'alpha': 3}, [0, 0, 0])
+    """
+    import xarray as xr
+
+    _check_model(model)
+    ranges = _ranges(model, over)
+    problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
+    y, converged, count = _minimise(problem)
+    solution = problem.solve(y)
+    good = converged & np.asarray(solution.success)
+    dims, coordinates = dimensions(problem.arguments, problem.shape)
+    status = np.where(good, Status.CONVERGED, Status.MAX_ITERATIONS).astype(np.int8)
+    variables: dict[str, Any] = {}
+    for i, (name, value) in enumerate(zip(problem.names, problem.values(y), strict=True)):
+        near = 1e-12 * (problem.high[i] - problem.low[i])
+        side = (y[i] >= problem.high[i] - near).astype(np.int8) - (y[i] <= problem.low[i] + near)
+        variables[name] = (dims, np.where(good, value, np.nan), {"long_name": f"best {name}"})
+        variables[f"{name}_bound"] = (
+            dims,
+            side.astype(np.int8),
+            {"long_name": "-1 at the low end of the range, 1 at the high end, 0 inside"},
+        )
+    for name in _ERRORS:
+        values = np.broadcast_to(getattr(solution, name), problem.shape)
+        variables[name] = (dims, np.where(good, values, np.nan), {"long_name": name})
+    variables["n_minima"] = (dims, count.astype(np.int32), {"long_name": "local minima seen"})
+    variables["status"] = (dims, status, {"long_name": "0 converged, 1 max_iterations"})
+    attrs = _describe(model) | {f"{name}_range": list(ends) for name, ends in ranges.items()}
+    return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def _ranges(
+    model: SpikedRF | OneStep, over: object, role: str = "over", known: Sequence[str] | None = None
+) -> dict[str, tuple[float, float]]:
+    if known is None:
+        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", "eta", "alpha0")
+    if not isinstance(over, Mapping):
+        raise TypeError(
+            f"{role} must map parameters to ranges, as in {{'lam': (1e-6, 1e2)}}; got {over!r}"
+        )
+    if not over:
+        raise ValueError(f"{role} must name at least one of {', '.join(known)}; got {over!r}")
+    ranges = {}
+    for name, value in over.items():
+        check.one_of(f"a parameter in {role}", name, known)
+        what = f"{role}[{name!r}]"
+        ends = check.vector(what, value, "a pair (lowest, highest) of finite numbers")
+        positive = name in ("lam", "alpha", "alpha0", "beta", "c")
+        if len(ends) != 2 or not ends[0] < ends[1]:
+            raise ValueError(f"{what} must be a pair with lowest < highest; got {value!r}")
+        if positive and ends[0] <= 0:
+            raise ValueError(f"{what} must hold values > 0 only; got {value!r}")
+        if name not in ("lam", "alpha"):
+            dataclasses.replace(model, **{name: np.array(ends)})  # refuses what the model refuses
+        ranges[name] = (ends[0], ends[1])
+    return ranges
+
+
+def _problem(
+    model: SpikedRF | OneStep,
+    ranges: Mapping[str, tuple[float, float]],
+    alpha: object,
+    lam: object,
+    d: object,
+    bulk: Any,
+    n_threads: int | None,
+) -> _Problem:
+    fixed: dict[str, Any] = {}
+    for name, value, door in (("alpha", alpha, check.positive), ("lam", lam, check.non_negative)):
+        if name in ranges:
+            if value is not None:
+                raise ValueError(f"{name} must not be given when it is searched for; got {value!r}")
+        else:
+            if value is None:
+                raise TypeError(f"{name} must be given; got None")
+            fixed[name] = door(name, value)
+    if d is not None:
+        fixed["d"] = check.dimension("d", d)
+    threads = check.thread_count(n_threads)
+    problem = _Problem(model, ranges, fixed, {"bulk": bulk, "n_threads": threads})
+    if "d" in fixed:
+        problem.shape = check.common_shape(problem.arguments)
+    if len(ranges) > 1 and not problem.exact:
+        raise NotImplementedError(
+            "several parameters are optimised together for one readout value and bulk='isotropic' "
+            f"only; got over={tuple(ranges)}, readout={model.readout}, bulk={bulk!r}"
+        )
+    return problem
+
+
+def _minimise(problem: _Problem) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.int64]]:
+    """Coordinates of the least error (k, *shape), whether it converged, and the minima seen."""
+    k = len(problem.names)
+    mesh, error = problem.grid(_GRID[k])
+    start, count = _local_minima(error, k)
+    if k == 1:
+        find = _bracketed if problem.exact else _golden
+        found, converged = find(problem, mesh[0], start)
+        found = found[np.newaxis]
+    else:
+        found, converged = _descend(problem, mesh, start)
+    value = np.where(converged, problem.error(found), np.inf)
+    best = value.argmin(axis=0)[np.newaxis]
+    y = np.take_along_axis(found, best[np.newaxis], axis=1)[:, 0]
+    return y, np.take_along_axis(converged, best, axis=0)[0], count
+
+
+# --- thresholds ---
+
+
+def thresholds(
+    model: SpikedRF | OneStep,
+    *,
+    alpha: ArrayLike | None = None,
+    lam: ArrayLike | None = None,
+    over: Mapping[str, tuple[float, float]] | None = None,
+    crossing: Mapping[str, tuple[float, float]] | None = None,
+    d: ArrayLike | None = None,
+    bulk: Any = "isotropic",
+    n_threads: int | None = None,
+) -> xr.Dataset:
+    """Locate the interpolation threshold, its peak, and where the linear floor is crossed.
+
+    The interpolation threshold is ``alpha = beta``, or ``min(1, beta)`` for a linear activation,
+    whose features span only min(d, p) directions. With ``crossing`` one parameter is searched for
+    the value where the test error, at ``lam`` or at the best values of ``over``, equals the linear
+    floor: beyond it one gradient step beats every kernel and linear method.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; its fields named in ``crossing`` or ``over`` are ignored.
+    alpha : float or array, optional
+        Samples over d, for a crossing in another parameter.
+    lam : float or array, optional
+        Ridge penalty. Given without ``crossing``, the peak is located at it.
+    over : mapping, optional
+        As in `optimal`: parameters set to their best values in a crossing.
+    crossing : mapping, optional
+        One parameter and its range: ``"alpha"``, ``"lam"`` or a numeric field of the model.
+    d, bulk, n_threads
+        As in `solve`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``interpolation``, alpha at the threshold. With ``lam`` and no crossing ``peak`` and
+        ``peak_error``: alpha at the largest local maximum of the test error between a thirtieth and
+        thirty times the threshold, NaN where there is none. With ``crossing`` the parameter's value
+        at the first crossing in its range, NaN if there is none; ``below``: 1 where the error is
+        below the floor after it, -1 where it is above; and ``n_crossings`` seen on a grid of 33
+        points.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `optimal`.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.thresholds(srfx.SpikedRF(r=0, beta=[0.5, 1]), lam=1e-4)
+    >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
+    ([0.5, 1.0], [0.5, 1.0])
+    """
+    import xarray as xr
+
+    _check_model(model)
+    linear = floor_of(model.activation) == 0
+    beta = np.asarray(model.beta)
+    threshold = np.minimum(1.0, beta) if linear else beta
+    variables: dict[str, Any] = {}
+    if crossing is not None:
+        problem, found, sign, count = _crossings(
+            model, crossing, over, alpha, lam, d, bulk, n_threads
+        )
+        (name,) = problem.names
+        dims, coordinates = dimensions(problem.arguments, problem.shape)
+        variables[name] = (dims, found, {"long_name": f"{name} where the linear floor is crossed"})
+        variables["below"] = (dims, sign, {"long_name": "1: the error is below the floor beyond"})
+        variables["n_crossings"] = (dims, count, {"long_name": "crossings seen on the grid"})
+        if name != "beta":
+            variables["interpolation"] = (
+                dims,
+                np.broadcast_to(threshold, problem.shape),
+                {"long_name": "interpolation threshold in alpha"},
+            )
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+    if over is not None or alpha is not None:
+        raise ValueError("alpha and over belong to a crossing; got no crossing")
+    if lam is None:
+        dims, coordinates = dimensions({"beta": model.beta}, beta.shape)
+        variables["interpolation"] = (dims, threshold, {"long_name": "interpolation threshold"})
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+    ends = (float(threshold.min()) / 30, float(threshold.max()) * 30)
+    problem = _problem(model, {"alpha": ends}, None, lam, d, bulk, n_threads)
+    peak, height = _peak(problem)
+    dims, coordinates = dimensions(problem.arguments, problem.shape)
+    variables["interpolation"] = (
+        dims,
+        np.broadcast_to(threshold, problem.shape),
+        {"long_name": "interpolation threshold in alpha"},
+    )
+    variables["peak"] = (dims, peak, {"long_name": "alpha at the peak of the test error"})
+    variables["peak_error"] = (dims, height, {"long_name": "test error at the peak"})
+    return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+
+
+class _Negative(_Problem):
+    """The same with the sign of the error turned, for maxima."""
+
+    def error(self, y: FloatArray) -> FloatArray:
+        error = np.asarray(self.solve(y).test_error)
+        return np.where(np.isfinite(error), -error, np.inf)
+
+    def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        error, slopes = super().slope(y)
+        return -error, -slopes
+
+
+def _peak(problem: _Problem) -> tuple[FloatArray, FloatArray]:
+    """Find alpha and error at the largest interior local maximum of the error, or NaN."""
+    turned = _Negative(problem.model, {"alpha": (0.5, 1.0)}, problem.fixed, problem.settings)
+    turned.low, turned.high, turned.shape = problem.low, problem.high, problem.shape
+    mesh, error = turned.grid(241)
+    error[[0, -1]] = np.inf  # an end is no peak
+    inside = (error[1:-1] < error[:-2]) & (error[1:-1] < error[2:])
+    error[1:-1] = np.where(inside, error[1:-1], np.inf)
+    start = error.argmin(axis=0)[np.newaxis]
+    found, good = (_bracketed if turned.exact else _golden)(turned, mesh[0], start)
+    good = good[0] & np.isfinite(error.min(axis=0))
+    height = -turned.error(found)[0]
+    return np.where(good, np.exp(found[0]), np.nan), np.where(good, height, np.nan)
+
+
+def _crossings(
+    model: SpikedRF | OneStep,
+    crossing: Mapping[str, tuple[float, float]],
+    over: Mapping[str, tuple[float, float]] | None,
+    alpha: ArrayLike | None,
+    lam: ArrayLike | None,
+    d: ArrayLike | None,
+    bulk: Any,
+    n_threads: int | None,
+) -> tuple[_Problem, FloatArray, NDArray[np.int8], NDArray[np.int32]]:
+    """First crossing of the floor along one parameter, its sense, and how many there are."""
+    known = ("alpha", "lam", *model._numeric_names)
+    ranges = _ranges(model, crossing, "crossing", known)
+    if len(ranges) != 1:
+        raise ValueError(f"crossing must name one parameter; got {tuple(ranges)}")
+    inner = _ranges(model, over) if over is not None else {}
+    (name,) = ranges
+    if name in inner:
+        raise ValueError(f"over must not name the parameter of the crossing; got {name!r} in both")
+    if "lam" in inner and lam is not None:
+        raise ValueError(f"lam must not be given when it is searched for; got {lam!r}")
+    outer = _problem(model, ranges, alpha, 1.0 if "lam" in inner else lam, d, bulk, n_threads)
+    for key in inner:
+        outer.arguments.pop(key, None)
+    outer.shape = check.common_shape(outer.arguments)
+    floor = floor_of(model.target)
+
+    def excess(y: FloatArray) -> FloatArray:
+        """Error above the floor, at coordinates (m, *shape)."""
+        if not inner:
+            return outer.error(y[np.newaxis]) - floor
+        (value,) = outer.values(y[np.newaxis])
+        at = {k: v for k, v in outer.fixed.items() if k not in inner}
+        changed = model
+        if name in ("alpha", "lam"):
+            at[name] = value
+        else:
+            changed = dataclasses.replace(model, **{name: value})
+        nested = _Problem(changed, inner, at, outer.settings)
+        nested.shape = np.broadcast_shapes(y.shape, nested.shape)
+        best, good, _ = _minimise(nested)
+        return np.where(good, nested.error(best), np.nan) - floor
+
+    n = 33
+    axis = np.linspace(outer.low[0], outer.high[0], n)
+    grid = np.stack([np.broadcast_to(excess(np.full(outer.shape, v)), outer.shape) for v in axis])
+    change = (grid[1:] > 0) != (grid[:-1] > 0)
+    change &= np.isfinite(grid[1:]) & np.isfinite(grid[:-1])
+    count = change.sum(axis=0).astype(np.int32)
+    first = change.argmax(axis=0)
+    low, high = axis[first], axis[first + 1]
+    f_low = np.take_along_axis(grid, first[np.newaxis], axis=0)[0]
+    f_high = np.take_along_axis(grid, first[np.newaxis] + 1, axis=0)[0]
+    sense = np.where(count > 0, np.where(f_low > 0, 1, -1), 0).astype(np.int8)
+    w_low, w_high = f_low, f_high
+    previous = np.zeros_like(low)
+    for iteration in range(60):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            new = (low * w_high - high * w_low) / (w_high - w_low)
+        outside = ~((new > low) & (new < high))
+        new = np.where(outside | (iteration % 6 == 5), 0.5 * (low + high), new)
+        f = np.where(count > 0, excess(new), 0.0)
+        same = (f > 0) == (f_low > 0)
+        low, high = np.where(same, new, low), np.where(same, high, new)
+        w_high = np.where(same, np.where(previous == 1, w_high / 2, w_high), f)
+        w_low = np.where(same, f, np.where(previous == -1, w_low / 2, w_low))
+        previous = np.where(same, 1, -1)
+        middle = new
+        if np.all((np.abs(f) < 1e-13) | (high - low < 1e-11) | (count == 0)):
+            break
+    (found,) = outer.values(middle[np.newaxis])
+    return outer, np.where(count > 0, found, np.nan), sense, count

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 import numpy as np
 
-from srfx import figures_cli, scan_cli, simulation_cli
+from srfx import analysis_cli, figures_cli, scan_cli, simulation_cli
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
 from srfx.results import ConvergenceError, Solution, Status
@@ -175,6 +175,11 @@ def solve_command(
     format_ = _check_output(output, format_)
     axes = _Axes(options)
     model = _model(axes, options)
+    if options["optimal"] is not None:
+        if plot_file is not None:
+            raise click.UsageError("--plot must not be given with --optimal; got both")
+        analysis_cli.solve_optimal(model, axes, options, output, format_)
+        return
     for name in ("alpha", "lam"):
         if options[name] is None:
             raise click.UsageError(f"--{name} is required")
@@ -407,6 +412,7 @@ def info() -> None:
 simulation_cli.register(cli)
 scan_cli.register(cli)
 figures_cli.register(cli)
+analysis_cli.register(cli)
 
 
 # --- the program ---

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-__all__ = ["contours", "curves", "heatmap", "learning_curve"]
+__all__ = ["boundary", "contours", "curves", "heatmap", "learning_curve", "spectrum"]
 
 _SYMBOLS = {
     "alpha": r"$\alpha = n/d$",
@@ -497,6 +497,171 @@ def _finish_plane(
 
 def _name_of(data: xr.Dataset, variable: str) -> str:
     return str(data[variable].attrs.get("long_name", variable))
+
+
+def spectrum(
+    result: xr.Dataset,
+    eigenvalues: Any = None,
+    ax: Axes | None = None,
+    *,
+    bins: int = 80,
+) -> Axes:
+    """Draw a spectral density, with the histogram of simulated eigenvalues if given.
+
+    One line for each model of the result; outliers are marked on the axis. Log-spaced points are
+    drawn over a logarithmic axis, as density of ``ln x``.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `srfx.feature_spectrum` returned.
+    eigenvalues : array, optional
+        Eigenvalues of ``Phi^T Phi/p``, all p of them, zeros included. They are drawn normalised by
+        their number, over the range of ``x``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure.
+    bins : int
+        Bins of the histogram.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``result`` is not a Dataset, or holds no density.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> from matplotlib.figure import Figure
+    >>> ds = srfx.feature_spectrum(srfx.SpikedRF(), 2.0, np.linspace(0.01, 4, 200))
+    >>> ax = srfx.plot.spectrum(ds, ax=Figure().add_subplot())
+    >>> ax.get_ylabel()
+    'density'
+    """
+    import xarray as xr
+
+    if not isinstance(result, xr.Dataset):
+        raise TypeError(f"result must be the Dataset of srfx.feature_spectrum; got {type(result)}")
+    if "density" not in result:
+        raise ValueError("result must hold density; got a Dataset without it")
+    if ax is None:
+        ax = _new_axes()
+    x = np.asarray(result.x)
+    logarithmic = _log_spaced(x)
+    scale = x if logarithmic else np.ones_like(x)
+    if eigenvalues is not None:
+        values = np.ravel(np.asarray(eigenvalues, dtype=np.float64))
+        low, high = x.min(), x.max()
+        edges = (np.geomspace if logarithmic else np.linspace)(low, high, bins + 1)
+        counts, _ = np.histogram(values, edges)
+        width = np.diff(np.log(edges)) if logarithmic else np.diff(edges)
+        ax.stairs(counts / (values.size * width), edges, fill=True, color="0.8", label="simulated")
+    others = [str(dim) for dim in result.density.dims if dim != "x"]
+    lines = (
+        result.stack(_line=others, create_index=False) if others else result.expand_dims("_line")
+    )
+    varying = [
+        str(v)
+        for v, c in result.coords.items()
+        if v in _SYMBOLS and c.dims and set(c.dims) <= set(others)
+    ]
+    order = np.argsort(x)
+    n_lines = lines.sizes["_line"]
+    for i in range(n_lines):
+        line = lines.isel(_line=i)
+        name = ", ".join(f"{_SYMBOLS[v]} = {float(line[v]):.4g}" for v in varying) or "theory"
+        colour = _colour(i, n_lines)
+        ax.plot(
+            x[order], (np.asarray(line.density) * scale)[order], color=colour, lw=1.8, label=name
+        )
+        beside = np.asarray(line.outliers) if "outliers" in line else np.zeros(0)
+        beside = beside[np.isfinite(beside)]
+        if beside.size:
+            ax.plot(beside, np.zeros_like(beside), "v", color=colour, ms=7, clip_on=False)
+    if logarithmic:
+        ax.set_xscale("log")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel(r"eigenvalue of $\Phi^T\Phi/p$")
+    ax.set_ylabel(r"density of $\ln x$" if logarithmic else "density")
+    ax.set_title(_title(result), fontsize="medium")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Draw where the linear floor is crossed: one parameter against another.
+
+    The side where the network beats every kernel and linear method is shaded. Both axes are
+    logarithmic where their values span more than 1.5 decades.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `srfx.thresholds` returned for a crossing, with exactly one other parameter varying.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new pyplot figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``result`` is not such a Dataset.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> from matplotlib.figure import Figure
+    >>> model = srfx.OneStep(eta=[1.0, 2.0, 4.0])
+    >>> ds = srfx.thresholds(model, alpha=2, lam=0.05, crossing={"alpha0": (0.05, 50.0)})
+    >>> ax = srfx.plot.boundary(ds, ax=Figure().add_subplot())
+    >>> len(ax.lines)
+    1
+    """
+    import xarray as xr
+
+    if not isinstance(result, xr.Dataset):
+        raise TypeError(f"result must be the Dataset of srfx.thresholds; got {type(result)}")
+    if "below" not in result:
+        raise ValueError("result must be that of srfx.thresholds with a crossing")
+    name = next(str(v) for v in result.data_vars if v in _SYMBOLS)
+    varying = [str(v) for v, c in result.coords.items() if v in _SYMBOLS and c.dims]
+    if result.below.ndim != 1 or len(varying) != 1:
+        raise ValueError(f"result must vary along exactly one parameter; got {dict(result.sizes)}")
+    if ax is None:
+        ax = _new_axes()
+    along = np.asarray(result[varying[0]])
+    order = np.argsort(along)
+    across, along = np.asarray(result[name])[order], along[order]
+    ax.plot(along, across, color=_COLOURS[0], lw=1.8, label="error = linear floor")
+    if _log_spaced(along):
+        ax.set_xscale("log")
+    if _decades(across) > 1.5:
+        ax.set_yscale("log")
+    senses = np.unique(np.asarray(result.below)[np.asarray(result.below) != 0])
+    if senses.size == 1:
+        low, high = ax.get_ylim()
+        side = high if senses[0] == 1 else low
+        ax.fill_between(
+            along, across, side, color=_COLOURS[0], alpha=0.15, lw=0, label="below the floor"
+        )
+        ax.set_ylim(low, high)
+    ax.set_xlabel(_SYMBOLS[varying[0]])
+    ax.set_ylabel(_SYMBOLS[name])
+    ax.set_title(_title(result), fontsize="medium")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
 
 
 def _as_dataset(result: Any) -> xr.Dataset:

@@ -706,8 +706,7 @@ template <class T> class OneStepBulk {
     s_ = s, beta_ = beta;
     if (!step_->stepped) {  // Sigma = 1
       State x{state_.b, T(0), T(0), T(0)};
-      const T lead = s + T(1) - beta;
-      detail::resolvent_root(lead, s * beta, g_, x.rho);
+      detail::resolvent_root(s, T(1), beta, g_, x.rho);
       x.b = beta * g_;
       nu_ = T(1) / (T(1) + x.b);
       x.tau = x.w = x.rho = nu_;
