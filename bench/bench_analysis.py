@@ -83,7 +83,8 @@ def spectra(repeats: int) -> None:
     }
     t = medians(calls, repeats, time.process_time)
     print(
-        f"spectrum of 1000 points {t['theory'] * 1e3:.1f} ms, of one matrix at d = {d} {t['simulated'] * 1e3:.0f} ms"
+        f"spectrum of 1000 points: {t['theory'] * 1e3:.1f} ms; "
+        f"eigenvalues of one matrix at d = {d}: {t['simulated'] * 1e3:.0f} ms"
     )
 
 
@@ -107,7 +108,8 @@ def optima(repeats: int, n: int) -> None:
     wall = medians(calls, repeats, time.perf_counter)["optimal"]
     cpu = medians(calls, repeats, time.process_time)["optimal"]
     print(
-        f"optimal lam of {best.lam.size} parameter sets: {wall:.2f} s on all threads, {cpu:.2f} s of processor time"
+        f"optimal lam of {best.lam.size} parameter sets: {wall:.2f} s on all threads, "
+        f"{cpu:.2f} s of processor time"
     )
 
 

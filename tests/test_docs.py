@@ -18,6 +18,7 @@ MODULES = (
     "reference._spectrum",
     "models",
     "theory",
+    "analysis",
     "results",
     "plotting",
     "config",

@@ -11,6 +11,7 @@ FUNCTIONS = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "linear": lambda x: x,
+    "cos": np.cos,
     "sign": np.sign,
 }
 
@@ -54,9 +55,8 @@ def test_distribution_of_simulated_eigenvalues(activation, r, c, alpha, beta):
     assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-6)
     # the mass of each fifth of the support; counts of eigenvalues fluctuate by order one
     parts = np.quantile(seen, [0.2, 0.4, 0.6, 0.8])
-    cumulative = np.concatenate(
-        [[0], np.cumsum(0.5 * (ds.density[1:] + ds.density[:-1]) * np.diff(x))]
-    )
+    density = ds.density.values
+    cumulative = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x))])
     p = round(beta * d)
     expected = np.interp(parts, x, cumulative) * p
     counted = np.array([(seen <= q).sum() for q in parts])
@@ -87,19 +87,29 @@ def test_mass_at_zero():
     assert abs(below.mass.item() - 1) < 1e-6
 
 
-def test_outliers():
-    d, point = 900, ("tanh", 2.5, 1.0, 3.0, 1.0)
-    ds = spectrum(*point, 1.0)
-    found = ds.outliers.values[np.isfinite(ds.outliers.values)]
-    seen = np.mean([eigenvalues(*point, d, seed)[-1] for seed in range(5)])
-    edge = ds.edges.values[-1]
-    if found.size:
-        assert seen == pytest.approx(found[-1], rel=0.03)
-    else:
-        assert seen < 1.05 * edge
-    mean = spectrum("relu", 0.5, 1.0, 2.0, 1.0, 1.0)
-    top = np.mean([eigenvalues("relu", 0.5, 1.0, 2.0, 1.0, d, seed)[-1] for seed in range(3)])
-    assert top / d == pytest.approx(mean.outlier_over_d.item(), rel=0.02)
+def test_outlier_of_the_mean_feature():
+    d, r, alpha = 900, 2.5, 3.0
+    x = np.geomspace(0.5, 3, 2001)
+    ds = spectrum("tanh", r, 1.0, alpha, 1.0, x)
+    second, top = eigenvalues("tanh", r, 1.0, alpha, 1.0, d, seed=1)[-2:]
+    assert top / d == pytest.approx(ds.outlier_over_d.item(), rel=0.05)
+    assert np.isnan(ds.outliers.values).all()  # the next is at the edge of the bulk: few lie beyond
+    beyond = np.trapezoid(np.where(x > second, ds.density.values, 0), x) * d
+    assert beyond < 6
+    assert second < 1.03 * ds.edges.values.max()
+
+
+def test_outlier_beside_the_bulk():
+    # cos, n = 60 d, p = 20 d: one eigenvalue beyond the edge of the bulk, below that of the mean
+    ds = spectrum("cos", 0.5, 1.0, 60.0, 20.0, 1.0)
+    (found,) = ds.outliers.values
+    edge = ds.edges.values.max()
+    draws = np.array([eigenvalues("cos", 0.5, 1.0, 60.0, 20.0, 80, seed)[-3:] for seed in range(6)])
+    third, second, _ = draws.T
+    error = second.std(ddof=1) / np.sqrt(len(second))
+    assert abs(second.mean() - found) < 4 * error + 0.01 * found
+    assert second.min() > edge
+    assert third.mean() < 1.03 * edge
 
 
 def test_one_step_and_shapes():

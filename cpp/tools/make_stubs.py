@@ -17,6 +17,7 @@ def generate() -> str:
         subprocess.run(command, check=True, cwd=folder)
         text = (Path(folder) / "srfx" / "_core.pyi").read_text()
     text = text.replace(" -> dict:", " -> dict[str, typing.Any]:")
+    text = text.replace(" -> list:", " -> list[typing.Any]:")
     return text.replace(" -> tuple:", " -> tuple[typing.Any, ...]:")
 
 

@@ -213,11 +213,13 @@ def feature_spectrum(
     arguments = {**relevant, "alpha": alpha_values}
     r, c, _ = groups_of(model)
     shape = check.common_shape(arguments)
-    flat = [
+    r_flat, c_flat, alpha_flat, beta_flat = (
         np.ascontiguousarray(np.broadcast_to(v, shape)).ravel()
         for v in (r[..., 0], c[..., 0], alpha_values, model.beta)
-    ]
-    raw = _core.spectrum(compiled(model.activation), *flat, points, threads)
+    )
+    raw = _core.spectrum(
+        compiled(model.activation), r_flat, c_flat, alpha_flat, beta_flat, points, threads
+    )
 
     dims, coordinates = dimensions(arguments, shape)
 
@@ -247,6 +249,12 @@ def feature_spectrum(
         "outliers": ([*dims, "outlier"], padded("outliers"), {"long_name": "outlying eigenvalues"}),
     }
     return xr.Dataset(variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model))
+
+
+def _with(model: SpikedRF | OneStep, values: Mapping[str, Any]) -> SpikedRF | OneStep:
+    """Set fields of a model."""
+    fields: dict[str, Any] = dict(values)
+    return dataclasses.replace(model, **fields) if fields else model
 
 
 def _describe(model: SpikedRF | OneStep) -> dict[str, Any]:
@@ -282,6 +290,7 @@ class _Problem:
         self.log = np.array([low > 0 for low, _ in over.values()])
         ends = [[np.log(v) if low > 0 else v for v in (low, high)] for low, high in over.values()]
         self.low, self.high = np.array(ends).T
+        self.ends = np.array(list(over.values()), dtype=np.float64)
         self.exact = settings.get("bulk", "isotropic") == "isotropic" and len(model.readout) == 1
         self.arguments = {
             **{k: v for k, v in model.numeric.items() if k not in over},
@@ -292,14 +301,14 @@ class _Problem:
     def values(self, y: FloatArray) -> list[FloatArray]:
         """Coordinates, first axis of y, to parameters."""
         return [
-            np.clip(np.exp(v) if log else v, *(np.exp(ends) if log else ends))
-            for v, log, ends in zip(y, self.log, zip(self.low, self.high, strict=True), strict=True)
+            np.clip(np.exp(v) if log else v, *ends)
+            for v, log, ends in zip(y, self.log, self.ends, strict=True)
         ]
 
     def solve(self, y: FloatArray) -> Solution:
         values = dict(zip(self.names, self.values(y), strict=True))
         fields = {k: v for k, v in values.items() if k not in ("lam", "alpha")}
-        model = dataclasses.replace(self.model, **fields) if fields else self.model
+        model = _with(self.model, fields)
         point = {**self.fixed, **values}
         return solve(
             model,
@@ -340,7 +349,7 @@ class _Problem:
             ]
         )
         error = np.broadcast_to(error, (flat.shape[1], *self.shape))
-        return mesh, error.reshape((n,) * k + self.shape)
+        return mesh, error.reshape((n,) * k + self.shape).copy()
 
 
 def _local_minima(error: FloatArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -594,7 +603,8 @@ def _ranges(
         if positive and ends[0] <= 0:
             raise ValueError(f"{what} must hold values > 0 only; got {value!r}")
         if name not in ("lam", "alpha"):
-            dataclasses.replace(model, **{name: np.array(ends)})  # refuses what the model refuses
+            for end in ends:
+                _with(model, {name: end})  # refuses what the model refuses
         ranges[name] = (ends[0], ends[1])
     return ranges
 
@@ -763,16 +773,17 @@ class _Negative(_Problem):
 
 def _peak(problem: _Problem) -> tuple[FloatArray, FloatArray]:
     """Find alpha and error at the largest interior local maximum of the error, or NaN."""
-    turned = _Negative(problem.model, {"alpha": (0.5, 1.0)}, problem.fixed, problem.settings)
-    turned.low, turned.high, turned.shape = problem.low, problem.high, problem.shape
+    (ends,) = problem.ends.tolist()
+    turned = _Negative(problem.model, {"alpha": ends}, problem.fixed, problem.settings)
+    turned.shape = problem.shape
     mesh, error = turned.grid(241)
-    error[[0, -1]] = np.inf  # an end is no peak
     inside = (error[1:-1] < error[:-2]) & (error[1:-1] < error[2:])
+    error[[0, -1]] = np.inf  # an end is no peak
     error[1:-1] = np.where(inside, error[1:-1], np.inf)
     start = error.argmin(axis=0)[np.newaxis]
     found, good = (_bracketed if turned.exact else _golden)(turned, mesh[0], start)
     good = good[0] & np.isfinite(error.min(axis=0))
-    height = -turned.error(found)[0]
+    height = -turned.error(found[np.newaxis])[0]
     return np.where(good, np.exp(found[0]), np.nan), np.where(good, height, np.nan)
 
 
@@ -813,7 +824,7 @@ def _crossings(
         if name in ("alpha", "lam"):
             at[name] = value
         else:
-            changed = dataclasses.replace(model, **{name: value})
+            changed = _with(model, {name: value})
         nested = _Problem(changed, inner, at, outer.settings)
         nested.shape = np.broadcast_shapes(y.shape, nested.shape)
         best, good, _ = _minimise(nested)

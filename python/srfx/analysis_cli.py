@@ -176,7 +176,9 @@ def register(group: click.Group) -> None:
         if x is None:
             edges = feature_spectrum(model, axes["alpha"], 1.0, n_threads=threads).edges.values
             low, high = np.nanmin(edges), np.nanmax(edges)
-            x = np.linspace(low, high, 202)[1:-1]
+            low = max(low, 1e-6 * high)  # denser towards the ends, where the density may be steep
+            phase = np.cos(np.linspace(0, np.pi, 202)[1:-1])
+            x = np.sqrt(low * high) * (low / high) ** (0.5 * phase)
         ds = feature_spectrum(model, axes["alpha"], x, n_threads=threads)
         checks = ["mass_at_zero", "mass", "first_moment", "expected_first_moment"]
         if output is not None and format_ == "netcdf":

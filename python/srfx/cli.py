@@ -126,6 +126,12 @@ def cli(ctx: click.Context) -> None:
 @_grid("--noise", help="Variance of the label noise.  [default: 0]")
 @_grid("--d", help="Input dimension, for the 1/d correction.  [default: the limit]")
 @click.option(
+    "--optimal",
+    metavar="NAMES",
+    help="Find the values of least test error instead: lam, eta, alpha0 or r, or several, with "
+    "ranges if need be, as in lam=1e-4:10,eta.",
+)
+@click.option(
     "--bulk",
     default="isotropic",
     show_default=True,

@@ -563,9 +563,9 @@ def spectrum(
         width = np.diff(np.log(edges)) if logarithmic else np.diff(edges)
         ax.stairs(counts / (values.size * width), edges, fill=True, color="0.8", label="simulated")
     others = [str(dim) for dim in result.density.dims if dim != "x"]
-    lines = (
-        result.stack(_line=others, create_index=False) if others else result.expand_dims("_line")
-    )
+    kept = ["density"] + (["outliers"] if result.get("outliers", result.density).size else [])
+    few = result[kept]
+    lines = few.stack(_line=others, create_index=False) if others else few.expand_dims("_line")
     varying = [
         str(v)
         for v, c in result.coords.items()
