@@ -125,9 +125,14 @@ def test_crossing_of_the_linear_floor():
     for eta, alpha0 in zip(model.eta, ds.alpha0.values, strict=True):
         best = srfx.optimal(srfx.OneStep(eta=float(eta), alpha0=float(alpha0)), over=LAM, alpha=2.0)
         assert best.test_error.item() == pytest.approx(floor, rel=1e-9)
-    ds = srfx.thresholds(model, lam=0.01, crossing={"alpha": (0.05, 20.0)})
+    stepped = srfx.OneStep(eta=model.eta, alpha0=20.0)
+    ds = srfx.thresholds(stepped, lam=0.1, crossing={"alpha": (0.05, 20.0)})
+    assert np.isfinite(ds.alpha.values).any()
+    assert (np.isfinite(ds.alpha.values) == (ds.n_crossings.values > 0)).all()
     for eta, alpha in zip(model.eta, ds.alpha.values, strict=True):
-        error = srfx.solve(srfx.OneStep(eta=float(eta)), float(alpha), 0.01).test_error
+        if np.isnan(alpha):  # never crossed
+            continue
+        error = srfx.solve(srfx.OneStep(eta=float(eta), alpha0=20.0), float(alpha), 0.1).test_error
         assert error == pytest.approx(floor, rel=1e-9)
     none = srfx.thresholds(srfx.SpikedRF(r=0), alpha=1.0, lam=0.1, crossing={"beta": (0.5, 2.0)})
     assert np.isnan(none.beta)
