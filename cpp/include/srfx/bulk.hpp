@@ -39,12 +39,12 @@ template <class V> SRFX_INLINE void resolvent_root(Dual<V> a, Dual<V> bulk, Dual
 }
 /// For A and B in the same half plane (or positive). Q^2 = (A + B D-)(A + B D+) with D-+ = (1 -+ sqrt beta)^2, the edges of the bulk:
 /// the product of the two principal roots is analytic there, and positive for positive A and B.
-inline void resolvent_root(std::complex<double> a, std::complex<double> bulk, std::complex<double> beta, std::complex<double>& g,
-                           std::complex<double>& q) {
-  const std::complex<double> root = std::sqrt(beta), one(1);
+template <class R>
+void resolvent_root(std::complex<R> a, std::complex<R> bulk, std::complex<R> beta, std::complex<R>& g, std::complex<R>& q) {
+  const std::complex<R> root = std::sqrt(beta), one(1), two(2);
   q = std::sqrt(a + bulk * (one - root) * (one - root)) * std::sqrt(a + bulk * (one + root) * (one + root));
-  const std::complex<double> b = a + bulk * (one - beta);
-  g = std::real(b * std::conj(q)) >= 0 ? 2.0 / (b + q) : (q - b) / (2.0 * a * bulk * beta);
+  const std::complex<R> b = a + bulk * (one - beta);
+  g = std::real(b * std::conj(q)) >= 0 ? two / (b + q) : (q - b) / (two * a * bulk * beta);
 }
 
 }  // namespace detail
