@@ -113,6 +113,25 @@ def test_networks_lie_on_the_theory_of_the_step(quick):
         claimed(ds)
 
 
+def test_eigenvalues_follow_the_spectral_density():
+    ds = figures.compute("spectrum", **MANY | {"replicates": 3})
+    log_x, width = np.log(ds.x.values), float(np.log(ds.bin[1] / ds.bin[0]))
+    ends = np.log(ds.bin.values) + width / 2
+    for i in range(2):
+        # cumulative shares: eigenvalues are rigid, so that they follow to a few in p = 400
+        curve = ds.theory.values[i]
+        share = np.append(0, np.cumsum((curve[1:] + curve[:-1]) / 2 * np.diff(log_x)))
+        expected = np.interp(ends, log_x, share)
+        simulated = np.cumsum(ds.simulated.values[i].mean(0)) * width
+        assert abs(simulated - expected).max() < 0.015
+        assert share[-1] + float(ds.mass_at_zero[i]) == pytest.approx(1, abs=1e-3)
+    # the step moves the density: the one before does not fit what comes after
+    assert abs(ds.theory[0] - ds.theory[1]).max() > 0.02
+    beyond = ds.eigenvalues.values > float(ds.x[-1])
+    assert beyond.sum(-1).tolist() == [[0] * 3, [1] * 3]
+    assert len(figures.draw(ds).axes) == 2
+
+
 def test_the_phase_diagram_is_at_the_best_penalty():
     ds = figures.compute("phase", alpha0=(1.0, 16.0), eta=(1.0, 4.0))
     grid = np.geomspace(1e-4, 1e2, 6001)
@@ -197,7 +216,9 @@ def test_what_is_drawn_is_the_data(quick):
     assert "linear floor" in words
 
 
-@pytest.mark.parametrize("name", [name for name in figures.NAMES if name not in ("3", "phase")])
+@pytest.mark.parametrize(
+    "name", [name for name in figures.NAMES if name not in ("3", "phase", "spectrum")]
+)
 def test_legends_stay_within_the_figure_and_off_the_axes(name):
     figure = figures.draw(figures.compute(name, **SMALL))
     frame = figure.bbox

@@ -13,6 +13,7 @@ import numpy as np
 
 from srfx import _core
 from srfx._style import COLOURS, GREY, style
+from srfx.analysis import feature_spectrum
 from srfx.figures import _quietly
 from srfx.models import FloatArray, OneStep, compiled
 from srfx.simulation import simulate
@@ -28,6 +29,8 @@ ALPHA_SIMULATED = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Size of the page's simulation: a few seconds.
 SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
 T = np.linspace(-3, 3, 121)
+#: Where the density of the features is drawn.
+X = np.geomspace(1e-3, 30, 121)
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -77,6 +80,12 @@ class View:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
             fields.append(f"readout=({', '.join(f'{a:g}' for a in self.readout)},)")
+        density = ""
+        if len(self.readout) == 1:
+            density = f"""x = np.geomspace(1e-3, 30, 121)
+density = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x).density
+
+"""
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
@@ -87,7 +96,8 @@ t = np.linspace(-3, 3, 121)
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam={self.lam:g}, t=t, bulk={self.bulk!r})
 print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
 
-ds = srfx.simulate(model, alpha={list(ALPHA_SIMULATED)}, lam={self.lam:g}, d=200, replicates=8)
+{density}alphas = {list(ALPHA_SIMULATED)}
+ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
 """
 
     def compute(self) -> Numbers:
@@ -108,11 +118,19 @@ ds = srfx.simulate(model, alpha={list(ALPHA_SIMULATED)}, lam={self.lam:g}, d=200
             learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
+            density=_density(model, self.alpha),
         )
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
         return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
+
+
+def _density(model: OneStep, alpha: float) -> FloatArray | None:
+    if len(model.readout) > 1:
+        return None
+    ds = _quietly(feature_spectrum, model, alpha, X)
+    return np.asarray(ds.density.values.ravel() * X)
 
 
 def _spike(model: OneStep) -> tuple[float, float, float] | None:
@@ -137,6 +155,7 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
+    density: FloatArray | None  # of log x, x the eigenvalues of the features; one readout value
 
 
 def parse_readout(text: str) -> tuple[float, ...]:
@@ -165,10 +184,10 @@ def new_figure() -> Figure:
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(9.2, 3.5), dpi=100)
+        figure = Figure(figsize=(11.5, 3.5), dpi=100)
         FigureCanvasAgg(figure)
-        figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.065, right=0.99, bottom=0.13, top=0.93, wspace=0.2)
+        figure.subplots(1, 3, width_ratios=[3, 2, 2])
+        figure.subplots_adjust(left=0.05, right=0.99, bottom=0.14, top=0.93, wspace=0.22)
     return figure
 
 
@@ -191,9 +210,11 @@ def paint(figure: Figure, numbers: Numbers, simulated: xr.Dataset | None = None)
     """
     import io
 
+    from matplotlib.ticker import NullLocator
+
     view = numbers.view
     with style():
-        left, right = figure.axes
+        left, right, last = figure.axes
         left.clear()
         left.plot(ALPHA, numbers.curve, color=COLOURS[0], label=f"test error, bulk {view.bulk}")
         left.plot(ALPHA, numbers.train, color=COLOURS[0], ls=":", lw=1.1, label="training error")
@@ -223,8 +244,19 @@ def paint(figure: Figure, numbers: Numbers, simulated: xr.Dataset | None = None)
         right.plot(T, numbers.learned, color=COLOURS[2], label="learned, mean at given t")
         right.set(xlabel=r"$t = \theta\cdot x/\sqrt{d}$", title="function learned", xlim=(-3, 3))
         right.legend(loc="upper left")
+        for ax in (left, right):
+            ax.locator_params(nbins=5)
+        last.clear()
+        if numbers.density is not None:
+            last.fill_between(X, numbers.density, color=COLOURS[3], alpha=0.4, lw=0)
+            last.plot(X, numbers.density, color=COLOURS[3])
+            last.set_ylim(bottom=0)
+        last.set_xscale("log")
+        last.xaxis.set_minor_locator(NullLocator())
+        last.set(xlabel=r"eigenvalue of $\Phi^T\Phi/p$", title="features: density of its logarithm")
+        last.set_xlim(X[0], X[-1])
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
+        figure.savefig(buffer, format="png", dpi=100, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 

@@ -27,6 +27,7 @@ from srfx import _core
 from srfx import _validation as check
 from srfx._store import require_zarr
 from srfx._style import COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
+from srfx.analysis import feature_spectrum
 from srfx.config import version
 from srfx.models import (
     AccuracyWarning,
@@ -39,7 +40,7 @@ from srfx.models import (
     readout_quantiles,
 )
 from srfx.scans import scan
-from srfx.simulation import predictions
+from srfx.simulation import predictions, sample_weights
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class _Job:
 
     @property
     def n_test(self) -> int:
-        return 20_000 if self.edges else max(2 * self.d, 5000)
+        return 20_000 if self.edges else max(5000, min(10 * self.d, 20_000))
 
     @property
     def axes(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class _Job:
             "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
             "readout": [list(model.readout), list(model.weights or ())],
             "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
-            "sizes": [self.d, self.seed, list(self.edges)],
+            "sizes": [self.d, self.n_test, self.seed, list(self.edges)],
             "version": version(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
@@ -139,6 +140,7 @@ class _Job:
     def errors(self, run: _Run) -> xr.Dataset:
         """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
         options = {"d": self.d, "replicates": self.replicates, "seed": self.seed}
+        options["n_test"] = self.n_test
         out = None if run.store is None else run.store / f"{self.key()}.zarr"
         ds = scan(
             self.model,
@@ -826,6 +828,114 @@ def _draw_readout(ds: xr.Dataset) -> Figure:
     return _draw_curves(ds, extra=bound_lines, keys=[key])
 
 
+# --- spectrum: the features before and after the step --------------------------------------------
+
+
+def _compute_spectrum(
+    run: _Run,
+    *,
+    activation: Any = "tanh",
+    target: Any = "tanh",
+    eta: float = 3.0,
+    alpha0: float = 20.0,
+    beta: float = 1.0,
+    alpha: float = 2.0,
+    noise: float = 0.0,
+    d: int = 1500,
+    replicates: int = 2,
+    bins: int = 60,
+    seed: int = 8,
+) -> xr.Dataset:
+    import xarray as xr
+
+    before = OneStep(activation, target, eta=eta, alpha0=0.0, beta=beta, noise=noise)
+    after = dataclasses.replace(before, alpha0=alpha0)
+    steps = {"before the step": before, "after the step": after}
+    with _bar(len(steps) * replicates, run.progress) as bar:
+        values = []
+        for model in steps.values():
+            for replicate in range(replicates):
+                values.append(_eigenvalues(model, alpha, d, seed, replicate, run.n_threads))
+                bar.update()
+    eigenvalues = np.array(values).reshape(len(steps), replicates, -1)
+    # on a logarithmic scale: the density of log x, which is x times that of x
+    edges = []
+    for model in steps.values():
+        own = _quietly(feature_spectrum, model, alpha, np.ones(1)).edges.values.ravel()
+        edges.append(own[np.isfinite(own) & (own > 0)])
+    low, high = min(own.min() for own in edges) / 2, max(own.max() for own in edges) * 2
+    x = np.geomspace(low, high, 601)
+    theory = [_quietly(feature_spectrum, model, alpha, x) for model in steps.values()]
+    limits = np.geomspace(low, high, bins + 1)
+    width = np.log(limits[1] / limits[0])
+    counts = [
+        [np.histogram(own, limits)[0] / (own.size * width) for own in each] for each in eigenvalues
+    ]
+    dims = ("step", "replicate")
+    return xr.Dataset(
+        {
+            "theory": (("step", "x"), np.array([ds.density.values.ravel() * x for ds in theory])),
+            "mass_at_zero": ("step", [float(ds.mass_at_zero.item()) for ds in theory]),
+            "simulated": ((*dims, "bin"), np.array(counts), {"long_name": "density of log x"}),
+            "eigenvalues": ((*dims, "index"), eigenvalues),
+        },
+        coords={
+            "step": list(steps),
+            "x": x,
+            "bin": np.sqrt(limits[1:] * limits[:-1]),
+        },
+        attrs={"d": d, "eta": eta, "alpha0": alpha0, "alpha": alpha, "beta": beta},
+    )
+
+
+def _eigenvalues(
+    model: OneStep, alpha: float, d: int, seed: int, replicate: int, n_threads: int | None
+) -> FloatArray:
+    """Spectrum of Phi^T Phi/p of a simulated network, on Gaussian inputs of its own."""
+    weights, _, _ = sample_weights(model, d=d, seed=seed, replicate=replicate, n_threads=n_threads)
+    x = np.random.default_rng([seed, replicate]).standard_normal((round(alpha * d), d))
+    preactivations = x @ weights.T
+    features = _core.evaluate(compiled(model.activation), preactivations.ravel())
+    features = features.reshape(preactivations.shape)
+    return np.asarray(np.linalg.eigvalsh(features.T @ features / len(weights)))
+
+
+def _draw_spectrum(ds: xr.Dataset) -> Figure:
+    figure = _new_figure(PAGE, 2.2)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    ratio = float(ds.bin[1] / ds.bin[0])
+    colours = ordered_colours(2)
+    for i, ax in enumerate(axes):
+        heights = ds.simulated[i].mean("replicate").values
+        starts = ds.bin.values / np.sqrt(ratio)
+        ax.bar(
+            starts, heights, starts * (ratio - 1), align="edge", color=colours[1], alpha=0.45, lw=0
+        )
+        ax.plot(ds.x, ds.theory[i], color=colours[0])
+        beyond = ds.eigenvalues.values[i]
+        beyond = beyond[beyond > float(ds.x[-1])]
+        text = str(ds.step.values[i])
+        if i:
+            text += rf": $\tilde\eta$ = {ds.attrs['eta']:g}, $\alpha_0$ = {ds.attrs['alpha0']:g}"
+        if beyond.size:
+            where = f"and {beyond.size // ds.sizes['replicate']} at {beyond.mean():.0f}"
+            ax.annotate(where, (0.02, 0.92), xycoords="axes fraction", fontsize=7)
+        ax.set_title(text)
+        ax.set_xlabel(r"eigenvalue of $\Phi^T\Phi/p$")
+        ax.set_xscale("log")
+        ax.set_xlim(float(ds.x[0]), float(ds.x[-1]))
+    axes[0].set_ylabel("density of its logarithm")
+    axes[0].set_ylim(bottom=0)
+    handles = [_key(color=colours[0]), _key(color=colours[1], alpha=0.45, lw=5)]
+    n = ds.sizes["replicate"]
+    labels = [
+        "theory, isotropic bulk, $d = \\infty$",
+        f"simulated networks, $d = {ds.attrs['d']}$: histogram of {n}",
+    ]
+    _legend_below(figure, handles, labels)
+    return figure
+
+
 # --- network: theories against simulated networks ----------------------------------------------
 
 
@@ -1016,6 +1126,12 @@ _RECIPES: dict[str, _Recipe] = {
         _compute_readout,
         _draw_readout,
         {"d": 500, "replicates": 12},
+    ),
+    "spectrum": _Recipe(
+        "spectral density of the features before and after the step",
+        _compute_spectrum,
+        _draw_spectrum,
+        {"d": 600, "replicates": 4},
     ),
     "network": _Recipe(
         "both theories against simulated networks, over alpha0 and eta, for tanh and ReLU",
@@ -1371,6 +1487,39 @@ def readout(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("readout", {"quick": quick} | options)
 
 
+def spectrum(*, quick: bool = False, **options: Any) -> Figure:
+    """Spectral density of the features before and after the step, with histograms.
+
+    Lines: `srfx.feature_spectrum`. Bars: eigenvalues of ``Phi^T Phi/p`` of simulated networks. The
+    eigenvalue that the spike sends to order d stands outside and is written in the panel.
+
+    Parameters
+    ----------
+    quick : bool
+        d = 600 and 4 networks instead of d = 1500 and 2.
+    **options
+        ``activation="tanh"``, ``target="tanh"``, ``eta=3``, ``alpha0=20``, ``beta=1``, ``alpha=2``,
+        ``noise=0``, ``d=1500``, ``replicates=2``, ``bins=60``, ``seed=8``; and the options of
+        `compute`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As `compute` and `draw`.
+
+    Examples
+    --------
+    >>> import srfx.figures
+    >>> figure = srfx.figures.spectrum(d=100, bins=20, progress=False)
+    """
+    return _figure("spectrum", {"quick": quick} | options)
+
+
 def network(*, quick: bool = False, **options: Any) -> Figure:
     """Both theories against simulated networks over alpha0 and eta, for tanh and ReLU.
 
@@ -1498,7 +1647,7 @@ def make(
     out = Path(folder)
     _make_writable(out)
     keep = Path(store) if store is not None else None if quick else out / "simulations"
-    if keep is not None and any(name not in ("3", "phase") for name in wanted):
+    if keep is not None and any(name not in ("3", "phase", "spectrum") for name in wanted):
         require_zarr()
     pictures = []
     tell = say or (lambda _: None)
