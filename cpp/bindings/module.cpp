@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, m) {
   register_activation(m);
   register_theory(m);
   register_groups(m);
+  register_group_step(m);
   register_simulation(m);
   register_analysis(m);
   register_one_step(m);

@@ -13,6 +13,7 @@ void register_config(py::module_& m);
 void register_activation(py::module_& m);
 void register_theory(py::module_& m);
 void register_groups(py::module_& m);
+void register_group_step(py::module_& m);
 void register_simulation(py::module_& m);
 void register_analysis(py::module_& m);
 void register_one_step(py::module_& m);

@@ -52,7 +52,7 @@ struct GroupNodes {
   int groups = 0, pairs = 0, packed = 0;
   int stride = 0;  ///< of e: packed, and zeros up to a multiple of 4 and beyond
   Index size = 0;
-  std::vector<double> weight, h, h1, rest;
+  std::vector<double> k, weight, h, h1, rest;
   std::vector<double> e;               ///< size x stride: mu1_g mu1_h for g <= h, then mu2_g^2
   std::vector<double> mean_e;          ///< E e
   std::vector<double> mu0, mu1, kmu1;  ///< size x groups

@@ -67,6 +67,7 @@ inline GroupNodes gather_nodes(const std::vector<Level>& levels, Index n) {
   for (Index i = 0; i < n; ++i) {
     const Node& first = levels[0].nodes[i];
     const double weight = first.weight / mass;
+    out.k.push_back(levels[0].k[i]);
     out.weight.push_back(weight);
     out.h.push_back(first.h), out.h1.push_back(first.h1), out.rest.push_back(first.rest);
     out.target_square += weight * first.hh;

@@ -1,0 +1,68 @@
+// The actual one-step network with several initial readout values.
+#include "functions.hpp"
+
+#include <srfx/group_step.hpp>
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
+
+double* output(py::dict& out, const char* name, std::vector<py::ssize_t> shape) {
+  py::array_t<double> values(std::move(shape));
+  out[name] = values;
+  return values.mutable_data();
+}
+
+py::dict solve_one_step_groups(const Activation& sigma, const Activation& target, const std::vector<double>& readout,
+                               const std::vector<double>& pi, const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& set_noise,
+                               const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                               const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points, int n_threads, bool merge) {
+  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
+  const auto k = static_cast<py::ssize_t>(readout.size());
+  srfx::GroupStepInput in;
+  in.sigma = sigma.value.get(), in.derivative = sigma.derivative.get(), in.target = target.value.get();
+  in.readout = readout, in.pi = pi;
+  for (py::ssize_t i = 0; i < eta.size(); ++i) in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
+  in.set_index = set_index.data(), in.set_stride = set_index.size() == 1 ? 0 : 1;
+  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
+  in.n_points = n_points, in.n_threads = n_threads, in.merge = merge;
+  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
+    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+  py::dict out;
+  srfx::GroupStepOutput results{};
+  results.test_error = output(out, "test_error", {n_points});
+  results.train_error = output(out, "train_error", {n_points});
+  results.m = output(out, "m", {n_points, k});
+  results.theta = output(out, "theta", {n_points, k});
+  results.psi = output(out, "psi", {n_points, k});
+  results.chi = output(out, "chi", {n_points, k});
+  results.q1 = output(out, "q1", {n_points, k, k});
+  results.q2 = output(out, "q2", {n_points, k});
+  results.v1 = output(out, "v1", {n_points, k, k});
+  results.v2 = output(out, "v2", {n_points, k});
+  results.r = output(out, "r", {n_points, k});
+  results.c = output(out, "c", {n_points, k});
+  results.gamma = output(out, "gamma", {n_points, k});
+  results.residual = output(out, "residual", {n_points});
+  results.quadrature_error = output(out, "quadrature_error", {n_points});
+  py::array_t<std::int8_t> status(n_points);
+  py::array_t<std::int32_t> iterations(n_points);
+  results.status = status.mutable_data(), results.iterations = iterations.mutable_data();
+  out["status"] = status, out["iterations"] = iterations;
+  run_released([&](srfx::Interrupt& interrupt) { srfx::solve_group_step(in, results, interrupt); });
+  return out;
+}
+
+}  // namespace
+
+void register_group_step(py::module_& m) {
+  using py::arg;
+  m.def("solve_one_step_groups", &solve_one_step_groups, arg("sigma"), arg("target"), arg("readout"), arg("pi"), arg("eta"),
+        arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"), arg("merge") = true,
+        "Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a set. merge=False keeps identical "
+        "groups apart.");
+}

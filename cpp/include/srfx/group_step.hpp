@@ -1,0 +1,881 @@
+// The actual one-step network with several initial readout values: K groups of neurons in one anisotropic bulk (THEORY 10).
+//
+// Group g has learning rate a_g eta: StepModel gives its r_g, c_g, e2_g = a_g eta h2, kap_g, C_delta,g and L_g; the residual u is common.
+// With D = diag(V2), VV = diag(Vh1, 1), f_g = e2_g sqrt(beta V2_g), blocks of size K, or 2 K if h2 != 0:
+//
+//   B(u) = [[2 beta e2 D u + beta kap D u^2, diag(f) u], [-diag(f) u, 0]],   Q(u) = (1 + B Gm/alpha0)^-1,   Gm = VV (1 + X VV)^-1
+//   X = diag(beta D, 0) + E[Q B],   V1 = [X (1 + VV X)^-1]_11/beta
+//   V2_g = pi_g/(A_g + Gm_gg + kap_g [E u^2 Gm Q]_gg + 2 e2_g [E u Gm Q]_gg + (e2_g^2/f_g) [E u Gm Q]_(K+g,g))
+//
+// Everything is a template of its scalar. The fixed point is found by plain steps and Newton's method, whose Jacobian is made by
+// complex steps, exact to rounding; by them, and the same Jacobian, go the derivatives of V and of hat^T K hat along (Vh1, A) too. Results
+// are in the unit-bulk convention of section 3: Vh1 there is sqrt(c_g c_h) times the one above, V1, theta and psi inversely.
+#pragma once
+
+#include "anisotropic.hpp"
+#include "group_levels.hpp"
+#include "groups.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/LU>
+#include <Eigen/QR>
+
+#include <complex>
+
+namespace srfx {
+
+/// What all points of one (eta, alpha0, noise) share.
+struct GroupStep {
+  std::vector<double> a, pi;     ///< readout values and probabilities
+  std::vector<StepModel> groups;
+  StepConstants constants;
+  double eta = 0, iota = 0, square = 0;  ///< square: sum pi a^2
+  double gamma = 0, l = 1;
+  bool wide = false, lean = false, stepped = false;
+  ResidualNodes nodes, check;
+  double nodes_error = 0;
+
+  int k() const { return static_cast<int>(a.size()); }
+  int n() const { return wide ? 2 * k() : k(); }
+
+  GroupStep(const StepConstants& constants_of_sigma, const Function& target, std::vector<double> values, std::vector<double> weights, double mean,
+            double learning_rate, double inverse_alpha0, double noise)
+      : a(std::move(values)), pi(std::move(weights)), constants(constants_of_sigma), eta(learning_rate), iota(inverse_alpha0) {
+    const double offset = mean * constants.h0;
+    const auto build = [&](const ResidualMoments& moments) {
+      groups.clear();
+      for (double x : a) groups.emplace_back(constants, moments, x, eta, iota, false);
+    };
+    build(ResidualMoments(residual_rule(target, offset, noise, 1.0, 1.5, 16)));
+    double closest = infinity, angle = 1;
+    for (std::size_t g = 0; g < a.size(); ++g) {
+      stepped = stepped || groups[g].stepped;
+      wide = wide || groups[g].e2 != 0;
+      square += pi[g] * a[g] * a[g];
+      if (groups[g].stepped) closest = std::min(closest, groups[g].pole()), angle = std::min(angle, groups[g].angle());
+    }
+    if (!stepped) {
+      nodes.push(0, 1, 0, 1);
+      nodes.pad();
+      check = nodes;
+      eta = 0, iota = std::isinf(iota) ? 1 : iota;
+      return;
+    }
+    const double top = std::sqrt(std::max(groups[0].moments.u[2], 1e-300));
+    const double delta = std::exp2(std::floor(std::log2(std::clamp(closest, 1e-9 * top, 4 * top))));
+    const double ratio = std::clamp(3 * angle, 0.25, 1.5);
+    const ResidualRule fine = residual_rule(target, offset, noise, delta, ratio, 16);
+    build(ResidualMoments(fine));
+    for (const StepModel& g : groups) {
+      lean = lean || g.lean;
+      if (g.stepped) gamma = g.spike.gamma;
+    }
+    l = groups[0].l;
+    const ResidualNodes all(fine, false);
+    check = ResidualNodes(residual_rule(target, offset, noise, delta, ratio, 20), false);
+    nodes = all.size() <= 64 ? all : all.compressed(delta, 2, 14);
+  }
+};
+
+/// K of (W vhat, W zhat, delta) between the groups, over B, and of the mean over beta d (THEORY 10): K x K each.
+template <class T> struct GroupOverlaps {
+  Mat<T> vv, vz, zz, dv, dz, dd, mean;
+};
+
+/// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it. N: size of the blocks, if known.
+template <int N> class GroupStepBulk {
+ public:
+  using C = std::complex<double>;
+  template <class T> using Block = Eigen::Matrix<T, N, N>;
+  template <class T> struct State {
+    Vec<T> v2;
+    Block<T> x;
+  };
+
+  GroupStepBulk(const GroupStep& step, double beta) : step_(&step), beta_(beta), k_(step.k()), n_(step.n()), pairs_(k_ * (k_ + 1) / 2) {
+    for (const StepModel& g : step.groups) root_c_.push_back(std::sqrt(g.spike.c));
+    unknowns_ = k_ + n_ * (n_ + 1) / 2;
+  }
+
+  int packed() const { return pairs_ + k_; }
+  bool failed() const { return failed_; }
+  double defect() const { return defect_; }
+
+  /// Finds the state at packed averages, unit convention, and V there; traces (packed x packed) is T.
+  void solve(const Eigen::VectorXd& vh, double lam) {
+    vh_ = vh, lam_ = lam;
+    const Parameters<double> p = parameters<double>(vh);
+    state_.v2.resize(k_);
+    state_.x.setZero(n_, n_);
+    for (int g = 0; g < k_; ++g) {
+      state_.v2(g) = step_->pi[g] / (p.a(g) + p.vv(g, g));
+      state_.x(g, g) = beta_ * state_.v2(g);
+    }
+    failed_ = false;
+    for (int plain = 0; plain < 30; ++plain) {
+      const State<double> next = evaluate(p, state_, step_->nodes);
+      const double moved = ((next.v2 - state_.v2).array() / next.v2.array()).abs().maxCoeff();
+      state_ = next;
+      if (moved < 1e-3) break;
+    }
+    bool done = false;
+    double previous = 1e300;
+    for (int iteration = 0; iteration < 60 && !done; ++iteration) {
+      factorize(p);
+      const Eigen::VectorXd step = jacobian_.solve(pack(evaluate(p, state_, step_->nodes)) - pack(state_));
+      State<double> next = unpack<double>(pack(state_) + step);
+      const double size = step.cwiseQuotient(scale()).cwiseAbs().maxCoeff();
+      if (!(next.v2.minCoeff() > 0) || !std::isfinite(size) || size > 10) {
+        for (int plain = 0; plain < 10; ++plain) state_ = evaluate(p, state_, step_->nodes);
+        if (!(state_.v2.minCoeff() > 0)) break;
+        continue;
+      }
+      state_ = next;
+      defect_ = size;
+      done = size < 1e-14 || (size < 1e-10 && size > 0.5 * previous) || (size < 1e-8 && size < 1e-2 * previous && size * size < 1e-15);
+      previous = size;
+    }
+    failed_ = !done;
+    factorize(p);
+    v_ = values<double>(p, state_);
+    // T = -dV/d(Vh1, A), by complex steps.
+    traces_.resize(packed(), packed());
+    moved_.clear();
+    for (int j = 0; j < packed(); ++j) {
+      moved_.push_back(along(j));
+      const Vec<C> w = values<C>(parameters<C>(shifted(j)), moved_.back());
+      traces_.col(j) = -w.imag() / tiny;
+    }
+  }
+  const Eigen::VectorXd& values() const { return v_; }
+  const Eigen::MatrixXd& traces() const { return traces_; }
+  GroupOverlaps<double> overlaps() const { return overlaps<double>(parameters<double>(vh_), state_); }
+  /// -d(hat^T K hat)/d(Vh1, A) at fixed hats (columns v, z, delta, mean of `hats`; the mean scaled by sqrt(beta d)), packed.
+  Eigen::VectorXd sources(const Eigen::MatrixXd& hats) const {
+    Eigen::VectorXd out(packed());
+    const Eigen::VectorXd v = hats.col(0), z = hats.col(1), d = hats.col(2), m = hats.col(3);
+    for (int j = 0; j < packed(); ++j) {
+      const GroupOverlaps<C> k = overlaps<C>(parameters<C>(shifted(j)), moved_[j]);
+      const auto of = [](const Eigen::VectorXd& x, const Mat<C>& matrix, const Eigen::VectorXd& y) { return x.dot((matrix.imag() / tiny) * y); };
+      const double change = of(v, k.vv, v) + of(z, k.zz, z) + of(d, k.dd, d) + of(m, k.mean, m) + 2 * of(v, k.vz, z) + 2 * of(d, k.dv, v) + 2 * of(d, k.dz, z);
+      out(j) = -change / twice(j);
+    }
+    return out;
+  }
+  /// Largest relative change of the map on another rule for u.
+  double compare(const ResidualNodes& other) const {
+    const Parameters<double> p = parameters<double>(vh_);
+    const Eigen::VectorXd a = pack(evaluate(p, state_, step_->nodes)), b = pack(evaluate(p, state_, other));
+    return (a - b).cwiseQuotient(scale()).cwiseAbs().maxCoeff();
+  }
+
+  double twice(int j) const {
+    if (j >= pairs_) return 1;
+    for (int g = 0; g < k_; ++g)
+      if (detail::index(k_, g, g) == j) return 1;
+    return 2;
+  }
+
+ private:
+  static constexpr double tiny = 1e-40;
+
+  template <class T> struct Parameters {
+    Block<T> vv;
+    Vec<T> a;
+  };
+  template <class T> Parameters<T> parameters(const Vec<T>& vh) const {
+    Parameters<T> p;
+    p.vv.setIdentity(n_, n_);
+    p.a.resize(k_);
+    for (int g = 0; g < k_; ++g) {
+      for (int h = g; h < k_; ++h) p.vv(g, h) = p.vv(h, g) = vh(detail::index(k_, g, h)) / (root_c_[g] * root_c_[h]);
+      p.a(g) = T(lam_) + vh(pairs_ + g);
+    }
+    return p;
+  }
+  Vec<C> shifted(int j) const {
+    Vec<C> out = vh_.cast<C>();
+    out(j) += C(0, tiny);
+    return out;
+  }
+
+  double sign(int i) const { return i < k_ ? 1 : -1; }
+  template <class T> Vec<T> pack(const State<T>& s) const {
+    Vec<T> out(unknowns_);
+    for (int g = 0; g < k_; ++g) out(g) = s.v2(g);
+    int at = k_;
+    for (int i = 0; i < n_; ++i)
+      for (int j = i; j < n_; ++j) out(at++) = 0.5 * (s.x(i, j) + sign(i) * sign(j) * s.x(j, i));
+    return out;
+  }
+  template <class T> State<T> unpack(const Vec<T>& y) const {
+    State<T> s;
+    s.v2 = y.head(k_);
+    s.x.resize(n_, n_);
+    int at = k_;
+    for (int i = 0; i < n_; ++i)
+      for (int j = i; j < n_; ++j, ++at) s.x(i, j) = y(at), s.x(j, i) = sign(i) * sign(j) * y(at);
+    return s;
+  }
+  Eigen::VectorXd scale() const {
+    Eigen::VectorXd out(unknowns_);
+    out.head(k_) = state_.v2;
+    int at = k_;
+    for (int i = 0; i < n_; ++i)
+      for (int j = i; j < n_; ++j) out(at++) = std::max(std::sqrt(std::abs(state_.x(i, i) * state_.x(j, j))), 1e-12 * beta_ * state_.v2.maxCoeff());
+    return out;
+  }
+
+  template <class T> Block<T> resolvent(const Parameters<T>& p, const Block<T>& x) const {  // (1 + X VV)^-1
+    const Block<T> m = Block<T>::Identity(n_, n_) + x * p.vv;
+    return m.inverse();
+  }
+
+  /// B(u) = u B1 + u^2 B2.
+  template <class T> void couplings(const Vec<T>& v2, Block<T>& b1, Block<T>& b2) const {
+    using std::sqrt;
+    b1.setZero(n_, n_), b2.setZero(n_, n_);
+    for (int g = 0; g < k_; ++g) {
+      const StepModel& m = step_->groups[g];
+      const T weight = beta_ * v2(g);
+      b1(g, g) = 2 * m.e2 * weight;
+      b2(g, g) = m.kap * weight;
+      if (step_->wide) {
+        const T f = m.e2 * sqrt(weight);
+        b1(g, k_ + g) = f, b1(k_ + g, g) = -f;
+      }
+    }
+  }
+
+  template <class T> State<T> evaluate(const Parameters<T>& p, const State<T>& s, const ResidualNodes& nodes) const {
+    using std::sqrt;
+    const Block<T> gm = p.vv * resolvent<T>(p, s.x), one = Block<T>::Identity(n_, n_);
+    Block<T> b1, b2, qb = Block<T>::Zero(n_, n_), q1 = qb, q2 = qb;
+    couplings<T>(s.v2, b1, b2);
+    for (Index i = 0; i < nodes.size(); ++i) {
+      const double u = nodes.u[i], w = nodes.w[0][i];
+      if (w == 0) continue;
+      const Block<T> b = u * b1 + (u * u) * b2;
+      const Block<T> q = Block<T>(one + step_->iota * (b * gm)).inverse();
+      qb += w * (q * b);
+      q1 += (w * u) * q;
+      q2 += (w * u * u) * q;
+    }
+    State<T> out;
+    out.x = qb;
+    out.v2.resize(k_);
+    const Block<T> g1 = gm * q1, g2 = gm * q2;
+    for (int g = 0; g < k_; ++g) {
+      const StepModel& m = step_->groups[g];
+      out.x(g, g) += beta_ * s.v2(g);
+      T all = p.a(g) + gm(g, g) + m.kap * g2(g, g) + 2 * m.e2 * g1(g, g);
+      if (m.e2 != 0) all += m.e2 / sqrt(T(beta_ * s.v2(g))) * g1(k_ + g, g);
+      out.v2(g) = step_->pi[g] / all;
+    }
+    return out;
+  }
+
+  /// 1 - dmap/dx at the state.
+  void factorize(const Parameters<double>& p) {
+    Eigen::MatrixXd j(unknowns_, unknowns_);
+    const Parameters<C> pc{p.vv.template cast<C>(), p.a.template cast<C>()};
+    const Vec<double> at = pack(state_);
+    for (int i = 0; i < unknowns_; ++i) {
+      Vec<C> y = at.cast<C>();
+      y(i) += C(0, tiny);
+      j.col(i) = -pack(evaluate(pc, unpack<C>(y), step_->nodes)).imag() / tiny;
+      j(i, i) += 1;
+    }
+    jacobian_.compute(j);
+  }
+  /// The state moved along element j of (Vh1, A).
+  State<C> along(int j) const {
+    const Parameters<C> p = parameters<C>(shifted(j));
+    const State<C> here{state_.v2.template cast<C>(), state_.x.template cast<C>()};
+    const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, here, step_->nodes)).imag()));
+    Vec<C> y = pack(state_).template cast<C>();
+    for (int i = 0; i < unknowns_; ++i) y(i) += C(0, step(i));
+    return unpack<C>(y);
+  }
+
+  /// (V1, V2) packed, unit convention.
+  template <class T> Vec<T> values(const Parameters<T>& p, const State<T>& s) const {
+    const Block<T> v1 = resolvent<T>(p, s.x) * s.x;  // X (1 + VV X)^-1 = (1 + X VV)^-1 X
+    Vec<T> out(packed());
+    for (int g = 0; g < k_; ++g) {
+      for (int h = g; h < k_; ++h) out(detail::index(k_, g, h)) = (v1(g, h) + v1(h, g)) / (2 * beta_ * root_c_[g] * root_c_[h]);
+      out(pairs_ + g) = s.v2(g);
+    }
+    return out;
+  }
+
+  // --- overlaps: (s, x) stands for s - L^T x L with L L^T = VV ---
+
+  template <class T> struct Two {
+    T s;
+    Mat<T> x;
+    friend Two operator+(const Two& a, const Two& b) { return {a.s + b.s, a.x + b.x}; }
+    friend Two operator-(const Two& a, const Two& b) { return {a.s - b.s, a.x - b.x}; }
+    friend Two operator*(const T& f, const Two& a) { return {f * a.s, f * a.x}; }
+  };
+  template <class T> static Two<T> times(const Two<T>& a, const Two<T>& b, const Mat<T>& vv) {
+    return {a.s * b.s, a.s * b.x + b.s * a.x - a.x * vv * b.x};
+  }
+  template <class T> static Two<T> inverse(const Two<T>& a, const Mat<T>& vv) {
+    const Mat<T> m = a.s * Mat<T>::Identity(vv.rows(), vv.rows()) - a.x * vv;
+    return {T(1) / a.s, -(m.inverse() * a.x) / a.s};
+  }
+
+  template <class T> GroupOverlaps<T> overlaps(const Parameters<T>& p, const State<T>& s) const {
+    const GroupStep& step = *step_;
+    const Mat<T> vv = p.vv, vh1 = vv.topLeftCorner(k_, k_), one = Mat<T>::Identity(k_, k_);
+    const Block<T> left = resolvent<T>(p, s.x), gm = p.vv * left;
+    const Mat<T> right = (Mat<T>::Identity(n_, n_) + vv * Mat<T>(s.x)).inverse();  // (1 + VV X)^-1
+    Block<T> b1, b2;
+    couplings<T>(s.v2, b1, b2);
+    constexpr int top = 7;
+    std::vector<Block<T>> y0(top, Block<T>::Zero(n_, n_)), y1(4, y0[0]);
+    Block<T> y2 = y0[0], mean_q = y0[0], mean_qt = y0[0];
+    double e0[top] = {}, e1[4] = {};
+    const int powers = step.lean ? top : 3, powers1 = step.lean ? 4 : 2;
+    for (Index i = 0; i < step.nodes.size(); ++i) {
+      const double u = step.nodes.u[i], w0 = step.nodes.w[0][i], w1 = step.nodes.w[1][i], w2 = step.nodes.w[2][i];
+      if (w0 == 0 && w1 == 0 && w2 == 0) continue;
+      const Block<T> b = u * b1 + (u * u) * b2;
+      const Block<T> q = Block<T>(Block<T>::Identity(n_, n_) + step.iota * (b * gm)).inverse(), y = q * b;
+      mean_q += w0 * q;
+      mean_qt += w0 * (Block<T>::Identity(n_, n_) - step.iota * (gm * y));  // (1 + Gm B/alpha0)^-1
+      double power = 1;
+      for (int n = 0; n < powers; ++n, power *= u) {
+        y0[n] += (w0 * power) * y;
+        e0[n] += w0 * power;
+        if (n < powers1) y1[n] += (w1 * power) * y, e1[n] += w1 * power;
+      }
+      y2 += w2 * y;
+    }
+    GroupOverlaps<T> out;
+    out.mean = mean(s, gm, mean_q, mean_qt);
+    if (!step.stepped) {  // W0 vhat and W0 zhat: V1 without and with vhat taken out
+      const Mat<T> x = s.x;
+      out.vv = x.topLeftCorner(k_, k_);
+      out.zz = (left * s.x).topLeftCorner(k_, k_);
+      out.vz = out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
+      scale_legs(out);
+      return out;
+    }
+    Mat<T> ah = Mat<T>::Zero(n_, n_), flip = Mat<T>::Identity(n_, n_);
+    for (int g = 0; g < k_; ++g) ah(g, g) = beta_ * s.v2(g);
+    for (int i = k_; i < n_; ++i) flip(i, i) = T(-1);
+    const Two<T> gme{T(1), Mat<T>(left * s.x)};
+    const Mat<T> xt = ah + Mat<T>(y2);
+    const Two<T> tt{T(1), xt * (Mat<T>::Identity(n_, n_) + vv * xt).inverse()};
+    using Polynomial = std::array<double, top>;
+    const auto of_q = [&](const Polynomial& f, bool with_t) {
+      Two<T> sum{T(0), Mat<T>::Zero(n_, n_)};
+      for (int n = 0; n < top; ++n) {
+        if (f[n] == 0) continue;
+        sum.s += f[n] * (with_t ? e1[n] : e0[n]);
+        sum.x += f[n] * Mat<T>(with_t ? y1[n] : y0[n]);
+      }
+      sum.x = step.iota * (sum.x * right);
+      return sum;
+    };
+    const auto of_qt = [&](const Two<T>& q) { return Two<T>{q.s, flip * q.x.transpose() * flip}; };
+    const auto block = [&](const Two<T>& a) { return Two<T>{a.s, a.x.topLeftCorner(k_, k_)}; };
+    const auto product = [](const Polynomial& f, const Polynomial& g) {
+      Polynomial out_{};
+      for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4 && i + j < top; ++j) out_[i + j] += f[i] * g[j];
+      return out_;
+    };
+    const auto overlap = [&](const Polynomial& f, const Polynomial& g) {
+      const Two<T> nf = of_qt(of_q(f, true)), ng = of_q(g, true);
+      return block(T(step.iota) * times(gme, of_q(product(f, g), false), vv) + times(times(nf, tt, vv), ng, vv));
+    };
+    const Polynomial fv{0, 1 / step.l};
+    const Two<T> pvv = overlap(fv, fv), ptt = block(tt);
+    const Two<T> qv = of_q(fv, true);
+    const Two<T> ptv = block(times(tt, qv, vv)), pvt = block(times(of_qt(qv), tt, vv));
+    const double gamma = step.gamma, rho = step.iota > 0 ? std::sqrt(step.groups[0].moments.u[2] * step.iota) / step.l : 0;
+    const bool aligned = rho < 1e-7;
+    const T inverse_rho(aligned ? 0 : 1 / rho);
+    const Two<T> pvz = inverse_rho * (pvt - T(gamma) * pvv), pzv = inverse_rho * (ptv - T(gamma) * pvv);
+    const Two<T> pzz = (inverse_rho * inverse_rho) * (ptt - T(gamma) * (ptv + pvt) + T(gamma * gamma) * pvv);
+    out.vv = pvv.x * (one - vh1 * pvv.x).inverse();
+    out.vz = (one + out.vv * vh1) * pvz.x;
+    out.zz = pzz.x + pzv.x * vh1 * out.vz;
+    out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
+    for (int g = 0; g < k_; ++g) out.dd(g, g) = beta_ * s.v2(g) * step.groups[g].c_delta;
+    if (step.lean) {
+      const Two<T> inverse_vv = inverse(pvv, vh1);
+      std::vector<Two<T>> lv, vl, lt;
+      std::vector<Polynomial> f(k_, Polynomial{});
+      for (int g = 0; g < k_; ++g) {
+        for (int n = 0; n < 4; ++n) f[g][n] = step.groups[g].la[n] + step.groups[g].lb[n];
+        lv.push_back(overlap(f[g], fv)), vl.push_back(overlap(fv, f[g]));
+        lt.push_back(block(times(of_qt(of_q(f[g], true)), tt, vv)));
+      }
+      for (int g = 0; g < k_; ++g) {
+        const Two<T> with = times(lv[g], inverse_vv, vh1);
+        const Two<T> lz = inverse_rho * (lt[g] - T(gamma) * lv[g]) - times(with, pvz, vh1);
+        const auto row = [&](const Two<T>& a) -> Mat<T> { return beta_ * s.v2(g) * (a.s * one - vh1 * a.x).row(g); };
+        out.dv.row(g) = row(with);
+        out.dz.row(g) = row(lz);
+        for (int h = 0; h < k_; ++h) {
+          const Two<T> ll = overlap(f[g], f[h]) - times(with, vl[h], vh1);
+          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * (ll.s * vh1 - vh1 * ll.x * vh1)(g, h);
+        }
+      }
+    }
+    scale_legs(out);
+    return out;
+  }
+  template <class T> void scale_legs(GroupOverlaps<T>& out) const {
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) {
+        const double both = 1 / (root_c_[g] * root_c_[h]);
+        out.vv(g, h) *= both, out.vz(g, h) *= both, out.zz(g, h) *= both;
+        out.dv(g, h) /= root_c_[h], out.dz(g, h) /= root_c_[h];
+      }
+  }
+  /// K of the mean over beta d: the step damps the mean row, since f0 contains h1 wbar.x.
+  template <class T> Mat<T> mean(const State<T>& s, const Block<T>& gm, const Block<T>& q, const Block<T>& qt) const {
+    const GroupStep& step = *step_;
+    const StepConstants& c = step.constants;
+    const double rate = step.eta * c.h1 * c.h1, eta2 = step.eta * step.eta * c.h1 * c.h1;
+    const Mat<T> c1 = Mat<T>(gm * q).topLeftCorner(k_, k_);
+    const Mat<T> c2 = step.iota * c1 + Mat<T>(qt * gm * q).topLeftCorner(k_, k_);
+    const Mat<T> n = (-2 * rate + eta2 * step.square * (c.variance - c.h1 * c.h1) * step.iota) * c1 + (rate * rate * step.square) * c2;
+    Mat<T> y(k_, k_);
+    for (int g = 0; g < k_; ++g) {
+      for (int h = 0; h < k_; ++h) y(g, h) = n(g, h) * (step.a[g] * step.a[h] * std::sqrt(step.pi[g] * step.pi[h]));
+      y(g, g) += step.pi[g] / s.v2(g);
+    }
+    Mat<T> out = y.inverse();
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) out(g, h) *= std::sqrt(step.pi[g] * step.pi[h]);
+    return out;
+  }
+
+  const GroupStep* step_;
+  double beta_, lam_ = 0, defect_ = 0;
+  int k_, n_, pairs_, unknowns_ = 0;
+  bool failed_ = false;
+  std::vector<double> root_c_;
+  Eigen::VectorXd vh_, v_;
+  Eigen::MatrixXd traces_;
+  State<double> state_;
+  std::vector<State<C>> moved_;
+  Eigen::PartialPivLU<Eigen::MatrixXd> jacobian_;
+};
+
+/// A solution of groups in the anisotropic bulk, unit convention.
+struct GroupStepOrder {
+  double test_error, train_error, residual, amplification;
+  Eigen::VectorXd m, theta, psi, chi, q2, v2;
+  Eigen::MatrixXd q1, v1;
+  int iterations = 0;
+};
+
+/// One point.
+template <int N> class GroupStepSolver {
+ public:
+  GroupStepSolver(const GroupStep& step, const Point<double>& point)
+      : point_(point), bulk_(step, point.beta), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
+    for (int j = 0; j < n_; ++j) twice_(j) = bulk_.twice(j);
+    v.setZero();
+    for (int g = 0; g < k_; ++g) v(detail::index(k_, g, g)) = v(pairs_ + g) = step.pi[g] / point.lam;
+  }
+
+  void newton(const GroupNodes& nodes, const NewtonSettings& settings) {
+    double previous = 1e-4;
+    for (int iteration = 0; iteration < settings.max_iterations; ++iteration) {
+      evaluate(nodes);
+      ++iterations;
+      if (bulk_.failed() || !v.allFinite()) return;
+      Eigen::VectorXd next = v + newton_step();
+      if (!inside(next)) next = bulk_.values();
+      const double step = (next - v).cwiseQuotient(scale(next)).cwiseAbs().maxCoeff();
+      v = next;
+      if (step <= settings.tolerance || (step < previous && step * step * step <= settings.tolerance * previous * previous)) return;
+      if (step < 1e-6 && step >= 0.5 * previous) return;
+      previous = std::min(0.03, step);
+    }
+  }
+
+  /// The linear part (THEORY 9 e and 10). `muc`: the third feature at the nodes, size x groups.
+  GroupStepOrder linear_part(const GroupNodes& nodes, const std::vector<double>& muc) {
+    evaluate(nodes);
+    const Eigen::VectorXd step = newton_step();
+    const double step_size = step.cwiseQuotient(scale(v)).cwiseAbs().maxCoeff();
+    const Index n_nodes = nodes.size;
+    const double ratio = point_.ratio;
+    const bool finite_d = point_.inverse_d > 0;
+    const GroupOverlaps<double> k = bulk_.overlaps();
+    GroupStepOrder out;
+    out.iterations = iterations;
+
+    // Columns: means (their distinguishable combinations where they are free), k mu1, mu_c; made orthonormal.
+    const int n_mean = finite_d ? k_ : nodes.rank, n_columns = n_mean + 2 * k_;
+    Eigen::MatrixXd design(n_nodes, n_columns);
+    Eigen::VectorXd target(n_nodes), ps(k_);
+    ps.setZero();
+    for (Index i = 0; i < n_nodes; ++i) {
+      const double root = std::sqrt(nodes.weight[i] * w_[i]);
+      for (int c = 0; c < n_mean; ++c) design(i, c) = root * (finite_d ? nodes.mu0[i * k_ + c] : nodes.basis[i * n_mean + c]);
+      for (int g = 0; g < k_; ++g) {
+        design(i, n_mean + g) = root * nodes.kmu1[i * k_ + g];
+        design(i, n_mean + k_ + g) = root * muc[i * k_ + g];
+        ps(g) += ratio * nodes.weight[i] * w_[i] * nodes.mu1[i * k_ + g] * nodes.h1[i];
+      }
+      target(i) = root * nodes.h[i];
+    }
+    const Eigen::HouseholderQR<Eigen::MatrixXd> qr(design);
+    const Index rows = std::min<Index>(n_nodes, n_columns);
+    const Eigen::VectorXd all = qr.householderQ().transpose() * target, b = all.head(rows);
+    const Eigen::MatrixXd r = qr.matrixQR().topRows(rows).template triangularView<Eigen::Upper>();
+    // x = K a' R^T eta + kz, eta = b - R x: (1 + a' R K R^T) eta = b - R kz. Free means: their rows of eta are zero.
+    Eigen::MatrixXd full = Eigen::MatrixXd::Zero(n_columns, n_columns);
+    Eigen::VectorXd kz = Eigen::VectorXd::Zero(n_columns);
+    const double mean_scale = finite_d ? point_.beta / point_.inverse_d : 0;
+    if (finite_d) full.topLeftCorner(k_, k_) = mean_scale * k.mean;
+    full.block(n_mean, n_mean, k_, k_) = k.vv;
+    full.block(n_mean, n_mean + k_, k_, k_) = k.dv.transpose();
+    full.block(n_mean + k_, n_mean, k_, k_) = k.dv;
+    full.block(n_mean + k_, n_mean + k_, k_, k_) = k.dd;
+    kz.segment(n_mean, k_) = k.vz * ps;
+    kz.tail(k_) = k.dz * ps;
+    const int skip = finite_d ? 0 : n_mean;
+    const Index kept = rows - skip;
+    const Eigen::MatrixXd rf = r.bottomRightCorner(kept, n_columns - skip), kf = full.bottomRightCorner(n_columns - skip, n_columns - skip);
+    const Eigen::MatrixXd system = Eigen::MatrixXd::Identity(kept, kept) + ratio * rf * kf * rf.transpose();
+    const Eigen::VectorXd eta = system.partialPivLu().solve(b.tail(kept) - rf * kz.tail(n_columns - skip));
+    const Eigen::VectorXd y = ratio * rf.transpose() * eta, x = kf * y + kz.tail(n_columns - skip);
+    Eigen::MatrixXd hats = Eigen::MatrixXd::Zero(k_, 4);
+    hats.col(0) = y.segment(n_mean - skip, k_), hats.col(1) = ps, hats.col(2) = y.tail(k_);
+    Eigen::VectorXd mean;
+    if (finite_d) {
+      out.m = mean = x.head(k_);
+      hats.col(3) = std::sqrt(mean_scale) * y.head(k_);
+    } else {
+      mean = r.topLeftCorner(n_mean, n_mean).template triangularView<Eigen::Upper>().solve(b.head(n_mean) - r.topRightCorner(n_mean, 2 * k_) * x);
+      out.m = Eigen::VectorXd::Zero(k_);
+      for (int g = 0; g < k_; ++g)
+        for (int c = 0; c < n_mean; ++c) out.m(g) += nodes.to_m[g * n_mean + c] * mean(c);
+    }
+    out.theta = x.segment(n_mean - skip, k_);
+    out.chi = x.tail(k_);
+    out.psi = k.vz.transpose() * hats.col(0) + k.dz.transpose() * hats.col(2) + k.zz * ps;
+
+    double error = 0, loss = 0, loss2 = 0, energy = 0, size = 0;
+    Eigen::VectorXd n = Eigen::VectorXd::Zero(n_), pulls = Eigen::VectorXd::Zero(n_columns);
+    for (Index i = 0; i < n_nodes; ++i) {
+      double e = nodes.h[i], f = nodes.h1[i];
+      for (int c = 0; c < n_mean; ++c) e -= (finite_d ? nodes.mu0[i * k_ + c] : nodes.basis[i * n_mean + c]) * mean(c);
+      for (int g = 0; g < k_; ++g) {
+        e -= nodes.kmu1[i * k_ + g] * out.theta(g) + muc[i * k_ + g] * out.chi(g);
+        f -= nodes.mu1[i * k_ + g] * out.psi(g);
+      }
+      const double ww = nodes.weight[i] * w_[i], part = nodes.rest[i] + e * e + f * f, noisy = part + point_.noise;
+      error += nodes.weight[i] * part;
+      loss += ww * noisy;
+      loss2 += ww * w_[i] * noisy;
+      for (int j = 0; j < n_; ++j) n(j) += ratio * nodes.e[i * nodes.stride + j] * ww * w_[i] * noisy;
+      energy += ww * ((nodes.h[i] - e) * e + (nodes.h1[i] - f) * f);
+      size += ww * (nodes.rest[i] + point_.noise + nodes.h[i] * nodes.h[i] + nodes.h1[i] * nodes.h1[i]);
+      for (int g = 0; g < k_; ++g) {
+        pulls(n_mean + g) += ww * e * nodes.kmu1[i * k_ + g];
+        pulls(n_mean + k_ + g) += ww * e * muc[i * k_ + g];
+      }
+    }
+    double defect_linear = 0;
+    for (int g = 0; g < k_; ++g)
+      defect_linear += std::abs(out.theta(g) * (pulls(n_mean + g) - hats(g, 0) / ratio)) + std::abs(out.chi(g) * (pulls(n_mean + k_ + g) - hats(g, 2) / ratio));
+    Eigen::VectorXd source = bulk_.sources(hats);
+    for (int g = 0; g < k_; ++g)
+      for (int h = g; h < k_; ++h) source(detail::index(k_, g, h)) -= out.psi(g) * out.psi(h);
+    source += bulk_.traces() * n;
+    const Eigen::VectorXd q = solve(source, left_vector().dot(source));
+    out.q1.resize(k_, k_), out.v1.resize(k_, k_);
+    out.q2 = q.tail(k_), out.v2 = v.tail(k_);
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) {
+        out.q1(g, h) = q(detail::index(k_, g, h)) + out.psi(g) * out.psi(h);
+        out.v1(g, h) = v(detail::index(k_, g, h));
+      }
+    out.test_error = error, out.train_error = loss2;
+    for (int j = 0; j < n_; ++j) {
+      out.test_error += twice_(j) * q(j) * nodes.mean_e[j];
+      out.train_error += twice_(j) * q(j) * mean_e_w2_(j);
+    }
+    const Eigen::VectorXd moved = solve(bulk_.traces() * vh_, std::min(left_vector().dot(bulk_.traces() * vh_), free_ + point_.lam * v.tail(k_).sum()));
+    out.amplification = std::max(1.0, moved.cwiseQuotient(scale(v)).cwiseAbs().maxCoeff());
+    const double defect_map = (bulk_.values() - v).cwiseQuotient(scale(v)).cwiseAbs().maxCoeff();
+    const double defect_energy = std::abs(out.train_error + point_.lam / ratio * out.q2.sum() - loss - energy);
+    out.residual = std::max({defect_map, step_size, bulk_.defect(), (defect_energy + defect_linear) / size});
+    if (bulk_.failed()) out.residual = std::max(out.residual, 1.0);
+    return out;
+  }
+
+  /// Averages at v on two rules: their largest relative difference.
+  double difference(const GroupNodes& a, const GroupNodes& b) const {
+    const Eigen::MatrixXd x = probe(a), y = probe(b);
+    double worst = 0;
+    for (Index i = 0; i < x.rows(); ++i)
+      if (y(i, 1) > 1e-280) worst = std::max(worst, std::abs(x(i, 0) - y(i, 0)) / y(i, 1));
+    return worst;
+  }
+
+ private:
+  void weigh(const GroupNodes& nodes, std::vector<double>& w) const {
+    w.resize(nodes.size);
+    for (Index i = 0; i < nodes.size; ++i) {
+      double x = 1;
+      for (int j = 0; j < n_; ++j) x += nodes.e[i * nodes.stride + j] * twice_(j) * v(j);
+      w[i] = 1 / x;
+    }
+  }
+  Eigen::MatrixXd probe(const GroupNodes& nodes) const {
+    std::vector<double> w;
+    weigh(nodes, w);
+    Eigen::MatrixXd out = Eigen::MatrixXd::Zero(n_ + k_ + 3, 2);
+    for (Index i = 0; i < nodes.size; ++i) {
+      const double ww = nodes.weight[i] * w[i], square = nodes.h[i] * nodes.h[i] + nodes.h1[i] * nodes.h1[i] + nodes.rest[i];
+      for (int j = 0; j < n_; ++j) out(j, 0) += ww * nodes.e[i * nodes.stride + j];
+      for (int g = 0; g < k_; ++g) out(n_ + g, 0) += ww * nodes.mu0[i * k_ + g] * nodes.mu0[i * k_ + g];
+      out(n_ + k_, 0) += ww * square, out(n_ + k_ + 1, 0) += ww * w[i] * square, out(n_ + k_ + 2, 0) += ww * w[i];
+    }
+    out.col(1) = out.col(0).cwiseAbs();
+    for (int g = 0; g < k_; ++g)
+      for (int h = g; h < k_; ++h)
+        out(detail::index(k_, g, h), 1) = std::sqrt(out(detail::index(k_, g, g), 0) * out(detail::index(k_, h, h), 0));
+    return out;
+  }
+
+  void evaluate(const GroupNodes& nodes) {
+    weigh(nodes, w_);
+    vh_ = mean_e_w2_ = Eigen::VectorXd::Zero(n_);
+    m_ = Eigen::MatrixXd::Zero(n_, n_);
+    double mean_w = 0;
+    for (Index i = 0; i < nodes.size; ++i) {
+      const double ww = nodes.weight[i] * w_[i], w2 = ww * w_[i];
+      const Eigen::Map<const Eigen::VectorXd> e(&nodes.e[i * nodes.stride], n_);
+      mean_w += ww;
+      vh_ += point_.ratio * ww * e;
+      mean_e_w2_ += w2 * e;
+      m_ += (point_.ratio * w2) * e * e.transpose();
+    }
+    free_ = point_.ratio * mean_w;
+    bulk_.solve(vh_, point_.lam);
+  }
+  bool inside(const Eigen::VectorXd& x) const {
+    if (!x.allFinite() || !(x.tail(k_).minCoeff() > 0)) return false;
+    Eigen::MatrixXd v1(k_, k_);
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) v1(g, h) = x(detail::index(k_, g, h));
+    return v1.llt().info() == Eigen::Success;
+  }
+  Eigen::VectorXd scale(const Eigen::VectorXd& x) const {
+    Eigen::VectorXd out = x;
+    for (int g = 0; g < k_; ++g)
+      for (int h = g; h < k_; ++h)
+        out(detail::index(k_, g, h)) = std::sqrt(std::abs(x(detail::index(k_, g, g)) * x(detail::index(k_, h, h))));
+    return out;
+  }
+  Eigen::VectorXd left_vector() const { return twice_.cwiseProduct(vh_); }
+  Eigen::VectorXd newton_step() const {
+    const Eigen::VectorXd f = bulk_.values() - v;
+    return solve(f, left_vector().dot(f));
+  }
+
+  /// (I - T M) x = c with what is known of the near-null vectors (GroupSystem); `along` is Vh.c.
+  Eigen::VectorXd solve(const Eigen::VectorXd& c, double along) const {
+    const Eigen::MatrixXd& t = bulk_.traces();
+    Eigen::VectorXd ones = Eigen::VectorXd::Zero(n_);
+    ones.tail(k_).setConstant(point_.lam);
+    const Eigen::VectorXd f = bulk_.values() - v, ridge = t * ones, rest = ridge - f, free = point_.ratio * mean_e_w2_;
+    const Eigen::VectorXd g = t * free + rest, l = left_vector(), s = twice_.cwiseProduct(free + m_ * twice_.cwiseProduct(rest));
+    Eigen::MatrixXd b = Eigen::MatrixXd::Identity(n_, n_) - t * m_ * twice_.asDiagonal();
+    b += v * l.transpose() / l.dot(v);
+    const Eigen::VectorXd size = scale(v);
+    const Eigen::PartialPivLU<Eigen::MatrixXd> lu(size.cwiseInverse().asDiagonal() * b * size.asDiagonal());
+    const Eigen::VectorXd yc = size.cwiseProduct(lu.solve(c.cwiseQuotient(size))), yg = size.cwiseProduct(lu.solve(g.cwiseQuotient(size)));
+    const double factor = (along - s.dot(yc)) / (l.dot(g) - s.dot(yg));
+    return factor * v + yc - factor * yg;
+  }
+
+  Point<double> point_;
+  GroupStepBulk<N> bulk_;
+  const GroupStep* step_;
+  int k_, n_, pairs_;
+  Eigen::VectorXd twice_;
+
+ public:
+  Eigen::VectorXd v;
+  int iterations = 0;
+
+ private:
+  std::vector<double> w_;
+  Eigen::VectorXd vh_, mean_e_w2_;
+  Eigen::MatrixXd m_;
+  double free_ = 0;
+};
+
+// --- batches -------------------------------------------------------------------------------------------------------
+
+struct GroupStepInput {
+  const Function *sigma = nullptr, *derivative = nullptr, *target = nullptr;
+  std::vector<double> readout, pi;
+  std::vector<std::array<double, 3>> sets;  ///< eta, 1/alpha0, noise
+  const std::int64_t* set_index = nullptr;
+  Index set_stride = 0;
+  Column alpha, beta, lam, noise, inverse_d;
+  Index n_points = 0;
+  int n_threads = 1;
+  bool merge = true;
+};
+
+/// As GroupBatchOutput, with chi and what each group's neurons became: K values a point.
+struct GroupStepOutput : GroupBatchOutput {
+  double *chi, *r, *c, *gamma;
+};
+
+namespace detail {
+
+/// One (eta, alpha0, noise): the step, its groups' coefficients in k. Rules are found under the mutex.
+struct GroupStepSet {
+  std::mutex mutex;
+  CoefficientScratch scratch;
+  std::unique_ptr<GroupStep> step;
+  std::unique_ptr<GroupTable> table;
+  std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
+
+  const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung, int cls) {
+    std::unique_ptr<std::vector<double>>& out = muc[rung * n_sizes + cls];
+    if (out) return *out;
+    const int k = nodes.groups;
+    out = std::make_unique<std::vector<double>>(nodes.size * k);
+    for (int g = 0; g < k; ++g) {
+      const SpikeParameters& p = step->groups[g].spike;
+      const std::vector<double> values = norm_coefficients(sigma, p, nodes.k.data(), nodes.size);
+      double top = 0, size = 0;
+      for (Index i = 0; i < nodes.size; ++i) {
+        const double mu0 = nodes.mu0[i * k + g];
+        top = std::max(top, std::abs(values[i]));
+        size += nodes.weight[i] * mu0 * mu0;
+      }
+      size += nodes.mean_e[index(k, g, g)] + nodes.mean_e[nodes.pairs + g];
+      const bool dust = top * p.c < 1e-13 * std::sqrt(size);
+      for (Index i = 0; i < nodes.size; ++i) (*out)[i * k + g] = dust ? 0 : values[i];
+    }
+    return *out;
+  }
+};
+
+template <int N>
+void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out, const MergedGroups& merged, GroupStepSet& set, Index i) {
+  const Point<double> point{in.alpha[i], in.beta[i], in.lam[i], in.noise[i], in.inverse_d[i], 1, in.alpha[i] / in.beta[i]};
+  const int k = merged.given(), distinct = merged.groups();
+  GroupStepSolver<N> solver(*set.step, point);
+  const GroupNodes* nodes;
+  {
+    const std::lock_guard<std::mutex> lock(set.mutex);
+    nodes = &set.table->starter();
+  }
+  solver.newton(*nodes, {60, 1e-4});
+  double size = 0;
+  for (int g = 0; g < distinct; ++g) {
+    const double ratio = solver.v(solver.v.size() - distinct + g) / set.step->pi[g];
+    if (std::isfinite(ratio)) size = std::max(size, ratio);
+  }
+  const int cls = GroupTable::class_of(size);
+  int rung;
+  {
+    const std::lock_guard<std::mutex> lock(set.mutex);
+    rung = set.table->rung_of(cls);
+  }
+  GroupStepOrder x;
+  double error = 0;
+  for (;;) {
+    const GroupNodes* denser;
+    const std::vector<double>* muc;
+    {
+      const std::lock_guard<std::mutex> lock(set.mutex);
+      nodes = &set.table->nodes(rung, cls), denser = &set.table->nodes(rung + 1, cls);
+      muc = &set.norms(*in.sigma, *nodes, rung, cls);
+    }
+    solver.newton(*nodes, {});
+    x = solver.linear_part(*nodes, *muc);
+    error = solver.difference(*nodes, *denser);
+    const int next = GroupTable::next(rung);
+    if (next < 0 || !(x.residual <= residual_tolerance) || error <= 3e-14 || error * x.amplification <= 2e-11) break;
+    rung = next;
+  }
+  const bool finite = std::isfinite(x.test_error) && std::isfinite(x.train_error) && std::isfinite(x.residual) && x.theta.allFinite() &&
+                      x.m.allFinite() && x.psi.allFinite() && x.chi.allFinite() && x.q1.allFinite() && x.v1.allFinite();
+  for (int g = 0; g < k; ++g) {
+    const SpikeParameters& spike = set.step->groups[merged.of[g]].spike;
+    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c, out.gamma[i * k + g] = set.step->gamma;
+    out.chi[i * k + g] = std::numeric_limits<double>::quiet_NaN();
+  }
+  if (!finite) return store_group_failure(out, k, i, Status::non_finite, x.iterations, x.residual);
+  if (!(x.residual <= residual_tolerance)) return store_group_failure(out, k, i, Status::max_iterations, x.iterations, x.residual);
+  out.test_error[i] = x.test_error, out.train_error[i] = x.train_error, out.residual[i] = x.residual;
+  out.quadrature_error[i] = (error + set.table->error() + set.step->nodes_error) * x.amplification;
+  out.status[i] = static_cast<std::int8_t>(Status::converged), out.iterations[i] = x.iterations;
+  for (int g = 0; g < k; ++g) {
+    const int of = merged.of[g];
+    const double share = merged.share[g];
+    out.m[i * k + g] = merged.sign[g] * share * x.m(of);
+    out.theta[i * k + g] = share * x.theta(of);
+    out.psi[i * k + g] = share * x.psi(of);
+    out.chi[i * k + g] = merged.sign[g] * share * x.chi(of);
+    out.q2[i * k + g] = share * x.q2(of);
+    out.v2[i * k + g] = share * x.v2(of);
+    for (int h = 0; h < k; ++h) {
+      const int oh = merged.of[h];
+      const double both = share * merged.share[h], own = of == oh ? 1 : 0, self = g == h ? share : 0;
+      out.q1[(i * k + g) * k + h] = both * (x.q1(of, oh) - own * x.q2(of)) + self * x.q2(of);
+      out.v1[(i * k + g) * k + h] = both * (x.v1(of, oh) - own * x.v2(of)) + self * x.v2(of);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Solves every point of a batch, lam > 0.
+template <class Stop> void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Stop& interrupt) {
+  const StepConstants constants = step_constants(*in.sigma, *in.derivative);
+  // One and the same: equal readout values, or for odd sigma equal up to sign.
+  GroupParameters values;
+  values.r = in.readout, values.pi = in.pi, values.c.assign(in.readout.size(), 1.0);
+  const MergedGroups merged = merge_groups(values, in.sigma->shape().parity == -1, in.merge);
+  double mean = 0;
+  for (std::size_t g = 0; g < in.readout.size(); ++g) mean += in.pi[g] * in.readout[g];
+  std::vector<detail::GroupStepSet> sets(in.sets.size());
+  parallel_for(static_cast<Index>(sets.size()), in.n_threads, interrupt, [&](Index s, int) {
+    detail::GroupStepSet& set = sets[s];
+    const auto [eta, inverse_alpha0, noise] = in.sets[s];
+    set.step = std::make_unique<GroupStep>(constants, *in.target, merged.distinct.r, merged.distinct.pi, mean, eta, inverse_alpha0, noise);
+    GroupParameters p;
+    p.pi = set.step->pi, p.gamma = set.step->gamma;
+    for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
+    set.table = std::make_unique<GroupTable>(*in.sigma, *in.target, p, set.scratch);
+    // How good the rule for u is, at a few V.
+    const int k = set.step->k(), pairs = k * (k + 1) / 2;
+    set.step->nodes_error = constants.error;
+    GroupStepBulk<Eigen::Dynamic> bulk(*set.step, 1.0);
+    for (const double a : {1e-4, 1e-2, 1.0}) {
+      Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
+      for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
+      bulk.solve(vh, 0);
+      if (!bulk.failed()) set.step->nodes_error = std::max(set.step->nodes_error, bulk.compare(set.step->check));
+    }
+  });
+  parallel_for(in.n_points, in.n_threads, interrupt, [&](Index i, int) {
+    detail::GroupStepSet& set = sets[in.set_index[i * in.set_stride]];
+    detail::solve_group_step_point<Eigen::Dynamic>(in, out, merged, set, i);  // a fixed size compiles for a minute
+  });
+}
+
+}  // namespace srfx
