@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import _core
+from srfx import _core, reference
 from srfx.cli import run
 from srfx.models import compiled
 
@@ -290,6 +290,30 @@ def test_small_penalties_at_the_threshold(beta):
     assert sol.residual.max() < 1e-10
     # the peak grows like lam^(-1/2)
     assert sol.test_error[0] / sol.test_error[1] == pytest.approx(10, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_against_the_reference(seed):
+    """Random models: `srfx.reference` shares no code with the core."""
+    rng = np.random.default_rng(seed)
+    k = (1, 2, 3, 4, 6, 9)[seed]
+    weights = rng.dirichlet(np.full(k, 3.0))
+    model = srfx.SpikedRF(
+        ("tanh", "relu", "erf", "softplus", "sign", "gelu")[seed],
+        ("sin", "tanh", "relu", "sign", "cos", "abs")[seed],
+        r=rng.uniform(0.3, 2), c=rng.uniform(1, 1.5), gamma=rng.uniform(-1, 1),
+        beta=10 ** rng.uniform(-0.5, 0.5), noise=rng.uniform(0, 0.3),
+        readout=tuple(rng.uniform(-2, 2, k)), weights=(*weights[:-1], 1 - weights[:-1].sum()),
+    )  # fmt: skip
+    alpha, lam, d = 10 ** rng.uniform(-0.5, 0.7), 10 ** rng.uniform(-4, 0), 700.0
+    sol = srfx.solve(model, alpha=alpha, lam=lam, d=d)
+    exact = reference.solve_groups(model, alpha, lam, d)
+    for name in ERRORS:
+        assert getattr(sol, name) == pytest.approx(getattr(exact, name), rel=1e-9), name
+    for name in VECTORS:
+        expected = np.asarray(getattr(exact, name)).ravel()
+        scale = 1e-8 * np.abs(expected).max() + 1e-13
+        np.testing.assert_allclose(np.ravel(getattr(sol, name)), expected, rtol=1e-8, atol=scale)
 
 
 # --- bounds, learned function ---

@@ -401,10 +401,6 @@ def test_what_one_step_does_not_cover_is_refused():
         ValueError, match=r"bulk='one_step' needs an srfx\.OneStep model.*got SpikedRF"
     ):
         solve(SpikedRF(), 1, 0.1, bulk="one_step")
-    with pytest.raises(
-        NotImplementedError, match="bulk='one_step' supports a single readout value"
-    ):
-        solve(OneStep(readout=(1, 2)), 1, 0.1, bulk="one_step")
     with pytest.raises(ValueError, match="lam must be > 0 with bulk='one_step'; got 0"):
         solve(OneStep(), 1, [0.1, 0], bulk="one_step")
     with pytest.raises(

@@ -56,6 +56,14 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   return out;
 }
 
+py::dict step_constants(const Activation& sigma) {
+  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
+  const srfx::StepConstants c = srfx::step_constants(*sigma.value, *sigma.derivative);
+  py::dict out;
+  out["h1"] = c.h1, out["h2"] = c.h2, out["b3"] = c.b3, out["b12"] = c.b12, out["k3"] = c.k3;
+  return out;
+}
+
 }  // namespace
 
 void register_group_step(py::module_& m) {
@@ -65,4 +73,5 @@ void register_group_step(py::module_& m) {
         arg("n_points"), arg("n_threads"), arg("merge") = true,
         "Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a set. merge=False keeps identical "
         "groups apart.");
+  m.def("step_constants", &step_constants, arg("sigma"), "Gaussian moments of sigma' that decide what section 10 covers.");
 }

@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx.models import FloatArray, OneStep, SpikedRF, compiled
+from srfx.models import (
+    MAX_GROUPS,
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    compiled,
+    label,
+    probabilities,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -159,14 +167,33 @@ def check_supported(
             f"{type(model).__name__}: use bulk='isotropic'"
         )
     if len(model.readout) > 1:
-        raise NotImplementedError(
-            f"{name} supports a single readout value for now, as in readout=(1.0,); got "
-            f"readout={model.readout}"
-        )
+        _check_groups(model, bulk)
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
             f"lam must be > 0 with {name}; got 0: approach the ridgeless limit by a small lam, "
             "such as 1e-8"
+        )
+
+
+def _check_groups(model: SpikedRF | OneStep, bulk: str | EmpiricalBulk) -> None:
+    """Refuse several readout values where section 10 does not cover them."""
+    if bulk != "one_step":
+        raise NotImplementedError(
+            "an EmpiricalBulk supports a single readout value, as in readout=(1.0,); got "
+            f"readout={model.readout}"
+        )
+    if len(model.readout) > MAX_GROUPS:
+        raise ValueError(
+            f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
+            "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
+        )
+    constants = _core.step_constants(compiled(model.activation))
+    if constants["h2"] != 0 and any(constants[name] != 0 for name in ("b3", "b12", "k3")):
+        raise NotImplementedError(
+            "bulk='one_step' supports several readout values for an activation with "
+            "E[z sigma'(z)] = 0, such as an odd one, or with sigma'(z) = h1 + h2 z + an odd "
+            "function, such as relu, gelu or softplus; got "
+            f"{label(model.activation)}: use a single readout value, or bulk='isotropic'"
         )
 
 
@@ -200,10 +227,8 @@ def solve_step(
         table, index = np.unique(table, axis=0, return_inverse=True)
     sets = np.ascontiguousarray(table.T)
     index = np.broadcast_to(index.reshape(own_shape), shape).ravel()
-    raw: dict[str, NDArray[Any]] = _core.solve_one_step(
-        compiled(model.activation),
-        compiled(model.target),
-        model.readout[0],
+    functions = (compiled(model.activation), compiled(model.target))
+    points = (
         sets[0],
         sets[1],
         sets[2],
@@ -215,8 +240,13 @@ def solve_step(
         _flat(1 / np.asarray(arguments["d"]), shape),
         int(np.prod(shape, dtype=np.int64)),
         n_threads,
-        matrix,
     )
+    raw: dict[str, NDArray[Any]]
+    if len(model.readout) == 1:
+        raw = _core.solve_one_step(*functions, model.readout[0], *points, matrix)
+    else:
+        weights = list(probabilities(model))
+        raw = _core.solve_one_step_groups(*functions, list(model.readout), weights, *points)
     return raw
 
 
@@ -262,19 +292,12 @@ def learned(
     model: SpikedRF | OneStep, raw: dict[str, NDArray[Any]], t: FloatArray, n_threads: int
 ) -> NDArray[np.float64]:
     """Average the network over inputs with projection t, from what a solve returned."""
+    names = ("r", "c", "gamma", "m", "theta", "psi", "chi")
     values: NDArray[np.float64] = _core.learned_function_of_step(
-        compiled(model.activation),
-        raw["r"],
-        raw["c"],
-        raw["gamma"],
-        raw["m"],
-        raw["theta"],
-        raw["psi"],
-        raw["chi"],
-        t,
-        n_threads,
+        compiled(model.activation), *(raw[name].ravel() for name in names), t, n_threads
     )
-    return values
+    total: NDArray[np.float64] = values.reshape(-1, len(model.readout), t.size).sum(axis=1)
+    return total
 
 
 def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:

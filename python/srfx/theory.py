@@ -59,10 +59,11 @@ def solve(
     bulk : {"isotropic", "one_step"} or EmpiricalBulk
         ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``: the anisotropic
         bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
-        10), for a `OneStep` with a single readout value and lam > 0; test errors within about one
-        per cent of simulated networks. An `EmpiricalBulk`: the very weights given; beta has to be
-        theirs, d defaults to theirs, and the fields of the model that the weights supersede (eta
-        and alpha0, or r, c and gamma) are not used.
+        10), for a `OneStep` and lam > 0, with several readout values only if the activation is odd
+        or its derivative is ``h1 + h2 z`` plus an odd function (relu, gelu, softplus); test errors
+        within about one per cent of simulated networks. An `EmpiricalBulk`: the very weights given;
+        beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
+        supersede (eta and alpha0, or r, c and gamma) are not used.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
@@ -84,7 +85,7 @@ def solve(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or shapes do not broadcast.
     NotImplementedError
-        Several readout values with a bulk other than ``"isotropic"``.
+        Several readout values with a bulk that does not cover them.
 
     Warns
     -----

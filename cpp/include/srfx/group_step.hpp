@@ -132,7 +132,7 @@ template <int N> class GroupStepBulk {
       }
       state_ = next;
       defect_ = size;
-      done = size < 1e-14 || (size < 1e-10 && size > 0.5 * previous) || (size < 1e-8 && size < 1e-2 * previous && size * size < 1e-15);
+      done = size < 1e-14 || (size < 1e-10 && size > 0.5 * previous);
       previous = size;
     }
     failed_ = !done;

@@ -1,0 +1,136 @@
+"""Several readout values in the actual one-step network (THEORY section 10)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import _core
+from srfx.models import compiled
+
+VECTORS = ("m", "theta", "psi", "q2", "v2")
+
+
+def step(name, target, readout, weights=None, **options):
+    return srfx.OneStep(name, target, readout=readout, weights=weights, **options)
+
+
+def one_step(model, **options):
+    return srfx.solve(model, bulk="one_step", **options)
+
+
+def test_the_reference_value_of_theory_10():
+    sol = one_step(step("tanh", "sin", (0.5, 1.5), eta=2, alpha0=0.5), alpha=1, lam=0.1)
+    assert sol.test_error == pytest.approx(0.28115963, abs=5e-9)
+    assert sol.train_error == pytest.approx(0.07045661, abs=5e-9)
+    assert sol.m.shape == (2,)
+    assert sol.v1.shape == (2, 2)
+
+
+CASES = [
+    ("tanh", "sin", dict(eta=3, alpha0=0.25), dict(alpha=2, lam=0.1)),
+    ("relu", "relu", dict(eta=1, alpha0=2), dict(alpha=1, lam=0.3)),
+    ("tanh", "tanh", dict(eta=0.4, alpha0=20, beta=0.5), dict(alpha=5, lam=0.1, d=600)),
+    ("gelu", "relu", dict(eta=2, alpha0=1, beta=2, noise=0.2), dict(alpha=1, lam=0.3)),
+    ("erf", "sin", dict(eta=1, alpha0=1e4), dict(alpha=1, lam=1e-3)),
+    ("tanh", "sin", dict(eta=0, alpha0=1), dict(alpha=1, lam=0.1, d=400)),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "model", "point"), CASES)
+@pytest.mark.parametrize("a", [1.0, 0.6])
+def test_identical_readouts_are_one(name, target, model, point, a):
+    """The code for one value shares no equation with that for groups."""
+    one = one_step(step(name, target, (a,), **model), **point)
+    merged = one_step(step(name, target, (a, a), (0.3, 0.7), **model), **point)
+    x = {key: np.array([float(v)]) for key, v in ({"beta": 1.0, "noise": 0.0} | model).items()}
+    apart = _core.solve_one_step_groups(
+        compiled(name), compiled(target), [a, a], [0.3, 0.7], x["eta"], 1 / x["alpha0"], x["noise"],
+        np.zeros(1, dtype=np.int64), x["beta"], x["noise"], np.array([float(point["alpha"])]),
+        np.array([point["lam"]]), np.array([1 / point.get("d", np.inf)]), 1, 1, False,
+    )  # fmt: skip
+    for key in ("test_error", "train_error"):
+        assert getattr(merged, key) == pytest.approx(getattr(one, key), rel=1e-10)
+        assert apart[key][0] == pytest.approx(getattr(one, key), rel=1e-10)
+    for key in VECTORS:
+        np.testing.assert_allclose(
+            getattr(merged, key), getattr(one, key) * np.array([0.3, 0.7]), rtol=1e-8, atol=1e-10
+        )
+        assert apart[key].sum() == pytest.approx(getattr(one, key), rel=1e-8, abs=1e-10)
+    assert merged.residual < 1e-12
+    assert apart["residual"][0] < 1e-12
+
+
+def test_the_mean_of_identical_values_where_the_two_forms_differ():
+    """At finite d and h2 != 0 section 10 has two leading-order forms of the mean's damping."""
+    options = dict(eta=2, alpha0=1, beta=2, noise=0.2)
+    one = one_step(step("gelu", "relu", (1,), **options), alpha=1, lam=0.3, d=900)
+    two = one_step(step("gelu", "relu", (1, 1), **options), alpha=1, lam=0.3, d=900)
+    assert two.test_error == pytest.approx(one.test_error, rel=1e-5)
+
+
+def test_the_order_and_the_sign_of_values():
+    options = dict(eta=2, alpha0=1)
+    a = one_step(step("tanh", "sin", (0.5, -1.5), **options), alpha=1, lam=0.1, d=500)
+    b = one_step(step("tanh", "sin", (1.5, 0.5), **options), alpha=1, lam=0.1, d=500)
+    assert a.test_error == pytest.approx(b.test_error, rel=1e-12)
+    np.testing.assert_allclose(a.m, [b.m[1], -b.m[0]], rtol=1e-9)
+    np.testing.assert_allclose(a.theta, b.theta[::-1], rtol=1e-9)
+
+
+def test_no_step_is_the_plain_network():
+    model = step("relu", "tanh", (0.5, 1.5), alpha0=0, eta=1)
+    plain = srfx.solve(srfx.SpikedRF("relu", "tanh", r=0, gamma=0), alpha=1, lam=0.1, d=500)
+    sol = one_step(model, alpha=1, lam=0.1, d=500)
+    assert sol.test_error == pytest.approx(plain.test_error, rel=1e-10)
+
+
+def test_a_value_of_zero_and_small_penalties():
+    model = step("relu", "tanh", (0, 1, -0.3), eta=1, alpha0=1, noise=0.1)
+    sol = one_step(model, alpha=[0.5, 1, 2], lam=[[1e-8], [1e-3], [1.0]], d=600)
+    assert sol.residual.max() < 1e-10
+    assert np.all(sol.test_error > 0)
+
+
+def test_the_learned_function_of_identical_values():
+    options = dict(alpha=1, lam=0.1, t=[-1, 0.3, 2], bulk="one_step")
+    one = srfx.learned_function(step("tanh", "sin", (1,), eta=2, alpha0=1), **options)
+    two = srfx.learned_function(step("tanh", "sin", (1, 1, -1), eta=2, alpha0=1), **options)
+    np.testing.assert_allclose(two, one, rtol=1e-9)
+
+
+def test_points_do_not_depend_on_company_or_threads():
+    model = step("tanh", "sin", (0.5, 1.5), eta=[1, 2], alpha0=1)
+    a = one_step(model, alpha=[[0.5], [2]], lam=0.1, n_threads=1)
+    b = one_step(model, alpha=[[0.5], [2]], lam=0.1, n_threads=2)
+    np.testing.assert_array_equal(a.test_error, b.test_error)
+    alone = one_step(step("tanh", "sin", (0.5, 1.5), eta=2, alpha0=1), alpha=2, lam=0.1)
+    assert alone.test_error == a.test_error[1, 1]
+
+
+def test_what_section_10_does_not_derive_is_refused():
+    shifted = srfx.Activation(
+        lambda x: np.tanh(x + 0.7), derivative=lambda x: 1 / np.cosh(x + 0.7) ** 2
+    )
+    with pytest.raises(NotImplementedError, match="supports several readout values for an activ"):
+        one_step(step(shifted, "sin", (1, 2)), alpha=1, lam=1)
+    with pytest.raises(ValueError, match="readout must have at most 32 values; got 33"):
+        one_step(step("tanh", "sin", (1,) * 33), alpha=1, lam=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "readout", "model"),
+    [
+        ("tanh", "sin", (0.5, 1.5), dict(eta=2, alpha0=1)),
+        ("relu", "tanh", (0.3, 1.7), dict(eta=1, alpha0=2)),
+    ],
+)
+def test_simulated_networks(name, target, readout, model):
+    """Two values, d = 600: within 4 standard errors and 1.5 %."""
+    network = step(name, target, readout, **model)
+    ds = srfx.simulate(network, alpha=1.5, lam=0.1, d=600, replicates=16, seed=3)
+    simulated = ds.test_error.values.ravel()
+    error = simulated.std(ddof=1) / np.sqrt(simulated.size)
+    theory = one_step(network, alpha=1.5, lam=0.1, d=600).test_error
+    assert abs(simulated.mean() - theory) < 4 * error + 0.015 * theory
