@@ -292,9 +292,17 @@ def learned(
     model: SpikedRF | OneStep, raw: dict[str, NDArray[Any]], t: FloatArray, n_threads: int
 ) -> NDArray[np.float64]:
     """Average the network over inputs with projection t, from what a solve returned."""
-    names = ("r", "c", "gamma", "m", "theta", "psi", "chi")
     values: NDArray[np.float64] = _core.learned_function_of_step(
-        compiled(model.activation), *(raw[name].ravel() for name in names), t, n_threads
+        compiled(model.activation),
+        raw["r"].ravel(),
+        raw["c"].ravel(),
+        raw["gamma"].ravel(),
+        raw["m"].ravel(),
+        raw["theta"].ravel(),
+        raw["psi"].ravel(),
+        raw["chi"].ravel(),
+        t,
+        n_threads,
     )
     total: NDArray[np.float64] = values.reshape(-1, len(model.readout), t.size).sum(axis=1)
     return total
