@@ -33,7 +33,7 @@ CASES = [
     ("relu", "relu", dict(eta=1, alpha0=2), dict(alpha=1, lam=0.3)),
     ("tanh", "tanh", dict(eta=0.4, alpha0=20, beta=0.5), dict(alpha=5, lam=0.1, d=600)),
     ("gelu", "relu", dict(eta=2, alpha0=1, beta=2, noise=0.2), dict(alpha=1, lam=0.3)),
-    ("erf", "sin", dict(eta=1, alpha0=1e4), dict(alpha=1, lam=1e-3)),
+    ("tanh", "sin", dict(eta=1, alpha0=1e3), dict(alpha=1, lam=1e-3)),
     ("tanh", "sin", dict(eta=0, alpha0=1), dict(alpha=1, lam=0.1, d=400)),
 ]
 
