@@ -6,8 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'learned_function_of_step', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'spectrum', 'step_map']
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'learned_function_of_step', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'step_constants', 'step_map']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'learned_function_of_step', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'step_constants', 'step_map']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -127,12 +126,13 @@ def solve_one_step(sigma: Activation, target: Activation, readout: typing.Suppor
     """
     Actual one-step networks, one readout value; (eta, 1/alpha0, noise) one entry a set. matrix: section 10's path for every sigma.
     """
-def spectrum(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
-    """
-    The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, one readout value).
 def solve_one_step_groups(sigma: Activation, target: Activation, readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], pi: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, merge: bool = True) -> dict[str, typing.Any]:
     """
     Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a set. merge=False keeps identical groups apart.
+    """
+def spectrum(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
+    """
+    The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, one readout value).
     """
 def step_constants(sigma: Activation) -> dict[str, typing.Any]:
     """
