@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import OneStep, SpikedRF, _core, one_step, simulation, solve
+from srfx import OneStep, SpikedRF, _core, one_step, reference, simulation, solve
 from srfx.models import compiled
 
 ERRORS = ("test_error", "train_error")
@@ -53,6 +53,27 @@ STATED = [
 def test_stated_values(model, alpha, lam, d, stated):
     np.testing.assert_allclose(errors(model, alpha, lam, d=d), stated, rtol=0, atol=5.1e-9)
     assert solve(model, alpha, lam, d=d, bulk="one_step").quadrature_error < 1e-10
+
+
+def test_quadrature_error_is_that_of_the_point():
+    """Of a quadratic sigma the averages have poles near the real axis, but at smaller s only."""
+    quadratic = srfx.Activation(lambda x: x + 0.1 * (x * x - 1), lambda x: 1 + 0.2 * x)
+    model = OneStep(quadratic, "tanh", eta=2, alpha0=0.01)
+    solution = solve(model, 1.3, 0.1, bulk="one_step")  # warnings are errors
+    witness = reference.solve_one_step(model, 1.3, 0.1, density=3)
+    assert solution.test_error == pytest.approx(witness.test_error, rel=1e-10)
+    assert solution.train_error == pytest.approx(witness.train_error, rel=1e-10)
+    model = OneStep("hermite2", "tanh", eta=[2, 20], alpha0=np.array([[0.01], [0.1]]))
+    assert solve(model, 1.3, 0.1, bulk="one_step").quadrature_error.max() < 1e-9
+    step = OneStep("relu", lambda x: np.where(x > 0.3, 1.0, 0.0), eta=2, alpha0=[0.1, 10, np.inf])
+    with pytest.warns(srfx.AccuracyWarning, match="kinks"):
+        rough = solve(step, 2, 0.1, bulk="one_step")
+    declared = srfx.Activation(step.target.fn, kinks=[0.3])
+    exact = solve(dataclasses.replace(step, target=declared), 2, 0.1, bulk="one_step")
+    assert exact.quadrature_error.max() < 1e-10
+    off = np.abs(rough.test_error / exact.test_error - 1)
+    assert np.all(off > 1e-8)
+    assert np.all(rough.quadrature_error > off)
 
 
 def test_stated_test_errors():
@@ -366,6 +387,8 @@ def test_weights_of_spiked_features_give_the_isotropic_theory_on_average():
             "theta must be a finite vector.*; got inf at index 0",
         ),
         ({"theta": np.zeros(80)}, ValueError, "theta must not be the zero vector"),
+        ({"W": np.full((60, 80), 1e200)}, ValueError, "between 1e-70 and 1e70.*got 1e"),
+        ({"W": np.full((60, 80), 1e-200)}, ValueError, "between 1e-70 and 1e70.*got 1e-200"),
         (
             {"W": np.outer(np.ones(60), np.arange(80.0)), "v": np.arange(80.0)},
             ValueError,

@@ -88,8 +88,8 @@ class EmpiricalBulk:
             An argument does not hold real numbers.
         ValueError
             W is not a matrix with at least two rows and columns, v or theta is not a vector of
-            length d, an entry is not finite, v or theta is zero, or W has nothing beside its part
-            along v.
+            length d, an entry is not finite, v or theta is zero, all of W is beyond 1e-70 or 1e70,
+            or W has nothing beside its part along v.
 
         Examples
         --------
@@ -108,6 +108,12 @@ class EmpiricalBulk:
                 f"{weights.shape}"
             )
         p, d = weights.shape
+        largest = float(np.max(np.abs(weights)))
+        if largest != 0 and not 1e-70 < largest < 1e70:
+            raise ValueError(
+                "W must have a largest entry between 1e-70 and 1e70 in absolute value, so that its "
+                f"products can be represented; got {largest:.6g}"
+            )
         spike = _direction("v", v, d)
         target = _direction("theta", theta, d)
         gamma = float(np.clip(spike @ target, -1.0, 1.0))

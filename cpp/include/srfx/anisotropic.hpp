@@ -350,7 +350,7 @@ void solve_anisotropic(const Source& source, const BatchInput& in, const Anisotr
     const AnisotropicOrder<double> x = anisotropic_part(bulk, p, features, v.v1, v.v2);
     const Status status = detail::judge(x);
     if (status == Status::converged && std::isfinite(x.chi)) {
-      detail::store(out, i, x, status, iterations, features.error + state.shared->error());
+      detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
       out.chi[i] = x.chi;
     } else {
       detail::store_failure(out, i, status == Status::converged ? Status::non_finite : status, iterations, x.residual);
@@ -393,10 +393,15 @@ class OneStepSource {
    public:
     StepModel step;
     ResidualNodes nodes;
-    double nodes_error = 0;
+    double nodes_error = 0;      ///< at the poles of any solve, constants included
+    double constants_error = 0;
+    ResidualNodes check;         ///< kept where some poles are too near the real axis for `nodes`
     const SpikeParameters& spike() const { return step.spike; }
     OneStepBulk<double> bulk() const { return OneStepBulk<double>(step, nodes); }
-    double error() const { return nodes_error; }
+    /// At the state of a solved point, where what any solve may meet says too little.
+    double error(const OneStepBulk<double>& solved) const {
+      return check.size() == 0 || solved.failed() ? nodes_error : solved.compare(check) + constants_error;
+    }
   };
   std::unique_ptr<Shared> shared(Index set) const {
     const Parameters& p = sets_[set];
@@ -413,7 +418,7 @@ class OneStepSource {
     out->step = StepModel(constants_, ResidualMoments(fine), readout_, p.eta, p.inverse_alpha0, allow);
     const bool folded = out->step.scalar;
     const ResidualNodes all(fine, folded);
-    const ResidualNodes check(residual_rule(*target_, readout_ * constants_.h0, p.noise, delta, ratio, 20), folded);
+    ResidualNodes check(residual_rule(*target_, readout_ * constants_.h0, p.noise, delta, ratio, 20), folded);
     double compression = infinity, before = infinity;
     for (int parts = angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
       out->nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
@@ -421,7 +426,9 @@ class OneStepSource {
       if (compression > 0.1 * before) break;
       before = compression;
     }
+    out->constants_error = constants_.error;
     out->nodes_error = std::max(compression, difference(*out, check)) + constants_.error;
+    if (out->nodes_error > 1e-10) out->check = std::move(check);
     return out;
   }
 
@@ -534,7 +541,7 @@ class EmpiricalSource {
     explicit Shared(const MeasuredWeights& weights) : weights_(&weights) {}
     const SpikeParameters& spike() const { return weights_->spike; }
     EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
-    double error() const { return 0; }
+    double error(const EmpiricalBulk<double>&) const { return 0; }
 
    private:
     const MeasuredWeights* weights_;
