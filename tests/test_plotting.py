@@ -229,6 +229,17 @@ def test_heatmap(plane, ax):
     assert len(ax.figure.axes) == 2
 
 
+@pytest.mark.parametrize("at", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_the_legend_is_across_from_the_best(plane, ax, at):
+    data = plane.copy(deep=True)
+    data["test_error"][at] = 1e-9
+    srfx.plot.heatmap(data, "alpha", "lam", ax=ax)
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    star = ax.transData.transform(ax.lines[-1].get_xydata()[0])
+    assert not box.padded(20).contains(*star)
+
+
 def test_heatmap_options(plane, ax):
     srfx.plot.heatmap(plane, ax=ax, best=False, colorbar=False, log=True, cmap="magma")
     assert ax.get_xlabel() == r"$\lambda$"  # the last one that varies

@@ -489,7 +489,11 @@ def _finish_plane(
         ax.plot(
             xs[1][i], ys[1][j], "*", color="white", mec="black", ms=13, label=text, clip_on=False
         )
-        ax.legend(fontsize="small", framealpha=0.8, numpoints=1)
+        # across from the star: "best" looks at every cell, half a minute for a big plane
+        x, y = ax.transAxes.inverted().transform(ax.transData.transform((xs[1][i], ys[1][j])))
+        upper, lower = (2, 1), (3, 4)  # left and right, as matplotlib numbers them
+        loc = (lower if y > 0.5 else upper)[0 if x > 0.5 else 1]
+        ax.legend(fontsize="small", framealpha=0.8, numpoints=1, loc=loc)
     ax.set_xlabel(_SYMBOLS.get(xs[0], xs[0]))
     ax.set_ylabel(_SYMBOLS.get(ys[0], ys[0]))
     ax.set_title(_title(data), fontsize="medium")
