@@ -1,6 +1,7 @@
 """Scans in memory: every number is that of `solve` or `simulate`, on any cut and any executor."""
 
 import dataclasses
+import functools
 import logging
 import multiprocessing
 import os
@@ -298,6 +299,7 @@ class TestBadInput:
             ({"variables": []}, "variables must hold at least one"),
             ({"variables": ["m", "m"]}, "variables must be distinct"),
             ({"bulk": "iso"}, "bulk must be one of"),
+            ({"bulk": "one_step", "simulate": {"d": 30}}, "bulk must be left out of a simulation"),
             ({"block_points": 0}, "block_points must be an integer >= 1; got 0"),
             ({"n_threads": 0}, "n_threads must be"),
         ],
@@ -311,6 +313,7 @@ class TestBadInput:
         ("changes", "message"),
         [
             ({"executor": 3}, "executor must be None, have a method submit"),
+            ({"executor": ThreadPoolExecutor}, "executor must be None, have a method submit"),
             ({"alpha": "1"}, "alpha must be"),
             ({"alpha": [True]}, "alpha must be"),
             ({"progress": 3}, "progress must be"),
@@ -347,6 +350,34 @@ class TestBadInput:
             srfx.scan(srfx.SpikedRF(), alpha=1.0, lam=xr.DataArray([1.0], dims="alpha"))
         with pytest.raises(ValueError, match="must not have a dimension called 'replicate'"):
             srfx.scan(srfx.SpikedRF(), alpha=1.0, lam=xr.DataArray([1.0], dims="replicate"))
+
+    @pytest.mark.parametrize("name", ["test_error", "status", "_srfx", "a/b"])
+    def test_dimensions_that_a_store_or_result_cannot_have(self, name):
+        with pytest.raises(ValueError, match=f"must not have a dimension called '{name}'"):
+            srfx.scan(srfx.SpikedRF(), alpha=1.0, lam=xr.DataArray([1.0], dims=name))
+
+    def test_pairs_are_not_made_of_values_labelled_as_different(self):
+        def labelled(values, dim, at):
+            return xr.DataArray(values, dims=dim, coords={dim: at})
+
+        scan = functools.partial(srfx.scan, srfx.SpikedRF())
+        a = labelled([1, 2.0], "p", [10, 20])
+        with pytest.raises(
+            ValueError, match=r"lam must have the coordinate of alpha.*'p' \(10, 20"
+        ):
+            scan(alpha=a, lam=labelled([0.1, 0.2], "p", [20, 10]))
+        with pytest.raises(ValueError, match=r"lam must have the coordinate of alpha.*got x, y"):
+            scan(alpha=a, lam=labelled([0.1, 0.2], "p", ["x", "y"]))
+        with pytest.raises(
+            ValueError, match=r"lam must have .* 'alpha' \(1.0, 2.0\); got 2.0, 1.0"
+        ):
+            scan(lam=labelled([0.1, 0.2], "alpha", [2.0, 1.0]), alpha=[1, 2])
+        assert list(scan(alpha=a, lam=labelled([0.1, 0.2], "p", [10, 20])).p) == [10, 20]
+        assert scan(alpha=a, lam=xr.DataArray([0.1, 0.2], dims="p")).sizes == {"p": 2}
+        scan(lam=labelled([0.1, 0.2], "alpha", [1, 2]), alpha=[1, 2])
+        # an axis of its own that kept the labels of what it was computed from
+        own = labelled([3.0, 4.0], "alpha", [1, 2])
+        assert list(scan(lam=labelled([0.1, 0.2], "alpha", [1, 2]), alpha=own).alpha) == [3, 4]
 
     def test_more_points_than_memory(self, monkeypatch):
         monkeypatch.setattr(srfx.simulation, "_available_memory", lambda: 1e6)

@@ -149,6 +149,11 @@ def test_failures_are_said(folder, capsys):
         ("eta = [1, 3]", "eta = []", "eta must be"),
         ("eta = [1, 3]", 'pairs = [["eta", "lam"]]', "pairs in [axes] names 'eta', which is not"),
         ("eta = [1, 3]", 'pairs = ["eta", "lam"]', "pairs in [axes] must be lists of names"),
+        (
+            "eta = [1, 3]",
+            'eta = [1, 2, 3]\npairs = [["eta", "lam"], ["lam", "alpha"]]',
+            "pairs in [axes] must name an axis once; 'lam' is there twice",
+        ),
         ('"scan.zarr"', "3", "path in [output] must be text"),
         ("[axes]", "[axes", "is not valid TOML"),
         ("[model]", "model = 3\n[simulate]", "model must be a table"),

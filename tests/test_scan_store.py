@@ -191,6 +191,29 @@ class TestReplicates:
         with xr.open_zarr(out) as ds:
             assert ds.sizes["replicate"] == 5
 
+    @pytest.mark.parametrize("seen", ["other shapes", "nothing"])
+    def test_killed_before_readers_are_shown_the_new_ones(self, out, seen, monkeypatch):
+        self.simulate(out, 2)
+
+        class Killed(BaseException):
+            pass
+
+        def kill(self):
+            if seen == "nothing":  # as between the two steps of `describe`
+                root = json.loads((out / "zarr.json").read_text())
+                del root["consolidated_metadata"]
+                (out / "zarr.json").write_text(json.dumps(root))
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_store.Store, "_consolidate", kill)
+            with pytest.raises(Killed):
+                self.simulate(out, 3)
+        again = self.simulate(out, 3)
+        xr.testing.assert_equal(again, self.simulate(None, 3))
+        with xr.open_zarr(out) as ds:
+            assert ds.sizes["replicate"] == 3
+
     def test_another_seed_is_another_scan(self, out):
         self.simulate(out, 1)
         with pytest.raises(ValueError, match="differs in seed: 0 in the store, 1 asked for"):
@@ -225,6 +248,8 @@ class TestRefusals:
         fit(srfx.Activation(lambda x: np.tanh(x) + 0))  # the same function
         with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
             fit(srfx.Activation(lambda x: np.tanh(1.0001 * x)))
+        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+            fit(srfx.Activation(lambda x: np.tanh(x) + ((x > 0.501) & (x < 0.502))))
 
     def test_an_existing_store_without_resume(self, out):
         run(out, resume=False)

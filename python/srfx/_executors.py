@@ -27,7 +27,7 @@ def check_executor(executor: object) -> None:
         if getattr(executor, "asynchronous", False):
             raise TypeError("executor must be a synchronous dask client; got an asynchronous one")
         return
-    if not callable(getattr(executor, "submit", None)):
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise TypeError(
             "executor must be None, have a method submit (PEP 3148) or be a dask Client; "
             f"got {executor!r}"

@@ -292,7 +292,7 @@ def _identity(function: str | Activation) -> str:
     """Return a name, or for a callable a digest of its values on a grid."""
     if isinstance(function, str):
         return function
-    grid = np.linspace(-12.1, 12.3, 1025)
+    grid = np.linspace(-12.1, 12.3, 2**16 + 1)
     core = compiled(function)
     parts = [_core.evaluate(core, grid).tobytes(), repr(function.kinks).encode()]
     if function.derivative is not None:
@@ -321,6 +321,10 @@ def make_plan(
     if not isinstance(model, (SpikedRF, OneStep)):
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
     settings, replicates = _simulate_settings(simulate)
+    if settings is not None and not (isinstance(bulk, str) and bulk == "isotropic"):
+        raise ValueError(
+            f"bulk must be left out of a simulation, which samples the weights; got {bulk!r}"
+        )
     known = ("alpha", "lam", "d", *model._numeric_names)
     for name in axes:
         check.one_of("an axis", name, known)
@@ -401,9 +405,11 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
     dims: dict[str, int] = {}
     owners: dict[str, str] = {}
     labels: dict[str, Any] = {}
+    stamps: dict[str, tuple[str, Any]] = {}  # all that came with DataArrays, and with which
     for name, value in given.items():
         allowed = "a number, a non-empty one-dimensional sequence or a DataArray of finite numbers"
         dim: str | None = name
+        stamp: Any = None
         if _is_dataarray(value):
             if value.ndim > 1:
                 raise ValueError(f"{name} must have one dimension; got dimensions {value.dims}")
@@ -413,9 +419,15 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
                     f"{name} has the dimension {dim!r}, which is also an argument but not an axis "
                     "of its own: call the dimension something else"
                 )
-            if dim == "replicate" or (dim is not None and dim not in given and dim in _RESERVED):
+            if (
+                dim is not None
+                and dim not in given
+                and (dim in _RESERVED or dim[:1] in "_." or "/" in dim)
+            ):
                 raise ValueError(f"{name} must not have a dimension called {dim!r}; rename it")
-            labelled = dim is not None and dim != name and dim in value.coords
+            if dim is not None and dim in value.coords:
+                stamp = np.asarray(value[dim])
+            labelled = dim is not None and dim not in given and dim in value.coords
             if labelled and value[dim].dtype.kind in "iuf":
                 labels.setdefault(str(dim), np.asarray(value[dim]))
             value = value.values
@@ -431,13 +443,34 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
                     f"along {dim!r} ({dims[dim]}); got {array.size}"
                 )
             owners.setdefault(dim, name)
+            if stamp is not None:
+                _aligned(name, dim, stamp, *stamps.setdefault(dim, (name, stamp)))
         inputs[name] = Input(array, dim)
+    for dim, (name, stamp) in stamps.items():
+        if dim in inputs and not (_is_dataarray(given[dim]) and dim in given[dim].coords):
+            _aligned(name, dim, stamp, dim, inputs[dim].values)
     for dim in dims:
         _distinct(dim, {name: i.values for name, i in inputs.items() if i.dim == dim})
     return inputs, dims, labels
 
 
-_RESERVED = ("alpha", "lam", "d", "r", "c", "gamma", "beta", "noise", "eta", "alpha0")
+_RESERVED = (
+    *("alpha", "lam", "d", "r", "c", "gamma", "beta", "noise", "eta", "alpha0", "replicate"),
+    *OBSERVABLES,
+)
+
+
+def _aligned(name: str, dim: str, stamp: Any, other: str, wanted: Any) -> None:
+    """Refuse to pair values by place that are labelled as different ones."""
+    if not np.array_equal(stamp, wanted):
+        raise ValueError(
+            f"{name} must have the coordinate of {other}, with which it is paired along {dim!r} "
+            f"({_listed(wanted)}); got {_listed(stamp)}: align them first, as by reindex_like"
+        )
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
 
 
 def _is_dataarray(value: object) -> bool:

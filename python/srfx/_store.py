@@ -118,7 +118,7 @@ class Store:
         return int(np.nansum(notes[0::2])), float(np.nanmax(notes[1::2], initial=0.0))
 
     def describe(self, values: Mapping[str, Any]) -> None:
-        """Set attributes of the store, in one atomic step."""
+        """Set attributes of the store."""
         zarr = require_zarr()
         group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
         if all(group.attrs.get(key) == value for key, value in values.items()):
@@ -210,11 +210,24 @@ def open_store(
         if lock is not None:
             _sweep(path)
             _mend(store, template, variables, blocks)
+            if _stale(path, [*map(str, template.coords), *variables]):
+                store._consolidate()
         return store
     except BaseException:
         if lock is not None:
             lock.release()
         raise
+
+
+def _stale(path: Path, names: list[str]) -> bool:
+    """Whether readers are shown other shapes than the arrays have: a writer was killed midway."""
+    root = json.loads((path / "zarr.json").read_text())
+    shown = (root.get("consolidated_metadata") or {}).get("metadata", {})
+    return any(
+        shown.get(name, {}).get("shape")
+        != json.loads((path / name / "zarr.json").read_text())["shape"]
+        for name in (*names, "_srfx/done")
+    )
 
 
 def _denied(error: OSError) -> bool:

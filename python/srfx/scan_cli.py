@@ -239,7 +239,12 @@ def _axes(table: dict[str, Any], model: SpikedRF | OneStep) -> dict[str, Any]:
         check.one_of("a key of [axes]", name, (*known, "pairs"))
         if name != "pairs":
             axes[name] = _grid(name, value)
-    for group in _groups(table.get("pairs", [])):
+    groups = _groups(table.get("pairs", []))
+    listed = [name for group in groups for name in group]
+    for name in listed:
+        if listed.count(name) > 1:
+            raise ValueError(f"pairs in [axes] must name an axis once; {name!r} is there twice")
+    for group in groups:
         import xarray as xr
 
         dim = "_".join(group)

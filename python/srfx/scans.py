@@ -97,9 +97,9 @@ def scan(
     ------
     TypeError, ValueError
         An argument is of the wrong type or out of range; an axis is no field, is empty, holds
-        non-finite or repeated values; paired axes differ in length; ``out`` exists and is not
-        resumed, or belongs to another scan (the difference is shown) or another writer. Said before
-        any work.
+        non-finite or repeated values; paired axes differ in length or in their labels; ``out``
+        exists and is not resumed, or belongs to another scan (the difference is shown) or another
+        writer. Said before any work.
     KeyboardInterrupt
         Ctrl-C. Finished blocks are in the store.
     OSError
