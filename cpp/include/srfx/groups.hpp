@@ -311,29 +311,18 @@ template <int K = 1, class Work> void with_groups(int k, Work&& work) {
 
 /// Solves every point of a batch.
 inline void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out, Interrupt& interrupt) {
-  const Index n = in.n_points, n_sets = static_cast<Index>(in.sets.size());
-  const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
-  std::vector<Index> set_begin(n_sets + 1, 0);
-  std::vector<Index> order(n);
-  for (Index i = 0; i < n; ++i) ++set_begin[set_of(i) + 1];
-  for (Index s = 0; s < n_sets; ++s) set_begin[s + 1] += set_begin[s];
-  {
-    std::vector<Index> next(set_begin.begin(), set_begin.end() - 1);
-    for (Index i = 0; i < n; ++i) order[next[set_of(i)]++] = i;
-  }
+  const Index n_sets = static_cast<Index>(in.sets.size());
+  const PointsBySet by_set(in);
   struct State {
     std::mutex mutex;
     CoefficientScratch scratch;
     std::optional<MergedGroups> merged;
     std::unique_ptr<GroupTable> table;
   };
-  struct Block {
-    Index set, begin, end;
-  };
   const int n_threads = std::max(1, in.n_threads);
   const Index chunk = std::min<Index>(n_sets, 16 * n_threads);
   std::vector<State> states(chunk);
-  std::vector<Block> blocks;
+  std::vector<PointBlock> blocks;
   const bool odd = in.sigma->shape().parity == -1;
   for (Index first = 0; first < n_sets; first += chunk) {
     blocks.clear();
@@ -342,11 +331,10 @@ inline void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput&
       state.table.reset();
       state.merged = merge_groups(in.sets[set], odd, in.merge);
       const Index block_size = state.merged->groups() > max_fixed_groups ? 4 : 256;
-      for (Index lo = set_begin[set]; lo < set_begin[set + 1]; lo += block_size)
-        blocks.push_back({set, lo, std::min(lo + block_size, set_begin[set + 1])});
+      cut_set(by_set, set, block_size, blocks);
     }
     parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int) {
-      const Block& block = blocks[i];
+      const PointBlock& block = blocks[i];
       State& state = states[block.set - first];
       {
         const std::lock_guard<std::mutex> lock(state.mutex);
@@ -356,7 +344,7 @@ inline void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput&
         constexpr int K = decltype(k)::value;
         using V = std::conditional_t<(K > 0), Pack, double>;
         const auto solver = std::make_unique<GroupBlockSolver<V, K>>(in, out, *state.merged);
-        solver->solve(*state.table, state.mutex, order.data() + block.begin, block.end - block.begin);
+        solver->solve(*state.table, state.mutex, by_set.order.data() + block.begin, block.end - block.begin);
       });
     });
   }

@@ -329,39 +329,47 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
+/// The points of a batch by coefficient set, in a stable counting sort: those of set s are order[begin[s]] .. order[begin[s + 1] - 1].
+struct PointsBySet {
+  std::vector<Index> begin, order;
+
+  template <class Input> explicit PointsBySet(const Input& in) : begin(in.sets.size() + 1, 0), order(in.n_points) {
+    const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
+    for (Index i = 0; i < in.n_points; ++i) ++begin[set_of(i) + 1];
+    for (std::size_t s = 0; s < in.sets.size(); ++s) begin[s + 1] += begin[s];
+    std::vector<Index> next(begin.begin(), begin.end() - 1);
+    for (Index i = 0; i < in.n_points; ++i) order[next[set_of(i)]++] = i;
+  }
+};
+
+/// Points order[begin] .. order[end - 1] of a set: what one thread takes at a time.
+struct PointBlock {
+  Index set, begin, end;
+};
+
+/// Appends the points of a set in blocks.
+inline void cut_set(const PointsBySet& points, Index set, Index block_size, std::vector<PointBlock>& blocks) {
+  for (Index lo = points.begin[set]; lo < points.begin[set + 1]; lo += block_size)
+    blocks.push_back({set, lo, std::min(lo + block_size, points.begin[set + 1])});
+}
+
 /// Solves every point of a batch.
 template <class Bulk> void solve_batch(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, Interrupt& interrupt) {
-  const Index n = in.n_points, n_sets = static_cast<Index>(in.sets.size());
-  const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
-
-  // Points by set, in a stable counting sort.
-  std::vector<Index> set_begin(n_sets + 1, 0);
-  std::vector<Index> order(n);
-  for (Index i = 0; i < n; ++i) ++set_begin[set_of(i) + 1];
-  for (Index s = 0; s < n_sets; ++s) set_begin[s + 1] += set_begin[s];
-  {
-    std::vector<Index> next(set_begin.begin(), set_begin.end() - 1);
-    for (Index i = 0; i < n; ++i) order[next[set_of(i)]++] = i;
-  }
-
-  struct Block {
-    Index set, begin, end;
-  };
+  const Index n_sets = static_cast<Index>(in.sets.size());
+  PointsBySet by_set(in);
   constexpr Index block_size = 2048;  // inputs and outputs of a block stay in the second-level cache
   const int n_threads = std::max(1, in.n_threads);
   const Index chunk = std::min<Index>(n_sets, 64 * n_threads);  // sets held in memory at a time
   std::vector<Workspace> work(n_threads);
-  std::vector<Block> blocks;
+  std::vector<PointBlock> blocks;
   std::vector<SetState> states(chunk);
   for (Index first = 0; first < n_sets; first += chunk) {
     for (SetState& state : states) state.clear();
     blocks.clear();
-    for (Index set = first; set < std::min(first + chunk, n_sets); ++set)
-      for (Index lo = set_begin[set]; lo < set_begin[set + 1]; lo += block_size)
-        blocks.push_back({set, lo, std::min(lo + block_size, set_begin[set + 1])});
+    for (Index set = first; set < std::min(first + chunk, n_sets); ++set) cut_set(by_set, set, block_size, blocks);
     parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int thread) {
-      const Block& block = blocks[i];
-      solve_block(bulk, in, out, in.sets[block.set], states[block.set - first], order.data() + block.begin, block.end - block.begin,
+      const PointBlock& block = blocks[i];
+      solve_block(bulk, in, out, in.sets[block.set], states[block.set - first], by_set.order.data() + block.begin, block.end - block.begin,
                   work[thread]);
     });
   }
