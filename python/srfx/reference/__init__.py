@@ -10,12 +10,8 @@ Shares nothing with the compiled core: neither code, nor quadrature, nor the ord
 """
 
 from srfx.reference._groups import learned_function_groups, lower_bound_groups, solve_groups
-
-# from srfx.reference._instance import solve_instance
 from srfx.reference._instance import solve_instance
 from srfx.reference._one_step import one_step_map, solve_one_step
-
-# from srfx.reference._spectrum import feature_spectrum
 from srfx.reference._spectrum import feature_spectrum
 from srfx.reference._spiked import (
     ACTIVATIONS,
