@@ -400,8 +400,8 @@ def test_a_callable_equals_its_name_in_few_calls(name, fn, kinks):
     ]:
         counted.calls = counted.values = 0
         srfx.solve(twin, alpha=np.geomspace(0.1, 10, 500), lam=0.1)
-        assert 0 < counted.calls <= 20  # not one a point or a node
-        assert counted.values / counted.calls > 1000
+        assert 0 < counted.calls <= 30  # not one a point or a node
+        assert counted.values / counted.calls > 200
         counted.calls = 0
         got = srfx.solve(twin, **points)  # some calls for each decade of lam
         assert 0 < counted.calls <= 100

@@ -258,6 +258,35 @@ void test_derivatives() {
   }
 }
 
+/// Means on a lattice share values of the function: the same moments as one by one, to the accuracy of the rules.
+void test_lattice() {
+  constexpr Index n = 21;
+  for (int i = 0; i < n_activations; ++i) {
+    const auto id = static_cast<ActivationId>(i);
+    const NamedFunction f(id);
+    MomentEvaluator evaluate;
+    for (const double sd : {0.3, 1.0, 2.5}) {
+      const GaussianRule rule(f.shape(), sd, 2);
+      if (!rule.shared()) continue;
+      for (const double spacing : {0.0, 1e-300, 1e-20, 0.004, 0.05, 0.17, 0.6, 1.3, 60.0})
+        for (const double side : {1.0, -1.0})
+          for (const Index first : {0, 3}) {
+            Moments got[n], want[n];
+            evaluate.on_lattice(f, rule, spacing, first, side, sd, n, got);
+            for (Index j = 0; j < n; ++j) {
+              const double mean = side * (static_cast<double>(first + j) + 0.5) * spacing;
+              evaluate(f, rule, &mean, sd, 1, &want[j]);
+              const double size = std::sqrt(want[j].m0 * want[j].m0 + want[j].m1 * want[j].m1 + want[j].m2);
+              const double tolerance = 1e-12 * size + 1e-15 * (1 + std::abs(mean));
+              CHECK_ABS(got[j].m0, want[j].m0, tolerance, info(id).name, sd, mean);
+              CHECK_ABS(got[j].m1, want[j].m1, tolerance, info(id).name, sd, mean);
+              CHECK_ABS(std::sqrt(got[j].m2), std::sqrt(want[j].m2), 3 * tolerance, info(id).name, sd, mean);
+            }
+          }
+    }
+  }
+}
+
 /// At a jump the rule must split: a node on the wrong side costs a whole weight.
 void test_jumps() {
   const NamedFunction sign(ActivationId::sign);
@@ -350,6 +379,7 @@ int main() {
   test_rules();
   test_moments(brute_force);
   test_derivatives();
+  test_lattice();
   test_jumps();
   test_coefficients(brute_force);
   return srfx::test::report();

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-10
 
 #: Work in a block, in seconds of one thread; it may be cut short by BLOCK_BYTES.
-BLOCK_SECONDS, BLOCK_BYTES = 1.0, 2**26
+BLOCK_SECONDS, BLOCK_BYTES = 1.0, 2**25
 
 #: Seconds of one thread: a point, the coefficients of smooth functions, of others.
-POINT_COST, SMOOTH_SET_COST, SET_COST = 2e-7, 8e-5, 3e-4
+POINT_COST, SMOOTH_SET_COST, SET_COST = 1.6e-7, 5e-5, 2e-4
 
 #: Arithmetic of a simulation, operations a second of one thread.
 SIMULATION_RATE = 4e10

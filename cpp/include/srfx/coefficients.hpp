@@ -23,6 +23,60 @@ struct Moments {
 /// Moments of one function at many means. Keeps its buffers from call to call.
 class MomentEvaluator {
  public:
+  /// out[i] = moments at means[i] = side (first + i + 1/2) spacing, side = +-1, for a rule that is the same for all means.
+  ///
+  /// The step in z is made a little smaller, so that the arguments mean + sd z of all means lie on one lattice: with spacing =
+  /// q e and sd step = m e they are e times (whole or half numbers), and a few hundred values of f serve all.
+  void on_lattice(const Function& f, const GaussianRule& rule, double spacing, Index first, double side, double sd, Index n, Moments* out) {
+    if (n == 0) return;
+    const Lattice lattice = make_lattice(spacing, sd * rule.step());
+    const bool found = lattice.q > 0;
+    const double unit = spacing / static_cast<double>(found ? lattice.q : 1);
+    const double step = found ? static_cast<double>(lattice.m) * unit / sd : rule.step();
+    const Index half = static_cast<Index>(std::ceil(rule.limit() / step)), n_nodes = 2 * half;
+    const Index n_values = lattice.q * (n - 1) + lattice.m * (n_nodes - 1) + 1;
+    if (!found || f.shape().affine || n_values >= n * n_nodes) {
+      means_on_lattice_.resize(n);
+      for (Index i = 0; i < n; ++i) means_on_lattice_[i] = side * (static_cast<double>(first + i) + 0.5) * spacing;
+      return (*this)(f, rule, means_on_lattice_.data(), sd, n, out);
+    }
+    nodes_.clear();
+    nodes_.reserve(n_nodes);
+    for (Index j = 0; j < n_nodes; ++j) nodes_.push((static_cast<double>(j - half) + 0.5) * step, step);
+    nodes_.finish();
+    // The values by their phase modulo q: then those of neighbouring means at one node are neighbours.
+    const Index stride = (n_values + lattice.q - 1) / lattice.q;
+    resize(lattice.q * stride + 2 * V::size);  // lanes beyond the last mean read on
+    const double origin = static_cast<double>(lattice.q) * (static_cast<double>(first) + 0.5) - static_cast<double>(lattice.m) * (static_cast<double>(half) - 0.5);
+    for (Index phase = 0; phase < lattice.q; ++phase)
+      for (int t = 0; t < static_cast<int>(stride); ++t)
+        x_[phase * stride + t] = side * unit * (origin + static_cast<double>(phase) + static_cast<double>(lattice.q) * t);
+    f.evaluate(x_.data(), f_.data(), lattice.q * stride);
+    place_.resize(n_nodes);
+    for (Index j = 0, phase = 0, t = 0; j < n_nodes; ++j) {  // phase + q t = m j
+      place_[j] = phase * stride + t;
+      for (phase += lattice.m; phase >= lattice.q; phase -= lattice.q) ++t;
+    }
+    Index inner_begin = 0;
+    while (nodes_.x[inner_begin] < -rule.inner_limit()) ++inner_begin;
+    for (Index pack = 0; pack < n;) {
+      const bool wide = n - pack > V::size;
+      const Index last = std::min(n, pack + (wide ? 2 : 1) * V::size) - 1;
+      const Index begin = rule.inner((static_cast<double>(first + last) + 0.5) * spacing) ? inner_begin : 0;
+      const double *z = nodes_.x.data() + begin, *w = nodes_.w.data() + begin, *values = f_.data() + pack;
+      const Index* place = place_.data() + begin;
+      if (wide) {
+        sum_moments<simd::Pair<V>>(z, w, n_nodes - 2 * begin, [=](Index j) { return simd::Pair<V>::load(values + place[j]); }, out + pack, n - pack);
+        pack += 2 * V::size;
+      } else {
+        sum_moments<V>(z, w, n_nodes - 2 * begin, [=](Index j) { return V::load(values + place[j]); }, out + pack, n - pack);
+        pack += V::size;
+      }
+    }
+    if (side < 0)
+      for (Index i = 0; i < n; ++i) out[i].m1 = -out[i].m1;  // z stood for -z
+  }
+
   /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for each few means.
   void operator()(const Function& f, const GaussianRule& rule, const double* means, double sd, Index n, Moments* out) {
     if (f.shape().affine) {
@@ -48,6 +102,24 @@ class MomentEvaluator {
   using V = simd::Lanes<double, 8>;
   static constexpr Index block = 16;
 
+  /// spacing = q e, and m e is at most, but not much less than, `most`; q = 0 if there is no such lattice worth having.
+  struct Lattice {
+    Index q = 0, m = 0;
+  };
+  static Lattice make_lattice(double spacing, double most) {
+    Lattice best;
+    double best_share = 0;
+    for (Index q = 1; q <= 16 && spacing > 0; ++q) {
+      const double ratio = static_cast<double>(q) * most / spacing;
+      if (!(ratio >= 1)) continue;
+      if (ratio > 100) break;  // means so close that one by one is cheaper
+      const double m = std::floor(ratio);
+      if (m / ratio > best_share) best = {q, static_cast<Index>(m)}, best_share = m / ratio;
+      if (best_share > 0.75) break;
+    }
+    return best;
+  }
+
   /// Lanes are means; x is laid out node by node.
   void on_shared_nodes(const Function& f, const GaussianRule& rule, bool inner, const double* means, double sd, Index n, Moments* out) {
     const Index stride = (n + V::size - 1) / V::size * V::size;
@@ -63,17 +135,22 @@ class MomentEvaluator {
     }
     f.evaluate(x_.data(), f_.data(), stride * n_nodes);
     Index pack = 0;
-    for (; pack + 2 * V::size <= stride; pack += 2 * V::size) sum_moments<simd::Pair<V>>(z, w, n_nodes, &f_[pack], stride, out + pack, n - pack);
-    if (pack < stride) sum_moments<V>(z, w, n_nodes, &f_[pack], stride, out + pack, n - pack);
+    for (; pack + 2 * V::size <= stride; pack += 2 * V::size) {
+      const double* values = &f_[pack];
+      sum_moments<simd::Pair<V>>(z, w, n_nodes, [=](Index j) { return simd::Pair<V>::load(values + j * stride); }, out + pack, n - pack);
+    }
+    if (pack < stride) {
+      const double* values = &f_[pack];
+      sum_moments<V>(z, w, n_nodes, [=](Index j) { return V::load(values + j * stride); }, out + pack, n - pack);
+    }
   }
 
-  /// The moments of W::size means from the values at their nodes, `stride` apart. The nodes are symmetric: those at z and -z
+  /// The moments of W::size means from the values at(j) at their nodes. The nodes are symmetric: those at z and -z
   /// go together, so that what is odd in z cancels exactly. Each sum is a chain of dependent additions: two packs side by side
   /// take hardly longer than one.
-  template <class W>
-  static void sum_moments(const double* z, const double* w, Index n_nodes, const double* f, Index stride, Moments* out, Index n) {
+  template <class W, class At>
+  static void sum_moments(const double* z, const double* w, Index n_nodes, At at, Moments* out, Index n) {
     W m0(0.0), m1(0.0), m2(0.0);
-    const auto at = [=](Index j) { return W::load(f + j * stride); };
     for (Index j = 0, mirrored = n_nodes - 1; j < mirrored; ++j, --mirrored) {
       const W left = at(j), right = at(mirrored);
       m0 = simd::fma(W(w[j]), right + left, m0);
@@ -126,7 +203,9 @@ class MomentEvaluator {
 
   Rule all_;
   std::vector<Index> first_;
-  std::vector<double> means_, x_, f_;
+  std::vector<double> means_, means_on_lattice_, x_, f_;
+  std::vector<Index> place_;
+  Rule nodes_;
 };
 
 /// (r, c, gamma) of one spiked random-features model.
@@ -160,8 +239,8 @@ struct Level {
 /// Buffers that one set of coefficients leaves to the next.
 struct CoefficientScratch {
   MomentEvaluator evaluate;
-  std::vector<double> means, k;
-  std::vector<Moments> sigma, target, mirrored;
+  std::vector<double> means;
+  std::vector<Moments> sigma, target, mirrored, one_side;
 };
 
 /// Computes coefficients of one (sigma, target, r, c, gamma) on demand.
@@ -206,16 +285,14 @@ class Coefficients {
     std::vector<Moments>& t = scratch_->target;
     std::vector<Moments>& mirrored = scratch_->mirrored;
     s.resize(n), t.resize(n);
-    on_rule(sigma_->shape(), p_.r, p_.sd(), rule, s, [this](auto... x) { sigma_moments(x...); });
-    on_rule(target_->shape(), p_.gamma, p_.rho(), rule, t, [this](auto... x) { target_moments(x...); });
+    on_rule(*sigma_, sigma_rule_, p_.r, p_.sd(), rule, s);
+    on_rule(*target_, target_rule_, p_.gamma, p_.rho(), rule, t);
     if (folded() && target_parity == 0) {
       mirrored.resize(n);
       if (target_->shape().core_parity != 0) {
         for (Index i = 0; i < n; ++i) mirrored[i] = mirror(target_->shape(), p_.gamma * rule.x[i], p_.rho(), t[i]);
       } else {
-        scratch_->k.resize(n);
-        for (Index i = 0; i < n; ++i) scratch_->k[i] = -rule.x[i];
-        target_moments(scratch_->k.data(), n, mirrored.data());
+        on_rule(*target_, target_rule_, -p_.gamma, p_.rho(), rule, mirrored);
       }
     }
     level.k.insert(level.k.end(), rule.x.begin(), rule.x.end());
@@ -252,19 +329,25 @@ class Coefficients {
 
   /// Moments at the nodes of a rule; of a pair k, -k one is computed and the other follows where the function allows. The one
   /// on the side of negative arguments: there relu and the like vanish, and a difference would lose what they leave.
-  template <class Evaluate>
-  void on_rule(const Shape& f, double slope, double sd, const Rule& rule, std::vector<Moments>& out, Evaluate&& evaluate) {
-    const Index n = rule.size();
-    if (!rule.paired || f.core_parity == 0) return evaluate(rule.x.data(), n, out.data());
-    const Index own = slope > 0 ? 1 : 0;  // of each pair; x > 0 comes first
-    scratch_->k.resize(n / 2);
-    for (Index i = 0; i < n / 2; ++i) scratch_->k[i] = rule.x[2 * i + own];
-    evaluate(scratch_->k.data(), n / 2, out.data());
-    for (Index i = n / 2; i-- > 0;) {
-      const Moments at = out[i];
-      out[2 * i + own] = at;
-      out[2 * i + 1 - own] = mirror(f, slope * rule.x[2 * i + own], sd, at);
+  void on_rule(const Function& f, const GaussianRule& in_z, double slope, double sd, const Rule& rule, std::vector<Moments>& out) {
+    const Index n = rule.size(), n_sides = rule.paired ? 2 : 1, n_each = n / n_sides;
+    const bool mirrored = rule.paired && f.shape().core_parity != 0;
+    const Index own = mirrored && slope > 0 ? 1 : 0;  // of each pair; k > 0 comes first
+    std::vector<double>& at = scratch_->means;
+    std::vector<Moments>& found = scratch_->one_side;
+    at.resize(n_each), found.resize(n_each);
+    for (Index side = own; side < (mirrored ? own + 1 : n_sides); ++side) {
+      if (rule.step > 0 && in_z.shared()) {
+        const double sign = (side == 0) == (slope >= 0) ? 1.0 : -1.0;
+        scratch_->evaluate.on_lattice(f, in_z, std::abs(slope) * rule.step, rule.first, sign, sd, n_each, found.data());
+      } else {
+        for (Index i = 0; i < n_each; ++i) at[i] = slope * rule.x[n_sides * i + side];
+        scratch_->evaluate(f, in_z, at.data(), sd, n_each, found.data());
+      }
+      for (Index i = 0; i < n_each; ++i) out[n_sides * i + side] = found[i];
     }
+    for (Index i = 0; mirrored && i < n_each; ++i)
+      out[2 * i + 1 - own] = mirror(f.shape(), slope * rule.x[2 * i + own], sd, found[i]);
   }
 
   void means(const double* k, Index n, double slope) {

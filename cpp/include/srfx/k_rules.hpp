@@ -34,12 +34,12 @@ class KRules {
   Rule trapezoid(int i, double from, double to) const {
     Rule out;
     const double h = 0.68 * std::min(1.0, 1.6 * sigma_scale_) * std::pow(step_ratio, i);
-    for (int j = static_cast<int>(std::ceil(from / h - 0.5)); (j + 0.5) * h < to; ++j) {
-      const double k = (j + 0.5) * h;
-      if (k < from) continue;
-      push(out, k, h);
-    }
+    int first = std::max(0, static_cast<int>(std::ceil(from / h - 0.5)));
+    while ((first + 0.5) * h < from) ++first;
+    for (int j = first; (j + 0.5) * h < to; ++j) push(out, (j + 0.5) * h, h);
     out.paired = !folded_;
+    out.step = h;
+    out.first = first;
     out.finish();
     return out;
   }

@@ -78,6 +78,8 @@ struct GaussLegendre {
 struct Rule {
   std::vector<double> x, w;
   bool paired = false;  ///< the nodes are x, -x, x', -x', ...
+  double step = 0;      ///< if positive, the |x| are (first + i + 1/2) step
+  Index first = 0;
 
   void clear() { x.clear(), w.clear(); }
   Index size() const { return static_cast<Index>(x.size()); }
@@ -155,7 +157,8 @@ class GaussianRule {
       if (std::isinf(pole)) h = std::min(h, 2 * pi / (std::sqrt(2 * decay) + 2 * sd));
       if (pole < 2 * pi / h) h = std::min(h, 2 * pi * pole / (decay + 0.5 * pole * pole));
       if (2 * limit_ / h <= 200) {
-        shared_.push_trapezoid(h / density_, limit_);
+        step_ = h / density_;
+        shared_.push_trapezoid(step_, limit_);
         shared_.finish();
         inner_.end = shared_.size();
         if (shape.growth <= 1) {
@@ -174,9 +177,14 @@ class GaussianRule {
   bool shared() const { return shared_.size() > 0; }
 
   const Rule& nodes() const { return shared_; }
+  /// Of the shared nodes, which are the trapezoidal rule on |z| <= limit().
+  double step() const { return step_; }
+  double limit() const { return limit_; }
 
   /// Whether the inner nodes do for this mean: in the tails of the function, what it does far out in z rules mu2.
   bool inner(double mean) const { return std::abs(mean) <= 3 * sd_; }
+  /// How far the inner nodes reach.
+  double inner_limit() const { return shape_.growth <= 1 ? inner_limit_ : limit_; }
   struct Range {
     Index begin = 0, end = 0;
   };
@@ -225,6 +233,7 @@ class GaussianRule {
   double density_;
   double limit_ = 11;  ///< |z| at most: far enough for 1e-10 of a mu2^2 that is itself 1e-13, far out in k
   double inner_limit_ = 9;
+  double step_ = 0;
   Range inner_;
   Rule shared_;
 };
