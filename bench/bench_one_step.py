@@ -1,13 +1,15 @@
 """The actual one-step network, on one core: microseconds a point, beside the plain NumPy reference.
 
-    python bench/bench_one_step.py [--points 20000] [--rounds 5] [--reference 6] [--json FILE]
+    python bench/bench_one_step.py [--points 20000] [--rounds 5] [--reference 6] [--groups 24]
+        [--json FILE]
 
 Points of one coefficient set: alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3. The peer is
 `srfx.reference.solve_one_step`, the same equations in NumPy (quadrature by panels, every point on
 its own), on a few of the points; every round times both in turn. Also timed: a new set (its
-coefficients, and the law of its residuals), and given weights (`EmpiricalBulk`, p = d = 800) with
-its eigendecomposition. The bench fails where a test or training error differs from the reference's
-by more than 1e-8. Times are processor time of this process.
+coefficients, and the law of its residuals), two and three readout values (fewer points, a third of
+the rounds, two points of the reference: it takes a second each), and given weights
+(`EmpiricalBulk`, p = d = 800) with its eigendecomposition. The bench fails where a test or training
+error differs from the reference's by more than 1e-8. Times are processor time of this process.
 """
 
 from __future__ import annotations
@@ -29,12 +31,16 @@ import numpy as np
 import srfx
 from srfx import reference
 
-CASES = [  # activation, target, eta, alpha0, noise
-    ("tanh", "sin", 3.0, 0.25, 0.0),
-    ("tanh", "tanh", 8.0, 20.0, 0.0),
-    ("relu", "tanh", 2.0, 10.0, 0.0),
-    ("gelu", "relu", 2.0, 1.0, 0.2),
-    ("softplus", "sin", 2.0, 0.5, 0.0),
+CASES = [  # activation, target, eta, alpha0, noise, readout
+    ("tanh", "sin", 3.0, 0.25, 0.0, (1.0,)),
+    ("tanh", "tanh", 8.0, 20.0, 0.0, (1.0,)),
+    ("relu", "tanh", 2.0, 10.0, 0.0, (1.0,)),
+    ("gelu", "relu", 2.0, 1.0, 0.2, (1.0,)),
+    ("softplus", "sin", 2.0, 0.5, 0.0, (1.0,)),
+    ("tanh", "sin", 2.0, 0.5, 0.0, (0.5, 1.5)),
+    ("tanh", "sin", 2.0, 0.5, 0.0, (0.5, 1.0, 1.5)),
+    ("relu", "tanh", 1.0, 2.0, 0.0, (0.5, 1.5)),
+    ("relu", "tanh", 1.0, 2.0, 0.0, (0.5, 1.0, 1.5)),
 ]
 
 
@@ -59,50 +65,62 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reference", type=int, default=6, help="points of the reference")
+    parser.add_argument("--groups", type=int, default=24, help="points with several readout values")
     parser.add_argument("--json", help="write the rows to this file")
     options = parser.parse_args()
     warnings.simplefilter("ignore", srfx.ApproximationWarning)
     rng = np.random.default_rng(0)
-    n, few = options.points, options.reference
-    alpha, beta = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, n))
-    lam = 10 ** rng.uniform(-3, 0, n)
+    alphas, betas = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, options.points))
+    lams = 10 ** rng.uniform(-3, 0, options.points)
     rows = []
     header = ("us/point", "reference us/point", "ratio", "difference", "new set ms")
-    print("{:38} {:>9} {:>19} {:>7} {:>11} {:>11}".format("network", *header))
-    for activation, target, eta, alpha0, noise in CASES:
-        fields = {"eta": eta, "alpha0": alpha0, "noise": noise}
-        model = srfx.OneStep(activation, target, beta=beta, **fields)
-        first = srfx.OneStep(activation, target, beta=beta[:few], **fields)
+    print("{:47} {:>9} {:>19} {:>7} {:>11} {:>11}".format("network", *header))
+    for activation, target, eta, alpha0, noise, readout in CASES:
+        groups = len(readout) > 1
+        n, few, rounds = options.points, options.reference, options.rounds
+        if groups:
+            n, few, rounds = min(n, options.groups), min(few, 2), max(1, rounds // 3)
+        fields = {"eta": eta, "alpha0": alpha0, "noise": noise, "readout": readout}
 
-        def ours(model: Any = model, count: int = n) -> Any:
-            return srfx.solve(model, alpha[:count], lam[:count], bulk="one_step", n_threads=1)
+        def ours(
+            count: int, activation: str = activation, target: str = target, fields: Any = fields
+        ) -> Any:
+            model = srfx.OneStep(activation, target, beta=betas[:count], **fields)
+            return srfx.solve(model, alphas[:count], lams[:count], bulk="one_step", n_threads=1)
 
         def theirs(
-            activation: str = activation, target: str = target, fields: Any = fields
+            count: int, activation: str = activation, target: str = target, fields: Any = fields
         ) -> list[Any]:
             return [
                 reference.solve_one_step(
-                    srfx.OneStep(activation, target, beta=float(beta[i]), **fields),
-                    float(alpha[i]),
-                    float(lam[i]),
+                    srfx.OneStep(activation, target, beta=float(beta), **fields),
+                    float(alpha),
+                    float(lam),
                 )
-                for i in range(few)
+                for alpha, lam, beta in zip(
+                    alphas[:count], lams[:count], betas[:count], strict=True
+                )
             ]
 
-        gap = difference(ours(first, few), theirs())
+        gap = difference(ours(few), theirs(few))
         if gap > 1e-8:
             raise SystemExit(f"{activation}/{target}: srfx and its reference differ by {gap:.1e}")
-        one = srfx.OneStep(activation, target, beta=beta[:1], **fields)
         times = [
-            (seconds(ours), seconds(theirs), seconds(lambda one=one, ours=ours: ours(one, 1)))
-            for _ in range(options.rounds)
+            (
+                seconds(lambda ours=ours, n=n: ours(n)),
+                seconds(lambda theirs=theirs, few=few: theirs(few)),
+                seconds(lambda ours=ours: ours(1)),
+            )
+            for _ in range(rounds)
         ]
         per_point = median((a - c) / (n - 1) for a, _, c in times) * 1e6
         peer = median(b / few for _, b, _ in times) * 1e6
         ratio = median((b / few) / ((a - c) / (n - 1)) for a, b, c in times)
         new_set = median(c for _, _, c in times) * 1e3
         name = f"{activation}/{target} eta {eta:g} alpha0 {alpha0:g} noise {noise:g}"
-        print(f"{name:38} {per_point:9.2f} {peer:19.0f} {ratio:7.0f} {gap:11.1e} {new_set:11.2f}")
+        if groups:
+            name += f" K = {len(readout)}"
+        print(f"{name:47} {per_point:9.2f} {peer:19.0f} {ratio:7.0f} {gap:11.1e} {new_set:11.2f}")
         row = {"us": per_point, "reference_us": peer, "difference": gap, "set_ms": new_set}
         rows.append({"network": name, **row})
 
@@ -110,12 +128,12 @@ def main() -> None:
     weights = srfx.simulation.sample_weights(model, d=800, seed=1)
     decomposition = seconds(lambda: srfx.EmpiricalBulk.from_weights(*weights))
     bulk = srfx.EmpiricalBulk.from_weights(*weights)
-    some = slice(0, min(n, 1000))
+    some = slice(0, min(options.points, 1000))
     taken = median(
-        seconds(lambda: srfx.solve(model, alpha[some], lam[some], bulk=bulk, n_threads=1))
+        seconds(lambda: srfx.solve(model, alphas[some], lams[some], bulk=bulk, n_threads=1))
         for _ in range(options.rounds)
     )
-    per_point = taken / len(alpha[some]) * 1e6
+    per_point = taken / len(alphas[some]) * 1e6
     print(f"given weights, 800 x 800: {per_point:.1f} us/point, measured in {decomposition:.2f} s")
     rows.append({"network": "given weights", "us": per_point, "set_ms": decomposition * 1e3})
     if options.json:

@@ -104,6 +104,66 @@ def test_spiked_random_features_with_everything():
     assert "d = 500" in done.stdout
 
 
+GROUPS = ["--readout", "1,2", "--weights", ".5,.5"]
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "options"),
+    [
+        ("--alpha0 .25 --eta 3 --bulk one_step", {}, {"bulk": "one_step"}),
+        (
+            "--alpha0 .25 --eta 3 --bulk one_step --d 1000 --activation relu --noise .2",
+            {"activation": "relu", "noise": 0.2},
+            {"bulk": "one_step", "d": 1000},
+        ),
+    ],
+)
+@pytest.mark.parametrize("groups", [[], GROUPS], ids=["one value", "two values"])
+def test_the_actual_step_several_values_and_finite_d(words, model, options, groups):
+    done = srfx_("solve", *words.split(), *groups, "--alpha", "1,2", "--lam", ".1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    readout = {"readout": (1, 2), "weights": (0.5, 0.5)} if groups else {}
+    model = srfx.OneStep(eta=3, alpha0=0.25, **model, **readout)
+    sol = srfx.solve(model, alpha=[1, 2], lam=0.1, **options)
+    table = rows(done.stdout)
+    for name in ("test_error", "train_error"):
+        printed = [float(row[name]) for row in table]
+        np.testing.assert_allclose(printed, getattr(sol, name), rtol=1e-8)
+    for name in ("m", "theta", "psi"):
+        columns = [name] if not groups else [f"{name}_1", f"{name}_2"]
+        printed = [[float(row[column]) for column in columns] for row in table]
+        np.testing.assert_allclose(printed, getattr(sol, name).reshape(2, -1), rtol=1e-7, atol=1e-9)
+    about = done.stdout.splitlines()[1]
+    assert ("readout = 1, 2, weights = 0.5, 0.5" in about) == bool(groups)
+    assert ("bulk = one_step" in about) == ("bulk" in options)
+    assert ("d = 1000" in about) == ("d" in options)
+
+
+def test_both_theories_in_files(tmp_path):
+    """The file says which bulk it is of."""
+    for bulk in ("isotropic", "one_step"):  # the first: two values and d without the step's bulk
+        file = tmp_path / f"{bulk}.json"
+        words = ["--eta", 3, "--alpha0", 0.25, "--bulk", bulk, *GROUPS, "--d", 1000, "-o", file]
+        assert srfx_("solve", *words, "--alpha", 2, "--lam", 0.1).returncode == 0
+    one, two = (json.loads((tmp_path / f"{x}.json").read_text()) for x in ("isotropic", "one_step"))
+    assert (one["bulk"], two["bulk"]) == ("isotropic", "one_step")
+    assert one["readout"] == two["readout"] == [1, 2]
+    assert abs(two["points"][0]["test_error"] / one["points"][0]["test_error"] - 1) > 0.03
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--eta 1 --bulk one_step --lam 0 --readout 1,2", "lam must be > 0 with bulk='one_step'"),
+        ("--r 1 --bulk one_step --lam 1 --readout 1,2", "needs an srfx.OneStep model"),
+        ("--alpha0 1 --bulk one_step --optimal lam,eta", "one readout value and bulk='isotropic'"),
+    ],
+)
+def test_what_the_step_and_groups_do_not_support_is_refused(words, said):
+    assert said in refused("solve", *words.split(), "--alpha", "1")
+
+
 def test_several_grids_make_an_outer_product():
     words = "--eta 1,3 --lam log:1e-3:0.1:3 --alpha 0.5:2:4"
     done = srfx_("solve", *words.split(), "--alpha0", "inf")
@@ -297,7 +357,18 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --activation sign", "activation must be continuous"),
         ("--eta 1 --alpha 1 --lam 1 --bulk iso", "bulk must be one of 'isotropic', 'one_step'"),
         ("--r 1 --alpha 1 --lam 1 --bulk one_step", "bulk='one_step' needs an srfx.OneStep model"),
+        ("--eta 1 --alpha 1 --lam 0 --bulk one_step", "lam must be > 0 with bulk='one_step'"),
+        ("--eta 1 --alpha 1 --lam 1 --bulk one_step --d 0", "d must be None (the limit) or finite"),
         (f"--eta 1 --alpha 1 --lam 1 --readout 1{',2' * 32}", "at most 32 values; got 33"),
+        (
+            f"--eta 1 --alpha 1 --lam 1 --bulk one_step --readout 1{',2' * 32}",
+            "at most 32 values; got 33",
+        ),
+        ("--eta 1 --alpha 1 --lam 1 --readout 1,2 --weights .5", "one entry for each value"),
+        ("--eta 1 --alpha 1 --lam 1 --readout 1,2 --weights .5,.6", "which sum to 1.1"),
+        ("--eta 1 --alpha 1 --lam 1 --readout 1,2 --weights 1,0", "weights must be"),
+        ("--eta 1 --alpha 1 --lam 1 --readout 1,nan", "readout must be"),
+        ("--alpha0 1 --alpha 1 --readout 1,2 --optimal lam,eta", "one readout value and bulk="),
         ("--eta 1 --alpha 1 --lam 1 --readout a", "'--readout': 'a' contains 'a'"),
         ("--eta 1 --alpha 1 --lam 1 --weights 0.5", "weights must sum to one"),
         ("--eta 1 --alpha 1 --lam 1 --n-threads 0", "n_threads must be"),

@@ -365,6 +365,8 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         fixed.append(f"readout = {', '.join(f'{a:g}' for a in about['readout'])}")
         if len(about["readout"]) > 1:
             fixed.append(f"weights = {', '.join(f'{w:g}' for w in about['weights'])}")
+    if about["bulk"] != "isotropic":
+        fixed.append(f"bulk = {about['bulk']}")
     floor = f"linear floor {_digits([about['linear_floor']])[0]}"
     what = f"{about['activation']} network, {about['target']} target"
     file.write(f"# {about['model']}: {what}; {floor}\n")
