@@ -2,41 +2,159 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import srfx
+from srfx import reference
 
 LAM = {"lam": (1e-6, 1e2)}
 
 
-def scanned(f, low, high):
-    """Minimum of f on a range: a fine scan, zoomed in on with a parabola through the best three."""
-    x = np.linspace(np.log(low), np.log(high), 4001)
-    for _ in range(3):
-        values = f(np.exp(x))
-        i = int(np.clip(values.argmin(), 1, x.size - 2))
-        x = np.linspace(x[i - 1], x[i + 1], 201)
-    values = f(np.exp(x))
-    a, b, _ = np.polyfit(x - x[100], values, 2)
-    return np.exp(x[100] - b / (2 * a)), values.min()
+def stationary(f, y, h=0.05):
+    """Root of the derivative of f near y: differences of eighth order, and Newton's method."""
+    first = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
+    second = np.array([8 / 5, -1 / 5, 8 / 315, -1 / 560])
+    for _ in range(4):
+        here, up, down = np.split(f(y + h * np.array([0, 1, 2, 3, 4, -1, -2, -3, -4])), [1, 5])
+        y -= h * (first @ (up - down)) / (second @ (up + down - 2 * here))
+    return y
 
 
-def test_optimal_lam_agrees_with_a_scan():
-    alpha = np.array([0.4, 1.0, 2.5])
-    model = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=0.7, noise=[[0.05], [0.5]])
-    best = srfx.optimal(model, over=LAM, alpha=alpha)
-    assert best.test_error.dims == ("noise", "alpha")
-    assert (best.status == 0).all()
-    for i, noise in enumerate((0.05, 0.5)):
-        for j, a in enumerate(alpha):
-            one = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=0.7, noise=noise)
-            lam, error = scanned(lambda x, m=one, a=a: srfx.solve(m, a, x).test_error, 1e-4, 1e2)
-            assert best.lam[i, j].item() == pytest.approx(lam, rel=1e-4)  # a scan sees no more
-            assert best.test_error[i, j].item() == pytest.approx(error, rel=1e-12)
-            assert best.test_error[i, j].item() <= error * (1 + 1e-13)
-            slope = srfx.solve(one, a, best.lam[i, j].item()).gradient("lam")
-            assert abs(slope * best.lam[i, j].item()) < 1e-8 * error
+def scanned(f, low, high, n=161):
+    """Minimum of f of a logarithm: a scan for the cell, then the root of the derivative."""
+    y = np.linspace(np.log(low), np.log(high), n)
+    values = f(y)
+    i = int(values.argmin())
+    assert 0 < i < n - 1
+    found = stationary(f, y[i])
+    assert y[i - 1] < found < y[i + 1]
+    return found, f(np.array([found]))[0]
+
+
+CASES = [
+    ("tanh", "sin", 0.9, 1.0, 0.7, 0.5, 1.0, 1.0, None),
+    ("tanh", "sin", 0.9, 1.0, 0.7, 0.05, 2.5, 0.5, None),
+    ("relu", "relu", 1.5, 1.3, 0.9, 0.3, 1.4, 2.0, None),
+    ("erf", "tanh", 3.0, 0.8, 1.0, 0.2, 0.4, 1.0, 400.0),
+    ("softplus", "sign", 0.3, 1.0, 0.0, 0.1, 6.0, 1.0, 1000.0),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_optimal_lam_agrees_with_a_scan_of_the_reference(case):
+    sigma, target, r, c, gamma, noise, alpha, beta, d = case
+
+    def f(y):
+        point = {"r": r, "c": c, "gamma": gamma, "noise": noise, "alpha": alpha, "beta": beta}
+        return np.asarray(
+            reference.solve(sigma, target, lam=np.exp(y), d=d, **point).test_error, dtype=float
+        )
+
+    y, error = scanned(f, 1e-5, 1e3, 41)
+    model = srfx.SpikedRF(sigma, target, r=r, c=c, gamma=gamma, noise=noise, beta=beta)
+    best = srfx.optimal(model, over={"lam": (1e-6, 1e4)}, alpha=alpha, d=d)
+    assert best.status == 0
+    assert best.n_failed == 0
+    assert best.lam_bound == 0
+    assert best.lam.item() == pytest.approx(np.exp(y), rel=1e-6)
+    assert best.test_error.item() == pytest.approx(error, rel=1e-9)
+
+
+def test_optima_of_a_step_agree_with_scans_of_the_reference():
+    """eta and alpha0 through the reference's own map, at given lam and at the best lam."""
+    noise, alpha, beta = 0.3, 2.5, 1.0
+
+    def error(eta, alpha0, lam):
+        r, c, gamma = reference.equivalent("tanh", "sin", eta=eta, alpha0=alpha0, noise=noise)
+        point = {"r": r, "c": c, "gamma": gamma, "noise": noise, "alpha": alpha, "beta": beta}
+        return np.asarray(reference.solve("tanh", "sin", lam=lam, **point).test_error, dtype=float)
+
+    def along_eta(y, lam):
+        return np.array([error(eta, 2.0, lam) for eta in np.exp(y)])
+
+    y, _ = scanned(lambda y: along_eta(y, 0.1), 0.05, 20, 21)
+    model = srfx.OneStep("tanh", "sin", alpha0=2.0, noise=noise, beta=beta)
+    best = srfx.optimal(model, over={"eta": (0.05, 20.0)}, alpha=alpha, lam=0.1)
+    assert best.status == 0
+    assert best.eta.item() == pytest.approx(np.exp(y), rel=1e-6)
+    # Both: the reference's derivatives in either vanish.
+    best = srfx.optimal(model, over={"lam": (1e-5, 1e2), "eta": (0.05, 20.0)}, alpha=alpha)
+    assert best.status == 0
+    lam, eta = best.lam.item(), best.eta.item()
+    y = stationary(lambda y: along_eta(y, lam), np.log(eta))
+    assert eta == pytest.approx(np.exp(y), rel=1e-6)
+    y = stationary(lambda y: error(eta, 2.0, np.exp(y)), np.log(lam))
+    assert lam == pytest.approx(np.exp(y), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize("name", ["lam", "eta", "alpha0", "r"])
+def test_every_activation_and_sign(name):
+    """No place of a fine scan is better, whatever the functions; the slope vanishes inside."""
+    ranges = {"lam": (1e-5, 1e3), "eta": (-4.0, 4.0), "alpha0": (0.1, 50.0), "r": (-5.0, 5.0)}
+    low, high = ranges[name]
+    log = low > 0
+    for i, (sigma, target) in enumerate(
+        [("relu", "tanh"), ("tanh", "relu"), ("gelu", "sign"), ("cos", "hermite2"), ("erf", "abs")]
+    ):
+        noise, alpha, beta = 0.1 + 0.2 * i, 0.6 + 0.7 * i, 1.6 - 0.3 * i
+        fields = {"noise": noise, "beta": beta, "readout": (1.0 if i % 2 else -0.8,)}
+        if name in ("eta", "alpha0"):
+            base = srfx.OneStep(sigma, target, eta=1.5, alpha0=1.7, **fields)
+        else:
+            base = srfx.SpikedRF(sigma, target, r=0.8, c=1.4, gamma=0.6, **fields)
+
+        def solve(x, base=base, alpha=alpha):
+            if name == "lam":
+                return srfx.solve(base, alpha, x)
+            return srfx.solve(dataclasses.replace(base, **{name: x}), alpha, 0.2)
+
+        given = {} if name == "lam" else {"lam": 0.2}
+        best = srfx.optimal(base, over={name: (low, high)}, alpha=alpha, **given)
+        assert best.status == 0, (sigma, target)
+        x = np.geomspace(low, high, 400) if log else np.linspace(low, high, 400)
+        assert best.test_error.item() <= solve(x).test_error.min() * (1 + 1e-11), (sigma, target)
+        found = best[name].item()
+        if best[f"{name}_bound"] == 0:
+            sol = solve(found)
+            scale = found if log else 1.0
+            assert abs(sol.gradient(name) * scale) < 1e-8 * sol.test_error, (sigma, target)
+        else:
+            assert found in (low, high)
+
+
+def test_a_set_does_not_depend_on_company():
+    alpha, noise = np.geomspace(0.3, 5, 40), np.array([[0.1], [0.4]])
+    model = srfx.OneStep(eta=1.5, alpha0=3.0, noise=noise)
+    for over, given in (
+        (LAM, {}),
+        ({"eta": (0.1, 10.0)}, {"lam": 0.1}),
+        ({"eta": (0.1, 10.0)} | LAM, {}),
+    ):
+        n = slice(None) if over is LAM else slice(0, 40, 13)
+        best = srfx.optimal(model, over, alpha=alpha[n], **given, n_threads=1)
+        again = srfx.optimal(model, over, alpha=alpha[n], **given, n_threads=2)
+        assert best.identical(again)
+        alone = srfx.optimal(
+            srfx.OneStep(eta=1.5, alpha0=3.0, noise=0.4), over, alpha=alpha[n][2], **given
+        )
+        for name in over:
+            assert alone[name].item() == best[name].values[1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_failures_are_reported():
+    """Where solves fail the grid says so, and nothing is returned that did not converge."""
+    model = srfx.OneStep("relu", "sin", alpha0=0.5, noise=0.1)
+    best = srfx.optimal(model, over={"eta": (1e150, 1e200)}, alpha=1.0, lam=0.1)
+    assert best.status != 0
+    assert best.n_failed > 0
+    assert np.isnan(best.eta)
+    assert np.isnan(best.test_error)
+    assert best.eta_bound == 0
 
 
 @pytest.mark.parametrize("name", ["r", "eta", "alpha0"])
@@ -96,11 +214,28 @@ def test_bounds_and_threads():
     np.testing.assert_array_equal(one.lam, two.lam)
 
 
-def test_groups_by_golden_section():
+def test_where_the_core_does_not_search():
+    """Several readout values, the ridgeless limit, a kinked target nearly aligned: scans agree."""
     model = srfx.SpikedRF("tanh", "sin", readout=(0.5, 1.5), noise=0.2)
-    best = srfx.optimal(model, over={"lam": (1e-3, 10.0)}, alpha=1.5)
-    fine = srfx.solve(model, 1.5, np.geomspace(1e-3, 10, 400)).test_error
-    assert best.test_error.item() <= fine.min() * (1 + 1e-11)
+    best = srfx.optimal(model, over={"lam": (1e-3, 1e3)}, alpha=1.5, d=300)
+    y, error = scanned(lambda y: srfx.solve(model, 1.5, np.exp(y), d=300).test_error, 1e-3, 1e3)
+    assert best.lam.item() == pytest.approx(np.exp(y), rel=1e-7)
+    assert best.test_error.item() == pytest.approx(error, rel=1e-11)
+
+    def ridgeless(y):
+        spiked = srfx.SpikedRF("tanh", "sin", gamma=0.9, noise=0.1, r=np.exp(y))
+        return srfx.solve(spiked, 3.0, 0.0).test_error
+
+    model = srfx.SpikedRF("tanh", "sin", gamma=0.9, noise=0.1)
+    best = srfx.optimal(model, over={"r": (0.2, 8.0)}, alpha=3.0, lam=0)
+    y, _ = scanned(ridgeless, 0.2, 8)
+    assert best.r.item() == pytest.approx(np.exp(y), rel=1e-6)
+
+    model = srfx.OneStep("tanh", "hardtanh", eta=8.0)
+    best = srfx.optimal(model, over={"alpha0": (1.0, 1e10)}, alpha=2.0, lam=0.1)
+    fine = srfx.solve(srfx.OneStep("tanh", "hardtanh", eta=8.0, alpha0=best.alpha0.item()), 2, 0.1)
+    assert best.status == 0
+    assert best.test_error.item() == fine.test_error
 
 
 def test_thresholds():

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m) {
   register_group_step(m);
   register_simulation(m);
   register_analysis(m);
+  register_optimum(m);
   register_one_step(m);
 }

@@ -1,7 +1,7 @@
 """Exact asymptotics of two-layer networks after one large gradient step."""
 
 from srfx import plotting as plot
-from srfx.analysis import feature_spectrum, optimal, thresholds
+from srfx.analysis import feature_spectrum
 from srfx.config import show_config, version
 from srfx.models import (
     AccuracyWarning,
@@ -12,6 +12,7 @@ from srfx.models import (
     readout_quantiles,
 )
 from srfx.one_step import EmpiricalBulk
+from srfx.optima import optimal, thresholds
 from srfx.results import ConvergenceError, Solution, Status
 from srfx.scans import scan
 from srfx.simulation import simulate

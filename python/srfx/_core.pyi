@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'learned_function_of_step', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'step_constants', 'step_map']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'group_bounds', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'step_constants', 'step_map']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -101,6 +101,10 @@ def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLi
 def learned_function_of_step(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], chi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     learned_function with the feature of the row norms.
+    """
+def optimum(sigma: Activation, target: Activation, map: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sets: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, line: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool, typing.SupportsInt | typing.SupportsIndex]]], coordinates: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool, typing.SupportsInt | typing.SupportsIndex]]], largest: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
+    """
+    Where the test error is least (or largest, inside the range): values, one row a parameter searched (that of the line first), status, n_minima, n_failed. line: at most one (direction as in gradient, (low, high, logarithmic, places)); coordinates: up to two (column of sets, axis). map: (readout,) for sets (r, c, gamma), or (readout, h1, h2^2 + hc1, h2 u_1, u_2 less the noise, h1*) for sets (eta, alpha0, noise).
     """
 def simulate(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex, cancel: CancelFlag | None = None, predictions: bool = False) -> dict[str, typing.Any]:
     """

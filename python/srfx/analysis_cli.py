@@ -9,8 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from srfx.analysis import feature_spectrum, optimal
+from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
+from srfx.optima import optimal
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -268,20 +268,56 @@ struct SetState {
   NodeSet starter;
 
   void clear() { table.reset(), coefficients.reset(); }
+  void make(const Function& sigma, const Function& target, const SpikeParameters& parameters) {
+    coefficients.emplace(sigma, target, parameters, scratch);
+    table.emplace(*coefficients);
+    starter = table->starter();
+  }
 };
+
+/// Points by class, in a stable counting sort: those of class c are order[begin[c]] .. order[begin[c + 1] - 1].
+template <class ClassOf>
+void sort_by_class(const Index* points, Index count, ClassOf&& class_at, std::vector<std::int8_t>& keys, Index (&begin)[n_classes + 1],
+                   Index* order) {
+  std::fill(begin, begin + n_classes + 1, 0);
+  keys.resize(count);
+  for (Index i = 0; i < count; ++i) {
+    keys[i] = static_cast<std::int8_t>(class_at(points[i]));
+    ++begin[keys[i] + 1];
+  }
+  for (int cls = 0; cls < n_classes; ++cls) begin[cls + 1] += begin[cls];
+  Index next[n_classes];
+  std::copy(begin, begin + n_classes, next);
+  for (Index i = 0; i < count; ++i) order[next[keys[i]]++] = points[i];
+}
+
+/// Second pass over ridge points of one set, whose V is already known well enough to start from: it is in out.v1 and out.v2.
+template <class Bulk>
+void finish_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, SetState& state, const Index* points, Index count,
+                  Workspace& work) {
+  constexpr int lanes = TwinPack::size;
+  Index begin[n_classes + 1];
+  work.points.resize(count);
+  sort_by_class(points, count, [&](Index i) { return class_of(out.v1[i], out.v2[i]); }, work.keys, begin, work.points.data());
+  for (int cls = 0; cls < n_classes; ++cls) {
+    if (begin[cls] == begin[cls + 1]) continue;
+    const Selection* rule;
+    {
+      const std::lock_guard<std::mutex> lock(state.mutex);
+      rule = &state.table->find(cls);
+    }
+    for (Index i = begin[cls]; i < begin[cls + 1]; i += lanes)
+      solve_pack(bulk, in, out, *rule, work.points.data() + i, static_cast<int>(std::min<Index>(lanes, begin[cls + 1] - i)), work);
+  }
+}
 
 /// Solves the `count` points listed at `points` (reordered on the way), all of one set.
 template <class Bulk>
 void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, const SpikeParameters& parameters, SetState& state,
                  Index* points, Index count, Workspace& work) {
-  constexpr int lanes = TwinPack::size;
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
-    if (!state.table) {
-      state.coefficients.emplace(*in.sigma, *in.target, parameters, state.scratch);
-      state.table.emplace(*state.coefficients);
-      state.starter = state.table->starter();
-    }
+    if (!state.table) state.make(*in.sigma, *in.target, parameters);
   }
   // Ridge points to the front, each with its class.
   const auto ridge = [&](Index i) { return in.lam[i] > 0; };
@@ -301,28 +337,7 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
   start(TwinFloatPack{}, work.points.data(), singles);
   start(TwinPack{}, doubles, work.points.data() + n_ridge);
-  Index begin[n_classes + 1] = {};
-  work.keys.resize(n_ridge);
-  for (Index i = 0; i < n_ridge; ++i) {
-    work.keys[i] = static_cast<std::int8_t>(class_of(out.v1[points[i]], out.v2[points[i]]));
-    ++begin[work.keys[i] + 1];
-  }
-  for (int cls = 0; cls < n_classes; ++cls) begin[cls + 1] += begin[cls];
-  {
-    Index next[n_classes];
-    std::copy(begin, begin + n_classes, next);
-    for (Index i = 0; i < n_ridge; ++i) work.points[next[work.keys[i]]++] = points[i];
-  }
-  for (int cls = 0; cls < n_classes; ++cls) {
-    if (begin[cls] == begin[cls + 1]) continue;
-    const Selection* rule;
-    {
-      const std::lock_guard<std::mutex> lock(state.mutex);
-      rule = &state.table->find(cls);
-    }
-    for (Index i = begin[cls]; i < begin[cls + 1]; i += lanes)
-      solve_pack(bulk, in, out, *rule, work.points.data() + i, static_cast<int>(std::min<Index>(lanes, begin[cls + 1] - i)), work);
-  }
+  finish_block(bulk, in, out, state, points, n_ridge, work);
   if (n_ridge < count) {
     const std::lock_guard<std::mutex> lock(state.mutex);
     for (Index i = n_ridge; i < count; ++i) solve_ridgeless(bulk, in, out, *state.table, points[i], work);

@@ -1,0 +1,820 @@
+"""The best parameter values, and thresholds: where the error peaks and crosses the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from srfx import _core
+from srfx import _validation as check
+from srfx.analysis import _ERRORS, _describe, _with, gradient
+from srfx.models import (
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    compiled,
+    floor_of,
+    gaussian_constants,
+    groups_of,
+)
+from srfx.results import Solution, Status, dimensions
+from srfx.theory import _check_model, _coefficient_sets, _flat, solve
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# --- optima ---
+
+#: Places of the grid along each parameter, at least: of one searched alone or of lam, of two beside
+#: lam; and where other bulks and several readout values are searched together.
+_PLACES = {1: 33, 2: 13}
+_SLOW_GRID = {1: 33, 2: 13, 3: 9}
+_CANDIDATES = 3
+#: Directions of the core that leave the coefficients alone.
+_LINES = {"lam": 0, "alpha": 1}
+
+
+class _Best(NamedTuple):
+    """What a search yields, each of the problem's shape."""
+
+    values: list[FloatArray]  # one a parameter
+    converged: NDArray[np.bool_]
+    n_minima: NDArray[np.int64]
+    n_failed: NDArray[np.int64]
+
+
+class _Problem:
+    """The test error as a function of a few coordinates, at every parameter set at once.
+
+    A coordinate is the logarithm of a parameter if its range is positive, else the parameter.
+    """
+
+    def __init__(
+        self,
+        model: SpikedRF | OneStep,
+        over: Mapping[str, tuple[float, float]],
+        fixed: Mapping[str, float | FloatArray],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.model, self.names, self.fixed, self.settings = model, tuple(over), fixed, settings
+        self.log = np.array([low > 0 for low, _ in over.values()])
+        ends = [[np.log(v) if low > 0 else v for v in (low, high)] for low, high in over.values()]
+        self.low, self.high = np.array(ends).T
+        self.ends = np.array(list(over.values()), dtype=np.float64)
+        self.arguments = {
+            **{k: v for k, v in model.numeric.items() if k not in over},
+            **{k: v for k, v in fixed.items() if v is not None},
+        }
+        self.shape = check.common_shape(self.arguments)
+
+    def isotropic(self) -> bool:
+        return self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
+
+    def compiled(self) -> bool:
+        """Whether the core can search: one readout value, isotropic bulk, slopes everywhere."""
+        if not self.isotropic():
+            return False
+        if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
+            return False  # the ridgeless limit may have no V
+        if "alpha0" in self.names and not compiled(self.model.target).smooth:
+            most = float(self.ends[self.names.index("alpha0"), 1])
+            gamma = groups_of(_with(self.model, {"alpha0": most}))[2]
+            return bool(np.all(np.abs(gamma) <= 1 - 5e-9))
+        return True
+
+    def differentiable(self) -> bool:
+        """Whether other solutions have gradients here: asked of the first parameter set."""
+        if self.isotropic():
+            return self.compiled()
+        first = {k: float(np.ravel(v)[0]) for k, v in self.fixed.items()}
+        fields = {k: float(np.ravel(v)[0]) for k, v in self.model.numeric.items()}
+        model = _with(self.model, {k: v for k, v in fields.items() if k not in self.names})
+        problem = _Problem(
+            model, dict(zip(self.names, self.ends, strict=True)), first, self.settings
+        )
+        try:
+            problem.slope(0.5 * (self.low + self.high))
+        except NotImplementedError:
+            return False
+        return True
+
+    def axis(self, i: int, least: int, cell: float, most: int) -> tuple[float, float, bool, int]:
+        """Range, scale and places of a coordinate, as the core takes them."""
+        n = least
+        if self.log[i]:
+            n = int(np.clip(np.ceil((self.high[i] - self.low[i]) / cell) + 1, least, most))
+        return (float(self.ends[i, 0]), float(self.ends[i, 1]), bool(self.log[i]), n)
+
+    def values(self, y: FloatArray) -> list[FloatArray]:
+        """Coordinates, first axis of y, to parameters within their ranges."""
+        return [
+            np.where(v >= top, high, np.clip(np.exp(v) if log else v, low, high))
+            for v, top, log, (low, high) in zip(y, self.high, self.log, self.ends, strict=True)
+        ]
+
+    def solve_at(self, values: Sequence[FloatArray]) -> Solution:
+        searched = dict(zip(self.names, values, strict=True))
+        fields = {k: v for k, v in searched.items() if k not in ("lam", "alpha")}
+        model = _with(self.model, fields)
+        point = {**self.fixed, **searched}
+        return solve(
+            model,
+            point["alpha"],
+            point["lam"],
+            d=point.get("d"),
+            errors="record",
+            **self.settings,
+        )
+
+    def solve(self, y: FloatArray) -> Solution:
+        return self.solve_at(self.values(y))
+
+    def error(self, y: FloatArray) -> FloatArray:
+        error = np.asarray(self.solve(y).test_error)
+        return np.where(np.isfinite(error), error, np.inf)
+
+    def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Error and its derivatives in the coordinates, these on the first axis."""
+        solution = self.solve(y)
+        raw = gradient(solution, self.names, ["test_error"], self.settings.get("n_threads"))
+        slopes = [
+            np.asarray(raw["test_error", name]) * (value if log else 1.0)
+            for name, value, log in zip(self.names, self.values(y), self.log, strict=True)
+        ]
+        error = np.asarray(solution.test_error)
+        return np.where(np.isfinite(error), error, np.inf), np.stack(slopes)
+
+    def least(self) -> FloatArray:
+        """Return the least error, not a number where the search failed."""
+        best = _minimise(self)
+        error = self.solve_at(
+            [
+                np.where(best.converged, value, low)
+                for value, low in zip(best.values, self.ends[:, 0], strict=True)
+            ]
+        ).test_error
+        return np.where(best.converged, error, np.nan)
+
+    def grid(self, n: int) -> tuple[FloatArray, FloatArray]:
+        """Coordinates (k, n, ..., n) of a grid and the errors (n, ..., n, *shape) there."""
+        k = len(self.names)
+        axes = [np.linspace(lo, hi, n) for lo, hi in zip(self.low, self.high, strict=True)]
+        mesh = np.stack(np.meshgrid(*axes, indexing="ij")) if k else np.zeros((0,))
+        flat = mesh.reshape(k, -1)
+        size = max(1, int(np.prod(self.shape, dtype=np.int64)))
+        step = max(1, 400_000 // size)
+        error = np.concatenate(
+            [
+                self.error(flat[:, i : i + step].reshape(k, -1, *(1,) * len(self.shape)))
+                for i in range(0, flat.shape[1], step)
+            ]
+        )
+        error = np.broadcast_to(error, (flat.shape[1], *self.shape))
+        return mesh, error.reshape((n,) * k + self.shape).copy()
+
+
+def _search(problem: _Problem, largest: bool = False, places: int | None = None) -> _Best:
+    """Search in the core: the least error, or its largest value inside the range."""
+    model, names, shape = problem.model, problem.names, problem.shape
+    own = [i for i, name in enumerate(names) if name not in _LINES]
+    line = [i for i, name in enumerate(names) if name in _LINES]
+    inner = [(_LINES[names[i]], problem.axis(i, places or _PLACES[1], 0.6, 400)) for i in line]
+    outer_places = _PLACES[max(1, len(own))]
+    if isinstance(model, OneStep) and own:
+        columns: tuple[str, ...] = ("eta", "alpha0")
+        searched = {name for name in columns if name in names}
+        eta, alpha0 = (0.0 if n in searched else getattr(model, n) for n in columns)
+        sets = (np.asarray(eta), np.asarray(alpha0), np.asarray(model.noise))
+        sigma = gaussian_constants(model.activation, derivative=True)
+        target = gaussian_constants(model.target)
+        (a,) = model.readout
+        offset = a * sigma["mean"]
+        coefficients = [
+            a,
+            sigma["h1"],
+            sigma["h2"] ** 2 + sigma["hc1"],
+            sigma["h2"] * (target["mean"] - offset),
+            target["second_moment"] - 2 * offset * target["mean"] + offset**2,
+            target["h1"],
+        ]
+    else:
+        columns = ("r",)
+        unit = _with(model, {"r": 1.0}) if own else model
+        r, c, gamma = groups_of(unit)
+        sets = (np.zeros_like(r[..., 0]) if own else r[..., 0], c[..., 0], gamma)
+        coefficients = [model.readout[0] if own else 1.0]
+    table, index = _coefficient_sets(
+        (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2]), shape
+    )
+    fixed = problem.fixed
+    raw = _core.optimum(
+        compiled(model.activation),
+        compiled(model.target),
+        coefficients,
+        np.column_stack([table[0].ravel(), table[1].ravel(), table[2]]),
+        index,
+        _flat(model.beta, shape),
+        _flat(model.noise, shape),
+        _flat(fixed.get("alpha", 1.0), shape),
+        _flat(fixed.get("lam", 1.0), shape),
+        _flat(1 / np.asarray(fixed.get("d", np.inf)), shape),
+        int(np.prod(shape, dtype=np.int64)),
+        inner,
+        [(columns.index(names[i]), problem.axis(i, outer_places, 0.8, 49)) for i in own],
+        largest,
+        problem.settings["n_threads"],
+    )
+    rows = dict(zip([*line, *own], raw["values"], strict=True))
+    return _Best(
+        [rows[i].reshape(shape) for i in range(len(names))],
+        (raw["status"] == Status.CONVERGED).reshape(shape),
+        raw["n_minima"].reshape(shape),
+        raw["n_failed"].reshape(shape),
+    )
+
+
+def _local_minima(error: FloatArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the best grid points no higher than their neighbours: index (candidate, *shape)."""
+    n = error.shape[0]
+    lowest = np.isfinite(error)
+    for axis in range(k):
+        ahead = np.full_like(error, np.inf)
+        behind = np.full_like(error, np.inf)
+        first = (slice(None),) * axis
+        ahead[(*first, slice(0, n - 1))] = error[(*first, slice(1, n))]
+        behind[(*first, slice(1, n))] = error[(*first, slice(0, n - 1))]
+        lowest &= (error <= ahead) & (error <= behind)
+    flat = np.where(lowest, error, np.inf).reshape(n**k, *error.shape[k:])
+    count = np.isfinite(flat).sum(axis=0)
+    most = int(min(_CANDIDATES, max(1, count.max(initial=1))))
+    best = np.argpartition(flat, most - 1, axis=0)[:most]
+    good = np.isfinite(np.take_along_axis(flat, best, axis=0))
+    top = flat.argmin(axis=0)
+    return np.where(good, best, top), count
+
+
+def _bracketed(
+    problem: _Problem, axis: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along one coordinate near grid points: the root of the derivative, bracketed."""
+    n = axis.size
+    here = axis[start]
+    _, (slope,) = problem.slope(here[np.newaxis])
+    ahead, behind = axis[np.minimum(start + 1, n - 1)], axis[np.maximum(start - 1, 0)]
+    downhill = slope < 0
+    low, high = np.where(downhill, here, behind), np.where(downhill, ahead, here)
+    at_end = low == high  # on a bound, with the error rising inwards
+    y_other = np.where(downhill, high, low)
+    _, (other,) = problem.slope(y_other[np.newaxis])
+    s_low, s_high = np.where(downhill, slope, other), np.where(downhill, other, slope)
+    # without a change of sign the least is at an end of the bracket, where the error is monotone
+    flat = (s_low >= 0) | (s_high <= 0)
+    end = np.where(s_high <= 0, high, low)
+    w_low, w_high, previous = s_low, s_high, np.zeros_like(low)
+    done = at_end | flat | ~np.isfinite(s_low) | ~np.isfinite(s_high)
+    y = np.where(done, np.where(at_end, here, end), 0.5 * (low + high))
+    converged = (at_end | flat) & np.isfinite(slope)
+    for iteration in range(60):
+        if done.all():
+            break
+        with np.errstate(divide="ignore", invalid="ignore"):
+            guess = (low * w_high - high * w_low) / (w_high - w_low)
+        guess = np.where((guess > low) & (guess < high), guess, 0.5 * (low + high))
+        if iteration % 6 == 5:
+            guess = 0.5 * (low + high)
+        new = np.where(done, y, guess)
+        _, (s,) = problem.slope(new[np.newaxis])
+        moved = np.abs(new - y)
+        y = new
+        lost = ~np.isfinite(s) & ~done
+        left, right = (s < 0) & ~done, (s >= 0) & ~done
+        # Illinois: the slope at an end that stays twice counts half
+        w_high = np.where(right, s, np.where(left & (previous < 0), w_high / 2, w_high))
+        w_low = np.where(left, s, np.where(right & (previous > 0), w_low / 2, w_low))
+        low, high = np.where(left, new, low), np.where(right, new, high)
+        previous = np.where(left, -1.0, 1.0)
+        small = (high - low < 1e-11) | ((moved < 1e-9) & (iteration > 0)) | (s == 0)
+        converged |= small & ~done & ~lost
+        done |= small | lost
+    return y, converged
+
+
+def _golden(
+    problem: _Problem, axis: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along one coordinate near grid points, where no derivative is to be had.
+
+    Golden section down to where rounding of the error hides its shape, some 1e-6; then the root of
+    the derivative from differences of eighth order over a wide stencil, good to some 1e-9.
+    """
+    n, ratio = axis.size, (np.sqrt(5) - 1) / 2
+    low, high = axis[np.maximum(start - 1, 0)], axis[np.minimum(start + 1, n - 1)]
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = problem.error(a[np.newaxis]), problem.error(b[np.newaxis])
+    for _ in range(36):
+        left = at_a <= at_b
+        low, high = np.where(left, low, a), np.where(left, b, high)
+        new = np.where(left, high - ratio * (high - low), low + ratio * (high - low))
+        at_new = problem.error(new[np.newaxis])
+        a, b = np.where(left, new, b), np.where(left, a, new)
+        at_a, at_b = np.where(left, at_new, at_b), np.where(left, at_a, at_new)
+    middle = np.where(at_a <= at_b, a, b)
+    best, error = middle, np.minimum(at_a, at_b)
+    for end in (low, high):  # a bound may be better than all that is inside
+        at_end = problem.error(end[np.newaxis])
+        best, error = np.where(at_end <= error, end, best), np.minimum(error, at_end)
+    inside = (best > problem.low[0]) & (best < problem.high[0])
+    reach = 0.25 * (axis[1] - axis[0])
+    h = np.minimum(reach, 0.2 * np.minimum(best - problem.low[0], problem.high[0] - best))
+    h = np.where(inside, h, reach)
+    for _ in range(3):
+        beside = [
+            [problem.error((best + sign * j * h)[np.newaxis]) for j in (1, 2, 3, 4)]
+            for sign in (-1, 1)
+        ]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            first = sum(c * (up - down) for c, down, up in zip(_FIRST, *beside, strict=True))
+            second = sum(
+                c * (up + down - 2 * error) for c, down, up in zip(_SECOND, *beside, strict=True)
+            )
+            step = -h * first / second
+        good = inside & (second > 0) & (np.abs(step) < h)
+        best = np.where(good, best + np.where(good, step, 0.0), best)
+        error = problem.error(best[np.newaxis])
+    return best, np.isfinite(error)
+
+
+#: Weights of f(x + j h) - f(x - j h) in h f', and of f(x + j h) + f(x - j h) - 2 f(x) in h^2 f''.
+_FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+_SECOND = (8 / 5, -1 / 5, 8 / 315, -1 / 560)
+
+
+def _descend(
+    problem: _Problem, mesh: FloatArray, start: NDArray[np.int64]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Minimise along several coordinates: BFGS on exact gradients, projected on the box."""
+    k = len(problem.names)
+    y = mesh.reshape(k, -1)[:, start]
+    shape = (k, *(1,) * start.ndim)
+    low, high = problem.low.reshape(shape), problem.high.reshape(shape)
+    reach = (high - low) / (mesh.shape[1] - 1)  # a step: one cell of the grid at most
+    error, slope = problem.slope(y)
+    identity = np.eye(k).reshape(k, k, *(1,) * start.ndim)
+    scale = (reach**2).reshape(shape) / np.maximum(np.abs(error), 1e-300)
+    inverse = np.broadcast_to(identity * scale[:, np.newaxis], (k, k, *start.shape)).copy()
+    done = ~np.isfinite(error)
+    converged = np.zeros_like(done)
+    length = np.ones_like(error)
+    for _ in range(120):
+        stuck = ((y <= low) & (slope > 0)) | ((y >= high) & (slope < 0))
+        free = np.where(stuck, 0.0, slope)
+        # relative change of the error that the remaining slope could bring about
+        still = np.max(np.abs(free) * reach, axis=0) <= 1e-9 * np.abs(error)
+        converged |= still & ~done
+        done |= still
+        if done.all():
+            break
+        mask = np.where(stuck, 0.0, 1.0)
+        step = -np.einsum("ij...,j...->i...", inverse, free) * mask
+        uphill = np.sum(step * free, axis=0) >= 0
+        step = np.where(uphill, -free * scale, step)
+        size = np.max(np.abs(step) / reach, axis=0)
+        step = step / np.maximum(size, 1.0) * length
+        new = np.where(done, y, np.clip(y + step, low, high))
+        new_error, new_slope = problem.slope(new)
+        moved = new - y
+        enough = new_error <= error + 1e-4 * np.sum(slope * moved, axis=0)
+        # at the bottom rounding decides: there the slope must fall
+        flat = np.abs(new_error - error) <= 1e-13 * np.abs(error)
+        good = (enough | flat) & ~done & np.isfinite(new_error)
+        turn = np.where(good, new_slope - slope, 0.0)
+        moved = np.where(good, moved, 0.0)
+        curvature = np.sum(turn * moved, axis=0)
+        useful = good & (curvature > 1e-14 * np.sum(np.abs(turn * moved), axis=0)) & (curvature > 0)
+        rho = 1 / np.where(useful, curvature, 1.0)
+        left = identity - rho * moved[:, np.newaxis] * turn[np.newaxis]
+        updated = np.einsum("ij...,jk...,lk...->il...", left, inverse, left)
+        updated = updated + rho * moved[:, np.newaxis] * moved[np.newaxis]
+        inverse = np.where(useful, updated, inverse)
+        y, error = np.where(good, new, y), np.where(good, new_error, error)
+        slope = np.where(good, new_slope, slope)
+        failed = ~good & ~done
+        length = np.where(failed, length / 4, 1.0)
+        lost = failed & (length < 1e-9)
+        done |= lost
+    return y, converged
+
+
+def optimal(
+    model: SpikedRF | OneStep,
+    over: Mapping[str, tuple[float, float]],
+    *,
+    alpha: ArrayLike | None = None,
+    lam: ArrayLike | None = None,
+    d: ArrayLike | None = None,
+    bulk: Any = "isotropic",
+    n_threads: int | None = None,
+) -> xr.Dataset:
+    """Find the parameter values of least test error, for every set of the others at once.
+
+    A coarse grid over the ranges comes first, so that several local minima are found: 33 places or
+    more a parameter (a cell is at most 0.6 wide in the logarithm), 13 or more for eta and alpha0
+    together. The lowest three minima are then followed to the root of the exact derivative, by a
+    bracketing method. Ranges of positive numbers are searched on a logarithmic scale. With lam
+    among several parameters the others are searched for the least of the error at its best lam,
+    whose derivative is that of the error at this lam.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; its fields named in ``over`` are ignored.
+    over : mapping
+        Parameter -> (lowest, highest): one to three of ``"lam"``, of a SpikedRF ``"r"``, of a
+        OneStep ``"eta"`` and ``"alpha0"``. Those of lam and alpha0 must be positive.
+    alpha : float or array
+        Samples over d, as in `solve`.
+    lam : float or array, optional
+        Ridge penalty, unless in ``over``.
+    d, bulk, n_threads
+        As in `solve`. For several readout values, another bulk and ``lam=0`` the search is a slower
+        one, by `Solution.gradient` where that is available; else one parameter is searched by
+        golden section and high-order differences, to some 1e-8, and several are refused.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the dimensions of the remaining parameters: each optimised parameter, and under
+        ``<name>_bound`` -1 or 1 where its optimum is the low or high end of its range, else 0;
+        ``test_error`` and ``train_error`` there; ``n_minima``, how many local minima the grid
+        showed (with lam among several parameters, of the error at its best lam); ``n_failed``, how
+        many solves of the grid did not converge; and ``status``, 0 where the search converged
+        (elsewhere the rest is NaN).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An unknown parameter, an empty, reversed or invalid range, or another bad argument.
+    NotImplementedError
+        Several parameters without exact derivatives.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> best = srfx.optimal(srfx.OneStep(eta=2), over={"lam": (1e-6, 1e2)}, alpha=[0.5, 1, 2])
+    >>> dict(best.sizes), best.lam_bound.values.tolist()
+    ({'alpha': 3}, [0, 0, 0])
+    """
+    import xarray as xr
+
+    _check_model(model)
+    ranges = _ranges(model, over)
+    problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
+    best = _minimise(problem)
+    # where a search failed any valid value does: what comes of it is left out
+    values = [
+        np.where(best.converged, value, low)
+        for value, low in zip(best.values, problem.ends[:, 0], strict=True)
+    ]
+    solution = problem.solve_at(values)
+    good = best.converged & np.asarray(solution.success)
+    dims, coordinates = dimensions(problem.arguments, problem.shape)
+    status = np.where(best.converged, solution.status, Status.MAX_ITERATIONS).astype(np.int8)
+    variables: dict[str, Any] = {}
+    for name, value, ends in zip(problem.names, values, problem.ends, strict=True):
+        side = np.where(good, (value == ends[1]).astype(np.int8) - (value == ends[0]), 0)
+        variables[name] = (dims, np.where(good, value, np.nan), {"long_name": f"best {name}"})
+        variables[f"{name}_bound"] = (
+            dims,
+            side.astype(np.int8),
+            {"long_name": "-1 at the low end of the range, 1 at the high end, 0 inside"},
+        )
+    for name in _ERRORS:
+        found = np.broadcast_to(getattr(solution, name), problem.shape)
+        variables[name] = (dims, np.where(good, found, np.nan), {"long_name": name})
+    for name, meaning in (
+        ("n_minima", "local minima seen"),
+        ("n_failed", "solves of the grid that failed"),
+    ):
+        counts = np.asarray(getattr(best, name)).astype(np.int32)
+        variables[name] = (dims, counts, {"long_name": meaning})
+    variables["status"] = (
+        dims,
+        status,
+        {
+            "long_name": "0 where the search converged",
+            "flag_values": np.array([s.value for s in Status], dtype=np.int8),
+            "flag_meanings": " ".join(s.name.lower() for s in Status),
+        },
+    )
+    attrs = _describe(model) | {f"{name}_range": list(ends) for name, ends in ranges.items()}
+    return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def _ranges(
+    model: SpikedRF | OneStep, over: object, role: str = "over", known: Sequence[str] | None = None
+) -> dict[str, tuple[float, float]]:
+    if known is None:
+        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", "eta", "alpha0")
+    if not isinstance(over, Mapping):
+        raise TypeError(
+            f"{role} must map parameters to ranges, as in {{'lam': (1e-6, 1e2)}}; got {over!r}"
+        )
+    if not over:
+        raise ValueError(f"{role} must name at least one of {', '.join(known)}; got {over!r}")
+    ranges = {}
+    for name, value in over.items():
+        check.one_of(f"a parameter in {role}", name, known)
+        what = f"{role}[{name!r}]"
+        ends = check.vector(what, value, "a pair (lowest, highest) of finite numbers")
+        positive = name in ("lam", "alpha", "alpha0", "beta", "c")
+        if len(ends) != 2 or not ends[0] < ends[1]:
+            raise ValueError(f"{what} must be a pair with lowest < highest; got {value!r}")
+        if positive and ends[0] <= 0:
+            raise ValueError(f"{what} must hold values > 0 only; got {value!r}")
+        if name not in ("lam", "alpha"):
+            for end in ends:
+                _with(model, {name: end})  # refuses what the model refuses
+        ranges[name] = (ends[0], ends[1])
+    return ranges
+
+
+def _problem(
+    model: SpikedRF | OneStep,
+    ranges: Mapping[str, tuple[float, float]],
+    alpha: object,
+    lam: object,
+    d: object,
+    bulk: Any,
+    n_threads: int | None,
+) -> _Problem:
+    fixed: dict[str, Any] = {}
+    for name, value, door in (("alpha", alpha, check.positive), ("lam", lam, check.non_negative)):
+        if name in ranges:
+            if value is not None:
+                raise ValueError(f"{name} must not be given when it is searched for; got {value!r}")
+        else:
+            if value is None:
+                raise TypeError(f"{name} must be given; got None")
+            fixed[name] = door(name, value)
+    if d is not None:
+        fixed["d"] = check.dimension("d", d)
+    threads = check.thread_count(n_threads)
+    problem = _Problem(model, ranges, fixed, {"bulk": bulk, "n_threads": threads})
+    if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
+        raise NotImplementedError(
+            "several parameters are optimised together where Solution.gradient is available, as it "
+            f"is for one readout value, bulk='isotropic' and lam > 0; got over={tuple(ranges)}, "
+            f"readout={model.readout}, bulk={bulk!r}"
+        )
+    return problem
+
+
+def _minimise(problem: _Problem) -> _Best:
+    """Find the least error."""
+    if problem.compiled():
+        return _search(problem)
+    k = len(problem.names)
+    mesh, error = problem.grid(_SLOW_GRID[k])
+    start, count = _local_minima(error, k)
+    if k == 1:
+        find = _bracketed if problem.differentiable() else _golden
+        found, converged = find(problem, mesh[0], start)
+        found = found[np.newaxis]
+    else:
+        found, converged = _descend(problem, mesh, start)
+    value = np.where(converged, problem.error(found), np.inf)
+    best = value.argmin(axis=0)[np.newaxis]
+    y = np.take_along_axis(found, best[np.newaxis], axis=1)[:, 0]
+    failed = np.isinf(error).reshape(-1, *problem.shape).sum(axis=0)
+    good = np.take_along_axis(converged, best, axis=0)[0]
+    return _Best(problem.values(y), good, count, failed)
+
+
+# --- thresholds ---
+
+
+def thresholds(
+    model: SpikedRF | OneStep,
+    *,
+    alpha: ArrayLike | None = None,
+    lam: ArrayLike | None = None,
+    over: Mapping[str, tuple[float, float]] | None = None,
+    crossing: Mapping[str, tuple[float, float]] | None = None,
+    d: ArrayLike | None = None,
+    bulk: Any = "isotropic",
+    n_threads: int | None = None,
+) -> xr.Dataset:
+    """Locate the interpolation threshold, its peak, and where the linear floor is crossed.
+
+    The interpolation threshold is ``alpha = beta``, or ``min(1, beta)`` for a linear activation,
+    whose features span only min(d, p) directions. With ``crossing`` one parameter is searched for
+    the value where the test error, at ``lam`` or at the best values of ``over``, equals the linear
+    floor: beyond it one gradient step beats every kernel and linear method.
+
+    Parameters
+    ----------
+    model : SpikedRF or OneStep
+        The model; its fields named in ``crossing`` or ``over`` are ignored.
+    alpha : float or array, optional
+        Samples over d, for a crossing in another parameter.
+    lam : float or array, optional
+        Ridge penalty. Given without ``crossing``, the peak is located at it.
+    over : mapping, optional
+        As in `optimal`: parameters set to their best values in a crossing.
+    crossing : mapping, optional
+        One parameter and its range: ``"alpha"``, ``"lam"`` or a numeric field of the model.
+    d, bulk, n_threads
+        As in `solve`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``interpolation``, alpha at the threshold. With ``lam`` and no crossing ``peak`` and
+        ``peak_error``: alpha at the largest local maximum of the test error between a thirtieth and
+        thirty times the threshold, NaN where there is none. With ``crossing`` the parameter's value
+        at the first crossing in its range, NaN if there is none; ``below``: 1 where the error is
+        below the floor after it, -1 where it is above; and ``n_crossings`` seen on a grid of 33
+        points. ``status`` is 0 where the search for a peak or a crossing converged, or saw none;
+        elsewhere, or where none was seen but parts of the grid failed, it is 1.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `optimal`.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> ds = srfx.thresholds(srfx.SpikedRF(r=0, beta=[0.5, 1]), lam=1e-4)
+    >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
+    ([0.5, 1.0], [0.5, 1.0])
+    """
+    import xarray as xr
+
+    _check_model(model)
+    linear = floor_of(model.activation) == 0
+    beta = np.asarray(model.beta)
+    threshold = np.minimum(1.0, beta) if linear else beta
+    variables: dict[str, Any] = {}
+    if crossing is not None:
+        problem, found, sign, count, status = _crossings(
+            model, crossing, over, alpha, lam, d, bulk, n_threads
+        )
+        (name,) = problem.names
+        dims, coordinates = dimensions(problem.arguments, problem.shape)
+        variables[name] = (dims, found, {"long_name": f"{name} where the linear floor is crossed"})
+        variables["below"] = (dims, sign, {"long_name": "1: the error is below the floor beyond"})
+        variables["n_crossings"] = (dims, count, {"long_name": "crossings seen on the grid"})
+        variables["status"] = (dims, status, {"long_name": "0 where the search converged"})
+        if name != "beta":
+            variables["interpolation"] = (
+                dims,
+                np.broadcast_to(threshold, problem.shape),
+                {"long_name": "interpolation threshold in alpha"},
+            )
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+    if over is not None or alpha is not None:
+        raise ValueError("alpha and over belong to a crossing; got no crossing")
+    if lam is None:
+        dims, coordinates = dimensions({"beta": model.beta}, beta.shape)
+        variables["interpolation"] = (dims, threshold, {"long_name": "interpolation threshold"})
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+    ends = (float(threshold.min()) / 30, float(threshold.max()) * 30)
+    problem = _problem(model, {"alpha": ends}, None, lam, d, bulk, n_threads)
+    peak, height, status = _peak(problem)
+    dims, coordinates = dimensions(problem.arguments, problem.shape)
+    variables["interpolation"] = (
+        dims,
+        np.broadcast_to(threshold, problem.shape),
+        {"long_name": "interpolation threshold in alpha"},
+    )
+    variables["peak"] = (dims, peak, {"long_name": "alpha at the peak of the test error"})
+    variables["peak_error"] = (dims, height, {"long_name": "test error at the peak"})
+    variables["status"] = (dims, status, {"long_name": "0 where the search for a peak converged"})
+    return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+
+
+class _Negative(_Problem):
+    """The same with the sign of the error turned, for maxima."""
+
+    def error(self, y: FloatArray) -> FloatArray:
+        error = np.asarray(self.solve(y).test_error)
+        return np.where(np.isfinite(error), -error, np.inf)
+
+    def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        error, slopes = super().slope(y)
+        return -error, -slopes
+
+
+def _peak(problem: _Problem) -> tuple[FloatArray, FloatArray, NDArray[np.int8]]:
+    """Alpha and error at the largest interior local maximum of the error, NaN if none; status."""
+    if problem.compiled():
+        best = _search(problem, largest=True, places=241)
+        (alpha,), good = best.values, best.converged
+        failed = ~good & ((best.n_minima > 0) | (best.n_failed > 0))
+    else:
+        (ends,) = problem.ends.tolist()
+        turned = _Negative(problem.model, {"alpha": ends}, problem.fixed, problem.settings)
+        mesh, error = turned.grid(241)
+        failed = np.asarray(np.isinf(error).any(axis=0))
+        inside = (error[1:-1] < error[:-2]) & (error[1:-1] < error[2:])
+        error[[0, -1]] = np.inf  # an end is no peak
+        error[1:-1] = np.where(inside, error[1:-1], np.inf)
+        start = error.argmin(axis=0)[np.newaxis]
+        find = _bracketed if turned.differentiable() else _golden
+        found, converged = find(turned, mesh[0], start)
+        seen = np.isfinite(error.min(axis=0))
+        good = converged[0] & seen
+        failed = ~good & (failed | seen)
+        alpha = np.exp(found[0])
+    solution = problem.solve_at([np.where(good, alpha, problem.ends[0, 0])])
+    status = np.where(good, solution.status, np.where(failed, Status.MAX_ITERATIONS, 0))
+    good = good & np.asarray(solution.success)
+    height = np.where(good, solution.test_error, np.nan)
+    return np.where(good, alpha, np.nan), height, status.astype(np.int8)
+
+
+def _crossings(
+    model: SpikedRF | OneStep,
+    crossing: Mapping[str, tuple[float, float]],
+    over: Mapping[str, tuple[float, float]] | None,
+    alpha: ArrayLike | None,
+    lam: ArrayLike | None,
+    d: ArrayLike | None,
+    bulk: Any,
+    n_threads: int | None,
+) -> tuple[_Problem, FloatArray, NDArray[np.int8], NDArray[np.int32], NDArray[np.int8]]:
+    """First crossing of the floor along one parameter, its sense, how many there are; status."""
+    known = ("alpha", "lam", *model._numeric_names)
+    ranges = _ranges(model, crossing, "crossing", known)
+    if len(ranges) != 1:
+        raise ValueError(f"crossing must name one parameter; got {tuple(ranges)}")
+    inner = _ranges(model, over) if over is not None else {}
+    (name,) = ranges
+    if name in inner:
+        raise ValueError(f"over must not name the parameter of the crossing; got {name!r} in both")
+    if "lam" in inner and lam is not None:
+        raise ValueError(f"lam must not be given when it is searched for; got {lam!r}")
+    outer = _problem(model, ranges, alpha, 1.0 if "lam" in inner else lam, d, bulk, n_threads)
+    for key in inner:
+        outer.arguments.pop(key, None)
+    outer.shape = check.common_shape(outer.arguments)
+    floor = floor_of(model.target)
+
+    def excess(y: FloatArray) -> FloatArray:
+        """Error above the floor, at coordinates (m, *shape)."""
+        if not inner:
+            return outer.error(y[np.newaxis]) - floor
+        (value,) = outer.values(y[np.newaxis])
+        at = {k: v for k, v in outer.fixed.items() if k not in inner}
+        changed = model
+        if name in ("alpha", "lam"):
+            at[name] = value
+        else:
+            changed = _with(model, {name: value})
+        nested = _Problem(changed, inner, at, outer.settings)
+        nested.shape = np.broadcast_shapes(y.shape, nested.shape)
+        return nested.least() - floor
+
+    n = 33
+    axis = np.linspace(outer.low[0], outer.high[0], n)
+    grid = np.stack([np.broadcast_to(excess(np.full(outer.shape, v)), outer.shape) for v in axis])
+    known_at = np.isfinite(grid)
+    change = ((grid[1:] > 0) != (grid[:-1] > 0)) & known_at[1:] & known_at[:-1]
+    count = change.sum(axis=0).astype(np.int32)
+    crossed = count > 0
+    first = change.argmax(axis=0)
+    low, high = axis[first], axis[first + 1]
+    f_low = np.take_along_axis(grid, first[np.newaxis], axis=0)[0]
+    f_high = np.take_along_axis(grid, first[np.newaxis] + 1, axis=0)[0]
+    sense = np.where(crossed, np.where(f_low > 0, 1, -1), 0).astype(np.int8)
+    w_low, w_high = f_low, f_high
+    previous = np.zeros_like(low)
+    middle, done = low, ~crossed
+    converged = np.zeros_like(done)
+    for iteration in range(60):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            new = (low * w_high - high * w_low) / (w_high - w_low)
+        outside = ~((new > low) & (new < high))
+        new = np.where(outside | (iteration % 6 == 5), 0.5 * (low + high), new)
+        new = np.where(done, middle, new)
+        f = excess(new)
+        middle = new
+        same = (f > 0) == (f_low > 0)
+        low, high = np.where(same, new, low), np.where(same, high, new)
+        w_high = np.where(same, np.where(previous == 1, w_high / 2, w_high), f)
+        w_low = np.where(same, f, np.where(previous == -1, w_low / 2, w_low))
+        previous = np.where(same, 1, -1)
+        lost = ~np.isfinite(f)
+        hit = ((np.abs(f) < 1e-13) | (high - low < 1e-11)) & ~lost
+        converged |= hit & ~done
+        done |= hit | lost
+        if np.all(done):
+            break
+    (found,) = outer.values(middle[np.newaxis])
+    doubtful = np.where(crossed, ~converged, ~known_at.all(axis=0))
+    status = np.where(doubtful, Status.MAX_ITERATIONS, Status.CONVERGED).astype(np.int8)
+    return outer, np.where(converged, found, np.nan), sense, count, status
