@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,7 +35,7 @@ def test_solve_optimal_with_ranges_to_a_file(tmp_path, capsys):
     assert run([*words.split(), str(file)]) == 0
     frame = pd.read_csv(file)
     assert {"lam", "eta", "test_error", "status"} <= set(frame.columns)
-    assert frame.status.tolist() == [0]
+    assert frame.status.tolist() == ["converged"]
 
 
 @pytest.mark.parametrize(
@@ -46,11 +49,89 @@ def test_solve_optimal_with_ranges_to_a_file(tmp_path, capsys):
         ("spectrum --r 1", "--alpha is required"),
         ("spectrum --r 1 --alpha 1 --x -1:2:3", "x must be"),
         ("spectrum --r 1 --alpha 1 -o out.txt", "must end in"),
+        ("spectrum --r 1 --alpha 1 --format netcdf", "needs a file"),
+        ("solve --r 1 --alpha 1 --optimal lam --plot best.png", "a list or a grid"),
+        ("solve --r 1 --alpha 1,2 --optimal lam --plot best.xyz", "must end in"),
     ],
 )
 def test_refusals(words, message, capsys):
     assert run(words.split()) == 2
     assert message in capsys.readouterr().err
+
+
+def program(*arguments):
+    """Run the program; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from srfx.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def strict(text):
+    """JSON without nan or inf."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_the_program_finds_optima(tmp_path):
+    """Table, JSON and a picture of one search with two parameters."""
+    picture = tmp_path / "best.png"
+    words = [
+        "solve",
+        "--alpha0",
+        "4",
+        "--noise",
+        "0.2",
+        "--alpha",
+        "0.5:2:3",
+        "--optimal",
+        "lam,eta=0.1:1.5",
+        "--plot",
+    ]
+    done = program(*words, picture, "--format", "json")
+    said = strict(done.stdout)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert said["model"] == "OneStep"
+    assert said["eta_range"] == [0.1, 1.5]
+    model = srfx.OneStep(alpha0=4, noise=0.2)
+    over = {"lam": (1e-6, 1e2), "eta": (0.1, 1.5)}
+    best = srfx.optimal(model, over, alpha=[0.5, 1.25, 2.0])
+    for i, point in enumerate(said["points"]):
+        assert point["status"] == "converged"
+        assert point["alpha"] == best.alpha.values[i]
+        for name in ("lam", "lam_bound", "eta", "eta_bound", "test_error", "n_minima", "n_failed"):
+            assert point[name] == best[name].values[i]
+    assert best.eta_bound.values.any()  # and the picture had bounds to mark
+
+
+def test_the_program_computes_spectra(tmp_path):
+    file = tmp_path / "spectra.json"
+    words = ["spectrum", "--r", "0,0.9", "--alpha", "0.5", "--x", "log:0.01:5:40", "-o"]
+    done = program(*words, file)
+    assert "mass at zero: 0.5, 0.5" in done.stderr
+    said = strict(file.read_text())
+    ds = srfx.feature_spectrum(srfx.SpikedRF(r=[0.0, 0.9]), 0.5, np.geomspace(0.01, 5, 40))
+    assert said["activation"] == "tanh"
+    for i, spectrum in enumerate(said["spectra"]):
+        one = ds.isel(r=i)
+        assert spectrum["r"] == one.r.item()
+        assert spectrum["mass"] == one.mass.item()
+        assert spectrum["edges"] == one.edges.values[np.isfinite(one.edges.values)].tolist()
+        np.testing.assert_allclose(spectrum["x"], one.x, rtol=1e-14)
+        assert spectrum["density"] == [None if np.isnan(v) else v for v in one.density.values]
+        assert set(spectrum["status"]) == {"converged"}
+    printed = program("spectrum", "--r", 1, "--alpha", 2, "--x", "1,2", "--format", "json").stdout
+    assert len(strict(printed)["spectra"]) == 1
+    table = program("spectrum", "--r", 1, "--alpha", 2, "--x", "1,2").stdout
+    assert table.splitlines()[2].split() == ["x", "density", "density_error", "status"]
 
 
 def test_spectrum(tmp_path, capsys):
@@ -75,3 +156,25 @@ def test_plots():
         srfx.plot.spectrum(ds.density)
     with pytest.raises(ValueError, match="crossing"):
         srfx.plot.boundary(ds)
+
+
+def test_optima_are_drawn_from_their_data():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    model = srfx.OneStep(alpha0=4, noise=[[0.1], [0.5]])
+    over = {"lam": (1e-3, 10.0), "eta": (0.1, 1.5)}
+    best = srfx.optimal(model, over, alpha=[0.5, 1.0, 2.0])
+    error, lam, eta = srfx.plot.optima(best, "alpha", list(figure.subplots(3, 1)))
+    for i in range(2):
+        np.testing.assert_array_equal(error.lines[i].get_ydata(), best.test_error[i])
+        np.testing.assert_array_equal(lam.lines[i].get_ydata(), best.lam[i])
+        np.testing.assert_array_equal(eta.lines[i].get_ydata(), best.eta[i])
+        marked = np.isfinite(eta.lines[2 + i].get_ydata())
+        np.testing.assert_array_equal(marked, best.eta_bound[i] != 0)
+    assert (lam.get_yscale(), eta.get_yscale()) == ("log", "log")
+    assert error.lines[-1].get_ydata()[0] == srfx.linear_floor("sin")
+    with pytest.raises(ValueError, match="axes must be 3"):
+        srfx.plot.optima(best, "alpha", [error])
+    with pytest.raises(ValueError, match="without optima"):
+        srfx.plot.optima(best[["test_error"]])
+    with pytest.raises(TypeError, match=r"srfx\.optimal"):
+        srfx.plot.optima(best.lam)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,13 +12,16 @@ import numpy as np
 from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
 from srfx.optima import optimal
+from srfx.results import Status
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
 #: Ranges searched unless the user says otherwise.
 _RANGES = {"lam": (1e-6, 1e2), "eta": (0.05, 20.0), "alpha0": (0.05, 100.0), "r": (0.05, 10.0)}
-_SUFFIXES = (".nc", ".csv")
+_CHECKS = ("mass_at_zero", "mass", "first_moment", "expected_first_moment")
 
 
 def ranges(text: str) -> dict[str, tuple[float, float]]:
@@ -53,9 +56,12 @@ def solve_optimal(
     axes: Any,
     options: dict[str, Any],
     output: Path | None,
-    format_: str | None,
+    format_: str,
+    plot_file: Path | None,
 ) -> None:
-    """Do ``srfx solve --optimal``: the best parameters as a table or a file."""
+    """Do ``srfx solve --optimal``: the best parameters as a table, a file, a picture."""
+    from srfx import cli as house
+
     over = ranges(options["optimal"])
     given = [name for name in over if name in axes]
     if given:
@@ -65,6 +71,15 @@ def solve_optimal(
     for name in ("alpha", "lam"):
         if name not in axes and name not in over:
             raise click.UsageError(f"--{name} is required")
+    along = None
+    if plot_file is not None:
+        varying = [name for name in house._AXES if name in axes and np.size(axes[name]) > 1]
+        if not varying:
+            raise click.UsageError(
+                "--plot draws optima against a parameter: give one a list or a grid"
+            )
+        along = "alpha" if "alpha" in varying else varying[0]
+        house._check_plot(plot_file)
     best = optimal(
         model,
         over,
@@ -74,40 +89,70 @@ def solve_optimal(
         bulk=options["bulk"],
         n_threads=options["n_threads"],
     )
-    if options["errors"] == "raise" and (best.status != 0).any():
+    failed = int((best.status != 0).sum())
+    if failed and options["errors"] == "raise":
         raise click.ClickException(
-            f"{int((best.status != 0).sum())} optima did not converge; see --errors record"
+            f"{failed} of {best.status.size} searches did not converge; see --errors record"
         )
-    write(best, output, format_, ["n_minima", "status"])
+    write(best, output, format_, ["n_minima", "n_failed", "status"])
+    if plot_file is not None:
+        from srfx.plotting import optima
+
+        figure = _new_figure(2.2 + 2 * len(over))
+        optima(best, along, axes=list(figure.subplots(1 + len(over), sharex=True)))
+        _save(figure, plot_file)
+    if failed:
+        house._say(f"warning: {failed} of {best.status.size} searches did not converge (nan)")
 
 
-def write(ds: xr.Dataset, output: Path | None, format_: str | None, last: list[str]) -> None:
-    """Write a Dataset as a table or CSV, or to a NetCDF file."""
+def _new_figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(6.4, height), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
     from srfx import cli as house
 
-    if format_ == "json":
-        raise click.UsageError("--format must be table, csv or netcdf here; got 'json'")
-    varying = [str(c) for c in ds.coords if ds[c].dims]
-    columns = [*varying, *(str(v) for v in ds.data_vars if v not in last), *last]
-    if ds.sizes:
-        frame = ds.to_dataframe().reset_index()[columns]
-    else:
-        import pandas as pd
+    with house._replacing(path) as part:
+        figure.savefig(part, dpi=150)
+    house._say(f"drew {path}")
 
-        frame = pd.DataFrame({name: [ds[name].item()] for name in columns})
+
+def write(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) -> None:
+    """Write a Dataset as a table, CSV or JSON, or to a NetCDF file."""
+    from srfx import cli as house
+
+    frame = None if format_ == "netcdf" else _frame(ds, last)
 
     def text(file: IO[str]) -> None:
+        assert frame is not None
         if format_ == "csv":
             frame.to_csv(file, index=False)
+        elif format_ == "json":
+            points = [dict(zip(frame, row, strict=True)) for row in _rows(frame)]
+            house.write_json({**ds.attrs, "points": points}, file)
         else:
-            fixed = [f"{c} = {ds[c].item():.10g}" for c in ds.coords if not ds[c].dims]
+            fixed = [
+                f"{c} = {ds[c].item():.10g}"
+                for c in ds.coords
+                if not ds[c].dims and not (c == "d" and np.isinf(ds[c].item()))
+            ]
             about = f"# {ds.attrs['model']}: {ds.attrs['activation']} network, "
             file.write(about + f"{ds.attrs['target']} target\n")
             file.write(f"# {', '.join(fixed)}\n" if fixed else "")
-            file.write(frame.to_string(index=False, float_format=lambda x: f"{x:.8g}") + "\n")
+            shown = frame.drop(columns=[str(c) for c in ds.coords if not ds[c].dims])
+            file.write(shown.to_string(index=False, float_format=lambda x: f"{x:.8g}") + "\n")
+
+    _to(output, ds, format_, text)
+
+
+def _to(output: Path | None, ds: xr.Dataset, format_: str, text: Callable[[IO[str]], None]) -> None:
+    """Write to a file, or text to the screen."""
+    from srfx import cli as house
 
     if output is None:
-        text(sys.stdout)
+        house.to_screen(text)
         return
     with house._replacing(output) as part:
         if format_ == "netcdf":
@@ -116,6 +161,43 @@ def write(ds: xr.Dataset, output: Path | None, format_: str | None, last: list[s
             with part.open("w", encoding="utf-8", newline="") as file:
                 text(file)
     house._say(f"wrote {output}")
+
+
+def _frame(ds: xr.Dataset, last: list[str]) -> pd.DataFrame:
+    """Columns: the parameters, what was computed, and ``last``; the status by name."""
+    import pandas as pd
+
+    columns = [*map(str, ds.coords), *(str(v) for v in ds.data_vars if v not in last), *last]
+    if ds.sizes:
+        frame = ds.to_dataframe().reset_index()[columns]
+    else:
+        frame = pd.DataFrame({name: [ds[name].item()] for name in columns})
+    return frame.assign(status=_names(frame["status"]))
+
+
+def _names(status: Any) -> list[str]:
+    return [Status(int(s)).name.lower() for s in np.ravel(status).tolist()]
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    return zip(*(frame[name].tolist() for name in frame), strict=True)
+
+
+def _write_spectra(ds: xr.Dataset, file: IO[str]) -> None:
+    """Write spectra in JSON: for each model its parameters, its checks, and x with the density."""
+    from srfx import cli as house
+
+    outer = [d for d in ds.status.dims if d != "x"]
+    spectra = []
+    for place in np.ndindex(*(ds.sizes[d] for d in outer)):
+        one = ds.isel(dict(zip(outer, place, strict=True)))
+        item = {str(c): one[c].item() for c in one.coords if not one[c].dims}
+        item |= {name: one[name].item() for name in (*_CHECKS, "outlier_over_d")}
+        for name in ("edges", "outliers"):
+            item[name] = one[name].values[np.isfinite(one[name].values)].tolist()
+        item |= {name: one[name].values.tolist() for name in ("x", "density", "density_error")}
+        spectra.append(item | {"status": _names(one.status)})
+    house.write_json({**ds.attrs, "spectra": spectra}, file)
 
 
 def register(group: click.Group) -> None:
@@ -149,24 +231,23 @@ def register(group: click.Group) -> None:
         "-o",
         "--output",
         type=click.Path(path_type=Path),
-        help="Write to FILE (.csv, .nc).",
+        help="Write everything to FILE (.csv, .json, .nc).",
         metavar="FILE",
+    )
+    @click.option(
+        "--format",
+        "format_",
+        type=click.Choice(["table", "csv", "json", "netcdf"]),
+        help="Format of the output.  [default: a table, or by the suffix of FILE]",
     )
     @click.option(
         "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw to FILE.", metavar="FILE"
     )
     def spectrum_command(
-        output: Path | None, plot_file: Path | None, x: Any, **options: Any
+        output: Path | None, format_: str | None, plot_file: Path | None, x: Any, **options: Any
     ) -> None:
         """Compute the limiting spectral density of Phi^T Phi/p, Phi the matrix of features."""
-        format_ = None
-        if output is not None:
-            if output.suffix.lower() not in _SUFFIXES:
-                raise click.UsageError(
-                    f"-o FILE must end in {', '.join(_SUFFIXES)}; got {str(output)!r}"
-                )
-            format_ = "netcdf" if output.suffix.lower() == ".nc" else "csv"
-            house._check_writable("-o", output)
+        format_ = house._check_output(output, format_)
         if plot_file is not None:
             house._check_plot(plot_file)
         if options["alpha"] is None:
@@ -181,24 +262,21 @@ def register(group: click.Group) -> None:
             phase = np.cos(np.linspace(0, np.pi, 202)[1:-1])
             x = np.sqrt(low * high) * (low / high) ** (0.5 * phase)
         ds = feature_spectrum(model, axes["alpha"], x, n_threads=threads)
-        checks = ["mass_at_zero", "mass", "first_moment", "expected_first_moment"]
-        if output is not None and format_ == "netcdf":
-            write(ds, output, format_, [])
+        if format_ == "json":
+            _to(output, ds, format_, lambda file: _write_spectra(ds, file))
+        elif format_ == "netcdf":
+            _to(output, ds, format_, lambda _: None)
         else:
-            write(ds[["density", "status"]], output, format_, ["status"])
-        for check in checks:
+            write(ds[["density", "density_error", "status"]], output, format_, ["status"])
+        for check in _CHECKS:
             values = ", ".join(f"{v:.8g}" for v in np.ravel(ds[check].values))
             house._say(f"{check.replace('_', ' ')}: {values}")
         if plot_file is not None:
-            from matplotlib.figure import Figure
-
             from srfx.plotting import spectrum
 
-            figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+            figure = _new_figure(4.4)
             spectrum(ds, ax=figure.add_subplot())
-            with house._replacing(plot_file) as part:
-                figure.savefig(part, dpi=150)
-            house._say(f"drew {plot_file}")
+            _save(figure, plot_file)
         failed = int((ds.status != 0).sum())
         if failed:
             house._say(f"warning: {failed} points did not converge (nan)")

@@ -171,7 +171,7 @@ def cli(ctx: click.Context) -> None:
     "--plot",
     "plot_file",
     type=click.Path(path_type=Path),
-    help="Draw the learning curve to FILE.",
+    help="Draw the learning curve, or with --optimal the best values, to FILE.",
     metavar="FILE",
 )
 def solve_command(
@@ -182,9 +182,7 @@ def solve_command(
     axes = _Axes(options)
     model = _model(axes, options)
     if options["optimal"] is not None:
-        if plot_file is not None:
-            raise click.UsageError("--plot must not be given with --optimal; got both")
-        analysis_cli.solve_optimal(model, axes, options, output, format_)
+        analysis_cli.solve_optimal(model, axes, options, output, format_, plot_file)
         return
     for name in ("alpha", "lam"):
         if options[name] is None:
@@ -305,13 +303,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def _write(solution: Solution, output: Path | None, format_: str) -> None:
     if output is None:
-        if sys.stdout is None:  # closed by the caller
-            return
-        try:
-            _write_text(solution, sys.stdout, format_)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_screen(lambda file: _write_text(solution, file, format_))
         return
     with _replacing(output) as part:
         if format_ == "netcdf":
@@ -320,6 +312,17 @@ def _write(solution: Solution, output: Path | None, format_: str) -> None:
             with part.open("w", encoding="utf-8", newline="") as file:
                 _write_text(solution, file, format_)
     _say(f"wrote {output} ({solution.size} points)")
+
+
+def to_screen(write: Callable[[IO[str]], None]) -> None:
+    """Call ``write`` with standard output, for as long as that is read."""
+    if sys.stdout is None:  # closed by the caller
+        return
+    try:
+        write(sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
@@ -332,19 +335,28 @@ def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
 
 
 def _write_json(solution: Solution, file: IO[str]) -> None:
-    """Write the model and a record for each point in strict JSON: nan is null, inf a string."""
+    """Write the model and a record for each point."""
+    frame = solution.to_dataframe().assign(status=_status_names(solution))
+    names = list(frame.columns)
+    rows = zip(*(frame[name].tolist() for name in names), strict=True)
+    points = [dict(zip(names, row, strict=True)) for row in rows]
+    write_json({**solution.describe(), "points": points}, file)
+
+
+def write_json(content: Any, file: IO[str]) -> None:
+    """Write strict JSON: nan is null, inf a string."""
     import json
 
     def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(x) for name, x in value.items()}
+        if isinstance(value, list):
+            return [plain(x) for x in value]
         if isinstance(value, float) and not np.isfinite(value):
             return None if np.isnan(value) else str(value)
         return value
 
-    frame = solution.to_dataframe().assign(status=_status_names(solution))
-    names = list(frame.columns)
-    rows = zip(*(frame[name].tolist() for name in names), strict=True)
-    points = [dict(zip(names, map(plain, row), strict=True)) for row in rows]
-    json.dump({**solution.describe(), "points": points}, file, indent=1, allow_nan=False)
+    json.dump(plain(content), file, indent=1, allow_nan=False)
     file.write("\n")
 
 

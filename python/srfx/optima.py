@@ -493,7 +493,11 @@ def optimal(
         )
     for name in _ERRORS:
         found = np.broadcast_to(getattr(solution, name), problem.shape)
-        variables[name] = (dims, np.where(good, found, np.nan), {"long_name": name})
+        variables[name] = (
+            dims,
+            np.where(good, found, np.nan),
+            {"long_name": name.replace("_", " ")},
+        )
     for name, meaning in (
         ("n_minima", "local minima seen"),
         ("n_failed", "solves of the grid that failed"),
@@ -565,8 +569,8 @@ def _problem(
     problem = _Problem(model, ranges, fixed, {"bulk": bulk, "n_threads": threads})
     if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
         raise NotImplementedError(
-            "several parameters are optimised together where Solution.gradient is available, as it "
-            f"is for one readout value, bulk='isotropic' and lam > 0; got over={tuple(ranges)}, "
+            "several parameters are optimised together where Solution.gradient is available, as "
+            f"for one readout value and bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
             f"readout={model.readout}, bulk={bulk!r}"
         )
     return problem

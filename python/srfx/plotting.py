@@ -6,6 +6,7 @@ given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-__all__ = ["boundary", "contours", "curves", "heatmap", "learning_curve", "spectrum"]
+__all__ = ["boundary", "contours", "curves", "heatmap", "learning_curve", "optima", "spectrum"]
 
 _SYMBOLS = {
     "alpha": r"$\alpha = n/d$",
@@ -666,6 +667,80 @@ def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.set_title(_title(result), fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def optima(
+    result: xr.Dataset, x: str | None = None, axes: Sequence[Axes] | None = None
+) -> list[Axes]:
+    r"""Draw the least test error and, below it, the parameter values that give it.
+
+    Open circles mark values at a bound of their range; a dashed line the linear floor. Searches
+    that did not converge leave gaps.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `srfx.optimal` returned for arrays of parameters.
+    x : str, optional
+        The parameter along the axis, as in `curves`.
+    axes : sequence of matplotlib.axes.Axes, optional
+        Where to draw: one for the error and one for each parameter searched. By default new ones.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``result`` is not such a Dataset, or the axes are of another number.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import srfx
+    >>> from matplotlib.figure import Figure
+    >>> best = srfx.optimal(srfx.OneStep(eta=2), {"lam": (1e-3, 10)}, alpha=[0.5, 1, 2, 4])
+    >>> axes = srfx.plot.optima(best, axes=list(Figure().subplots(2, 1, sharex=True)))
+    >>> [ax.get_ylabel() for ax in axes]
+    ['test error', '$\\lambda$']
+    """
+    import xarray as xr
+
+    if not isinstance(result, xr.Dataset):
+        raise TypeError(f"result must be the Dataset of srfx.optimal; got {type(result)}")
+    names = [str(v) for v in result.data_vars if f"{v}_bound" in result]
+    if not names:
+        raise ValueError("result must be that of srfx.optimal; got a Dataset without optima")
+    variables = ["test_error", *names]
+    if axes is None:
+        first = _new_axes()
+        figure = first.figure
+        first.remove()
+        axes = list(figure.subplots(len(variables), 1, sharex=True))
+    if len(axes) != len(variables):
+        raise ValueError(f"axes must be {len(variables)}, for {variables}; got {len(axes)}")
+    for variable, ax in zip(variables, axes, strict=True):
+        curves(result, x, variable, ax, best=False)
+        if variable != "test_error":
+            low, at_bound = result.attrs[f"{variable}_range"][0], result[f"{variable}_bound"] != 0
+            if bool(at_bound.any()):
+                marked = result.assign({variable: result[variable].where(at_bound)})
+                curves(marked, x, variable, ax, best=False, ls="", marker="o", mfc="none")
+            ax.set_yscale("log" if low > 0 else "linear")
+            ax.set_ylabel(_SYMBOLS[variable])
+            ax.set_title("")
+            legend = ax.get_legend()
+            if legend is not None:
+                legend.remove()
+        if ax is not axes[-1]:
+            ax.set_xlabel("")
+    level = result.attrs.get("linear_floor", 0)
+    if level > 0:
+        axes[0].axhline(level, color="0.4", ls="--", lw=1)
+    return list(axes)
 
 
 def _as_dataset(result: Any) -> xr.Dataset:
