@@ -118,6 +118,112 @@ def test_envelope():
     assert slope == pytest.approx(expected, rel=1e-8)
 
 
+GROUPS = [
+    # activation, target, readout, changes of POINT, d
+    ("tanh", "sin", (0.5, 1.5), {}, None),
+    ("tanh", "sin", (1.0, -1.0), {"lam": 1e-5, "alpha": 0.8}, None),  # on the threshold; one group
+    ("relu", "tanh", (-0.5, 1.0, 2.0), {"gamma": -0.5}, 700),
+]
+
+
+@pytest.mark.parametrize(("activation", "target", "readout", "changes", "d"), GROUPS)
+def test_gradient_of_groups(activation, target, readout, changes, d):
+    point = POINT | changes
+    h = 1 if point["lam"] > 1e-3 else 0.05  # the peak is narrow
+
+    def model_at(values):
+        fields = {k: v for k, v in values.items() if k not in ("alpha", "lam")}
+        return srfx.SpikedRF(activation, target, readout=readout, **fields)
+
+    def errors(values):
+        sol = srfx.solve(model_at(values), values["alpha"], values["lam"], d=d)
+        return np.array([sol.test_error, sol.train_error])
+
+    sol = srfx.solve(model_at(point), point["alpha"], point["lam"], d=d)
+    found = {n: [sol.gradient(n), sol.gradient(n, of="train_error")] for n in NAMES}
+    scale = 1e-3 * np.abs(errors(point))
+    for name in NAMES:
+        expected = central(
+            lambda x, name=name: errors(point | {name: x}), point[name], 4e-3 * h * point[name]
+        )
+        assert (np.abs(found[name] - expected) < 1e-7 * np.maximum(np.abs(expected), scale)).all()
+
+    # the reference is slow: all of them at once, along one direction
+    direction = dict(zip(NAMES, [0.7, -1.1, 0.2, 0.8, 1.0, -0.6, 0.9], strict=True))
+
+    def of_reference(t):
+        values = {k: v * (1 + t * direction[k]) for k, v in point.items()}
+        sol = reference.solve_groups(model_at(values), values["alpha"], values["lam"], d)
+        return np.array([sol.test_error, sol.train_error])
+
+    expected = central(of_reference, 0.0, 4e-3 * h)
+    total = sum(np.array(found[n]) * direction[n] * point[n] for n in NAMES)
+    assert (np.abs(total - expected) < 1e-7 * np.maximum(np.abs(expected), scale)).all()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_gradient_of_one_step_groups(activation):
+    point = {"eta": 2.0, "alpha0": 1.2, "noise": 0.2, "beta": 1.1}
+
+    def solve(**changes):
+        model = srfx.OneStep(activation, "sin", readout=(0.5, 1.5), **(point | changes))
+        return srfx.solve(model, alpha=1.7, lam=0.03, d=500)
+
+    for name, value in point.items():
+        expected = central(lambda x, name=name: solve(**{name: x}).test_error, value, 5e-3 * value)
+        assert solve().gradient(name) == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+def test_gradient_of_identical_groups_is_that_of_one():
+    fields = {"r": [0.0, 0.4, 1.1], "gamma": 0.7, "noise": 0.1}
+    one = srfx.solve(srfx.SpikedRF("relu", "sin", **fields), 1.3, [[0.01], [1.0]], d=900)
+    both = srfx.SpikedRF("relu", "sin", readout=(1.0, 1.0), weights=(0.3, 0.7), **fields)
+    two = srfx.solve(both, 1.3, [[0.01], [1.0]], d=900)
+    for name in NAMES:
+        np.testing.assert_allclose(two.gradient(name), one.gradient(name), rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_of_groups_near_gamma_one():
+    def errors(x):
+        model = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=x, readout=(0.5, 1.5))
+        return srfx.solve(model, 1.5, 0.05).test_error
+
+    sol = srfx.solve(srfx.SpikedRF("tanh", "sin", r=0.9, gamma=1.0, readout=(0.5, 1.5)), 1.5, 0.05)
+    assert sol.gradient("gamma") == pytest.approx(backward(errors, 1.0, 2e-3), rel=1e-7)
+
+
+def test_envelope_of_groups():
+    # THEORY 7: the derivative of the least loss in lam is sum Q2/a'
+    model = srfx.SpikedRF("relu", "tanh", r=0.7, gamma=0.6, beta=1.4, noise=0.1, readout=(0.5, 2.0))
+    lam = 0.07
+
+    def q2(x):
+        return srfx.solve(model, 1.1, x, d=500).q2.sum()
+
+    slope = srfx.solve(model, 1.1, lam, d=500).gradient("lam", of="train_error")
+    expected = -lam / (1.1 / 1.4) * central(q2, lam, 5e-3 * lam)
+    assert slope == pytest.approx(expected, rel=1e-8)
+
+
+def test_shapes_and_threads_of_groups():
+    model = srfx.SpikedRF(
+        r=np.linspace(0.0, 2, 5), gamma=0.9, readout=(0.5, 1.5), noise=[[0.0], [0.1]]
+    )
+    alpha = np.geomspace(0.1, 9, 30)[:, None, None]
+    sol = srfx.solve(model, alpha, 0.1)
+    slope = sol.gradient("r", n_threads=1)
+    assert slope.shape == (30, 2, 5)
+    assert np.abs(slope[..., 0]).max() < 1e-14
+    np.testing.assert_array_equal(slope, sol.gradient("r", n_threads=2))
+    alone = srfx.SpikedRF(r=float(model.r[3]), gamma=0.9, readout=(0.5, 1.5), noise=0.1)
+    found = srfx.solve(alone, float(alpha[5, 0, 0]), 0.1).gradient("r")
+    assert isinstance(found, float)
+    assert found == pytest.approx(slope[5, 1, 3], rel=1e-10)
+    above = srfx.solve(srfx.SpikedRF(readout=(0.5, 1.5)), [1.5, 1.0], 0.0, errors="record")
+    assert np.isfinite(above.gradient("lam")).tolist() == [True, False]
+
+
 def test_symmetries_of_the_gradient():
     sol = srfx.solve(srfx.SpikedRF("tanh", "sin", r=[0.0, 0.8, -0.8], gamma=0.5), 1.2, 0.1)
     slope = sol.gradient("r")

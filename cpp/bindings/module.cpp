@@ -11,5 +11,6 @@ PYBIND11_MODULE(_core, m) {
   register_simulation(m);
   register_analysis(m);
   register_optimum(m);
+  register_group_gradient(m);
   register_one_step(m);
 }

@@ -17,6 +17,7 @@ void register_group_step(py::module_& m);
 void register_simulation(py::module_& m);
 void register_analysis(py::module_& m);
 void register_optimum(py::module_& m);
+void register_group_gradient(py::module_& m);
 void register_one_step(py::module_& m);
 
 /// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt;

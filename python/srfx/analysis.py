@@ -21,6 +21,7 @@ from srfx.models import (
     gaussian_constants,
     groups_of,
     label,
+    probabilities,
 )
 from srfx.results import Solution, dimensions
 from srfx.theory import _check_model, _coefficient_sets, _flat
@@ -44,10 +45,9 @@ def gradient(
     for name in of:
         check.one_of("of", name, _ERRORS)
     threads = check.thread_count(n_threads)
-    if solution.bulk != "isotropic" or len(model.readout) > 1:
+    if solution.bulk != "isotropic":
         raise NotImplementedError(
-            "gradient is available for one readout value and bulk='isotropic'; got readout="
-            f"{model.readout}, bulk={solution.bulk!r}"
+            f"gradient is available for bulk='isotropic'; got bulk={solution.bulk!r}"
         )
     lam = solution.arguments["lam"]
     if np.any(np.isinf(solution.v2)):
@@ -55,51 +55,132 @@ def gradient(
             "gradient is not available in the ridgeless limit at or below the interpolation "
             f"threshold, where V is infinite; use a small lam > 0; got lam={lam!r}"
         )
-    chains = {name: _chain(model, name) for name in names}
-    directions = [d for d in _CORE if any(d in chain for chain in chains.values())]
-    r, c, gamma = groups_of(model)
+    raw = (_along_groups if len(model.readout) > 1 else _along)(solution, names, threads)
+    return {(error, name): raw[error, name][()] for error in of for name in names}
+
+
+def _check_gamma(model: SpikedRF | OneStep, gamma: FloatArray) -> None:
     smooth = gamma[np.abs(gamma) > 1 - 5e-9]
-    if "gamma" in directions and smooth.size and not compiled(model.target).smooth:
+    if smooth.size and not compiled(model.target).smooth:
         raise NotImplementedError(
             "the derivative in gamma within 5e-9 of |gamma| = 1 needs a target without kinks; got "
             f"gamma={float(smooth.flat[0])!r}, target={model.target!r}"
         )
-    shape = solution.shape
+
+
+_Column = NDArray[np.float64]
+
+
+def _points(solution: Solution) -> tuple[_Column, _Column, _Column, _Column, _Column]:
+    """Beta, noise, alpha, lam and 1/d of every point, as the core takes them."""
+    model, arguments, shape = solution.model, solution.arguments, solution.shape
+    beta, noise, alpha, lam = (
+        _flat(x, shape) for x in (model.beta, model.noise, arguments["alpha"], arguments["lam"])
+    )
+    return beta, noise, alpha, lam, _flat(1 / np.asarray(arguments["d"]), shape)
+
+
+def _along(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """One readout value: derivatives along the directions of the core, then the chain rule."""
+    model, shape = solution.model, solution.shape
+    chains = {name: _chain(model, name, model.readout[0]) for name in names}
+    directions = [d for d in _CORE if any(d in chain for chain in chains.values())]
+    r, c, gamma = groups_of(model)
+    if "gamma" in directions:
+        _check_gamma(model, gamma)
     sets, index = _coefficient_sets((r, c, gamma), shape)
-    test, train = _core.gradient(
+    values = _core.gradient(
         compiled(model.activation),
         compiled(model.target),
         sets[0].ravel(),
         sets[1].ravel(),
         sets[2],
         index,
-        _flat(model.beta, shape),
-        _flat(model.noise, shape),
-        _flat(solution.arguments["alpha"], shape),
-        _flat(lam, shape),
-        _flat(1 / np.asarray(solution.arguments["d"]), shape),
+        *_points(solution),
         np.ravel(np.asarray(solution.v1)),
         np.ravel(np.asarray(solution.v2)),
         [_CORE.index(d) for d in directions],
         threads,
     )
     raw = {
-        (error, d): values[i].reshape(shape)
-        for error, values in zip(_ERRORS, (test, train), strict=True)
+        (error, d): rows[i].reshape(shape)
+        for error, rows in zip(_ERRORS, values, strict=True)
         for i, d in enumerate(directions)
     }
     return {
-        (error, name): sum(
-            (raw[error, d] * factor for d, factor in chain.items()), np.zeros(shape)
-        )[()]
-        for error in of
+        (error, name): sum((raw[error, d] * factor for d, factor in chain.items()), np.zeros(shape))
+        for error in _ERRORS
         for name, chain in chains.items()
     }
 
 
-def _chain(model: SpikedRF | OneStep, name: str) -> dict[str, float | FloatArray]:
-    """Give what a unit of a parameter does to those of the core: direction -> derivative."""
-    (a,) = model.readout
+def _along_groups(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Several readout values: one direction a name, along which r and c of all groups move."""
+    model, shape, k = solution.model, solution.shape, len(solution.model.readout)
+    r, c, gamma = groups_of(model)
+    chains = [[_chain(model, name, a) for a in model.readout] for name in names]
+    moves_gamma = [np.asarray(chain[0].get("gamma", 0.0)) for chain in chains]
+    if any(np.any(move != 0) for move in moves_gamma):
+        _check_gamma(model, gamma)
+    own = np.broadcast_shapes(
+        r.shape[:-1],
+        c.shape[:-1],
+        gamma.shape,
+        *(np.shape(x) for chain in chains for of_group in chain for x in of_group.values()),
+    )
+
+    def stacked(values: FloatArray, direction: str) -> FloatArray:
+        """Of each set: the values of the groups, then what they move by, then gamma's moves."""
+        moves = [
+            np.broadcast_to(of_group.get(direction, 0.0), own)
+            for chain in chains
+            for of_group in chain
+        ]
+        tails = [np.broadcast_to(move, own) for move in moves_gamma]
+        return np.concatenate(
+            [np.broadcast_to(values, (*own, k)), np.stack([*moves, *tails], axis=-1)], axis=-1
+        )
+
+    sets, index = _coefficient_sets((stacked(r, "r"), stacked(c, "c"), gamma), shape)
+    n = len(names)
+
+    def moves_of(columns: FloatArray) -> FloatArray:
+        return columns[:, k : k + n * k].reshape(-1, n, k).transpose(1, 0, 2)
+
+    on_point = [next((_CORE.index(d) for d in _CORE[:4] if d in chain[0]), -1) for chain in chains]
+    values = _core.gradient_groups(
+        compiled(model.activation),
+        compiled(model.target),
+        sets[0][:, :k],
+        sets[1][:, :k],
+        sets[2],
+        np.asarray(probabilities(model)),
+        moves_of(sets[0]),
+        moves_of(sets[1]),
+        sets[0][:, k + n * k :].T,
+        on_point,
+        index,
+        *_points(solution),
+        np.asarray(solution.v1).reshape(-1, k, k),
+        np.asarray(solution.v2).reshape(-1, k),
+        threads,
+    )
+    return {
+        (error, name): rows[i].reshape(shape)
+        for error, rows in zip(_ERRORS, values, strict=True)
+        for i, name in enumerate(names)
+    }
+
+
+def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | FloatArray]:
+    """Give what a unit of a parameter does to those of the core: direction -> derivative.
+
+    r and c are those of the neurons whose initial readout is a.
+    """
     if isinstance(model, SpikedRF):
         return {name: {"r": a, "c": a * a}.get(name, 1.0)}
     if name not in ("eta", "alpha0", "noise"):
@@ -107,7 +188,8 @@ def _chain(model: SpikedRF | OneStep, name: str) -> dict[str, float | FloatArray
     sigma = gaussian_constants(model.activation, derivative=True)
     target = gaussian_constants(model.target)
     h1, h2, curved = sigma["h1"], sigma["h2"], sigma["h2"] ** 2 + sigma["hc1"]
-    offset = a * sigma["mean"]
+    offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
+    offset *= sigma["mean"]
     u1 = target["mean"] - offset
     u2 = target["second_moment"] - 2 * offset * target["mean"] + offset**2 + model.noise
     eta = a * np.asarray(model.eta)

@@ -231,7 +231,8 @@ class Solution:
         name : str
             ``"lam"``, ``"alpha"`` or a numeric field of the model: for SpikedRF ``"r"``, ``"c"``,
             ``"gamma"``, ``"beta"``, ``"noise"``; for OneStep ``"eta"``, ``"alpha0"``, ``"beta"``,
-            ``"noise"``. The others are held fixed; alpha and beta are independent.
+            ``"noise"``. The others are held fixed; alpha and beta are independent. With several
+            readout values r, c, eta and alpha0 move all groups together.
         of : {"test_error", "train_error"}
             What to differentiate.
         n_threads : int, optional
@@ -248,8 +249,8 @@ class Solution:
         ValueError
             An unknown name, or ``alpha0 = 0`` for a derivative in alpha0.
         NotImplementedError
-            Several readout values; ``lam = 0`` below the interpolation threshold; a target with
-            kinks for a derivative in gamma at ``|gamma| = 1``.
+            A bulk that is not isotropic; ``lam = 0`` below the interpolation threshold; a target
+            with kinks for a derivative in gamma at ``|gamma| = 1``.
 
         Examples
         --------

@@ -78,6 +78,11 @@ template <class T> bool larger(const std::complex<T>& a, const std::complex<T>& 
 template <class V> SRFX_INLINE auto positive(const V& x) { return x > V(0); }
 template <class T> bool positive(const std::complex<T>& x) { return x == x; }
 
+// Dual numbers are judged by their values.
+template <class M, class V> Dual<V> choose(M m, const Dual<V>& a, const Dual<V>& b) { return {simd::select(m, a.v, b.v), simd::select(m, a.d, b.d)}; }
+template <class V> auto larger(const Dual<V>& a, const Dual<V>& b) { return simd::abs(a.v) > simd::abs(b.v); }
+template <class V> auto positive(const Dual<V>& x) { return x.v > V(0); }
+
 inline constexpr int index(int groups, int g, int h) { return g <= h ? g * (2 * groups - g - 1) / 2 + h : h * (2 * groups - h - 1) / 2 + g; }
 
 /// The inverse of a symmetric K x K matrix, in place, by sweeps on the diagonal. True where all pivots are positive.
@@ -327,6 +332,8 @@ template <class V> struct GroupProbe {
 /// So x = t V + y with Vh.y = 0, where B = I - T M + V Vh^T/(Vh.V) is well conditioned: B y = c - t g, and the projection on Vh
 /// gives t = (Vh.c - s B^-1 c)/(Vh.g - s B^-1 g). For c = F, Vh.F = (1 - a') + unit a' E[w] - lam sum map_2 at the threshold.
 template <class V, int K> class GroupSystem {
+  template <class, int> friend class GroupTangent;  // group_gradient.hpp: differentiates what is found here
+
  public:
   using Map = GroupMap<V, K>;
   using Packed = typename Map::Packed;

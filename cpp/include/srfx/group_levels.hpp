@@ -149,6 +149,7 @@ class GroupTable {
 
   /// Estimated error of the coefficients.
   double error() const { return error_; }
+  const std::vector<Coefficients>& coefficients() const { return coefficients_; }
 
   /// A coarse rule, on which V is found well enough to start from.
   const GroupNodes& starter() {
@@ -182,6 +183,17 @@ class GroupTable {
   /// The rung to try after this one; -1 after the last.
   static int next(int i) { return i == KRules::n_trapezoid - 2 ? KRules::n_trapezoid : i < last_checked ? i + 1 : -1; }
 
+  /// All nodes of a rung, one level a group.
+  const std::vector<Level>& rung(int i) {
+    std::vector<Level>& out = rungs_[i];
+    if (out.empty()) {
+      const bool panels = i >= KRules::n_trapezoid;
+      const Rule rule = panels ? rules_->panels(i - KRules::n_trapezoid) : rules_->trapezoid(i, 0, KRules::limit);
+      out.resize(coefficients_.size());
+      for (std::size_t g = 0; g < out.size(); ++g) coefficients_[g].append(rule, out[g]);
+    }
+    return out;
+  }
   /// The nodes of a rung that matter to a class.
   const GroupNodes& nodes(int i, int cls) {
     std::unique_ptr<GroupNodes>& out = nodes_[i * n_sizes + cls];
@@ -206,17 +218,6 @@ class GroupTable {
     std::array<V, n_sums> sums;
     Index cut = 0;
   };
-
-  const std::vector<Level>& rung(int i) {
-    std::vector<Level>& out = rungs_[i];
-    if (out.empty()) {
-      const bool panels = i >= KRules::n_trapezoid;
-      const Rule rule = panels ? rules_->panels(i - KRules::n_trapezoid) : rules_->trapezoid(i, 0, KRules::limit);
-      out.resize(coefficients_.size());
-      for (std::size_t g = 0; g < out.size(); ++g) coefficients_[g].append(rule, out[g]);
-    }
-    return out;
-  }
 
   const Look& look(int i, int cls) {
     std::unique_ptr<Look>& out = looks_[i * n_sizes + cls];

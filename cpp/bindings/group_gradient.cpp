@@ -1,0 +1,60 @@
+// Derivatives for readouts of several values.
+#include "functions.hpp"
+
+#include <srfx/group_gradient.hpp>
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
+
+py::tuple gradient_groups(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
+                          const Doubles& pi, const Doubles& move_r, const Doubles& move_c, const Doubles& move_gamma,
+                          const std::vector<int>& point_moves, const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                          const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d, const Doubles& v1, const Doubles& v2,
+                          int n_threads) {
+  const py::ssize_t k = pi.size(), n_sets = gamma.size(), n_moves = static_cast<py::ssize_t>(point_moves.size());
+  if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
+  const py::ssize_t n = v2.size() / k;
+  if (r.size() != n_sets * k || c.size() != n_sets * k || move_r.size() != n_moves * n_sets * k ||
+      move_c.size() != n_moves * n_sets * k || move_gamma.size() != n_moves * n_sets || v1.size() != n * k * k)
+    throw py::value_error("r and c must have shape (sets, groups), their moves (moves, sets, groups)");
+  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
+    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
+  srfx::GroupGradientInput in;
+  in.sigma = sigma.value.get();
+  in.target = target.value.get();
+  const auto row = [k](const Doubles& x, py::ssize_t i) { return std::vector<double>(x.data() + i * k, x.data() + (i + 1) * k); };
+  for (py::ssize_t s = 0; s < n_sets; ++s)
+    in.sets.push_back({row(r, s), row(c, s), {pi.data(), pi.data() + k}, gamma.data()[s]});
+  in.moves.resize(n_moves);
+  for (py::ssize_t m = 0; m < n_moves; ++m)
+    for (py::ssize_t s = 0; s < n_sets; ++s)
+      in.moves[m].push_back({row(move_r, m * n_sets + s), row(move_c, m * n_sets + s), move_gamma.data()[m * n_sets + s]});
+  in.point_moves = point_moves;
+  in.set_index = set_index.data();
+  in.set_stride = set_index.size() == 1 ? 0 : 1;
+  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
+  in.v1 = v1.data(), in.v2 = v2.data();
+  in.n_points = n;
+  in.n_threads = n_threads;
+  py::array_t<double> test({n_moves, n}), train({n_moves, n});
+  srfx::GradientOutput out;
+  for (py::ssize_t m = 0; m < n_moves; ++m)
+    out.test_error.push_back(test.mutable_data() + m * n), out.train_error.push_back(train.mutable_data() + m * n);
+  run_released([&](srfx::Interrupt& interrupt) { srfx::group_gradient_batch(in, out, interrupt); });
+  return py::make_tuple(test, train);
+}
+
+}  // namespace
+
+void register_group_gradient(py::module_& m) {
+  using py::arg;
+  m.def("gradient_groups", &gradient_groups, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("move_r"),
+        arg("move_c"), arg("move_gamma"), arg("point_moves"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
+        arg("inv_d"), arg("v1"), arg("v2"), arg("n_threads"),
+        "Derivatives of (test error, training error) at solutions of solve_groups, each of shape (moves, points). A move says how r, c, "
+        "gamma of each set change, and which of 0 lam, 1 alpha, 2 beta, 3 noise does (-1: none).");
+}
