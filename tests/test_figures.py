@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import cli, figures
+from srfx import cli, figures, reference
 
 SMALL = {"progress": False, "n_threads": 1, "d": 60, "replicates": 2}
 
@@ -144,6 +144,31 @@ def test_the_phase_diagram_is_at_the_best_penalty():
             assert float(at.lam) == pytest.approx(grid[error.argmin()], rel=0.02)
             assert float(at.gain) == pytest.approx(srfx.linear_floor("sin") / error.min(), rel=1e-4)
     figures.draw(ds)
+
+
+def test_the_boundary_of_the_phase_diagram_is_where_the_floor_is_crossed():
+    """At the line, by the reference, the error at the best lam is the floor; beyond, less."""
+    eta, alpha0 = (0.25, 2.0, 5.0), np.geomspace(0.5, 32, 5)
+    ds = figures.compute("phase", alpha0=alpha0.tolist(), eta=eta, lam=(1e-2, 1e2))
+    floor = srfx.linear_floor("sin")
+    assert np.isnan(ds.boundary[0])  # too small a step
+    gain = ds.gain.values
+    for i in (1, 2):
+        line = ds.boundary.values[i]
+        np.testing.assert_array_equal(gain[i] > 1, alpha0 > line)
+        model = srfx.OneStep("tanh", "sin", eta=eta[i], alpha0=line)
+        y = np.linspace(-2, 2, 9)  # log(lam): a polynomial through the errors has the minimum
+        error = [reference.solve_one_step(model, 2.0, lam).test_error for lam in np.exp(y)]
+        fit = np.polynomial.Polynomial.fit(y, np.log(error), 8)
+        assert np.exp(fit(np.linspace(-2, 2, 5001)).min()) == pytest.approx(floor, rel=1e-5)
+        # and with the isotropic bulk, by solve
+        model = srfx.OneStep("tanh", "sin", eta=eta[i], alpha0=ds.boundary_isotropic.values[i])
+        least = srfx.solve(model, 2.0, np.geomspace(0.05, 20, 6001)).test_error.min()
+        assert least == pytest.approx(floor, rel=1e-6)
+    (ax, _) = figures.draw(ds).axes
+    for drawn, name in zip(ax.lines, ("boundary", "boundary_isotropic"), strict=True):
+        np.testing.assert_array_equal(drawn.get_xdata(), ds[name])
+        np.testing.assert_array_equal(drawn.get_ydata(), ds.eta)
 
 
 def test_bounds_of_figure_3():

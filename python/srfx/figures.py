@@ -26,7 +26,7 @@ import numpy as np
 from srfx import _core
 from srfx import _validation as check
 from srfx._store import require_zarr
-from srfx._style import COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
+from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.analysis import feature_spectrum
 from srfx.config import version
 from srfx.models import (
@@ -39,6 +39,7 @@ from srfx.models import (
     label,
     readout_quantiles,
 )
+from srfx.optima import thresholds
 from srfx.scans import scan
 from srfx.simulation import predictions, sample_weights
 from srfx.theory import bounds, learned_function, linear_floor, solve
@@ -1024,11 +1025,37 @@ def _compute_phase(
     least = np.exp(mid + slope * step + curvature * step**2 / 2)
     ratio = grid[1] / grid[0]
     floor = linear_floor(model)
+    row = OneStep(activation, target, eta=np.asarray(eta), beta=beta, noise=noise)
+    crossed = {
+        bulk: _quietly(
+            thresholds,
+            row,
+            alpha=alpha,
+            over={"lam": (lam[0], lam[1])},
+            crossing={"alpha0": (min(alpha0), max(alpha0))},
+            bulk=bulk,
+            n_threads=run.n_threads,
+        )
+        for bulk in ("one_step", "isotropic")
+        if len(set(alpha0)) > 1
+    }
+    nothing = np.full(len(eta), np.nan)
+    boundary = {bulk: ds.alpha0.values for bulk, ds in crossed.items()}
     return xr.Dataset(
         {
             "test_error": (("eta", "alpha0"), least, {"long_name": "test error at the best lam"}),
             "lam": (("eta", "alpha0"), grid[best[..., 0]] * ratio**step),
             "gain": (("eta", "alpha0"), floor / least, {"long_name": "floor over error"}),
+            "boundary": (
+                "eta",
+                boundary.get("one_step", nothing),
+                {"long_name": "alpha0 where the error crosses the linear floor"},
+            ),
+            "boundary_isotropic": (
+                "eta",
+                boundary.get("isotropic", nothing),
+                {"long_name": "the same with an isotropic bulk, as in the paper"},
+            ),
         },
         coords={"eta": np.asarray(eta), "alpha0": np.asarray(alpha0)},
         attrs={"linear_floor": floor, "alpha": alpha, "beta": beta},
@@ -1046,12 +1073,18 @@ def _draw_phase(ds: xr.Dataset) -> Figure:
         ds.alpha0, ds.eta, gain, cmap="PuOr_r", norm=norm, shading="gouraud", rasterized=True
     )
     levels = [x for x in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8) if ds.gain.min() < x < ds.gain.max()]
-    lines = ax.contour(
-        ds.alpha0, ds.eta, ds.gain, levels, colors="black",
-        linewidths=[1.6 if x == 1 else 0.6 for x in levels],
-    )  # fmt: skip
-    if 1 in levels:
-        ax.clabel(lines, [1], fmt=lambda _: "floor", fontsize=7)
+    thin = [x for x in levels if x != 1]
+    ax.contour(ds.alpha0, ds.eta, ds.gain, thin, colors="black", linewidths=0.6)
+    # where one step starts to beat every kernel, by root finding
+    for name, colour, width, dashes, text in (
+        ("boundary", "black", 1.6, "-", "error = floor"),
+        ("boundary_isotropic", COLOURS[2], 1.0, "--", "isotropic bulk"),
+    ):
+        if np.isfinite(ds[name]).any():
+            ax.plot(ds[name], ds.eta, color=colour, lw=width, ls=dashes, label=text)
+    if ax.lines:
+        ax.legend(loc="lower left", fontsize=6, framealpha=0.8)
+    ax.set_xlim(float(ds.alpha0.min()), float(ds.alpha0.max()))
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis, values in ((ax.xaxis, ds.alpha0.values), (ax.yaxis, ds.eta.values)):
@@ -1557,8 +1590,9 @@ def network(*, quick: bool = False, **options: Any) -> Figure:
 def phase(*, quick: bool = False, **options: Any) -> Figure:
     """Gain of one step over the linear floor in the (alpha0, eta) plane, at the best penalty.
 
-    The ratio of the floor to the test error: above 1 the network beats every kernel method. Theory
-    alone, with the bulk of the actual step, at d = inf.
+    The ratio of the floor to the test error: above 1 the network beats every kernel method. The
+    line where it starts to is found by `srfx.thresholds`, for the bulk of the actual step and for
+    the isotropic one; the rest has the former. Theory alone, at d = inf.
 
     Parameters
     ----------

@@ -302,49 +302,53 @@ def _bracketed(
     return y, converged
 
 
-def _golden(
+def _zoomed(
     problem: _Problem, axis: FloatArray, start: NDArray[np.int64]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Minimise along one coordinate near grid points, where no derivative is to be had.
 
-    Golden section down to where rounding of the error hides its shape, some 1e-6; then the root of
-    the derivative from differences of eighth order over a wide stencil, good to some 1e-9.
+    Ever finer grids, each one call of the solver, so that what does not change is computed once;
+    then the root of the derivative from differences of eighth order over a wide stencil, good to
+    some 1e-9. Where they fail finer grids still, to the 1e-7 at which rounding hides the shape.
     """
-    n, ratio = axis.size, (np.sqrt(5) - 1) / 2
-    low, high = axis[np.maximum(start - 1, 0)], axis[np.minimum(start + 1, n - 1)]
-    a, b = high - ratio * (high - low), low + ratio * (high - low)
-    at_a, at_b = problem.error(a[np.newaxis]), problem.error(b[np.newaxis])
-    for _ in range(36):
-        left = at_a <= at_b
-        low, high = np.where(left, low, a), np.where(left, b, high)
-        new = np.where(left, high - ratio * (high - low), low + ratio * (high - low))
-        at_new = problem.error(new[np.newaxis])
-        a, b = np.where(left, new, b), np.where(left, a, new)
-        at_a, at_b = np.where(left, at_new, at_b), np.where(left, at_a, at_new)
-    middle = np.where(at_a <= at_b, a, b)
-    best, error = middle, np.minimum(at_a, at_b)
-    for end in (low, high):  # a bound may be better than all that is inside
-        at_end = problem.error(end[np.newaxis])
-        best, error = np.where(at_end <= error, end, best), np.minimum(error, at_end)
-    inside = (best > problem.low[0]) & (best < problem.high[0])
-    reach = 0.25 * (axis[1] - axis[0])
-    h = np.minimum(reach, 0.2 * np.minimum(best - problem.low[0], problem.high[0] - best))
-    h = np.where(inside, h, reach)
+    low, high = axis[np.maximum(start - 1, 0)], axis[np.minimum(start + 1, axis.size - 1)]
+    lead = (-1, *(1,) * low.ndim)
+
+    def narrow(low: FloatArray, high: FloatArray) -> tuple[FloatArray, ...]:
+        share = np.linspace(0, 1, 13).reshape(lead)
+        y = low + share * (high - low)
+        y[-1] = high
+        error = problem.error(y[np.newaxis])
+        best = error.argmin(axis=0)[np.newaxis]
+
+        def at(i: NDArray[np.int64]) -> FloatArray:
+            picked = np.take_along_axis(y, np.clip(i, 0, 12), axis=0)
+            return picked.reshape(low.shape)
+
+        return at(best - 1), at(best + 1), at(best), error.min(axis=0)
+
     for _ in range(3):
-        beside = [
-            [problem.error((best + sign * j * h)[np.newaxis]) for j in (1, 2, 3, 4)]
-            for sign in (-1, 1)
-        ]
+        low, high, best, error = narrow(low, high)
+    room = np.minimum(best - problem.low[0], problem.high[0] - best)
+    inside = room > 0
+    h = np.where(inside, np.minimum(0.25 * (axis[1] - axis[0]), 0.2 * room), 0.0)
+    polished, good = best, inside
+    for _ in range(3):
+        y = polished + h * np.arange(-4, 5).reshape(lead)
+        e = problem.error(y[np.newaxis])
         with np.errstate(invalid="ignore", divide="ignore"):
-            first = sum(c * (up - down) for c, down, up in zip(_FIRST, *beside, strict=True))
-            second = sum(
-                c * (up + down - 2 * error) for c, down, up in zip(_SECOND, *beside, strict=True)
-            )
-            step = -h * first / second
-        good = inside & (second > 0) & (np.abs(step) < h)
-        best = np.where(good, best + np.where(good, step, 0.0), best)
-        error = problem.error(best[np.newaxis])
-    return best, np.isfinite(error)
+            odd = [e[4 + j] - e[4 - j] for j in (1, 2, 3, 4)]
+            even = [e[4 + j] + e[4 - j] - 2 * e[4] for j in (1, 2, 3, 4)]
+            second = sum(c * x for c, x in zip(_SECOND, even, strict=True))
+            step = -h * sum(c * x for c, x in zip(_FIRST, odd, strict=True)) / second
+        good = good & (second > 0) & (np.abs(step) < h)
+        polished = polished + np.where(good, step, 0.0)
+    at_polished = problem.error(polished[np.newaxis])
+    good = good & (at_polished <= error * (1 + 1e-12))
+    if not np.all(good | ~inside):
+        for _ in range(6):
+            low, high, best, error = narrow(low, high)
+    return np.where(good, polished, best), np.isfinite(error)
 
 
 #: Weights of f(x + j h) - f(x - j h) in h f', and of f(x + j h) + f(x - j h) - 2 f(x) in h^2 f''.
@@ -441,7 +445,7 @@ def optimal(
     d, bulk, n_threads
         As in `solve`. For several readout values, another bulk and ``lam=0`` the search is a slower
         one, by `Solution.gradient` where that is available; else one parameter is searched by
-        golden section and high-order differences, to some 1e-8, and several are refused.
+        ever finer grids and high-order differences, to some 1e-8, and several are refused.
 
     Returns
     -------
@@ -584,7 +588,7 @@ def _minimise(problem: _Problem) -> _Best:
     mesh, error = problem.grid(_SLOW_GRID[k])
     start, count = _local_minima(error, k)
     if k == 1:
-        find = _bracketed if problem.differentiable() else _golden
+        find = _bracketed if problem.differentiable() else _zoomed
         found, converged = find(problem, mesh[0], start)
         found = found[np.newaxis]
     else:
@@ -728,7 +732,7 @@ def _peak(problem: _Problem) -> tuple[FloatArray, FloatArray, NDArray[np.int8]]:
         error[[0, -1]] = np.inf  # an end is no peak
         error[1:-1] = np.where(inside, error[1:-1], np.inf)
         start = error.argmin(axis=0)[np.newaxis]
-        find = _bracketed if turned.differentiable() else _golden
+        find = _bracketed if turned.differentiable() else _zoomed
         found, converged = find(turned, mesh[0], start)
         seen = np.isfinite(error.min(axis=0))
         good = converged[0] & seen
@@ -813,7 +817,7 @@ def _crossings(
         w_low = np.where(same, f, np.where(previous == -1, w_low / 2, w_low))
         previous = np.where(same, 1, -1)
         lost = ~np.isfinite(f)
-        hit = ((np.abs(f) < 1e-13) | (high - low < 1e-11)) & ~lost
+        hit = ((np.abs(f) < 1e-11 * floor) | (high - low < 1e-11)) & ~lost
         converged |= hit & ~done
         done |= hit | lost
         if np.all(done):
