@@ -8,10 +8,12 @@ Times are medians of interleaved runs, in processor time of one thread unless sa
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 
 import numpy as np
+import peers
 
 import srfx
 
@@ -88,28 +90,82 @@ def spectra(repeats: int) -> None:
     )
 
 
+def golden(coefs: peers.PeerCoefficients, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """The best lam of many sets with numba: the same grid, then golden section, all in step."""
+    y = np.linspace(np.log(1e-6), np.log(1e2), 33)
+
+    def error(at: np.ndarray) -> np.ndarray:
+        return peers.numba_solve(coefs, alpha, np.exp(at), beta)[0]
+
+    grid = np.stack([error(np.full(alpha.shape, v)) for v in y])
+    best = np.clip(grid.argmin(axis=0), 1, y.size - 2)
+    low, high, share = y[best - 1], y[best + 1], (np.sqrt(5) - 1) / 2
+    a, b = high - share * (high - low), low + share * (high - low)
+    at_a, at_b = error(a), error(b)
+    for _ in range(30):  # 1e-6 of two cells
+        left = at_a < at_b
+        low, high = np.where(left, low, a), np.where(left, b, high)
+        new = np.where(left, high - share * (high - low), low + share * (high - low))
+        at_new = error(new)
+        a, b = np.where(left, new, b), np.where(left, a, new)
+        at_a, at_b = np.where(left, at_new, at_b), np.where(left, at_a, at_new)
+    return np.exp(0.5 * (a + b))
+
+
+def brent(coefs: peers.PeerCoefficients, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """The same one set at a time: the grid in one call, then scipy's Brent on a numba solver."""
+    from scipy.optimize import minimize_scalar
+
+    y = np.linspace(np.log(1e-6), np.log(1e2), 33)
+    out = []
+    for a, b in zip(alpha, beta, strict=True):
+        grid = peers.numba_plain_solve(coefs, np.full(33, a), np.exp(y), np.full(33, b))[0]
+        i = int(np.clip(grid.argmin(), 1, 31))
+
+        def error(at: float, a: float = a, b: float = b) -> float:
+            return float(peers.numba_plain_solve(coefs, a, np.exp(at), b)[0][0])
+
+        found = minimize_scalar(error, bracket=tuple(y[i - 1 : i + 2]), options={"xtol": 1e-7})
+        out.append(np.exp(found.x))
+    return np.array(out)
+
+
 def optima(repeats: int, n: int) -> None:
-    """The best lam of n parameter sets beside a scan of 200 values of lam for a few of them."""
-    alpha = np.geomspace(0.2, 20, n // 100)
-    noise = np.linspace(0.05, 1, 100)[:, None]
-    model = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=0.9, noise=noise)
+    """The best lam of n parameter sets: one call of the core, and what numba and scipy do."""
+    alpha = np.repeat(np.geomspace(0.2, 20, n // 100), 100)
+    beta = np.tile(np.geomspace(0.3, 3, 100), n // 100)
+    model = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=0.9, noise=0.2, beta=beta)
     over = {"lam": (1e-6, 1e2)}
+    coefs = peers.coefficients_for_peers("tanh", "sin", 0.9, 1.0, 0.9, 0.2)
     best = srfx.optimal(model, over, alpha=alpha)
     assert (best.status == 0).all()
-    lam = np.geomspace(1e-6, 1e2, 2000)[:, None, None]
-    few = alpha[:: alpha.size // 10]
-    scan = srfx.solve(model, few, lam).test_error.min(axis=0)
-    found = best.test_error.values[:, :: alpha.size // 10]
-    assert (found <= scan * (1 + 1e-12)).all()
-    np.testing.assert_allclose(found, scan, rtol=1e-4)
+    assert (best.lam_bound == 0).all()
+    few = np.arange(0, alpha.size, max(1, alpha.size // 200))
+    for name, found in (("golden", golden(coefs, alpha, beta)), ("brent", None)):
+        at = np.arange(alpha.size) if name == "golden" else few
+        lam = found if found is not None else brent(coefs, alpha[few], beta[few])
+        # values alone tell the least to about the root of their accuracy, the table's 1e-8
+        np.testing.assert_allclose(lam, best.lam.values[at], rtol=2e-3, err_msg=name)
+        at_peer = srfx.solve(dataclasses.replace(model, beta=beta[at]), alpha[at], lam).test_error
+        assert (best.test_error.values[at] <= at_peer * (1 + 1e-12)).all(), name
+        np.testing.assert_allclose(best.test_error.values[at], at_peer, rtol=1e-7, err_msg=name)
     calls: dict[str, Callable[[], object]] = {
-        "optimal": lambda: srfx.optimal(model, over, alpha=alpha)
+        "srfx": lambda: srfx.optimal(model, over, alpha=alpha, n_threads=1),
+        "golden": lambda: golden(coefs, alpha, beta),
+        "brent": lambda: brent(coefs, alpha[few], beta[few]),
     }
-    wall = medians(calls, repeats, time.perf_counter)["optimal"]
-    cpu = medians(calls, repeats, time.process_time)["optimal"]
+    t = medians(calls, repeats, time.process_time)
+    everything: dict[str, Callable[[], object]] = {
+        "wall": lambda: srfx.optimal(model, over, alpha=alpha)
+    }
+    wall = medians(everything, repeats, time.perf_counter)["wall"]
+    own, vectorised, single = t["srfx"] / n, t["golden"] / n, t["brent"] / few.size
     print(
-        f"optimal lam of {best.lam.size} parameter sets: {wall:.2f} s on all threads, "
-        f"{cpu:.2f} s of processor time"
+        f"optimal lam of {n} parameter sets: {wall:.2f} s on all threads; in processor time of one "
+        f"thread {own * 1e6:.1f} us a set\n   numba, grid and golden section, all sets in step: "
+        f"{vectorised * 1e6:.1f} us, {vectorised / own:.1f} times that\n   numba and "
+        f"scipy.optimize.minimize_scalar, set by set: {single * 1e6:.0f} us, "
+        f"{single / own:.0f} times that"
     )
 
 
@@ -120,4 +176,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     gradients(arguments.repeats)
     spectra(arguments.repeats)
-    optima(max(1, arguments.repeats // 3), arguments.sets)
+    optima(arguments.repeats, arguments.sets)
