@@ -157,7 +157,7 @@ def test_both_theories_in_files(tmp_path):
     [
         ("--eta 1 --bulk one_step --lam 0 --readout 1,2", "lam must be > 0 with bulk='one_step'"),
         ("--r 1 --bulk one_step --lam 1 --readout 1,2", "needs an srfx.OneStep model"),
-        ("--alpha0 1 --bulk one_step --optimal lam,eta", "one readout value and bulk='isotropic'"),
+        ("--alpha0 1 --bulk one_step --optimal lam,eta", "as for bulk='isotropic'"),
     ],
 )
 def test_what_the_step_and_groups_do_not_support_is_refused(words, said):
@@ -368,7 +368,6 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --readout 1,2 --weights .5,.6", "which sum to 1.1"),
         ("--eta 1 --alpha 1 --lam 1 --readout 1,2 --weights 1,0", "weights must be"),
         ("--eta 1 --alpha 1 --lam 1 --readout 1,nan", "readout must be"),
-        ("--alpha0 1 --alpha 1 --readout 1,2 --optimal lam,eta", "one readout value and bulk="),
         ("--eta 1 --alpha 1 --lam 1 --readout a", "'--readout': 'a' contains 'a'"),
         ("--eta 1 --alpha 1 --lam 1 --weights 0.5", "weights must sum to one"),
         ("--eta 1 --alpha 1 --lam 1 --n-threads 0", "n_threads must be"),

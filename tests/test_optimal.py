@@ -214,6 +214,27 @@ def test_bounds_and_threads():
     np.testing.assert_array_equal(one.lam, two.lam)
 
 
+def test_several_readout_values_and_parameters():
+    """lam and the step together: slopes vanish, by differences of the solver."""
+    model = srfx.OneStep("tanh", "sin", alpha0=3.0, noise=0.3, readout=(0.6, 1.4))
+    over = {"lam": (1e-3, 1e2), "eta": (0.05, 10.0)}
+    best = srfx.optimal(model, over, alpha=[1.0, 2.5], d=400)
+    assert (best.status == 0).all()
+    for i, alpha in enumerate((1.0, 2.5)):
+        lam, eta = best.lam[i].item(), best.eta[i].item()
+
+        def error(eta, lam, alpha=alpha):
+            at = dataclasses.replace(model, eta=eta)
+            return srfx.solve(at, alpha, lam, d=400).test_error
+
+        y = stationary(lambda y, eta=eta: error(eta, np.exp(y)), np.log(lam))
+        assert lam == pytest.approx(np.exp(y), rel=1e-5)
+        y = stationary(lambda y, lam=lam: error(np.exp(y), lam), np.log(eta))
+        assert eta == pytest.approx(np.exp(y), rel=1e-5)
+        scan = error(np.geomspace(0.05, 10, 60)[:, None], np.geomspace(1e-3, 1e2, 60))
+        assert best.test_error[i].item() <= scan.min()
+
+
 def test_where_the_core_does_not_search():
     """Several readout values, the ridgeless limit, a kinked target nearly aligned: scans agree."""
     model = srfx.SpikedRF("tanh", "sin", readout=(0.5, 1.5), noise=0.2)

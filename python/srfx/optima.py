@@ -73,10 +73,8 @@ class _Problem:
     def isotropic(self) -> bool:
         return self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
 
-    def compiled(self) -> bool:
-        """Whether the core can search: one readout value, isotropic bulk, slopes everywhere."""
-        if not self.isotropic():
-            return False
+    def regular(self) -> bool:
+        """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
         if "alpha0" in self.names and not compiled(self.model.target).smooth:
@@ -85,10 +83,16 @@ class _Problem:
             return bool(np.all(np.abs(gamma) <= 1 - 5e-9))
         return True
 
+    def compiled(self) -> bool:
+        """Whether the core can search: one readout value, isotropic bulk, slopes everywhere."""
+        return self.isotropic() and self.regular()
+
     def differentiable(self) -> bool:
-        """Whether other solutions have gradients here: asked of the first parameter set."""
+        """Whether `gradient` serves: asked of it at the first parameter set."""
+        if not self.regular():
+            return False
         if self.isotropic():
-            return self.compiled()
+            return True
         first = {k: float(np.ravel(v)[0]) for k, v in self.fixed.items()}
         fields = {k: float(np.ravel(v)[0]) for k, v in self.model.numeric.items()}
         model = _with(self.model, {k: v for k, v in fields.items() if k not in self.names})
@@ -574,8 +578,8 @@ def _problem(
     if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
         raise NotImplementedError(
             "several parameters are optimised together where Solution.gradient is available, as "
-            f"for one readout value and bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
-            f"readout={model.readout}, bulk={bulk!r}"
+            f"for bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
+            f"readout={model.readout}, bulk={bulk!r}, lam={lam!r}"
         )
     return problem
 
