@@ -139,6 +139,75 @@ def test_a_small_step_of_groups_is_section_7():
     agree(got, want, 1e-3, ("test_error", "train_error", "q2", "v1", "v2"))
 
 
+@pytest.mark.parametrize("d", [None, 500])
+@pytest.mark.parametrize(
+    ("sigma", "target", "eta", "alpha0"),
+    [
+        ("cos", "sin", 2.0, 1.0),
+        ("abs", "relu", 2.0, 0.5),
+        ("hermite2", "tanh", 20.0, 0.2),
+        ("hermite4", "cos", 1.0, 3.0),
+        ("cos", "sin", 2.0, math.inf),
+    ],
+)
+def test_even_activations(sigma, target, eta, alpha0, d):
+    """h1 = 0: Vh1 vanishes, by which sections 9 and 10 divide. The core goes its own way there."""
+    got = solve_one_step(step(sigma, target, eta, alpha0), 1.3, 0.1, d)
+    model = srfx.OneStep(sigma, target, eta=eta, alpha0=alpha0)
+    want = srfx.solve(model, 1.3, 0.1, d=d, bulk="one_step")
+    for name in ("test_error", "train_error", "m", "q2", "v2"):
+        assert getattr(got, name) == pytest.approx(getattr(want, name), rel=1e-9, abs=1e-13), name
+    assert got.theta == got.psi == 0
+    assert got.energy < 1e-12
+
+
+def test_a_vanishing_linear_part_is_a_limit():
+    """A little of z in an even sigma: the error moves by its square, on either way of solving."""
+    errors = []
+    for size in (0.0, 1e-4, 5e-3):  # below and above where the formulas for groups take over
+        sigma = Function(lambda z, e=size: e * z + z * z - 1, (), lambda z, e=size: e + 2 * z)
+        errors.append(solve_one_step(step(sigma, "tanh", 0.0, 1.0), 1.3, 0.1).test_error)
+    ratio = (errors[2] - errors[0]) / (errors[1] - errors[0])
+    assert ratio == pytest.approx(2500, rel=1e-3)
+
+
+@pytest.mark.parametrize("sigma", ["hermite2", "hermite3", "hermite4"])
+def test_no_step_and_no_linear_part(sigma):
+    plain = reference.solve(sigma, "tanh", r=0.0, c=1.0, gamma=0.3, beta=1.5, alpha=2.0, lam=0.05)
+    got = solve_one_step(step(sigma, "tanh", 0.0, 2.0, 1.5), 2.0, 0.05)
+    agree(got, plain, 1e-12, ("test_error", "train_error", "q2", "v2"))
+
+
+MIXED = Function(lambda z: z * z - 1 + z**3 - 3 * z, (), lambda z: 2 * z + 3 * z * z - 3)
+
+
+def test_what_the_reference_refuses_it_names():
+    with pytest.raises(ValueError, match=r"alpha0 must be finite where E.t u. = 0.*no direction"):
+        solve_one_step(step("tanh", "cos", 2.0, math.inf), 1.3, 0.1)
+    with pytest.raises(ValueError, match="target must not be the constant"):
+        solve_one_step(step("tanh", lambda t: 0 * t, 2, 1), 1.3, 0.1)
+    with pytest.raises(ValueError, match=r"activation must have E.z sigma"):
+        solve_one_step(step(MIXED, "cos", 1e-9, 1.0), 1.3, 0.1)
+    assert solve_one_step(step(MIXED, "tanh", 0.0, 1.0), 1.3, 0.1).energy < 1e-12
+    with pytest.raises(ValueError, match="route must be 'odd'"):
+        solve_one_step(step("tanh", "sin", 1.0, 1.0), 1.3, 0.1, route="even")
+
+
+def test_averages_with_poles_near_the_axis(monkeypatch):
+    """A nearly quadratic sigma at small alpha0: the panels in t are doubled until they suffice."""
+    sigma = srfx.Activation(lambda x: x + 0.1 * (x * x - 1), lambda x: 1 + 0.2 * x)
+    model = srfx.OneStep(sigma, "tanh", eta=2.0, alpha0=0.02)
+    got = solve_one_step(model, 1.3, 0.1)
+    want = srfx.solve(model, 1.3, 0.1, bulk="one_step")
+    assert got.test_error == pytest.approx(want.test_error, rel=5e-12)
+    assert got.train_error == pytest.approx(want.train_error, rel=5e-12)
+    monkeypatch.setattr(_one_step, "MAX_DOUBLINGS", 1)
+    with pytest.raises(ValueError, match="density must be more than 1 here"):
+        solve_one_step(model, 1.3, 0.1)
+    monkeypatch.setattr(_one_step, "SAME", np.inf)
+    assert abs(solve_one_step(model, 1.3, 0.1).test_error / want.test_error - 1) > 5e-12
+
+
 @pytest.mark.parametrize("route", ["odd", "general"])
 def test_without_a_step_it_is_the_plain_network(route):
     plain = reference.solve("tanh", "sin", r=0.0, c=1.0, gamma=0.3, beta=1.5, alpha=2.0, lam=0.05)

@@ -8,7 +8,7 @@ sigma, one readout), ``"general"`` (section 10: 2 x 2 blocks, one readout) and `
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from srfx.reference._spiked import Function, _nodes, _phi, gaussian_mean
 from srfx.reference._system import (
     Response,
     SystemSolution,
+    Table,
     as_function,
     follow,
     groups_of,
@@ -30,6 +31,8 @@ from srfx.reference._system import (
 Array = NDArray[Any]
 T_MAX = 11.0  # reach of the average over t
 T_ORDER = 20  # nodes in a panel of it
+SAME = 1e-10  # averages over t on a rule and on half of it
+MAX_DOUBLINGS = 6
 
 
 # --------------------------------------------------------------------------- constants and averages
@@ -110,7 +113,7 @@ class Residual:
         return float(np.sum(self.p0 * self.u**n))
 
 
-def residual_rule(star: Function, shift: float, noise: float, density: int) -> Residual:
+def residual_rule(star: Function, shift: float, noise: float, density: float) -> Residual:
     """Return the rule for u = s*(t) + sqrt(noise) eps - shift.
 
     Without noise the nodes are those of t. With noise u has, given t^j, a smooth density: its
@@ -127,7 +130,7 @@ def residual_rule(star: Function, shift: float, noise: float, density: int) -> R
     if noise == 0.0:
         return Residual(clean, weight, weight * t, weight * t * t)
     if sd < 0.02:
-        x, w = np.polynomial.hermite_e.hermegauss(16 * density)
+        x, w = np.polynomial.hermite_e.hermegauss(math.ceil(16 * density))
         w = w / w.sum()
         u = (clean[:, None] + sd * x).ravel()
         p0 = (weight[:, None] * w).ravel()
@@ -154,8 +157,12 @@ def _spike(h1: float, r: Residual, eta: float, over: float) -> tuple[float, floa
     """Return l and gamma; `over` is 1/alpha0."""
     overlap = float(np.sum(r.p1 * r.u))
     length = math.sqrt(overlap**2 + r.power(2) * over)
-    if length == 0.0:
-        raise ValueError("the step vanishes: E[t u] = 0 and alpha0 = inf")
+    if length <= 1e-13 * math.sqrt(r.power(2)):
+        raise ValueError(
+            "alpha0 must be finite where E[t u] = 0, u the residual of the labels, and target must "
+            "not be the constant the network starts from: the step has no direction; got E[t u] = "
+            f"{overlap:.1e}, E[u^2] = {r.power(2):.1e}, 1/alpha0 = {over:g}"
+        )
     return length, max(-1.0, min(1.0, overlap / length))
 
 
@@ -241,6 +248,21 @@ def _map(k: Constants, rule: Residual, rates: Array, over: float) -> OneStepMap:
     return OneStepMap(rates * k.h1 * length, c, gamma, length)
 
 
+def differ(
+    one: Residual,
+    on_one: list[tuple[Array, int]],
+    two: Residual,
+    on_two: list[tuple[Array, int]],
+) -> float:
+    """Return the largest difference of averages on two rules, in units of E|integrand|."""
+    worst = 0.0
+    for (f, power), (h, _) in zip(on_one, on_two, strict=True):
+        size = np.tensordot(np.abs((one.p0, one.p1, one.p2)[power]), np.abs(f), axes=(0, 0))
+        gap = np.abs(one.mean(f, power) - two.mean(h, power))
+        worst = max(worst, float(np.max(gap) / (np.max(size) + 1e-300)))
+    return worst
+
+
 # ------------------------------------------------------------------------------- section 9: the odd
 
 
@@ -249,10 +271,25 @@ class _OneGroup:
 
     beta: float
     d: float | None
-    size: int  # unknowns: g, then those of the bulk
+    variance: float  # c, the mean of the spectrum
+    rule: Residual
 
     def __init__(self) -> None:
         self._last: tuple[float, Array, Array] | None = None
+
+    def on(self, rule: Residual) -> _OneGroup:
+        """Return the same bulk on another rule."""
+        raise NotImplementedError
+
+    def integrands(self, x: Array) -> list[tuple[Array, int]]:
+        """Return what is averaged over u at a state, with the power of t it is averaged with."""
+        raise NotImplementedError
+
+    def disagreement(self, rule: Residual) -> float:
+        """Return how far the averages at the last state are from those on another rule."""
+        assert self._last is not None
+        x = self._last[1]
+        return differ(self.rule, self.integrands(x), rule, self.on(rule).integrands(x))
 
     def defect(self, x: Array, s: Any) -> Array:
         raise NotImplementedError
@@ -278,8 +315,8 @@ class _OneGroup:
         return x, slope
 
     def _bracket(self, s: float) -> Array:
-        """Return the root in g by bisection: 0 < s g < 1."""
-        low, high = math.log(1e-6 / (s + 1.0)), -math.log(s)
+        """Return the root in g by bisection: 1/(s + c) <= g < 1/s, c the mean of the spectrum."""
+        low, high = -math.log(s + 2.0 * self.variance), -math.log(s)
         x: Array | None = None
         for _ in range(60):
             g = math.exp(0.5 * (low + high))
@@ -342,12 +379,22 @@ class OddBulk(_OneGroup):
         self.kap = eta**2 * k.hc1 * over
         self.length, self.gamma = _spike(k.h1, rule, eta, over)
         h2s = rule.power(2)
+        self.variance = 1.0 + self.kap * h2s
         h1s = float(np.sum(rule.p1 * rule.u))
         self.c_delta = (
             4.0 * eta**2 * (h2s * k.q2 * over + k.b3**2 * h1s**2)
             + eta**4 * rule.power(4) * (k.k4 - k.hc1**2) * over**3
             + 2.0 * eta**4 * k.hc1**2 * h2s**2 * over**2
         )
+
+    def on(self, rule: Residual) -> OddBulk:
+        return OddBulk(self.k, rule, self.eta, self.over, self.beta)
+
+    def integrands(self, x: Array) -> list[tuple[Array, int]]:
+        g, tau = x
+        u = self.rule.u
+        q = 1.0 / (1.0 + self.beta * g * self.kap * tau * self.over * u**2)
+        return [(u**2 * q, 0), (u**4 * q, 0), (u * q, 1), (u**3 * q, 1), (u**2 * q, 2)]
 
     def _tau_defect(self, g: Any, tau: Any) -> Any:
         y2 = self.rule.u**2
@@ -429,6 +476,17 @@ class BlockBulk(_OneGroup):
         self.kap, self.e2 = eta**2 * k.hc1 * over, eta * k.h2
         self.length, self.gamma = _spike(k.h1, rule, eta, over)
         self.la, self.lb, self.c_delta = row_norms(k, rule, eta, over)
+        a = 1.0 + self.e2 * rule.power(1)
+        self.variance = a**2 + eta**2 * (k.h2**2 + k.hc1) * rule.power(2) * over
+
+    def on(self, rule: Residual) -> BlockBulk:
+        return BlockBulk(self.k, rule, self.eta, self.over, self.beta, self.d)
+
+    def integrands(self, x: Array) -> list[tuple[Array, int]]:
+        gm = np.array([[x[1], -x[2]], [x[2], x[3]]])
+        _, big_b, q = self._blocks(x[0], gm)
+        u = self.rule.u[:, None, None]
+        return [(q @ big_b, 0), (u**2 * q, 0), (u * q, 1), (q @ big_b, 2)]
 
     def _blocks(self, g: Any, gm: Array) -> tuple[Array, Array, Array]:
         """Return A, B(u) and Q(u)."""
@@ -544,7 +602,9 @@ def solve_one_step(
         The formulas: section 9, section 10 with one readout, section 10 with several. None takes
         the second for one readout and the third for several.
     density : int
-        Multiplies the panels of every rule.
+        Multiplies the panels of every rule. That in t is doubled until half of it gives the same
+        averages: they have poles near the real axis where sigma is nearly quadratic and alpha0
+        small.
 
     Returns
     -------
@@ -569,28 +629,69 @@ def solve_one_step(
     a, pi = groups_of(model)
     beta, noise = float(model.beta), float(model.noise)
     eta, over = _split(float(model.eta), float(model.alpha0))
+    if route not in (None, "odd", "general", "groups"):
+        raise ValueError(f"route must be 'odd', 'general', 'groups' or None; got {route!r}")
     if route is None:
         route = "general" if a.size == 1 else "groups"
-    rule = residual_rule(star, float(pi @ a) * k.h0, noise, density)
+    if route != "groups" and (a.size != 1 or a[0] != 1.0):
+        raise ValueError(f"route {route!r} needs readout=(1.0,); got {model.readout}")
+    if route == "odd" and (k.h0, k.h2, k.b12, noise, d) != (0.0, 0.0, 0.0, 0.0, None):
+        raise ValueError("section 9 needs an odd sigma, no noise and d=None")
+    shift = float(pi @ a) * k.h0
+    rule = residual_rule(star, shift, noise, density)
     found = _map(k, rule, eta * a, over)
     t = table(sigma, star, found.r, found.c, found.gamma, density, own_bulk=True)
+    if route != "groups":
+        t, route = _without_linear_part(k, t, eta, d, route, model.activation)
+        if route == "groups" and eta == 0.0:
+            k = replace(k, h2=0.0)  # nothing of it is left: no step
     bulk: Any
-    if route == "groups":
-        from srfx.reference._one_step_groups import GroupBulk
-
-        bulk = GroupBulk(k, rule, eta, over, beta, a, pi, d)
-    elif a.size != 1 or a[0] != 1.0:
-        raise ValueError(f"route {route!r} needs readout=(1.0,); got {model.readout}")
-    elif route == "odd":
-        if k.h0 != 0.0 or k.h2 != 0.0 or k.b12 != 0.0 or noise != 0.0 or d is not None:
-            raise ValueError("section 9 needs an odd sigma, no noise and d=None")
-        bulk = OddBulk(k, rule, eta, over, beta)
-    elif route == "general":
-        bulk = BlockBulk(k, rule, eta, over, beta, d)
-    else:
-        raise ValueError(f"route must be 'odd', 'general', 'groups' or None; got {route!r}")
     start = (np.diag(pi * found.c) / lam, pi / lam)
-    return solve_system(
-        t, bulk, start, alpha=float(alpha), beta=beta, lam=float(lam), noise=noise,
-        unit=np.sqrt(found.c),
-    )  # fmt: skip
+    coarse = residual_rule(star, shift, noise, 0.5 * density)
+    for _ in range(MAX_DOUBLINGS):
+        if route == "groups":
+            from srfx.reference._one_step_groups import GroupBulk
+
+            bulk = GroupBulk(k, rule, eta, over, beta, a, pi, d)
+        elif route == "odd":
+            bulk = OddBulk(k, rule, eta, over, beta)
+        else:
+            bulk = BlockBulk(k, rule, eta, over, beta, d)
+        out = solve_system(
+            t, bulk, start, alpha=float(alpha), beta=beta, lam=float(lam), noise=noise,
+            unit=np.sqrt(found.c),
+        )  # fmt: skip
+        if bulk.disagreement(coarse) < SAME:
+            return out
+        density *= 2
+        coarse, rule = rule, residual_rule(star, shift, noise, density)
+    raise ValueError(
+        f"density must be more than {density // 2} here: averages over the residual do not settle, "
+        "for they have poles near the real axis"
+    )
+
+
+def _without_linear_part(
+    k: Constants, t: Table, eta: float, d: float | None, route: str, activation: Any
+) -> tuple[Table, str]:
+    """Return what to do where mu1 = 0, and with it Vh1 (h1 = 0: an even sigma, say).
+
+    Sections 9 and 10 divide by Vh1 for one group, the formulas for several do not; they hold where
+    sigma is odd or sigma' but for its line, and agree with those for one but for the mean (finite
+    d) where h1 h2 != 0.
+    """
+    size = math.sqrt(float(np.sum(t.p * (t.mu0**2 + t.mu1**2 + t.u2))))
+    largest = float(np.max(np.abs(t.mu1)))
+    if largest >= 1e-3 * size:
+        return t, route
+    if largest < 1e-13 * size:
+        t = replace(t, mu1=np.zeros_like(t.mu1))
+    other = (k.b3, k.b12, k.k3) != (0.0, 0.0, 0.0) or (k.h1 != 0.0 and d is not None)
+    if eta == 0.0 or k.h2 == 0.0 or not other:
+        return t, "groups"
+    if largest < 1e-6 * size:
+        raise ValueError(
+            "activation must have E[z sigma(sqrt(c) z)] != 0, or be even or odd: sections 9 and 10 "
+            f"divide by it; got {activation!r}"
+        )
+    return t, route

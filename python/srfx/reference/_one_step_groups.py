@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx.reference._one_step import Constants, Residual, _spike, row_norms
+from srfx.reference._one_step import Constants, Residual, _spike, differ, row_norms
 from srfx.reference._system import Response, follow, jacobian, newton
 
 Array = NDArray[Any]
@@ -125,6 +125,20 @@ class GroupBulk:
         x = y[n:].reshape(self.size, self.size)
         v1 = x @ np.linalg.inv(np.eye(self.size) + self._full(vh1) @ x)
         return v1[:n, :n] / self.beta, y[:n]
+
+    def disagreement(self, rule: Residual) -> float:
+        """Return how far the averages at the last state are from those on another rule."""
+        assert self._last is not None
+        here, y = self._last[0], self._last[1]
+        other = GroupBulk(self.k, rule, self.eta, self.over, self.beta, self.a, self.pi, self.d)
+        return differ(self.rule, self._integrands(here, y), rule, other._integrands(here, y))
+
+    def _integrands(self, here: Array, y: Array) -> list[tuple[Array, int]]:
+        n = self.count
+        vv = self._full(here[: n * n].reshape(n, n))
+        _, bh, _, qh = self._blocks(y[:n], y[n:].reshape(self.size, self.size), vv)
+        u = self.rule.u[:, None, None]
+        return [(qh @ bh, 0), (u**2 * qh, 0), (u * qh, 1), (qh @ bh, 2)]
 
     # ---- overlaps
 
