@@ -160,7 +160,7 @@ def _spike(h1: float, r: Residual, eta: float, over: float) -> tuple[float, floa
     if length <= 1e-13 * math.sqrt(r.power(2)):
         raise ValueError(
             "alpha0 must be finite where E[t u] = 0, u the residual of the labels, and target must "
-            "not be the constant the network starts from: the step has no direction; got E[t u] = "
+            "not be the constant the network starts from: the step vanishes; got E[t u] = "
             f"{overlap:.1e}, E[u^2] = {r.power(2):.1e}, 1/alpha0 = {over:g}"
         )
     return length, max(-1.0, min(1.0, overlap / length))
