@@ -183,6 +183,26 @@ def test_several_local_minima():
     assert best.test_error.item() <= fine.test_error.min() * (1 + 1e-12)
 
 
+def test_two_minima_in_lam():
+    """A weak and a strong penalty that are both locally best: the better is returned."""
+    left, right = (9.6, 7.3, 0.1), (6.9, 3.35, 0.0)
+    for (alpha, beta, noise), better in ((left, 0), (right, 1)):
+        model = srfx.SpikedRF("tanh", "sign", r=1.0, c=0.3, beta=beta, noise=noise)
+        lam = np.geomspace(1e-4, 1e3, 2001)
+        e = srfx.solve(model, alpha, lam).test_error
+        seen = lam[1:-1][(e[1:-1] < e[:-2]) & (e[1:-1] < e[2:])]
+        assert seen.size == 2
+        assert seen[1] > 50 * seen[0]
+        best = srfx.optimal(model, {"lam": (1e-4, 1e3)}, alpha=alpha)
+        assert best.n_minima == 2
+        assert best.lam.item() == pytest.approx(seen[better], rel=0.01)
+        assert best.test_error.item() <= e.min()
+        ends = {0: (1e-4, 0.1), 1: (2.0, 1e3)}[1 - better]
+        other = srfx.optimal(model, {"lam": ends}, alpha=alpha)
+        assert other.lam.item() == pytest.approx(seen[1 - better], rel=0.01)
+        assert other.test_error > best.test_error
+
+
 def test_joint_optimum():
     over = {"lam": (1e-5, 1e2), "eta": (0.05, 10.0)}
     model = srfx.OneStep(alpha0=2.0, noise=0.2)
