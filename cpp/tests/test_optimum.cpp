@@ -280,6 +280,22 @@ void test_outer() {
   CHECK(found > 0 && found < 1, found);
 }
 
+/// Without a linear part of the target eta^2/alpha0 is all that matters: a valley, each of whose points is a minimum.
+void test_valley() {
+  Problem p(ActivationId::tanh, ActivationId::hermite2);
+  p.in.map.step = true, p.in.map.h1 = 0.6057, p.in.map.curved = 0.089, p.in.map.rest = 1;
+  p.in.sets = {{0, 0, 0}};
+  p.in.coordinates = {{0, {0.05, 10, true, 9}}, {1, {0.1, 50, true, 9}}};
+  p.add(0, 2.2, 5.6, 0.004, 0), p.add(0, 3, 0.8, 0.5, 0), p.add(0, 0.7, 2, 0.03, 0);
+  p.search();
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(p.status[i] == 0, i, int(p.status[i]), p.first[i], p.second[i]);
+    const double found = p.error(i, p.in.map.at({p.first[i], p.second[i], 0}), p.lam[i]);
+    for (double eta = 0.05 / std::sqrt(50.0); eta < 10 / std::sqrt(0.1); eta *= 1.02)
+      CHECK(found <= p.error(i, p.in.map.at({eta, 1, 0}), p.lam[i]) * (1 + 1e-10), i, eta);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -290,5 +306,6 @@ int main() {
   test_lam();
   test_peak();
   test_outer();
+  test_valley();
   return srfx::test::report();
 }

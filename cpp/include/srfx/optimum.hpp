@@ -646,7 +646,9 @@ template <class Bulk> class OptimumSearch {
       std::array<double, 2> step = newton_step(h, here.g, open);
       const double size = std::max(std::abs(step[0]), std::abs(step[1]));
       if (size == 0) return best_of(here, y_of, true);
-      converged = size < 1e-8;  // the next place is better by far
+      // What the step can gain: nothing, along a valley without a bottom (eta^2/alpha0, say, may be all that matters).
+      const double gain = -0.5 * (here.g[0] * step[0] + here.g[1] * step[1]), level = std::abs(here.error);
+      converged = size < 1e-8 || gain <= 1e-16 * level;  // the next place is better by far
       if (size > 1)
         for (double& s : step) s /= size;
       bool lower = false;
@@ -662,6 +664,7 @@ template <class Bulk> class OptimumSearch {
         lower = next.error <= here.error + 1e-4 * change || (size < 1e-4 && detail::level_with(next.error, here.error));
         if (lower) here = next;
       }
+      if (!lower) converged = converged || gain <= 1e-12 * level;
       if (converged || !lower) break;
     }
     return best_of(here, y_of, converged);
@@ -684,7 +687,7 @@ template <class Bulk> class OptimumSearch {
     }
     const double half = 0.5 * (h[0][0] - h[1][1]), angle = 0.5 * std::atan2(h[0][1], half), mean = 0.5 * (h[0][0] + h[1][1]);
     const double radius = std::hypot(half, h[0][1]), c = std::cos(angle), s = std::sin(angle);
-    const double floor = 1e-10 * (std::abs(mean) + radius);
+    const double floor = 1e-8 * (std::abs(mean) + radius);
     const auto lifted = [&](double x) { return std::max(std::abs(x), floor); };
     const double u = along(c * g[0] + s * g[1], lifted(mean + radius)), v = along(c * g[1] - s * g[0], lifted(mean - radius));
     step[0] = c * u - s * v, step[1] = s * u + c * v;
