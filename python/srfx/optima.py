@@ -428,12 +428,12 @@ def optimal(
 ) -> xr.Dataset:
     """Find the parameter values of least test error, for every set of the others at once.
 
-    A coarse grid over the ranges comes first, so that several local minima are found: 33 places or
-    more a parameter (a cell is at most 0.6 wide in the logarithm), 13 or more for eta and alpha0
-    together. The lowest three minima are then followed to the root of the exact derivative, by a
-    bracketing method. Ranges of positive numbers are searched on a logarithmic scale. With lam
-    among several parameters the others are searched for the least of the error at its best lam,
-    whose derivative is that of the error at this lam.
+    A coarse grid over the ranges comes first, so that several local minima are found: 33 places a
+    parameter, 13 for eta and alpha0 together, and more for a wide range. The lowest three minima
+    are then followed to the root of the exact derivative, by a bracketing method in one parameter,
+    by Newton's method within the box in eta and alpha0. Ranges of positive numbers are searched on
+    a logarithmic scale. With lam among several parameters the others are searched for the least of
+    the error at its best lam, whose derivative is that of the error at this lam.
 
     Parameters
     ----------

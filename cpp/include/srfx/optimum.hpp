@@ -713,11 +713,12 @@ template <class Bulk> class OptimumSearch {
 /// Finds the optimum of every point.
 template <class Bulk> void optimum_batch(const Bulk& bulk, const OptimumInput& in, const OptimumOutput& out, Interrupt& interrupt) {
   const PointsBySet by_set(in);
-  // Points of a block share the coefficients of the grid; those of a descent are its own.
-  const Index block_size = in.coordinates.empty() ? 512 : in.coordinates.size() == 1 ? 16 : 4;
+  const int n_threads = std::max(1, in.n_threads);
+  // Points of a block share the coefficients of the grid, so that few blocks are best; those of a descent are its own.
+  const Index share = (in.n_points + 4 * n_threads - 1) / (4 * n_threads);
+  const Index block_size = in.coordinates.empty() ? 512 : std::min<Index>(std::max<Index>(share, 1), 256);
   std::vector<PointBlock> blocks;
   for (Index set = 0; set < static_cast<Index>(in.sets.size()); ++set) cut_set(by_set, set, block_size, blocks);
-  const int n_threads = std::max(1, in.n_threads);
   std::deque<OptimumSearch<Bulk>> searches;
   for (int thread = 0; thread < n_threads; ++thread) searches.emplace_back(bulk, in);
   parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int thread) {
