@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 
@@ -222,6 +225,107 @@ def test_shapes_and_threads_of_groups():
     assert found == pytest.approx(slope[5, 1, 3], rel=1e-10)
     above = srfx.solve(srfx.SpikedRF(readout=(0.5, 1.5)), [1.5, 1.0], 0.0, errors="record")
     assert np.isfinite(above.gradient("lam")).tolist() == [True, False]
+
+
+STEP = {"eta": 2.0, "alpha0": 1.2, "noise": 0.2, "beta": 1.1, "lam": 0.03, "alpha": 1.7}
+
+
+@pytest.mark.parametrize(
+    ("activation", "target", "readout", "changes", "d"),
+    [
+        ("tanh", "sin", (1.0,), {}, None),  # section 9's path
+        ("erf", "relu", (-0.7,), {"alpha0": 0.3, "noise": 0.0}, 500),
+        ("relu", "tanh", (1.0,), {}, 500),
+        ("gelu", "sign", (1.4,), {"alpha": 1.1, "lam": 1e-4}, None),  # on the threshold
+    ],
+)
+def test_gradient_of_the_actual_step(activation, target, readout, changes, d):
+    point = STEP | changes
+
+    def solve(**moved):
+        values = point | moved
+        alpha, lam = values.pop("alpha"), values.pop("lam")
+        model = srfx.OneStep(activation, target, readout=readout, **values)
+        return srfx.solve(model, alpha, lam, d=d, bulk="one_step")
+
+    sol = solve()
+    for name, value in point.items():
+        scale = 20 if point["lam"] < 1e-3 and name in ("alpha", "beta") else 1
+        step = 5e-3 * value / scale
+        if value == 0:
+            continue
+        for of in ("test_error", "train_error"):
+            expected = central(lambda x, n=name, o=of: getattr(solve(**{n: x}), o), value, step)
+            found = sol.gradient(name, of=of)
+            assert found == pytest.approx(expected, rel=1e-7, abs=1e-10), (name, of)
+
+
+def test_gradient_of_the_actual_step_at_no_noise():
+    # errors are smooth in the noise from 0 on
+    model = srfx.OneStep("tanh", "sin", eta=2, alpha0=0.8)
+
+    def error(x):
+        sol = srfx.solve(dataclasses.replace(model, noise=x), 1.5, 0.05, bulk="one_step")
+        return sol.test_error
+
+    found = srfx.solve(model, 1.5, 0.05, bulk="one_step").gradient("noise")
+    assert found == pytest.approx(-backward(lambda x: error(-x), 0.0, 2e-2), rel=1e-6)
+
+
+def test_gradient_of_the_actual_step_against_the_reference():
+    pytest.importorskip("scipy")
+
+    def solve(verb, t, **options):
+        values = {k: v * (1 + c * t) for (k, v), c in zip(STEP.items(), weights, strict=True)}
+        alpha, lam = values.pop("alpha"), values.pop("lam")
+        return verb(srfx.OneStep("tanh", "sin", **values), alpha, lam, **options)
+
+    weights = [0.7, -1.1, 0.6, 0.8, 1.0, -0.6]
+    expected = central(lambda t: solve(reference.solve_one_step, t).test_error, 0.0, 4e-3)
+    sol = solve(srfx.solve, 0.0, bulk="one_step")
+    total = sum(sol.gradient(k) * v * c for (k, v), c in zip(STEP.items(), weights, strict=True))
+    assert total == pytest.approx(expected, rel=1e-7)
+
+
+def test_gradient_of_given_weights():
+    model = srfx.OneStep("tanh", "sin", eta=2, alpha0=0.8)
+    w, v, theta = srfx.simulation.sample_weights(model, d=120, seed=1)
+    bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
+    point = {"lam": 0.03, "alpha": 1.7, "noise": 0.2}
+
+    def solve(**moved):
+        values = point | moved
+        changed = dataclasses.replace(model, noise=values["noise"])
+        return srfx.solve(changed, values["alpha"], values["lam"], bulk=bulk)
+
+    sol = pickle.loads(pickle.dumps(solve()))
+    for name, value in point.items():
+        for of in ("test_error", "train_error"):
+            expected = central(
+                lambda x, n=name, o=of: getattr(solve(**{n: x}), o), value, 5e-3 * value
+            )
+            assert sol.gradient(name, of=of) == pytest.approx(expected, rel=1e-8)
+    with pytest.raises(ValueError, match="name must be one of 'lam', 'alpha', 'noise'; got 'eta'"):
+        sol.gradient("eta")
+
+
+def test_limits_and_shapes_of_the_actual_step():
+    model = srfx.OneStep(eta=2.0, alpha0=[0.5, 3.0, np.inf], noise=0.1)
+    sol = srfx.solve(model, [[0.7], [1.6]], 0.1, bulk="one_step")
+    slope = sol.gradient("alpha0", n_threads=1)
+    assert slope.shape == (2, 3)
+    assert (slope[:, 2] == 0).all()
+    assert (slope[:, :2] != 0).all()
+    np.testing.assert_array_equal(slope, sol.gradient("alpha0", n_threads=2))
+    still = srfx.solve(srfx.OneStep(eta=[0.0, 2.0], alpha0=0.0), 1.2, 0.1, bulk="one_step")
+    plain = srfx.solve(srfx.SpikedRF(r=0), 1.2, 0.1)
+    np.testing.assert_allclose(still.gradient("lam"), plain.gradient("lam"), rtol=1e-10)
+    np.testing.assert_array_equal(still.gradient("eta"), 0)
+    with pytest.raises(NotImplementedError, match="eta = 0"):
+        srfx.solve(srfx.OneStep(eta=0.0), 1.2, 0.1, bulk="one_step").gradient("eta")
+    groups = srfx.OneStep(readout=(0.5, 1.5))
+    with pytest.raises(NotImplementedError, match="for a single one; got readout"):
+        srfx.solve(groups, 1.2, 0.1, bulk="one_step").gradient("lam")
 
 
 def test_symmetries_of_the_gradient():

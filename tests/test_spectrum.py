@@ -17,16 +17,40 @@ FUNCTIONS = {
 
 
 def eigenvalues(activation, r, c, alpha, beta, d, seed):
-    """Of Phi^T Phi/p for one draw of the spiked random features, in plain NumPy."""
+    """Of Phi^T Phi/p for one draw of the spiked random features, in plain NumPy.
+
+    r and c: one number, or one for each neuron.
+    """
     rng = np.random.default_rng(seed)
-    n, p = round(alpha * d), round(beta * d)
+    p = round(beta * d)
     w = rng.standard_normal((p, d))
     w /= np.linalg.norm(w, axis=1, keepdims=True)
     v = rng.standard_normal(d)
     v *= np.sqrt(d) / np.linalg.norm(v)
     w = np.sqrt(c) * w + r * v / np.sqrt(d)
+    return eigenvalues_of(activation, w, round(alpha * d), rng)
+
+
+def eigenvalues_of(activation, w, n, rng):
+    p, d = w.shape
     phi = FUNCTIONS[activation](rng.standard_normal((n, d)) @ w.T)
     return np.linalg.eigvalsh(phi.T @ phi / p if n >= p else phi @ phi.T / p)
+
+
+def assert_distribution(ds, seen, x, p, outliers):
+    """Compare the mass of each fifth of the support; counts fluctuate by order one."""
+    assert (ds.status == 0).all()
+    assert (ds.density >= 0).all()
+    assert abs(ds.mass.item() - 1) < 1e-6
+    assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-6)
+    edges = ds.edges.values
+    parts = np.quantile(seen, [0.2, 0.4, 0.6, 0.8])
+    density = ds.density.values
+    cumulative = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x))])
+    counted = np.array([(seen <= q).sum() for q in parts])
+    np.testing.assert_allclose(counted, np.interp(parts, x, cumulative) * p, atol=5)
+    inside = (seen > edges[0] - 0.02 * edges[-1]) & (seen < edges[-1] * 1.02)
+    assert (~inside).sum() <= outliers
 
 
 def spectrum(activation, r, c, alpha, beta, x):
@@ -49,21 +73,9 @@ def test_distribution_of_simulated_eigenvalues(activation, r, c, alpha, beta):
     edges = spectrum(activation, r, c, alpha, beta, 1.0).edges.values
     x = np.linspace(edges[0], edges[-1], 4001)[1:-1]
     ds = spectrum(activation, r, c, alpha, beta, x)
-    assert (ds.status == 0).all()
-    assert (ds.density >= 0).all()
-    assert abs(ds.mass.item() - 1) < 1e-6
-    assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-6)
-    # the mass of each fifth of the support; counts of eigenvalues fluctuate by order one
-    parts = np.quantile(seen, [0.2, 0.4, 0.6, 0.8])
-    density = ds.density.values
-    cumulative = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x))])
-    p = round(beta * d)
-    expected = np.interp(parts, x, cumulative) * p
-    counted = np.array([(seen <= q).sum() for q in parts])
-    zeros = 0 if alpha >= beta else round(max(0, alpha - min(alpha, 1, beta)) * d)
-    np.testing.assert_allclose(counted - zeros, expected, atol=5)
-    inside = (seen > edges[0] - 0.02 * edges[-1]) & (seen < edges[-1] * 1.02)
-    assert (~inside).sum() <= 3 + zeros  # outliers: of the mean, and of the spike
+    if alpha < beta:  # the eigenvalues seen are those of the n x n matrix
+        seen = seen[round(alpha * d) - round(min(alpha, 1, beta) * d) :]
+    assert_distribution(ds, seen, x, round(beta * d), outliers=3)
 
 
 def test_marchenko_pastur_limit():
@@ -104,12 +116,120 @@ def test_outlier_beside_the_bulk():
     ds = spectrum("cos", 0.5, 1.0, 60.0, 20.0, 1.0)
     (found,) = ds.outliers.values
     edge = ds.edges.values.max()
-    draws = np.array([eigenvalues("cos", 0.5, 1.0, 60.0, 20.0, 40, seed)[-3:] for seed in range(6)])
+    draws = np.array([largest("cos", 0.5, 1.0, 60.0, 20.0, 40, seed) for seed in range(6)])
     third, second, _ = draws.T
     error = second.std(ddof=1) / np.sqrt(len(second))
     assert abs(second.mean() - found) < 4 * error + 0.02 * found
     assert second.mean() > edge
     assert third.mean() < 1.06 * edge
+
+
+def largest(activation, r, c, alpha, beta, d, seed):
+    """The three largest eigenvalues, which need no full decomposition."""
+    eigsh = pytest.importorskip("scipy.sparse.linalg").eigsh
+    rng = np.random.default_rng(seed)
+    n, p = round(alpha * d), round(beta * d)
+    w = rng.standard_normal((p, d))
+    w *= np.sqrt(c) / np.linalg.norm(w, axis=1, keepdims=True)
+    w[:, 0] += r
+    phi = FUNCTIONS[activation](rng.standard_normal((n, d)) @ w.T)
+    found = eigsh(
+        phi.T @ phi / p, 3, which="LA", tol=1e-8, v0=np.ones(p), return_eigenvectors=False
+    )
+    return np.sort(found)
+
+
+@pytest.mark.parametrize(
+    ("activation", "readout", "r", "c", "alpha", "beta"),
+    [
+        ("tanh", (0.5, 1.5), 1.2, 1.3, 2.0, 1.0),
+        ("relu", (-0.5, 0.5, 1.5), 0.8, 1.2, 1.5, 0.7),
+    ],
+)
+def test_distribution_of_groups(activation, readout, r, c, alpha, beta):
+    d = 800
+    p = round(beta * d)
+    rng = np.random.default_rng(1)
+    a = np.resize(readout, p)[:, np.newaxis]
+    seen = eigenvalues(activation, r * a, 1 + a * a * (c - 1), alpha, beta, d, seed=rng)
+    counts = [np.mean(a == value) for value in readout]
+    model = srfx.SpikedRF(
+        activation, r=r, c=c, beta=beta, readout=readout, weights=tuple(np.array(counts))
+    )
+    edges = srfx.feature_spectrum(model, alpha, 1.0).edges.values
+    x = np.linspace(edges[0], edges[-1], 2001)[1:-1]
+    ds = srfx.feature_spectrum(model, alpha, x)
+    assert_distribution(ds, seen, x, p, outliers=5)
+
+
+def test_groups_that_are_one():
+    x = np.geomspace(0.03, 2, 20)
+    one = srfx.feature_spectrum(srfx.SpikedRF("tanh", r=0.8), 2.0, x)
+    for readout in [(1.0, 1.0), (1.0, -1.0)]:
+        two = srfx.feature_spectrum(srfx.SpikedRF("tanh", r=0.8, readout=readout), 2.0, x)
+        np.testing.assert_allclose(two.density, one.density, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize(
+    ("activation", "target", "eta", "alpha0"),
+    [("tanh", "sin", 3.0, 0.5), ("relu", "tanh", 2.0, 1.0)],  # both paths of the bulk
+)
+def test_distribution_of_the_actual_step(activation, target, eta, alpha0):
+    # the numbers of eigenvalues below nine quantiles, over networks; the isotropic bulk is off
+    d, alpha = 800, 2.0
+    model = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0)
+    edges = srfx.feature_spectrum(model, alpha, 1.0, bulk="one_step").edges.values
+    x = np.geomspace(edges[0] / 2, 1.5 * edges[-1], 801)
+
+    def counts(ds, parts):
+        assert (ds.status == 0).all()
+        assert abs(ds.mass.item() - 1) < 1e-8
+        assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-8)
+        density = ds.density.values
+        return np.interp(
+            parts, x[1:], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x)) * d
+        )
+
+    typical = {b: srfx.feature_spectrum(model, alpha, x, bulk=b) for b in ("one_step", "isotropic")}
+    differences = {"one_step": [], "isotropic": [], "given": []}
+    for seed in range(4):
+        w, v, theta = srfx.simulation.sample_weights(model, d=d, seed=seed)
+        seen = eigenvalues_of(activation, w, round(alpha * d), np.random.default_rng(seed))
+        assert ((seen < 0.9 * edges[0]) | (seen > 1.1 * edges[-1])).sum() <= 1  # that of the mean
+        parts = np.quantile(seen, np.linspace(0.1, 0.9, 9))
+        counted = np.searchsorted(seen, parts, side="right")
+        bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
+        given = srfx.feature_spectrum(model, alpha, x, bulk=bulk)
+        for name, ds in (typical | {"given": given}).items():
+            differences[name].append(counts(ds, parts) - counted)
+    for name, rows in differences.items():
+        off = np.abs(np.mean(rows, axis=0)).max()
+        error = np.std(rows, axis=0, ddof=1).max() / 2
+        assert (off < 3 * error + 1) == (name != "isotropic"), (name, off, error)
+
+
+def test_a_step_that_is_none():
+    x = np.geomspace(0.03, 2, 20)
+    still = srfx.feature_spectrum(srfx.OneStep(eta=0), 2.0, x)
+    np.testing.assert_allclose(
+        srfx.feature_spectrum(srfx.OneStep(eta=0), 2.0, x, bulk="one_step").density,
+        still.density,
+        rtol=1e-8,
+    )
+
+
+def test_one_step_against_the_reference():
+    pytest.importorskip("scipy")
+    from srfx import reference
+
+    x = np.geomspace(0.05, 1.5, 5)
+    model = srfx.SpikedRF("tanh", "sin", r=0.9, c=1.2, beta=1.0)
+    np.testing.assert_allclose(
+        srfx.feature_spectrum(model, 2.0, x).density,
+        reference.feature_spectrum(model, 2.0, x),
+        rtol=1e-6,
+    )
 
 
 def test_one_step_and_shapes():
@@ -135,5 +255,14 @@ def test_order_of_x_does_not_matter():
 def test_refusals(x, message):
     with pytest.raises(ValueError, match=message):
         srfx.feature_spectrum(srfx.SpikedRF(), 1.0, x)
-    with pytest.raises(NotImplementedError, match="readout"):
-        srfx.feature_spectrum(srfx.SpikedRF(readout=(1.0, 2.0)), 1.0, 1.0)
+    groups = srfx.OneStep(readout=(1.0, 2.0))
+    with pytest.raises(NotImplementedError, match="bulk='isotropic' only; got readout"):
+        srfx.feature_spectrum(groups, 1.0, 1.0, bulk="one_step")
+    with pytest.raises(ValueError, match="bulk='one_step' needs an"):
+        srfx.feature_spectrum(srfx.SpikedRF(), 1.0, 1.0, bulk="one_step")
+    with pytest.raises(ValueError, match="bulk must be one of"):
+        srfx.feature_spectrum(srfx.SpikedRF(), 1.0, 1.0, bulk="onestep")
+    w = np.random.default_rng(0).standard_normal((20, 30)) / 5
+    bulk = srfx.EmpiricalBulk.from_weights(w, np.ones(30), np.arange(30.0))
+    with pytest.raises(ValueError, match="beta must be that of the weights"):
+        srfx.feature_spectrum(srfx.SpikedRF(), 1.0, 1.0, bulk=bulk)

@@ -1,8 +1,7 @@
 // Questions asked of solutions: derivatives, spectra, optima.
-#include "functions.hpp"
+#include "spectrum_dict.hpp"
 
 #include <srfx/gradient.hpp>
-#include <srfx/spectrum.hpp>
 
 namespace {
 
@@ -52,18 +51,7 @@ py::list spectrum(const Activation& sigma, const Doubles& r, const Doubles& c, c
     });
   });
   py::list out;
-  for (const srfx::Spectrum& s : results) {
-    py::dict item;
-    const auto array = [](const auto& values) {
-      using T = typename std::decay_t<decltype(values)>::value_type;
-      return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-    };
-    item["density"] = array(s.density), item["error"] = array(s.error), item["status"] = array(s.status);
-    item["edges"] = array(s.edges), item["outliers"] = array(s.outliers);
-    item["zero_mass"] = s.zero_mass, item["mass"] = s.mass, item["first_moment"] = s.first_moment;
-    item["expected_moment"] = s.expected_moment, item["outlier_rate"] = s.outlier_rate;
-    out.append(item);
-  }
+  for (const srfx::Spectrum& s : results) out.append(spectrum_dict(s));
   return out;
 }
 

@@ -12,5 +12,7 @@ PYBIND11_MODULE(_core, m) {
   register_analysis(m);
   register_optimum(m);
   register_group_gradient(m);
+  register_step_gradient(m);
+  register_spectra(m);
   register_one_step(m);
 }

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'gradient_groups', 'group_bounds', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'step_constants', 'step_map']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -90,9 +90,17 @@ def gradient(sigma: Activation, target: Activation, r: typing.Annotated[numpy.ty
     """
     Derivatives of (test error, training error) at solutions, each of shape (directions, points). Directions: 0 lam, 1 alpha, 2 beta, 3 noise, 4 r, 5 c, 6 gamma.
     """
+def gradient_empirical(sigma: Activation, target: Activation, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, gamma: typing.SupportsFloat | typing.SupportsIndex, eigenvalues: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.SupportsFloat | typing.SupportsIndex, inv_d: typing.SupportsFloat | typing.SupportsIndex, noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v1: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v2: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], directions: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    The same at solutions of solve_empirical; directions 0, 1 and 3.
+    """
 def gradient_groups(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], move_r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], move_c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], move_gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], point_moves: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v1: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v2: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
     """
     Derivatives of (test error, training error) at solutions of solve_groups, each of shape (moves, points). A move says how r, c, gamma of each set change, and which of 0 lam, 1 alpha, 2 beta, 3 noise does (-1: none).
+    """
+def gradient_one_step(sigma: Activation, target: Activation, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v1: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], v2: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], directions: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    Derivatives of (test error, training error) at solutions of solve_one_step, each of shape (directions, points). Directions: 0 lam, 1 alpha, 2 beta, 3 noise, 4 eta, 5 1/alpha0.
     """
 def group_bounds(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
     """
@@ -141,6 +149,18 @@ def solve_one_step_groups(sigma: Activation, target: Activation, readout: collec
 def spectrum(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
     """
     The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, one readout value).
+    """
+def spectrum_empirical(sigma: Activation, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, eigenvalues: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.SupportsFloat | typing.SupportsIndex, alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
+    """
+    As spectrum, for given weights.
+    """
+def spectrum_groups(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
+    """
+    As spectrum, for K groups: r and c of shape (models, K).
+    """
+def spectrum_one_step(sigma: Activation, target: Activation, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
+    """
+    As spectrum, for actual one-step networks.
     """
 def step_constants(sigma: Activation) -> dict[str, typing.Any]:
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srfx import _core
+from srfx import _core, one_step
 from srfx import _validation as check
 from srfx.config import version
 from srfx.models import (
@@ -23,14 +23,17 @@ from srfx.models import (
     label,
     probabilities,
 )
+from srfx.one_step import EmpiricalBulk
 from srfx.results import Solution, dimensions
-from srfx.theory import _check_model, _coefficient_sets, _flat
+from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Directions of the core, in its order.
 _CORE = ("lam", "alpha", "beta", "noise", "r", "c", "gamma")
+#: Those for the actual step and given weights.
+_STEP = ("lam", "alpha", "beta", "noise", "eta", "inverse alpha0")
 _ERRORS = ("test_error", "train_error")
 
 
@@ -45,17 +48,24 @@ def gradient(
     for name in of:
         check.one_of("of", name, _ERRORS)
     threads = check.thread_count(n_threads)
-    if solution.bulk != "isotropic":
+    if solution.bulk == "one_step" and len(model.readout) > 1:
         raise NotImplementedError(
-            f"gradient is available for bulk='isotropic'; got bulk={solution.bulk!r}"
+            "gradient is available for several readout values with bulk='isotropic', and with "
+            f"bulk='one_step' for a single one; got readout={model.readout}"
         )
+    if solution.bulk == "empirical":
+        for name in names:
+            check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
     lam = solution.arguments["lam"]
     if np.any(np.isinf(solution.v2)):
         raise NotImplementedError(
             "gradient is not available in the ridgeless limit at or below the interpolation "
             f"threshold, where V is infinite; use a small lam > 0; got lam={lam!r}"
         )
-    raw = (_along_groups if len(model.readout) > 1 else _along)(solution, names, threads)
+    along = _along_groups if len(model.readout) > 1 else _along
+    if solution.bulk != "isotropic":
+        along = _along_step
+    raw = along(solution, names, threads)
     return {(error, name): raw[error, name][()] for error in of for name in names}
 
 
@@ -114,6 +124,50 @@ def _along(
         for error in _ERRORS
         for name, chain in chains.items()
     }
+
+
+def _along_step(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Differentiate the actual step, or given weights, along the directions of the core."""
+    model, shape = solution.model, solution.shape
+    directions = ["inverse alpha0" if name == "alpha0" else name for name in names]
+    if solution.bulk == "empirical":
+        values = one_step.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    else:
+        assert isinstance(model, OneStep)
+        if "eta" in names and np.any((np.asarray(model.eta) == 0) & (np.asarray(model.alpha0) > 0)):
+            raise NotImplementedError(
+                "gradient is not available in eta at eta = 0 with bulk='one_step'; use a small "
+                f"eta; got eta={model.eta!r}"
+            )
+        if any("gamma" in _chain(model, name, model.readout[0]) for name in names):
+            _check_gamma(model, _alignment(model))
+        values = one_step.step_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    out = {
+        (error, name): rows[i].reshape(shape)
+        for error, rows in zip(_ERRORS, values, strict=True)
+        for i, name in enumerate(names)
+    }
+    for key in out:
+        if key[1] == "alpha0":
+            assert isinstance(model, OneStep)
+            alpha0 = np.broadcast_to(np.asarray(model.alpha0), shape)
+            still = np.isinf(alpha0) & np.isfinite(solution.v2)
+            out[key] = np.where(still, 0.0, -out[key] / alpha0**2)
+    return out
+
+
+def _alignment(model: OneStep) -> FloatArray:
+    """Gamma of the step (THEORY section 10), with no word on the isotropic bulk."""
+    sigma, target = gaussian_constants(model.activation), gaussian_constants(model.target)
+    offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
+    offset *= sigma["mean"]
+    u2 = target["second_moment"] - 2 * offset * target["mean"] + offset**2 + model.noise
+    alpha0 = np.asarray(model.alpha0)
+    stepped = alpha0 > 0
+    length = np.sqrt(target["h1"] ** 2 + np.where(stepped, u2 / np.where(stepped, alpha0, 1), 0))
+    return np.where(length > 0, target["h1"] / np.where(length > 0, length, 1), 0.0)
 
 
 def _along_groups(
@@ -222,26 +276,33 @@ def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | 
 
 
 def feature_spectrum(
-    model: SpikedRF | OneStep, alpha: ArrayLike, x: ArrayLike, *, n_threads: int | None = None
+    model: SpikedRF | OneStep,
+    alpha: ArrayLike,
+    x: ArrayLike,
+    *,
+    bulk: str | EmpiricalBulk = "isotropic",
+    n_threads: int | None = None,
 ) -> xr.Dataset:
     """Compute the limiting spectral density of ``Phi^T Phi/p``, Phi the n x p matrix of features.
 
-    The equations of `solve` at complex ``lam = -x - i0``: ``density = Im V2/pi`` (THEORY section
-    6).
-    Above the axis their solution in the upper half plane is unique, so there is no branch to
-    choose. Each spectrum comes with checks made at run time: its total mass, by integration over
-    all of it, should be 1, its first moment ``a' (E u1 + E u2)``.
+    The equations of `solve` at complex ``lam = -x - i0``: ``density = Im V2/pi``, V2 summed over
+    groups (THEORY sections 6 and 12). Above the axis their solution in the upper half plane is
+    unique, so there is no branch to choose. Each spectrum comes with checks made at run time: its
+    total mass, by integration over all of it, should be 1, its first moment ``a' (E u1 + E u2)``.
 
     Parameters
     ----------
     model : SpikedRF or OneStep
-        The model, with one readout value; a OneStep is treated through `OneStep.equivalent`. The
-        target matters only as far as it shapes the step.
+        The model. The target matters only as far as it shapes the step.
     alpha : float or array
         Samples over d, > 0; broadcasts with the numeric fields of the model.
     x : array
         Where to compute the density, > 0 (the mass at zero is reported apart), of one dimension.
         Use log-spaced points where the density reaches far down.
+    bulk : {"isotropic", "one_step"} or EmpiricalBulk
+        As in `solve`: ``"isotropic"`` treats a OneStep through `OneStep.equivalent`;
+        ``"one_step"`` has the anisotropic bulk of the actual step, for a single readout value;
+        given weights have their own.
     n_threads : int, optional
         Threads, as in `solve`: one model a thread.
 
@@ -253,14 +314,15 @@ def feature_spectrum(
         ``mass_at_zero``; ``mass`` and ``first_moment`` by integration, the former including zero,
         and ``expected_first_moment``; ``edges`` of the bulk, ascending in pairs, and ``outliers``
         beside it, both padded with NaN; ``outlier_over_d``: if the mean feature is not zero one
-        eigenvalue of about d times this stands apart, ``alpha E mu0^2``.
+        eigenvalue of about d times this stands apart, ``alpha E mu0^2`` (of several groups the
+        largest of as many as there are independent means).
 
     Raises
     ------
     TypeError, ValueError
-        An argument is of the wrong type or out of range.
+        An argument is of the wrong type or out of range, or the model contradicts given weights.
     NotImplementedError
-        Several readout values.
+        Several readout values with a bulk other than ``"isotropic"``.
 
     Notes
     -----
@@ -268,6 +330,9 @@ def feature_spectrum(
     small x, made of rare large projections on the spike. Where it is too thin to be resolved
     (``density_error * x`` above 1e-6) points are NaN with status 1, and ``mass`` falls short of 1
     by what was left out.
+
+    Given weights have p numbers for a bulk, and a resolution to match: structure of the density
+    finer than their spacing is theirs, not the limit's.
 
     Examples
     --------
@@ -284,24 +349,22 @@ def feature_spectrum(
     if points.ndim > 1 or points.size == 0:
         raise ValueError(f"x must be a number or a vector of them; got shape {points.shape}")
     points = np.atleast_1d(points)
-    threads = check.thread_count(n_threads)
-    if len(model.readout) > 1:
+    _check_bulk(model, bulk, 1.0)
+    if bulk != "isotropic" and len(model.readout) > 1:
         raise NotImplementedError(
-            f"feature_spectrum is available for one readout value; got readout={model.readout}"
+            "feature_spectrum is available for several readout values with bulk='isotropic' only; "
+            f"got readout={model.readout}, bulk={bulk!r}"
         )
+    threads = check.thread_count(n_threads)
     relevant = {k: v for k, v in model.numeric.items() if k not in ("noise", "gamma")}
     if isinstance(model, OneStep):
         relevant = dict(model.numeric)
+    if isinstance(bulk, EmpiricalBulk):
+        one_step.check_weights(model, bulk)
+        relevant = {"beta": bulk.p / bulk.d}
     arguments = {**relevant, "alpha": alpha_values}
-    r, c, _ = groups_of(model)
     shape = check.common_shape(arguments)
-    r_flat, c_flat, alpha_flat, beta_flat = (
-        np.ascontiguousarray(np.broadcast_to(v, shape)).ravel()
-        for v in (r[..., 0], c[..., 0], alpha_values, model.beta)
-    )
-    raw = _core.spectrum(
-        compiled(model.activation), r_flat, c_flat, alpha_flat, beta_flat, points, threads
-    )
+    raw = _spectra(model, bulk, alpha_values, shape, points, threads)
 
     dims, coordinates = dimensions(arguments, shape)
 
@@ -331,6 +394,67 @@ def feature_spectrum(
         "outliers": ([*dims, "outlier"], padded("outliers"), {"long_name": "outlying eigenvalues"}),
     }
     return xr.Dataset(variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model))
+
+
+def _spectra(
+    model: SpikedRF | OneStep,
+    bulk: str | EmpiricalBulk,
+    alpha: float | FloatArray,
+    shape: tuple[int, ...],
+    x: FloatArray,
+    threads: int,
+) -> list[Any]:
+    """One spectrum of the core a model, in C order."""
+
+    def full(value: float | FloatArray) -> _Column:
+        array = np.asarray(value, dtype=np.float64)
+        return np.ascontiguousarray(np.broadcast_to(array, shape)).ravel()
+
+    sigma = compiled(model.activation)
+    if isinstance(bulk, EmpiricalBulk):
+        return _core.spectrum_empirical(
+            sigma,
+            bulk.r,
+            bulk.c,
+            bulk.eigenvalues,
+            bulk.vectors,
+            bulk.p / bulk.d,
+            full(alpha),
+            x,
+            threads,
+        )
+    if bulk == "one_step":
+        assert isinstance(model, OneStep)
+        with np.errstate(divide="ignore"):
+            inverse_alpha0 = 1 / np.asarray(model.alpha0)
+        return _core.spectrum_one_step(
+            sigma,
+            compiled(model.target),
+            model.readout[0],
+            full(model.eta),
+            full(inverse_alpha0),
+            full(model.noise),
+            full(alpha),
+            full(model.beta),
+            x,
+            threads,
+        )
+    r, c, _ = _groups(model)
+    k = len(model.readout)
+    if k == 1:
+        return _core.spectrum(
+            sigma, full(r[..., 0]), full(c[..., 0]), full(alpha), full(model.beta), x, threads
+        )
+    return _core.spectrum_groups(
+        sigma,
+        np.ascontiguousarray(np.broadcast_to(r, (*shape, k))).reshape(-1, k),
+        np.ascontiguousarray(np.broadcast_to(c, (*shape, k))).reshape(-1, k),
+        np.asarray(probabilities(model)),
+        full(alpha),
+        full(model.beta),
+        x,
+        threads,
+    )
 
 
 def _with(model: SpikedRF | OneStep, values: Mapping[str, Any]) -> SpikedRF | OneStep:

@@ -226,6 +226,24 @@ def register(group: click.Group) -> None:
     @grid("--beta", help="Width over d.  [default: 1]")
     @grid("--noise", help="Variance of the label noise.  [default: 0]")
     @grid("--x", help="Where to compute the density.  [default: 200 points over the support]")
+    @click.option(
+        "--bulk",
+        default="isotropic",
+        show_default=True,
+        help="isotropic, or one_step: the bulk as the step has really made it.",
+    )
+    @click.option(
+        "--readout",
+        callback=house._list_value,
+        metavar="LIST",
+        help="Values of the initial readout.  [default: 1]",
+    )
+    @click.option(
+        "--weights",
+        callback=house._list_value,
+        metavar="LIST",
+        help="Their probabilities.  [default: equal]",
+    )
     @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
     @click.option(
         "-o",
@@ -253,15 +271,15 @@ def register(group: click.Group) -> None:
         if options["alpha"] is None:
             raise click.UsageError("--alpha is required")
         axes = house._Axes({"lam": None, "d": None} | options)
-        model = house._model(axes, options | {"readout": None, "weights": None})
-        threads = options["n_threads"]
+        model = house._model(axes, options)
+        settings: dict[str, Any] = {"n_threads": options["n_threads"], "bulk": options["bulk"]}
         if x is None:
-            edges = feature_spectrum(model, axes["alpha"], 1.0, n_threads=threads).edges.values
+            edges = feature_spectrum(model, axes["alpha"], 1.0, **settings).edges.values
             low, high = np.nanmin(edges), np.nanmax(edges)
             low = max(low, 1e-6 * high)  # denser towards the ends, where the density may be steep
             phase = np.cos(np.linspace(0, np.pi, 202)[1:-1])
             x = np.sqrt(low * high) * (low / high) ** (0.5 * phase)
-        ds = feature_spectrum(model, axes["alpha"], x, n_threads=threads)
+        ds = feature_spectrum(model, axes["alpha"], x, **settings)
         if format_ == "json":
             _to(output, ds, format_, lambda file: _write_spectra(ds, file))
         elif format_ == "netcdf":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,9 @@ from srfx.models import (
     label,
     probabilities,
 )
+
+if TYPE_CHECKING:
+    from srfx.results import Solution
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -212,14 +216,10 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray) -> float:
     return float(bulk.d)
 
 
-def solve_step(
-    model: OneStep,
-    arguments: dict[str, float | FloatArray],
-    shape: tuple[int, ...],
-    n_threads: int,
-    matrix: bool = False,
-) -> dict[str, NDArray[Any]]:
-    """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``."""
+def _step_sets(
+    arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distinct (eta, 1/alpha0, noise) as rows, and which of them each point has."""
     eta, alpha0 = np.asarray(arguments["eta"]), np.asarray(arguments["alpha0"])
     with np.errstate(divide="ignore"):
         inverse_alpha0 = 1 / alpha0
@@ -232,7 +232,18 @@ def solve_step(
     if len(table) > 1:
         table, index = np.unique(table, axis=0, return_inverse=True)
     sets = np.ascontiguousarray(table.T)
-    index = np.broadcast_to(index.reshape(own_shape), shape).ravel()
+    return sets, np.broadcast_to(index.reshape(own_shape), shape).ravel()
+
+
+def solve_step(
+    model: OneStep,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+    matrix: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``."""
+    sets, index = _step_sets(arguments, shape)
     functions = (compiled(model.activation), compiled(model.target))
     points = (
         sets[0],
@@ -240,7 +251,7 @@ def solve_step(
         sets[2],
         index,
         _flat(arguments["beta"], shape),
-        _flat(noise, shape),
+        _flat(arguments["noise"], shape),
         _flat(arguments["alpha"], shape),
         _flat(arguments["lam"], shape),
         _flat(1 / np.asarray(arguments["d"]), shape),
@@ -256,14 +267,59 @@ def solve_step(
     return raw
 
 
-def solve_weights(
-    model: SpikedRF | OneStep,
-    bulk: EmpiricalBulk,
-    arguments: dict[str, float | FloatArray],
-    shape: tuple[int, ...],
-    n_threads: int,
-) -> dict[str, NDArray[Any]]:
-    """Solve every point for given weights."""
+def step_gradient(
+    solution: Solution, directions: list[int], n_threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Differentiate both errors of a solved step: rows are directions of the core."""
+    model, arguments, shape = solution.model, solution.arguments, solution.shape
+    sets, index = _step_sets(arguments, shape)
+    return _core.gradient_one_step(
+        compiled(model.activation),
+        compiled(model.target),
+        model.readout[0],
+        sets[0],
+        sets[1],
+        sets[2],
+        index,
+        _flat(arguments["beta"], shape),
+        _flat(arguments["noise"], shape),
+        _flat(arguments["alpha"], shape),
+        _flat(arguments["lam"], shape),
+        _flat(1 / np.asarray(arguments["d"]), shape),
+        np.ravel(np.asarray(solution.v1)),
+        np.ravel(np.asarray(solution.v2)),
+        directions,
+        n_threads,
+    )
+
+
+def weights_gradient(
+    solution: Solution, directions: list[int], n_threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Differentiate both errors for given weights: rows are directions of the core."""
+    bulk, arguments, shape = solution.weights, solution.arguments, solution.shape
+    return _core.gradient_empirical(
+        compiled(solution.model.activation),
+        compiled(solution.model.target),
+        bulk.r,
+        bulk.c,
+        bulk.gamma,
+        bulk.eigenvalues,
+        bulk.vectors,
+        bulk.p / bulk.d,
+        1 / bulk.d,
+        _flat(arguments["noise"], shape),
+        _flat(arguments["alpha"], shape),
+        _flat(arguments["lam"], shape),
+        np.ravel(np.asarray(solution.v1)),
+        np.ravel(np.asarray(solution.v2)),
+        directions,
+        n_threads,
+    )
+
+
+def check_weights(model: SpikedRF | OneStep, bulk: EmpiricalBulk) -> None:
+    """Refuse fields of the model that contradict the weights."""
     for name, value in model.numeric.items():
         if name not in ("noise", "beta") and np.size(value) != 1:
             raise ValueError(
@@ -275,6 +331,17 @@ def solve_weights(
             f"beta must be that of the weights, p/d = {bulk.p}/{bulk.d}, with an EmpiricalBulk; "
             f"got {model.beta!r}"
         )
+
+
+def solve_weights(
+    model: SpikedRF | OneStep,
+    bulk: EmpiricalBulk,
+    arguments: dict[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point for given weights."""
+    check_weights(model, bulk)
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
         compiled(model.activation),
         compiled(model.target),

@@ -127,6 +127,8 @@ class Solution:
         See `Status`.
     iterations : int or int32 array
         Newton steps taken.
+    weights : EmpiricalBulk or None
+        The given weights, if ``bulk`` is ``"empirical"``.
 
     Examples
     --------
@@ -154,6 +156,7 @@ class Solution:
     quadrature_error: Any
     status: Any
     iterations: Any
+    weights: Any = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
@@ -232,7 +235,8 @@ class Solution:
             ``"lam"``, ``"alpha"`` or a numeric field of the model: for SpikedRF ``"r"``, ``"c"``,
             ``"gamma"``, ``"beta"``, ``"noise"``; for OneStep ``"eta"``, ``"alpha0"``, ``"beta"``,
             ``"noise"``. The others are held fixed; alpha and beta are independent. With several
-            readout values r, c, eta and alpha0 move all groups together.
+            readout values r, c, eta and alpha0 move all groups together. Given weights
+            (`EmpiricalBulk`) leave ``"lam"``, ``"alpha"`` and ``"noise"``.
         of : {"test_error", "train_error"}
             What to differentiate.
         n_threads : int, optional
@@ -247,10 +251,12 @@ class Solution:
         Raises
         ------
         ValueError
-            An unknown name, or ``alpha0 = 0`` for a derivative in alpha0.
+            An unknown name, ``alpha0 = 0`` for a derivative in alpha0, or with given weights a
+            name that they supersede.
         NotImplementedError
-            A bulk that is not isotropic; ``lam = 0`` below the interpolation threshold; a target
-            with kinks for a derivative in gamma at ``|gamma| = 1``.
+            Several readout values with ``bulk="one_step"``, and eta there at ``eta = 0``; ``lam =
+            0`` below the interpolation threshold; a target with kinks for a derivative in gamma at
+            ``|gamma| = 1``.
 
         Examples
         --------

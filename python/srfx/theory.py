@@ -173,6 +173,7 @@ def _wrap(
         model=model,
         bulk=bulk if isinstance(bulk, str) else "empirical",
         arguments=arguments,
+        weights=None if isinstance(bulk, str) else bulk,
         **results,
     )
     converged = raw["status"] == Status.CONVERGED

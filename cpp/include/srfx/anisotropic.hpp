@@ -65,7 +65,7 @@ struct ThreeFeatures {
       : set(rule.nodes), muc(norm_coefficients(sigma, p, rule.level->k.data(), rule.size)), error(rule.error) {
     double top = 0, size = 0, reach = 0;
     for (Index i = 0; i < set.size(); ++i) {
-      const Node& node = set.nodes[i];
+      const auto& node = set.nodes[i];
       top = std::max(top, std::abs(muc[i]));
       size += node.weight * (node.mu0 * node.mu0 + node.u1 + node.u2);
       reach = std::max(reach, std::abs(node.mu0));
@@ -80,11 +80,13 @@ template <class T> struct AnisotropicOrder : Order<T> {
   T chi;
 };
 
-/// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages() and overlaps().
-template <class T, class Bulk>
-AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const ThreeFeatures& features, T v1, T v2) {
+/// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages() and overlaps(). With `exact`,
+/// I - T M at the real parts, imaginary parts are infinitesimal: derivatives along a line (step_gradient.hpp).
+template <class T, class Bulk, class Features>
+AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const Features& features, T v1, T v2,
+                                     const BalancedSystem<double>* exact = nullptr) {
   using std::sqrt;
-  const NodeSet& set = features.set;
+  const auto& set = features.set;
   const Index n = set.size();
   std::vector<T> weights(n);
   MapSums<T> s;
@@ -97,7 +99,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
     s = {T(0), T(0), T(0), T(0), T(0)};
     sh1 = f0 = f1 = f2 = T(0);
     for (Index i = 0; i < n; ++i) {
-      const Node& node = set.nodes[i];
+      const auto& node = set.nodes[i];
       const T w = T(1) / (p.unit + T(node.u1) * v1 + T(node.u2) * v2), ww = T(node.weight) * w;
       weights[i] = w;
       const T a = T(node.u1) * w, b = T(node.u2) * w, wa = T(node.weight) * a, wb = T(node.weight) * b;
@@ -122,11 +124,19 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
       map.solve(map.bulk.y1 - v1, map.bulk.y2 - v2, step1, step2);
     }
     const double step = std::max(magnitude(step1) / magnitude(v1), magnitude(step2) / magnitude(v2));
-    if (pass == 4 || !(step > 2e-13 && step < 0.1)) break;
+    if (pass == 4 || exact != nullptr || !(step > 2e-13 && step < 0.1)) break;
     v1 += step1, v2 += step2;
   }
   const double step = std::max(magnitude(step1) / magnitude(v1), magnitude(step2) / magnitude(v2));
   const auto solve = [&](T c1, T c2, T& x1, T& x2) {
+    if constexpr (std::is_same_v<T, std::complex<double>>)
+      if (exact != nullptr) {
+        double r1, r2, i1, i2;
+        exact->solve(c1.real(), c2.real(), r1, r2);
+        exact->solve(c1.imag() - j11.imag() * r1 - j12.imag() * r2, c2.imag() - j21.imag() * r1 - j22.imag() * r2, i1, i2);
+        x1 = {r1, i1}, x2 = {r2, i2};
+        return;
+      }
     x1 = (j22 * c1 - j12 * c2) * inverse_det;
     x2 = (j11 * c2 - j21 * c1) * inverse_det;
   };
@@ -143,7 +153,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
   for (int j = 0; j < 3; ++j) {
     column[j].resize(n);
     for (Index i = 0; i < n; ++i) {
-      const Node& node = set.nodes[i];
+      const auto& node = set.nodes[i];
       column[j][i] = root[i] * T(j == 0 ? node.mu0 : j == 1 ? node.kmu1 : features.muc[i]);
     }
     T whole(0);
@@ -213,7 +223,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
 
   T r0w(0), r1w(0), r2w(0), error(0), loss(0), g0(0), g1(0), g2(0), explained(0), size_c(0);
   for (Index i = 0; i < n; ++i) {
-    const Node& node = set.nodes[i];
+    const auto& node = set.nodes[i];
     const T w = weights[i], omega(node.weight), ww = omega * w, w2 = ww * w;
     const T c = T(node.mu0) * out.m + T(node.kmu1) * out.theta + T(features.muc[i]) * out.chi;
     const T e = T(node.h) - c, f = T(node.h1) - T(node.mu1) * out.psi;
@@ -388,6 +398,9 @@ class OneStepSource {
 
   Index size() const { return static_cast<Index>(sets_.size()); }
   const StepConstants& constants() const { return constants_; }
+  const Parameters& parameters(Index set) const { return sets_[set]; }
+  double readout() const { return readout_; }
+  bool automatic() const { return path_ == Path::automatic; }
 
   class Shared {
    public:
@@ -539,6 +552,7 @@ class EmpiricalSource {
   class Shared {
    public:
     explicit Shared(const MeasuredWeights& weights) : weights_(&weights) {}
+    const MeasuredWeights& weights() const { return *weights_; }
     const SpikeParameters& spike() const { return weights_->spike; }
     EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
     double error(const EmpiricalBulk<double>&) const { return 0; }

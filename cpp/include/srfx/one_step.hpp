@@ -219,13 +219,13 @@ inline ResidualRule residual_rule(const Function& target, double h0, double nois
 }
 
 /// E u^n and E t u^n.
-struct ResidualMoments {
-  std::array<double, 7> u{}, tu{};
+template <class R> struct BasicResidualMoments {
+  std::array<R, 7> u{}, tu{};
 
-  ResidualMoments() = default;
-  explicit ResidualMoments(const ResidualRule& rule) {
+  BasicResidualMoments() = default;
+  explicit BasicResidualMoments(const ResidualRule& rule) {
     for (Index i = 0; i < rule.size(); ++i) {
-      double power = rule.w[i];
+      R power = rule.w[i];
       for (std::size_t n = 0; n < u.size(); ++n) {
         u[n] += power;
         tu[n] += power * rule.t[i];
@@ -234,6 +234,7 @@ struct ResidualMoments {
     }
   }
 };
+using ResidualMoments = BasicResidualMoments<double>;
 
 /// The law of u on few nodes: w[i] are the weights of E t^i f(u). Padded to whole vectors.
 struct ResidualNodes {
@@ -335,66 +336,68 @@ struct ResidualNodes {
 
 // --- the step ------------------------------------------------------------------------------------------------------
 
-/// Everything about one step that does not depend on s or beta (THEORY section 10: Map, Row norms).
-struct StepModel {
+/// Everything about one step that does not depend on s or beta (THEORY section 10: Map, Row norms). R: its parameters.
+template <class R> struct BasicStepModel {
   StepConstants constants;
-  ResidualMoments moments;
-  double eta = 0, iota = 0;      ///< eta times the readout value; iota = 1/alpha0
-  double eta_mean = 0;           ///< eta times the square of the readout value: how f0 damps the mean row
+  BasicResidualMoments<R> moments;
+  R eta = 0, iota = 0;           ///< eta times the readout value; iota = 1/alpha0
+  R eta_mean = 0;                ///< eta times the square of the readout value: how f0 damps the mean row
   bool stepped = true;           ///< false: eta = 0 or alpha0 = 0, the plain network
   bool scalar = true;            ///< section 9's path
-  SpikeParameters spike;
-  double l = 1, h1_target = 0, u2 = 1;
-  double a = 1, e2 = 0, kap = 0;
-  std::array<double, 4> la{}, lb{};  ///< coefficients of u^n
+  SpikeParameters spike;         ///< the values of (r, c, gamma)
+  R r = 0, c = 1, gamma = 0;
+  R l = 1, h1_target = 0, u2 = 1;
+  R a = 1, e2 = 0, kap = 0;
+  std::array<R, 4> la{}, lb{};       ///< coefficients of u^n
   bool lean = false;                 ///< L is not zero
-  double c_delta = 0;
+  R c_delta = 0;
 
-  StepModel() = default;
-  StepModel(const StepConstants& k, const ResidualMoments& m, double readout, double learning_rate, double inverse_alpha0,
-            bool allow_scalar)
+  BasicStepModel() = default;
+  BasicStepModel(const StepConstants& k, const BasicResidualMoments<R>& m, double readout, R learning_rate, R inverse_alpha0,
+                 bool allow_scalar)
       : constants(k), moments(m), eta(readout * learning_rate), iota(inverse_alpha0), eta_mean(readout * eta) {
-    if (std::isinf(iota)) eta = 0, iota = 1;
+    if (std::isinf(real_part(iota))) eta = 0, iota = 1;
     h1_target = m.tu[1];
     u2 = m.u[2];
     l = std::sqrt(h1_target * h1_target + u2 * iota);
-    stepped = eta != 0 && l > 0;
+    stepped = eta != 0.0 && real_part(l) > 0;
     if (!stepped) {  // the direction of the spike does not matter
       eta = eta_mean = 0;
       spike = {0, 1, 0};
       return;
     }
-    a = 1 + eta * k.h2 * m.u[1];
+    a = 1.0 + eta * k.h2 * m.u[1];
     e2 = eta * k.h2;
     kap = eta * eta * k.hc1 * iota;
-    spike.r = eta * k.h1 * l;
-    spike.gamma = std::clamp(h1_target / l, -1.0, 1.0);
-    spike.c = a * a + eta * eta * (k.h2 * k.h2 + k.hc1) * u2 * iota;
-    scalar = allow_scalar && e2 == 0 && k.b12 == 0;
+    r = eta * k.h1 * l;
+    gamma = h1_target / l;
+    c = a * a + eta * eta * (k.h2 * k.h2 + k.hc1) * u2 * iota;
+    spike = {real_part(r), real_part(c), std::clamp(real_part(gamma), -1.0, 1.0)};
+    scalar = allow_scalar && k.h2 == 0 && k.b12 == 0;
     // la = eta b3 u psi + 2 eta^2 iota b12 u^2 chi + eta^3 iota^2 k3 u^3, lb = 2 eta b3 u chi + eta^2 iota b12 u^2,
     // chi = a + x, psi = chi^2 - a^2 = x (2 a + x), x = e2 iota u
-    const double x = e2 * iota, eta2 = eta * eta;
-    la[2] = 2 * eta * k.b3 * a * x + 2 * eta2 * iota * k.b12 * a;
-    la[3] = eta * k.b3 * x * x + 2 * eta2 * iota * k.b12 * x + eta2 * eta * iota * iota * k.k3;
-    lb[1] = 2 * eta * k.b3 * a;
-    lb[2] = 2 * eta * k.b3 * x + eta2 * iota * k.b12;
-    lean = la[2] != 0 || la[3] != 0 || lb[1] != 0 || lb[2] != 0;
+    const R x = e2 * iota, eta2 = eta * eta;
+    la[2] = 2.0 * eta * k.b3 * a * x + 2.0 * eta2 * iota * k.b12 * a;
+    la[3] = eta * k.b3 * x * x + 2.0 * eta2 * iota * k.b12 * x + eta2 * eta * iota * iota * k.k3;
+    lb[1] = 2.0 * eta * k.b3 * a;
+    lb[2] = 2.0 * eta * k.b3 * x + eta2 * iota * k.b12;
+    lean = la[2] != 0.0 || la[3] != 0.0 || lb[1] != 0.0 || lb[2] != 0.0;
     const auto& u = m.u;
-    const double k2 = e2 * x * u[2], k3 = e2 * x * x * u[3], k4 = e2 * x * x * x * u[4];
-    const double u_chi_psi = 2 * a * a * x * u[2] + 3 * a * x * x * u[3] + x * x * x * u[4];
-    const double u2_psi = 2 * a * x * u[3] + x * x * u[4];
-    const double u2_chi2 = a * a * u[2] + 2 * a * x * u[3] + x * x * u[4];
-    const double u3_chi = a * u[3] + x * u[4];
-    const double tilt = 2 * eta * k.b3 * (a * m.tu[1] + x * m.tu[2]) + eta2 * iota * k.b12 * m.tu[2];
-    c_delta = 2 * (k4 + 4 * a * k3 + k2 * k2 + 4 * a * a * k2) + 4 * eta * k.b4 * u_chi_psi + 2 * eta2 * k.b22 * u2_psi * iota +
-              4 * eta2 * iota * (k.q2 * u2_chi2 + k.hc1 * k2 * u[2]) + 4 * eta2 * eta * iota * iota * k.b13 * u3_chi +
+    const R k2 = e2 * x * u[2], k3 = e2 * x * x * u[3], k4 = e2 * x * x * x * u[4];
+    const R u_chi_psi = 2.0 * a * a * x * u[2] + 3.0 * a * x * x * u[3] + x * x * x * u[4];
+    const R u2_psi = 2.0 * a * x * u[3] + x * x * u[4];
+    const R u2_chi2 = a * a * u[2] + 2.0 * a * x * u[3] + x * x * u[4];
+    const R u3_chi = a * u[3] + x * u[4];
+    const R tilt = 2.0 * eta * k.b3 * (a * m.tu[1] + x * m.tu[2]) + eta2 * iota * k.b12 * m.tu[2];
+    c_delta = 2.0 * (k4 + 4.0 * a * k3 + k2 * k2 + 4.0 * a * a * k2) + 4.0 * eta * k.b4 * u_chi_psi + 2.0 * eta2 * k.b22 * u2_psi * iota +
+              4.0 * eta2 * iota * (k.q2 * u2_chi2 + k.hc1 * k2 * u[2]) + 4.0 * eta2 * eta * iota * iota * k.b13 * u3_chi +
               eta2 * eta2 * iota * iota * iota * u[4] * (k.k4 - k.hc1 * k.hc1) +
-              2 * eta2 * eta2 * k.hc1 * k.hc1 * u[2] * u[2] * iota * iota + tilt * tilt;
+              2.0 * eta2 * eta2 * k.hc1 * k.hc1 * u[2] * u[2] * iota * iota + tilt * tilt;
   }
 
   /// Least distance from 0 of a pole of Q(u), at any s.
   double pole() const {
-    const double x = e2 * iota, closest = kap * iota + x * x;
+    const double x = real_part(e2 * iota), closest = real_part(kap * iota) + x * x;
     return closest > 0 ? 1 / std::sqrt(closest) : infinity;
   }
   /// Sine of the angle between a pole and the real axis, about, at worst.
@@ -403,6 +406,7 @@ struct StepModel {
     return scalar || !(with_slope > 0) ? 1.0 : std::sqrt(square / with_slope);
   }
 };
+using StepModel = BasicStepModel<double>;
 
 /// A value and its derivative along one line: here, along s.
 template <class T> struct Along {
@@ -443,7 +447,7 @@ namespace detail {
 template <class T> struct Packed {
   using Type = T;
   static constexpr Index size = 1;
-  static T load(const double* x) { return T(*x); }
+  template <class X> static T load(const X* x) { return T(*x); }
   static T total(const T& x) { return x; }
 };
 template <> struct Packed<double> {
@@ -455,6 +459,39 @@ template <> struct Packed<double> {
     for (int i = 0; i < 8; ++i) sum += x[i];
     return sum;
   }
+};
+
+/// Complex numbers, eight at a time.
+struct ComplexLanes {
+  using V = simd::Lanes<double, 8>;
+  V re, im;
+  ComplexLanes() = default;
+  ComplexLanes(V real, V imaginary) : re(real), im(imaginary) {}
+  explicit ComplexLanes(double x) : re(x), im(0.0) {}
+  explicit ComplexLanes(const std::complex<double>& x) : re(x.real()), im(x.imag()) {}
+  friend ComplexLanes operator+(const ComplexLanes& a, const ComplexLanes& b) { return {a.re + b.re, a.im + b.im}; }
+  friend ComplexLanes operator-(const ComplexLanes& a, const ComplexLanes& b) { return {a.re - b.re, a.im - b.im}; }
+  friend ComplexLanes operator-(const ComplexLanes& a) { return {-a.re, -a.im}; }
+  friend ComplexLanes operator*(const ComplexLanes& a, const ComplexLanes& b) {
+    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+  }
+  friend ComplexLanes operator/(const ComplexLanes& a, const ComplexLanes& b) {
+    const V scale = V(1.0) / (b.re * b.re + b.im * b.im);
+    return {(a.re * b.re + a.im * b.im) * scale, (a.im * b.re - a.re * b.im) * scale};
+  }
+  ComplexLanes& operator+=(const ComplexLanes& b) { return *this = *this + b; }
+  ComplexLanes& operator*=(const ComplexLanes& b) { return *this = *this * b; }
+};
+template <> struct Packed<std::complex<double>> {
+  using Type = ComplexLanes;
+  static constexpr Index size = 8;
+  static Type load(const double* x) { return {ComplexLanes::V::load(x), ComplexLanes::V(0.0)}; }
+  static Type load(const std::complex<double>* x) {
+    alignas(64) double re[size], im[size];
+    for (Index i = 0; i < size; ++i) re[i] = x[i].real(), im[i] = x[i].imag();
+    return {ComplexLanes::V::load(re), ComplexLanes::V::load(im)};
+  }
+  static std::complex<double> total(const Type& x) { return {Packed<double>::total(x.re), Packed<double>::total(x.im)}; }
 };
 
 template <class T> using Matrix2 = std::array<std::array<T, 2>, 2>;
@@ -477,10 +514,35 @@ template <class T> Matrix2<T> inverse(const Matrix2<T>& a) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Whether a number that is positive for s > 0 may be what it claims; far from the real axis anything may.
+inline bool on_its_side(double x, double) { return x > 1e-290; }
+inline bool on_its_side(const std::complex<double>& x, const std::complex<double>& s) {
+  return s.real() > 0 && std::abs(s.imag()) < 1e-3 * s.real() ? x.real() > 1e-290 : std::norm(x) > 0;
+}
+/// g(s) = <1/(Omega + s)> has Im g Im s < 0.
+inline bool continues(double, double) { return true; }
+inline bool continues(const std::complex<double>& g, const std::complex<double>& s) {
+  return (s.real() > 0 && std::abs(s.imag()) < 1e-3 * s.real()) || g.imag() * s.imag() <= 0;
+}
+
+}  // namespace detail
+
 /// The bulk of one step as a policy (bulk.hpp) with a memory: each solve starts where the last one ended. One object a point.
-template <class T> class OneStepBulk {
+/// T: of s and beta; R: of the step's parameters, complex where they carry an infinitesimal imaginary part (step_gradient.hpp),
+/// then in the nodes too.
+template <class T, class R = double, class Nodes = ResidualNodes> class OneStepBulk {
  public:
-  OneStepBulk(const StepModel& step, const ResidualNodes& nodes) : step_(&step), nodes_(&nodes) {}
+  OneStepBulk(const BasicStepModel<R>& step, const Nodes& nodes) : step_(&step), nodes_(&nodes) {}
+
+  /// Starts where another solve has ended.
+  template <class Bulk> void start_from(const Bulk& other) {
+    if (other.failed()) return;
+    state_ = {T(other.b()), T(other.tau()), T(other.w()), T(other.rho())};
+    s_ = T(std::numeric_limits<double>::quiet_NaN());
+    warm_ = true;
+  }
 
   const SpikeParameters& spike() const { return step_->spike; }
   bool failed() const { return failed_; }
@@ -489,7 +551,7 @@ template <class T> class OneStepBulk {
   /// omega = -dnu/db, all positive: g = 1/(s + nu), dg/ds = -g/(s + mu), and nothing cancels.
   SpectralAverages<T> averages(T a, T b, T beta) const {
     b = at_least(b, a);
-    const T c(step_->spike.c), s = c * a / b;
+    const T c(step_->c), s = c * a / b;
     solve(s, beta);
     const T g = g_, inverse_b = T(1) / b, inverse = T(1) / (s + mu_);
     SpectralAverages<T> out;
@@ -503,10 +565,10 @@ template <class T> class OneStepBulk {
   }
 
   Overlaps<T> overlaps(T a, T b, T beta) const {
-    const T c(step_->spike.c), s = c * a / b;
+    const T c(step_->c), s = c * a / b;
     solve(s, beta);
     Overlaps<T> out = step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
-    const T root = std::sqrt(step_->spike.c);
+    const T root(std::sqrt(step_->c));
     for (int i = 0; i < 2; ++i) out.k[i][2] = out.k[2][i] = out.k[i][2] * Along<T>(root);
     out.k[2][2] = out.k[2][2] * Along<T>(c);
     out.s = s;
@@ -569,8 +631,9 @@ template <class T> class OneStepBulk {
     const T kap(step_->kap), iota(step_->iota), e = x.b * kap * x.tau * iota;
     const V ve(e);
     V j2(0.0), i4(0.0);
-    const double *u = nodes_->u.data(), *w = nodes_->w[0].data();
-    if (step_->kap != 0)
+    const auto* u = nodes_->u.data();
+    const double* w = nodes_->w[0].data();
+    if (step_->kap != R(0))
       for (Index i = 0; i < nodes_->size(); i += P::size) {
         const V at = P::load(u + i), square = at * at, q = V(1.0) / (V(1.0) + ve * square), wq = P::load(w + i) * square * q;
         j2 += wq;
@@ -597,7 +660,8 @@ template <class T> class OneStepBulk {
     const T c2 = iota * x.b * (kap * x.tau + x2 * det);
     const V v1(c1), v2(c2);
     V s1(0.0), s2(0.0), s22(0.0), s23(0.0), s24(0.0);
-    const double *u = nodes_->u.data(), *w = nodes_->w[0].data();
+    const auto* u = nodes_->u.data();
+    const double* w = nodes_->w[0].data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
       const V at = P::load(u + i), q = V(1.0) / (V(1.0) + at * (v1 + v2 * at)), uq = at * q, wuq = P::load(w + i) * uq;
       s1 += wuq;
@@ -664,6 +728,7 @@ template <class T> class OneStepBulk {
   /// Newton's method on b (s + nu) = beta and the fixed point together, from the state at hand.
   bool iterate(T s, T beta, State x, int limit) const {
     double previous = 1e300;
+    bool settled = std::is_same_v<R, double>;  // infinitesimal parts lag one step behind
     for (int iteration = 0; iteration < limit; ++iteration) {
       const Evaluation f = evaluate(x);
       T defect[3], along[3];
@@ -673,7 +738,7 @@ template <class T> class OneStepBulk {
       const T slope = s + f.nu + x.b * slope_nu;
       T db = (beta - x.b * (s + f.nu + shift_nu)) / slope;
       if (!(std::isfinite(magnitude(db)) && std::isfinite(magnitude(defect[0])))) return false;
-      if (real_part(db) <= -0.9 * real_part(x.b)) db = T(-0.9) * x.b;
+      if (real_part(db / x.b) <= -0.9) db = T(-0.9) * x.b;
       // tau and rho fall about like 1/b: what falls is extrapolated as its reciprocal, and stays positive. w/tau moves little.
       const auto moved = [](const T& at, const T& by) { return real_part(by / at) < 0 ? at / (T(1) - by / at) : at + by; };
       State next;
@@ -682,12 +747,17 @@ template <class T> class OneStepBulk {
       const T y = x.w / x.tau;  // not used by the scalar path
       next.w = (y + (defect[1] + along[1] * db - y * (defect[0] + along[0] * db)) / x.tau) * next.tau;
       next.rho = moved(x.rho, defect[2] + along[2] * db);
-      if (!(real_part(next.b) > 1e-290 && real_part(next.tau) > 1e-290)) return false;
+      if (!detail::on_its_side(next.b, s) || !detail::on_its_side(next.tau, s)) return false;
       double step = magnitude(next.b - x.b) / magnitude(next.b) + magnitude(next.tau - x.tau) / magnitude(next.tau);
       if (!step_->scalar)
         step += magnitude(next.rho - x.rho) / magnitude(next.rho) + magnitude(next.w - x.w) / (magnitude(next.w) + magnitude(next.rho));
       x = next;
       if (step < 1e-13 || (step < 1e-10 && step > 0.5 * previous)) {
+        if (!settled) {
+          settled = true;
+          continue;
+        }
+        if (!detail::continues(x.b, s)) return false;
         state_ = x;
         defect_ = step;
         nu_ = f.nu + shift_nu + slope_nu * db;
@@ -776,7 +846,7 @@ template <class T> class OneStepBulk {
     for (int j = 0; j <= top1; ++j) value1[j] = slope1[j] = V(0.0);
     for (int j = 0; j <= 2; ++j) value2[j] = slope2[j] = V(0.0);
     const V v1(c1.v), v2(c2.v), d1(c1.d), d2(c2.d);
-    const double* u = nodes_->u.data();
+    const auto* u = nodes_->u.data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
       const V at = P::load(u + i), q = V(1.0) / (V(1.0) + at * (v1 + v2 * at)), dq = -(at * (d1 + d2 * at)) * q * q;
       const V w0 = P::load(&nodes_->w[0][i]), w1 = P::load(&nodes_->w[1][i]), w2 = P::load(&nodes_->w[2][i]);
@@ -826,18 +896,18 @@ template <class T> class OneStepBulk {
   }
 
   Overlaps<T> scalar_overlaps() const {
-    const StepModel& m = *step_;
+    const BasicStepModel<R>& m = *step_;
     const S b = slope_of(state_.b, T(1)), tau = slope_of(state_.tau, slope_[0]);
     Sums q;
     accumulate<6, 4>(S(0), b * tau * S(T(m.kap * m.iota)), q);  // only even functions of (t, u) are asked for
     const S tt = S(1) / (S(1) + b * (S(1) + S(T(m.kap)) * q.a[2][2]));
     const S d1 = q.a[1][1], d3 = q.a[1][3];
-    const double root = std::sqrt(m.iota), root_u2 = std::sqrt(m.u2);
-    const S nv = d1 * S(T(1 / m.l));
+    const R root = std::sqrt(m.iota), root_u2 = std::sqrt(m.u2);
+    const S nv = d1 * S(T(1.0 / m.l));
     const S nz = (S(T(m.u2)) + S(T(m.h1_target * m.kap)) * b * tau * d3) * S(T(root / (m.l * root_u2)));
-    const double fv = root / m.l, fz = -m.spike.gamma / root_u2;  // times u, and sqrt(iota) included
+    const R fv = root / m.l, fz = -m.gamma / root_u2;  // times u, and sqrt(iota) included
     const S second = tau * q.a[0][2], fourth = tau * q.a[0][4], sixth = tau * q.a[0][6];
-    const double l1 = m.lb[1], l3 = m.la[3];  // L = l1 v_1 + l3 v_3
+    const R l1 = m.lb[1], l3 = m.la[3];  // L = l1 v_1 + l3 v_3
     const S nl = S(T(l1)) * d1 + S(T(l3)) * d3;
     const S lu = S(T(root)) * (S(T(l1)) * second + S(T(l3)) * fourth);  // tau E[f_L u ..], to be multiplied by f
     const S vv = S(T(fv * fv)) * second + nv * tt * nv;
@@ -845,7 +915,7 @@ template <class T> class OneStepBulk {
     const S zz = S(T(fz * fz)) * second + nz * tt * nz;
     const S lv = S(T(fv)) * lu + nl * tt * nv;
     const S lz = S(T(fz)) * lu + nl * tt * nz;
-    const S ll = S(T(m.iota)) * (S(T(l1 * l1)) * second + S(T(2 * l1 * l3)) * fourth + S(T(l3 * l3)) * sixth) + nl * tt * nl;
+    const S ll = S(T(m.iota)) * (S(T(l1 * l1)) * second + S(T(2.0 * l1 * l3)) * fourth + S(T(l3 * l3)) * sixth) + nl * tt * nl;
     Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
     out.mean = mean_resolvent(q.a[0][0]);
     return out;
@@ -855,7 +925,7 @@ template <class T> class OneStepBulk {
     using M = detail::Matrix2<S>;
     using detail::operator*;
     using detail::operator+;
-    const StepModel& m = *step_;
+    const BasicStepModel<R>& m = *step_;
     const S b = slope_of(state_.b, T(1)), tau = slope_of(state_.tau, slope_[0]), w = slope_of(state_.w, slope_[1]),
             rho = slope_of(state_.rho, slope_[2]);
     const S iota(T(m.iota)), kap(T(m.kap)), e2(T(m.e2));
@@ -864,11 +934,11 @@ template <class T> class OneStepBulk {
     m.lean ? accumulate<8, 5>(c1, c2, sums) : accumulate<4, 3>(c1, c2, sums);
     const M gm{{{tau, -b * w}, {w, rho}}};
     /// f(u) t^i given by coefficients of u^n, n <= 6: E[f t^i u^j/D].
-    using Polynomial = std::array<double, 7>;
+    using Polynomial = std::array<R, 7>;
     const auto average = [&](const Polynomial& f, int i, int j) {
       S out(0);
       for (int n = 0; n < 7; ++n)
-        if (f[n] != 0) out += S(T(f[n])) * sums.a[i][n + j];
+        if (f[n] != R(0)) out += S(T(f[n])) * sums.a[i][n + j];
       return out;
     };
     const auto of_q = [&](const Polynomial& f, int i) -> M {
@@ -892,22 +962,22 @@ template <class T> class OneStepBulk {
       Polynomial f;
       M n, nt;
     };
-    const double root = std::sqrt(m.iota), root_u2 = std::sqrt(m.u2);
+    const R root = std::sqrt(m.iota), root_u2 = std::sqrt(m.u2);
     Vector x[4];  // v, z, la, lb
     x[0].f = {0, root / m.l, 0, 0, 0, 0, 0};
-    x[0].n = detail::scaled(S(T(1 / m.l)), of_q(line, 1));
-    x[0].nt = detail::scaled(S(T(1 / m.l)), of_qt(line, 1));
-    x[1].f = {0, -m.spike.gamma / root_u2, 0, 0, 0, 0, 0};
+    x[0].n = detail::scaled(S(T(1.0 / m.l)), of_q(line, 1));
+    x[0].nt = detail::scaled(S(T(1.0 / m.l)), of_qt(line, 1));
+    x[1].f = {0, -m.gamma / root_u2, 0, 0, 0, 0, 0};
     const M tqb = detail::scaled(S(T(m.h1_target)), of_qb(line, 1)), u2{{{S(T(m.u2)), S(0)}, {S(0), S(T(m.u2))}}};
     const S shrink(T(root / (m.l * root_u2)));
     x[1].n = detail::scaled(shrink, u2 + tqb * gm);
     x[1].nt = detail::scaled(shrink, u2 + gm * tqb);
     const int count = m.lean ? 4 : 2;
     for (int i = 2; i < count; ++i) {
-      const std::array<double, 4>& f = i == 2 ? m.la : m.lb;
+      const std::array<R, 4>& f = i == 2 ? m.la : m.lb;
       const Polynomial full{f[0], f[1], f[2], f[3], 0, 0, 0};
       x[i].n = of_q(full, 1), x[i].nt = of_qt(full, 1);
-      for (int n = 0; n < 7; ++n) x[i].f[n] = n < 4 ? root * f[n] : 0;
+      for (int n = 0; n < 7; ++n) x[i].f[n] = n < 4 ? root * f[n] : R(0);
     }
     const auto p = [&](int i, int j) -> M {
       Polynomial product{};
@@ -921,9 +991,9 @@ template <class T> class OneStepBulk {
     if (m.lean) {
       const auto with = [&](int i) { return p(i, 2)[0][0] - p(i, 3)[0][1] / b; };
       lv = with(0), lz = with(1);
-      const ResidualMoments& e = m.moments;
-      const double lb1 = m.lb[1], lb2 = m.lb[2], tilt = lb1 * e.tu[1] + lb2 * e.tu[2];
-      const double square = m.iota * (lb1 * lb1 * e.u[2] + 2 * lb1 * lb2 * e.u[3] + lb2 * lb2 * e.u[4]) + tilt * tilt;
+      const BasicResidualMoments<R>& e = m.moments;
+      const R lb1 = m.lb[1], lb2 = m.lb[2], tilt = lb1 * e.tu[1] + lb2 * e.tu[2];
+      const R square = m.iota * (lb1 * lb1 * e.u[2] + 2.0 * lb1 * lb2 * e.u[3] + lb2 * lb2 * e.u[4]) + tilt * tilt;
       ll = p(2, 2)[0][0] - S(2) * p(2, 3)[0][1] / b + (S(T(square)) - p(3, 3)[1][1]) / b;
     }
     Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
@@ -931,8 +1001,8 @@ template <class T> class OneStepBulk {
     return out;
   }
 
-  const StepModel* step_;
-  const ResidualNodes* nodes_;
+  const BasicStepModel<R>* step_;
+  const Nodes* nodes_;
   mutable State state_{};
   mutable T s_{}, beta_{}, g_{}, nu_{}, mu_{}, omega_{}, slope_[3]{};
   mutable double defect_ = 0;

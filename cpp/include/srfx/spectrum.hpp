@@ -23,8 +23,9 @@ namespace srfx {
 
 using Complex = std::complex<double>;
 
-struct SpectrumPoint {
-  Complex v1, v2;
+/// A point of a spectrum; State holds V.
+template <class State> struct SpectrumPoint {
+  State v{};
   double density = 0;  ///< Im V2/pi; 0 in a gap
   double error = 0;    ///< |change of V2|/pi on a denser rule
   bool gap = false;
@@ -44,8 +45,9 @@ struct Spectrum {
 /// Nodes in k as columns, padded to whole vectors with weight 0.
 struct SpectrumNodes {
   std::vector<double> weight, u1, u2, mu0, kmu1;
+  std::vector<double> k;  ///< without padding
 
-  explicit SpectrumNodes(const NodeSet& set) {
+  SpectrumNodes(const NodeSet& set, const double* at) : k(at, at + set.size()) {
     for (const Node& node : set.nodes)
       weight.push_back(node.weight), u1.push_back(node.u1), u2.push_back(node.u2), mu0.push_back(node.mu0), kmu1.push_back(node.kmu1);
     while (weight.size() % 8 != 0)
@@ -54,62 +56,108 @@ struct SpectrumNodes {
   Index size() const { return static_cast<Index>(weight.size()); }
 };
 
-/// The spectrum of one model.
-class SpectrumSolver {
+/// Rules in k of growing density: rungs of panels, |k| up to spectrum_range.
+inline constexpr int spectrum_tiers = 3, spectrum_rungs[spectrum_tiers] = {3, 4, 5};
+inline constexpr double spectrum_range = 8.6;
+
+/// What a solver needs to know of a system beside V; of several groups, their means.
+struct SpectrumScales {
+  double alpha, beta, ratio;  ///< ratio: a' = alpha/beta
+  double mean_u = 0;          ///< E u1 + E u2
+  double mean_square = 0;     ///< E mu0^2
+  double top = 0;             ///< largest u1 + u2
+  bool linear = true;         ///< u2 = 0
+
+  SpectrumScales(double samples, double width) : alpha(samples), beta(width), ratio(samples / width) {}
+};
+
+namespace detail {
+
+/// a/b without the care of the standard's division for overflow.
+inline Complex over(const Complex& a, const Complex& b) {
+  const double scale = 1 / (b.real() * b.real() + b.imag() * b.imag());
+  return {(a.real() * b.real() + a.imag() * b.imag()) * scale, (a.imag() * b.real() - a.real() * b.imag()) * scale};
+}
+/// a b likewise.
+inline Complex times(const Complex& a, const Complex& b) {
+  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
+}
+
+/// Newton's way to stop, and its guard: one object an iteration.
+class SpectrumStop {
  public:
-  SpectrumSolver(Ladder& panels, double alpha, double beta) : ladder_(&panels), alpha_(alpha), beta_(beta), ratio_(alpha / beta) {
+  explicit SpectrumStop(int limit) : limit_(limit) {}
+  /// Whether a point on its way inside may go on: from near a solution, no more than three steps may leave the half plane.
+  bool lost(bool inside) { return !inside && limit_ <= 20 && ++outside_ > 3; }
+  bool done(double step, bool inside) {
+    const bool close = step < 1e-13 || (step < 1e-6 && step < previous_ && step * step * step < 1e-13 * previous_ * previous_);
+    const bool rounded = step < 1e-11 && step >= 0.5 * previous_;
+    previous_ = step;
+    return inside && (close || rounded);
+  }
+
+ private:
+  int limit_, outside_ = 0;
+  double previous_ = 1;
+};
+
+}  // namespace detail
+
+/// V1 and V2 of a single group.
+struct SpectrumPair {
+  Complex v1, v2;
+};
+
+/// The equations of one group for any bulk: a type with averages(A, B) at complex A and B, and normal_determinant.
+template <class Bulk> class PairSystem {
+ public:
+  using State = SpectrumPair;
+
+  PairSystem(Ladder& panels, double alpha, double beta, const Bulk& bulk) : scales(alpha, beta), ladder_(&panels), bulk_(bulk) {
     const SpectrumNodes& nodes = rule(1);
-    linear_ = true;
     for (Index i = 0; i < nodes.size(); ++i) {
       const double w = nodes.weight[i], u1 = nodes.u1[i], u2 = nodes.u2[i];
-      linear_ = linear_ && u2 == 0;
-      mean_square_ += w * nodes.mu0[i] * nodes.mu0[i];
-      mean_u1_ += w * u1, mean_u2_ += w * u2;
-      top_ = std::max(top_, u1 + u2);
+      scales.linear = scales.linear && u2 == 0;
+      scales.mean_square += w * nodes.mu0[i] * nodes.mu0[i];
+      scales.mean_u += w * (u1 + u2);
+      scales.top = std::max(scales.top, u1 + u2);
     }
   }
 
-  /// The density at `n` points x > 0, with the checks.
-  Spectrum operator()(const double* x, Index n) {
-    Spectrum out;
-    out.zero_mass = 1 - std::min(1.0, linear_ ? std::min(ratio_, 1 / beta_) : ratio_);
-    out.expected_moment = ratio_ * (mean_u1_ + mean_u2_);
-    out.outlier_rate = alpha_ * mean_square_;
-    out.density.assign(n, 0), out.error.assign(n, 0), out.status.assign(n, 0);
-    if (!(out.expected_moment > 0)) {  // a constant activation: no bulk at all
-      out.zero_mass = out.mass = 1;
-      return out;
-    }
-    sweep(out);
-    std::vector<Index> order(n);
-    for (Index i = 0; i < n; ++i) order[i] = i;
-    std::sort(order.begin(), order.end(), [&](Index a, Index b) { return x[a] > x[b]; });
-    SpectrumPoint at;
-    for (Index i : order) {
-      at = solve(x[i], at);
-      out.density[i] = at.converged ? at.density : std::numeric_limits<double>::quiet_NaN();
-      out.error[i] = at.converged ? at.error : std::numeric_limits<double>::quiet_NaN();
-      out.status[i] = static_cast<std::int8_t>(at.converged ? Status::converged : Status::max_iterations);
-    }
-    return out;
-  }
+  SpectrumScales scales;
 
-  /// One point, from a solution nearby (or none).
-  SpectrumPoint solve(double x, const SpectrumPoint& near) const {
-    SpectrumPoint out = near;
-    if (near.converged && refine(x, out, !near.gap)) return out;
-    // From far above the axis, where the map contracts, down to it.
-    out = {};
-    out.v1 = out.v2 = Complex(0, 1) / (4 * x);
-    for (double height = 4; height > 1e-7; height *= 0.25)
-      if (!newton(rule(0), Complex(-x, -height * x), out.v1, out.v2, 200)) return out;
-    if (!refine(x, out, false)) out.converged = false;
-    return out;
+  static Complex trace(const State& v) { return v.v2; }
+  State start(Complex v) const { return {v, v}; }
+  double normal_determinant(const State& v) const { return bulk_.normal_determinant(rule(1), scales, v); }
+
+  /// Newton's method in the upper half plane; true if it converged there.
+  bool newton(int tier, Complex lam, State& v, int limit) const {
+    using detail::over, detail::times;
+    const SpectrumNodes& nodes = rule(tier);
+    const double ratio = scales.ratio;
+    detail::SpectrumStop stop(limit);
+    for (int iteration = 0; iteration < limit; ++iteration) {
+      const Sums s = sums(nodes, v.v1, v.v2);
+      const SpectralAverages<Complex> t = bulk_.averages(lam + ratio * s.e2, ratio * s.e1);
+      const Complex j11 = 1.0 - ratio * (times(t.t11, s.e11) + times(t.t12, s.e12)), j12 = -ratio * (times(t.t11, s.e12) + times(t.t12, s.e22));
+      const Complex j21 = -ratio * (times(t.t12, s.e11) + times(t.t22, s.e12)), j22 = 1.0 - ratio * (times(t.t12, s.e12) + times(t.t22, s.e22));
+      const Complex f1 = t.y1 - v.v1, f2 = t.y2 - v.v2, inverse = over(1.0, times(j11, j22) - times(j12, j21));
+      Complex next1 = v.v1 + times(times(j22, f1) - times(j12, f2), inverse), next2 = v.v2 + times(times(j11, f2) - times(j21, f1), inverse);
+      const bool inside = next1.imag() > 0 && next2.imag() > 0 && std::isfinite(std::norm(next1)) && std::isfinite(std::norm(next2));
+      if (!inside) {
+        if (stop.lost(inside)) return false;
+        next1 = t.y1, next2 = t.y2;
+      }
+      const double step = std::sqrt(std::max(std::norm(next1 - v.v1) / std::norm(next1), std::norm(next2 - v.v2) / std::norm(next2)));
+      if (!std::isfinite(step)) return false;
+      v.v1 = next1, v.v2 = next2;
+      if (stop.done(step, inside)) return true;
+    }
+    return false;
   }
 
  private:
   using V = simd::Lanes<double, 8>;
-  static constexpr double above = 1e-9;  ///< Im lam/x in a gap
 
   struct Sums {
     Complex e1, e2, e11, e12, e22;
@@ -137,95 +185,167 @@ class SpectrumSolver {
     return {total(e1r, e1i), total(e2r, e2i), total(ar, ai), total(br, bi), total(cr, ci)};
   }
 
-  /// Newton's method in the upper half plane; true if it converged there.
-  bool newton(const SpectrumNodes& nodes, Complex lam, Complex& v1, Complex& v2, int limit) const {
-    double previous = 1;
-    int outside = 0;
-    for (int iteration = 0; iteration < limit; ++iteration) {
-      const Sums s = sums(nodes, v1, v2);
-      const SpectralAverages<Complex> t =
-          MarchenkoPastur{}.averages<Complex>(lam + ratio_ * s.e2, ratio_ * s.e1, Complex(beta_));
-      const Complex j11 = 1.0 - ratio_ * (t.t11 * s.e11 + t.t12 * s.e12), j12 = -ratio_ * (t.t11 * s.e12 + t.t12 * s.e22);
-      const Complex j21 = -ratio_ * (t.t12 * s.e11 + t.t22 * s.e12), j22 = 1.0 - ratio_ * (t.t12 * s.e12 + t.t22 * s.e22);
-      const Complex f1 = t.y1 - v1, f2 = t.y2 - v2, det = j11 * j22 - j12 * j21;
-      const Complex step1 = (j22 * f1 - j12 * f2) / det, step2 = (j11 * f2 - j21 * f1) / det;
-      Complex next1 = v1 + step1, next2 = v2 + step2;
-      const bool inside = next1.imag() > 0 && next2.imag() > 0 && std::isfinite(std::abs(next1)) && std::isfinite(std::abs(next2));
-      if (!inside) {
-        if (limit <= 20 && ++outside > 3) return false;
-        next1 = t.y1, next2 = t.y2;
-      }
-      const double step = std::max(std::abs(next1 - v1) / std::abs(next1), std::abs(next2 - v2) / std::abs(next2));
-      if (!std::isfinite(step)) return false;
-      v1 = next1, v2 = next2;
-      if (inside && (step < 1e-13 || (step < 1e-6 && step < previous && step * step * step < 1e-13 * previous * previous))) return true;
-      if (inside && step < 1e-11 && step >= 0.5 * previous) return true;  // rounding decides
-      previous = step;
-    }
-    return false;
-  }
-
-  /// V at one x on given nodes, from a guess; false if lost.
-  bool settle(const SpectrumNodes& nodes, double x, SpectrumPoint& at, bool bulk_first) const {
-    const auto in_bulk = [&](Complex& v1, Complex& v2) {
-      return newton(nodes, -x, v1, v2, 20) && v2.imag() > 1e-7 * std::abs(v2);
-    };
-    Complex a1 = at.v1, a2 = at.v2;
-    bool bulk = bulk_first && in_bulk(a1, a2);
-    if (!bulk) {
-      a1 = at.v1, a2 = at.v2;
-      if (!newton(nodes, Complex(-x, -above * x), a1, a2, 60)) return false;
-      Complex b1 = a1, b2 = a2;
-      bulk = in_bulk(b1, b2);
-      if (bulk) {
-        a1 = b1, a2 = b2;
-      } else {  // does Im V vanish with Im lam?
-        b1 = a1, b2 = a2;
-        if (!newton(nodes, Complex(-x, -0.1 * above * x), b1, b2, 60)) return false;
-        bulk = b2.imag() > 0.2 * a2.imag();  // an edge, or a density too small to tell from Im lam
-        if (bulk) a1 = b1, a2 = b2;
-      }
-    }
-    at.v1 = a1, at.v2 = a2, at.gap = !bulk;
-    return true;
-  }
-
-  /// On denser and denser rules, until they agree.
-  bool refine(double x, SpectrumPoint& at, bool bulk_first) const {
-    if (!settle(rule(0), x, at, bulk_first)) return false;
-    for (int tier = 1; tier < n_tiers; ++tier) {
-      const Complex before = at.v2;
-      if (!settle(rule(tier), x, at, !at.gap)) return false;
-      at.error = std::abs(at.v2 - before) / pi;
-      if (at.error * x < 1e-10) break;
-    }
-    at.density = at.gap ? 0 : std::max(0.0, at.v2.imag()) / pi;
-    at.converged = at.error * x < tolerance;  // Im V2 x is mass for each unit of ln x
-    return true;
-  }
-
   const SpectrumNodes& rule(int tier) const {
-    static constexpr int rungs[n_tiers] = {3, 4, 5};
     std::optional<SpectrumNodes>& out = rules_[static_cast<std::size_t>(tier)];
     if (!out) {
-      const Level& level = ladder_->level(rungs[tier]);
+      const Level& level = ladder_->level(spectrum_rungs[tier]);
       Index count = 0;
-      while (count < level.size() && std::abs(level.k[static_cast<std::size_t>(count)]) <= 8.6) ++count;
-      out.emplace(NodeSet(level, count));
+      while (count < level.size() && std::abs(level.k[static_cast<std::size_t>(count)]) <= spectrum_range) ++count;
+      out.emplace(NodeSet(level, count), level.k.data());
     }
     return *out;
   }
 
+  Ladder* ladder_;
+  Bulk bulk_;
+  mutable std::array<std::optional<SpectrumNodes>, spectrum_tiers> rules_;
+};
+
+/// The isotropic bulk in a spectrum.
+class IsotropicSpectrum {
+ public:
+  explicit IsotropicSpectrum(double beta) : beta_(beta), low_((1 - std::sqrt(beta)) * (1 - std::sqrt(beta))), high_((1 + std::sqrt(beta)) * (1 + std::sqrt(beta))) {}
+
+  /// As MarchenkoPastur (bulk.hpp), in quick arithmetic.
+  SpectralAverages<Complex> averages(Complex a, Complex b) const {
+    using detail::over, detail::times;
+    const Complex q = times(std::sqrt(a + low_ * b), std::sqrt(a + high_ * b)), rest = a + b * (1 - beta_);
+    const Complex g = rest.real() * q.real() + rest.imag() * q.imag() >= 0 ? over(2.0, rest + q) : over(q - rest, 2 * beta_ * times(a, b));
+    const Complex bg = times(b, g), f = 1.0 + beta_ * bg, inverse = over(1.0, times(f, q));
+    const Complex inverse_f = times(q, inverse), inverse_q = times(f, inverse);
+    SpectralAverages<Complex> out;
+    out.y1 = times(g, inverse_f);
+    out.y2 = g;
+    out.t22 = times(times(g, f), inverse_q);
+    out.t12 = times(out.y1, inverse_q);
+    out.t11 = times(out.t12, beta_ * times(a, g) + inverse_f);
+    out.t11c = times(times(out.t12, inverse_f), inverse_f);
+    return out;
+  }
+
+  /// The determinant of the normal equations of (m, theta) at a real V.
+  static double normal_determinant(const SpectrumNodes& nodes, const SpectrumScales& scales, const SpectrumPair& v) {
+    double s00 = 0, s01 = 0, s11 = 0;
+    const double v1 = v.v1.real(), v2 = v.v2.real();
+    for (Index i = 0; i < nodes.size(); ++i) {
+      const double w = nodes.weight[i] / (1 + nodes.u1[i] * v1 + nodes.u2[i] * v2);
+      s00 += w * nodes.mu0[i] * nodes.mu0[i];
+      s01 += w * nodes.mu0[i] * nodes.kmu1[i];
+      s11 += w * nodes.kmu1[i] * nodes.kmu1[i];
+    }
+    const double k = scales.alpha * v2;
+    return scales.mean_square > 0 ? (s00 * (1 + k * s11) - k * s01 * s01) / scales.mean_square : 1 + k * s11;
+  }
+
+ private:
+  double beta_, low_, high_;
+};
+
+/// The spectrum of one model, whose equations a System holds.
+template <class System> class SpectrumSolver {
+ public:
+  using State = typename System::State;
+  using Point = SpectrumPoint<State>;
+
+  explicit SpectrumSolver(const System& system) : system_(system), scales_(system.scales) {}
+
+  /// The density at `n` points x > 0, with the checks.
+  Spectrum operator()(const double* x, Index n) {
+    Spectrum out;
+    out.zero_mass = 1 - std::min(1.0, scales_.linear ? std::min(scales_.ratio, 1 / scales_.beta) : scales_.ratio);
+    out.expected_moment = scales_.ratio * scales_.mean_u;
+    out.outlier_rate = scales_.alpha * scales_.mean_square;
+    out.density.assign(n, 0), out.error.assign(n, 0), out.status.assign(n, 0);
+    if (!(out.expected_moment > 0)) {  // a constant activation: no bulk at all
+      out.zero_mass = out.mass = 1;
+      return out;
+    }
+    sweep(out);
+    std::vector<Index> order(n);
+    for (Index i = 0; i < n; ++i) order[i] = i;
+    std::sort(order.begin(), order.end(), [&](Index a, Index b) { return x[a] > x[b]; });
+    Point at;
+    for (Index i : order) {
+      at = solve(x[i], at);
+      out.density[i] = at.converged ? at.density : std::numeric_limits<double>::quiet_NaN();
+      out.error[i] = at.converged ? at.error : std::numeric_limits<double>::quiet_NaN();
+      out.status[i] = static_cast<std::int8_t>(at.converged ? Status::converged : Status::max_iterations);
+    }
+    return out;
+  }
+
+  /// One point, from a solution nearby (or none).
+  Point solve(double x, const Point& near) const {
+    Point out = near;
+    if (near.converged && refine(x, out, !near.gap)) return out;
+    // From far above the axis, where the map contracts, down to it.
+    out = {};
+    out.v = system_.start(Complex(0, 1) / (4 * x));
+    for (double height = 4; height > 1e-7; height *= 0.25)
+      if (!system_.newton(0, Complex(-x, -height * x), out.v, 200)) return out;
+    if (!refine(x, out, false)) out.converged = false;
+    return out;
+  }
+
+ private:
+  static constexpr double above = 1e-9;  ///< Im lam/x in a gap
+
+  /// V at one x on the nodes of a tier, from a guess; false if lost.
+  bool settle(int tier, double x, Point& at, bool bulk_first) const {
+    const auto in_bulk = [&](State& v) {
+      if (!system_.newton(tier, -x, v, 20)) return false;
+      const Complex trace = System::trace(v);
+      return trace.imag() > 1e-7 * std::abs(trace);
+    };
+    State a = at.v;
+    bool bulk = bulk_first && in_bulk(a);
+    if (!bulk) {
+      a = at.v;
+      if (!system_.newton(tier, Complex(-x, -above * x), a, 60)) return false;
+      State b = a;
+      bulk = in_bulk(b);
+      if (bulk) {
+        a = b;
+      } else {  // does Im V vanish with Im lam?
+        b = a;
+        if (!system_.newton(tier, Complex(-x, -0.1 * above * x), b, 60)) return false;
+        bulk = System::trace(b).imag() > 0.2 * System::trace(a).imag();  // an edge, or a density too small to tell from Im lam
+        if (bulk) a = b;
+      }
+    }
+    at.v = a, at.gap = !bulk;
+    return true;
+  }
+
+  /// On denser and denser rules, until they agree.
+  bool refine(double x, Point& at, bool bulk_first) const {
+    if (!settle(0, x, at, bulk_first)) return false;
+    for (int tier = 1; tier < spectrum_tiers; ++tier) {
+      const Complex before = System::trace(at.v);
+      if (!settle(tier, x, at, !at.gap)) return false;
+      at.error = std::abs(System::trace(at.v) - before) / pi;
+      if (at.error * x < 1e-10) break;
+    }
+    at.density = at.gap ? 0 : std::max(0.0, System::trace(at.v).imag()) / pi;
+    at.converged = at.error * x < tolerance;  // Im V2 x is mass for each unit of ln x
+    return true;
+  }
+
   /// Edges, outliers, mass and first moment.
   void sweep(Spectrum& out) const {
-    const double wide = (1 + 1 / std::sqrt(ratio_)) * (1 + std::sqrt(beta_));
-    const double start = 4 * ratio_ * wide * wide * std::max(top_, mean_u1_ + mean_u2_), q = std::pow(10.0, -1.0 / per_decade);
+    const double wide = (1 + 1 / std::sqrt(scales_.ratio)) * (1 + std::sqrt(scales_.beta));
+    double start = 4 * scales_.ratio * wide * wide * std::max(scales_.top, scales_.mean_u);
+    const double q = std::pow(10.0, -1.0 / per_decade);
     std::vector<double> xs;
-    std::vector<SpectrumPoint> points;
-    SpectrumPoint at;
+    std::vector<Point> points;
+    Point at;
+    for (int i = 0; i < 12 && start < 1e12 * out.expected_moment; ++i, start *= 10) {  // above everything
+      at = solve(start, {});
+      if (at.converged && at.gap) break;
+    }
     double seen = out.zero_mass, decade = 0;
     for (double x = start; x > 1e-15 * out.expected_moment; x *= q) {
-      const SpectrumPoint next = solve(x, at);
+      const Point next = solve(x, at);
       if (next.converged) at = next;
       xs.push_back(x), points.push_back(next);
       const double piece = next.converged ? next.density * x * std::log(1 / q) : 0;
@@ -236,15 +356,15 @@ class SpectrumSolver {
     out.mass = out.zero_mass;
     struct Interval {
       double lo, hi;
-      SpectrumPoint inside;
+      Point inside;
     };
     std::vector<Interval> bulks;
-    const auto in_bulk = [](const SpectrumPoint& p) { return !(p.converged && p.gap); };  // or unknown
-    const auto edge = [&](double dark, double light, const SpectrumPoint& inside) {
-      SpectrumPoint last = inside;
+    const auto in_bulk = [](const Point& p) { return !(p.converged && p.gap); };  // or unknown
+    const auto edge = [&](double dark, double light, const Point& inside) {
+      Point last = inside;
       while (std::abs(light / dark - 1) > 1e-9) {
         const double middle = std::sqrt(dark * light);
-        const SpectrumPoint p = solve(middle, last);
+        const Point p = solve(middle, last);
         if (p.converged && !p.gap && p.density > 0)
           light = middle, last = p;
         else
@@ -272,23 +392,23 @@ class SpectrumSolver {
   }
 
   /// Mass between 0 and x if the density goes on as the power it is between x and y > x.
-  static double below(double x, const SpectrumPoint& at_x, double y, const SpectrumPoint& at_y) {
+  static double below(double x, const Point& at_x, double y, const Point& at_y) {
     if (!at_x.converged || !at_y.converged || !(at_x.density > 0) || !(at_y.density > 0)) return 0;
     const double power = std::log(at_x.density / at_y.density) / std::log(x / y);
     return power > -0.999 ? x * at_x.density / (1 + power) : 0;
   }
 
   /// Adds the mass and first moment of one interval: trapezoid in phi, ln x = middle - half cos(phi), which suits square-root edges.
-  void integrate(double lo, double hi, const SpectrumPoint& inside, Spectrum& out) const {
+  void integrate(double lo, double hi, const Point& inside, Spectrum& out) const {
     const double middle = 0.5 * (std::log(lo) + std::log(hi)), half = 0.5 * (std::log(hi) - std::log(lo));
     double mass = 0, moment = 0, last_mass = -1, last_moment = -1;
     for (int n = 32; n <= 4096; n *= 2) {
-      SpectrumPoint at = inside;
+      Point at = inside;
       double new_mass = 0, new_moment = 0;
       for (int i = n - 1; i > 0; --i) {
         if (n > 32 && i % 2 == 0) continue;  // seen at the level before
         const double phi = pi * i / n, x = std::exp(middle - half * std::cos(phi));
-        const SpectrumPoint next = solve(x, at);
+        const Point next = solve(x, at);
         if (!next.converged) continue;
         at = next;
         const double piece = next.density * x * half * std::sin(phi) * pi;
@@ -301,22 +421,9 @@ class SpectrumSolver {
     out.mass += mass, out.first_moment += moment;
   }
 
-  /// The determinant of the normal equations of (m, theta) at a real V.
-  double normal_determinant(const SpectrumPoint& p) const {
-    double s00 = 0, s01 = 0, s11 = 0;
-    const double v1 = p.v1.real(), v2 = p.v2.real();
-    const SpectrumNodes& nodes = rule(1);
-    for (Index i = 0; i < nodes.size(); ++i) {
-      const double w = nodes.weight[i] / (1 + nodes.u1[i] * v1 + nodes.u2[i] * v2);
-      s00 += w * nodes.mu0[i] * nodes.mu0[i];
-      s01 += w * nodes.mu0[i] * nodes.kmu1[i];
-      s11 += w * nodes.kmu1[i] * nodes.kmu1[i];
-    }
-    const double k = alpha_ * v2;
-    return mean_square_ > 0 ? (s00 * (1 + k * s11) - k * s01 * s01) / mean_square_ : 1 + k * s11;
-  }
+  double determinant(const Point& p) const { return system_.normal_determinant(p.v); }
 
-  void find_outliers(std::vector<double> xs, std::vector<SpectrumPoint> points, Spectrum& out) const {
+  void find_outliers(std::vector<double> xs, std::vector<Point> points, Spectrum& out) const {
     for (double e : out.edges) {
       if (e == 0) continue;
       for (double beside : {e * (1 + 1e-5), e * (1 - 1e-5)}) xs.push_back(beside), points.push_back(solve(beside, {}));
@@ -324,37 +431,33 @@ class SpectrumSolver {
     std::vector<std::size_t> order(xs.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return xs[a] > xs[b]; });
-    const auto in_gap = [](const SpectrumPoint& p) { return p.converged && p.gap; };
+    const auto in_gap = [](const Point& p) { return p.converged && p.gap; };
     for (std::size_t i = 0; i + 1 < order.size(); ++i) {
-      const SpectrumPoint &above_it = points[order[i]], &below_it = points[order[i + 1]];
+      const Point &above_it = points[order[i]], &below_it = points[order[i + 1]];
       if (!in_gap(above_it) || !in_gap(below_it)) continue;
       double hi = xs[order[i]], lo = xs[order[i + 1]];
-      const double f_hi = normal_determinant(above_it);
-      if ((f_hi > 0) == (normal_determinant(below_it) > 0)) continue;
-      SpectrumPoint at = above_it;
+      const double f_hi = determinant(above_it);
+      if ((f_hi > 0) == (determinant(below_it) > 0)) continue;
+      Point at = above_it;
       bool smooth = true;
       while (hi / lo - 1 > 1e-12 && smooth) {
         const double x = 0.5 * (hi + lo);
         if (x <= lo || x >= hi) break;
         at = solve(x, at);
         smooth = in_gap(at);
-        ((normal_determinant(at) > 0) == (f_hi > 0) ? hi : lo) = x;
+        ((determinant(at) > 0) == (f_hi > 0) ? hi : lo) = x;
       }
-      if (smooth && std::abs(normal_determinant(at)) < 1e-3) out.outliers.push_back(0.5 * (hi + lo));
+      if (smooth && std::abs(determinant(at)) < 1e-3) out.outliers.push_back(0.5 * (hi + lo));
     }
     std::sort(out.outliers.begin(), out.outliers.end());
   }
 
   static constexpr double pi = 3.14159265358979323846;
   static constexpr int per_decade = 24;
-
-  static constexpr int n_tiers = 3;
   static constexpr double tolerance = 1e-6;
 
-  Ladder* ladder_;
-  mutable std::array<std::optional<SpectrumNodes>, n_tiers> rules_;
-  double alpha_, beta_, ratio_, mean_u1_ = 0, mean_u2_ = 0, mean_square_ = 0, top_ = 0;
-  bool linear_ = true;
+  const System& system_;
+  SpectrumScales scales_;
 };
 
 /// The spectrum of one spiked model with an isotropic bulk.
@@ -362,7 +465,8 @@ inline Spectrum spectrum(const Function& sigma, const SpikeParameters& p, double
   CoefficientScratch scratch;
   Coefficients coefficients(sigma, sigma, {p.r, p.c, 0}, scratch);
   Ladder panels(coefficients, true);
-  return SpectrumSolver(panels, alpha, beta)(x, n);
+  const PairSystem<IsotropicSpectrum> system(panels, alpha, beta, IsotropicSpectrum(beta));
+  return SpectrumSolver(system)(x, n);
 }
 
 }  // namespace srfx
