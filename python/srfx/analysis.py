@@ -136,11 +136,6 @@ def _along_step(
         values = one_step.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
     else:
         assert isinstance(model, OneStep)
-        if "eta" in names and np.any((np.asarray(model.eta) == 0) & (np.asarray(model.alpha0) > 0)):
-            raise NotImplementedError(
-                "gradient is not available in eta at eta = 0 with bulk='one_step'; use a small "
-                f"eta; got eta={model.eta!r}"
-            )
         if any("gamma" in _chain(model, name, model.readout[0]) for name in names):
             _check_gamma(model, _alignment(model))
         values = one_step.step_gradient(solution, [_STEP.index(d) for d in directions], threads)

@@ -254,9 +254,8 @@ class Solution:
             An unknown name, ``alpha0 = 0`` for a derivative in alpha0, or with given weights a
             name that they supersede.
         NotImplementedError
-            Several readout values with ``bulk="one_step"``, and eta there at ``eta = 0``; ``lam =
-            0`` below the interpolation threshold; a target with kinks for a derivative in gamma at
-            ``|gamma| = 1``.
+            Several readout values with ``bulk="one_step"``; ``lam = 0`` below the interpolation
+            threshold; a target with kinks for a derivative in gamma at ``|gamma| = 1``.
 
         Examples
         --------
