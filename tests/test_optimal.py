@@ -290,7 +290,10 @@ def test_thresholds():
         ds.peak, np.take_along_axis(alpha, fine.argmax(0)[None], 0)[0], rtol=2e-4
     )
     np.testing.assert_allclose(ds.peak_error, fine.max(0), rtol=1e-6)
-    assert np.isnan(srfx.thresholds(srfx.SpikedRF(r=0, noise=0), lam=100.0).peak)
+    assert (ds.status == 0).all()
+    none = srfx.thresholds(srfx.SpikedRF(r=0, noise=0), lam=100.0)
+    assert np.isnan(none.peak)
+    assert none.status == 0  # it was looked for, and is not there
 
 
 def test_crossing_of_the_linear_floor():
@@ -298,6 +301,7 @@ def test_crossing_of_the_linear_floor():
     floor = srfx.linear_floor("sin")
     ds = srfx.thresholds(model, alpha=2.0, over=LAM, crossing={"alpha0": (0.05, 20.0)})
     assert (ds.below == 1).all()
+    assert (ds.status == 0).all()
     for eta, alpha0 in zip(model.eta, ds.alpha0.values, strict=True):
         best = srfx.optimal(srfx.OneStep(eta=float(eta), alpha0=float(alpha0)), over=LAM, alpha=2.0)
         assert best.test_error.item() == pytest.approx(floor, rel=1e-9)
@@ -313,6 +317,10 @@ def test_crossing_of_the_linear_floor():
     none = srfx.thresholds(srfx.SpikedRF(r=0), alpha=1.0, lam=0.1, crossing={"beta": (0.5, 2.0)})
     assert np.isnan(none.beta)
     assert none.n_crossings == 0
+    assert none.status == 0
+    failed = srfx.thresholds(srfx.SpikedRF(r=0.5), alpha=1.0, crossing={"lam": (1e-300, 1e-100)})
+    assert failed.status != 0  # what cannot be solved is no statement about crossings
+    assert np.isnan(failed.lam)
 
 
 @pytest.mark.parametrize(
