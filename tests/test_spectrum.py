@@ -99,6 +99,36 @@ def test_mass_at_zero():
     assert abs(below.mass.item() - 1) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("model", "bulk"),
+    [
+        (srfx.SpikedRF("tanh", r=1.5, c=1.3, beta=1.5), "isotropic"),
+        (srfx.SpikedRF("erf", r=1.7, c=1.5, beta=1.5, readout=(0.9, 0.5)), "isotropic"),
+        (srfx.OneStep("tanh", "sin", eta=2, alpha0=1.0, beta=1.5), "one_step"),
+    ],
+)
+def test_thin_tail_of_few_samples(model, bulk):
+    # n < p: the density reaches down to where no simulation has eigenvalues
+    x = np.geomspace(1e-7, 20, 3001)
+    ds = srfx.feature_spectrum(model, 0.6, x, bulk=bulk)
+    assert (ds.status == 0).all()
+    assert abs(ds.mass.item() - 1) < 1e-6
+    assert ds.mass_at_zero.item() == pytest.approx(0.6)
+    assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-5)
+    assert np.isnan(ds.outliers.values).all()
+    density = ds.density.values
+    below = np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x))
+    assert 0 < np.interp(1e-3, x[1:], below) < 0.02
+    if isinstance(model, srfx.SpikedRF) and len(model.readout) == 1:
+        # the few samples of large |k| that the tail is made of fluctuate
+        d, at = 800, np.interp([0.008, 0.02, 0.04, 0.2], below, x[1:])
+        seen = [eigenvalues(model.activation, model.r, model.c, 0.6, 1.5, d, s) for s in range(8)]
+        counted = np.array([np.searchsorted(values, at) for values in seen])
+        error = counted.std(axis=0, ddof=1) / np.sqrt(8)
+        off = np.interp(at, x[1:], below) * 1.5 * d - counted.mean(axis=0)
+        assert (np.abs(off) < 3 * error + 0.5).all(), (off, error)
+
+
 def test_outlier_of_the_mean_feature():
     d, r, alpha = 900, 2.5, 3.0
     x = np.geomspace(0.5, 3, 2001)

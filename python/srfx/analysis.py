@@ -322,9 +322,9 @@ def feature_spectrum(
     Notes
     -----
     For ``n < p`` and a saturating or growing activation with a spike the density has a tail towards
-    small x, made of rare large projections on the spike. Where it is too thin to be resolved
-    (``density_error * x`` above 1e-6) points are NaN with status 1, and ``mass`` falls short of 1
-    by what was left out.
+    small x, made of rare large projections on the spike: log-spaced x show it. Points where rules
+    of growing density in k do not agree (``density_error * x`` above 1e-6) are NaN with status 1,
+    and ``mass`` falls short of 1 by what was left out.
 
     Given weights have p numbers for a bulk, and a resolution to match: structure of the density
     finer than their spacing is theirs, not the limit's.

@@ -515,12 +515,12 @@ template <class T> class EmpiricalBulk {
     const T c(w_->spike.c), s = c * a / b;
     Overlaps<T> out;
     for (std::size_t i = 0; i < w_->eigenvalues.size(); ++i) {
-      const T inverse = T(1) / (T(w_->eigenvalues[i]) + s);
-      const Along<T> resolvent(inverse, -inverse * inverse);
+      const T inverse = T(1) / (T(w_->eigenvalues[i]) + s), slope = -inverse * inverse;
+      const auto add = [&](Along<T>& to, double x) { to.v += x * inverse, to.d += x * slope; };
       for (int j = 0; j < 3; ++j)
-        for (int k = 0; k <= j; ++k) out.k[j][k] += Along<T>(T(w_->u[j][i] * w_->u[k][i])) * resolvent;
-      for (int j = 0; j < 3; ++j) out.cross[j] += Along<T>(T(w_->u[3][i] * w_->u[j][i])) * resolvent;
-      out.mean += Along<T>(T(w_->u[3][i] * w_->u[3][i])) * resolvent;
+        for (int k = 0; k <= j; ++k) add(out.k[j][k], w_->u[j][i] * w_->u[k][i]);
+      for (int j = 0; j < 3; ++j) add(out.cross[j], w_->u[3][i] * w_->u[j][i]);
+      add(out.mean, w_->u[3][i] * w_->u[3][i]);
     }
     const T root = std::sqrt(w_->spike.c);
     out.crossed = true;

@@ -55,6 +55,7 @@ template <class Bulk> class CorrelatedSpectrum {
     if (norms_.empty()) norms_ = norm_coefficients(*sigma_, spike_, nodes.k.data(), static_cast<Index>(nodes.k.size()));
     double e1 = 0, s[3][3] = {};
     const double v1 = v.v1.real(), v2 = v.v2.real();
+    if (!nodes.regular(v1, v2)) return std::numeric_limits<double>::quiet_NaN();
     for (std::size_t i = 0; i < nodes.k.size(); ++i) {
       const double w = nodes.weight[i] / (1 + nodes.u1[i] * v1 + nodes.u2[i] * v2), f[3] = {nodes.mu0[i], nodes.kmu1[i], norms_[i]};
       e1 += w * nodes.u1[i];
@@ -118,21 +119,21 @@ class GroupSpectrum {
   using State = std::vector<Complex>;
 
   GroupSpectrum(GroupTable& table, const GroupParameters& p, double alpha, double beta)
-      : scales(alpha, beta), table_(&table), pi_(p.pi), map_(static_cast<int>(p.pi.size())) {
+      : scales(alpha, beta), table_(&table), shares_(p.pi), map_(static_cast<int>(p.pi.size())) {
     map_.beta = beta;
-    for (int g = 0; g < map_.groups; ++g) map_.pi[g] = pi_[static_cast<std::size_t>(g)];
+    for (int g = 0; g < map_.groups; ++g) map_.pi[g] = shares_[static_cast<std::size_t>(g)];
     const GroupNodes& nodes = columns(1).nodes;
     std::vector<double> gram(static_cast<std::size_t>(nodes.groups * nodes.groups), 0.0);
     for (Index i = 0; i < nodes.size; ++i) {
       for (int g = 0; g < nodes.groups; ++g) {
         const double u1 = nodes.mu1[i * nodes.groups + g] * nodes.mu1[i * nodes.groups + g], u2 = nodes.e[i * nodes.stride + nodes.pairs + g];
-        const double pi = pi_[static_cast<std::size_t>(g)];
+        const double pi = shares_[static_cast<std::size_t>(g)];
         scales.linear = scales.linear && u2 == 0;
         scales.mean_u += nodes.weight[static_cast<std::size_t>(i)] * pi * (u1 + u2);
         scales.top = std::max(scales.top, u1 + u2);
         for (int h = 0; h < nodes.groups; ++h)
           gram[static_cast<std::size_t>(g * nodes.groups + h)] += nodes.weight[static_cast<std::size_t>(i)] *
-                                                                  std::sqrt(pi * pi_[static_cast<std::size_t>(h)]) *
+                                                                  std::sqrt(pi * shares_[static_cast<std::size_t>(h)]) *
                                                                   nodes.mu0[i * nodes.groups + g] * nodes.mu0[i * nodes.groups + h];
       }
     }
@@ -150,7 +151,7 @@ class GroupSpectrum {
   State start(Complex v) const {
     State out(static_cast<std::size_t>(map_.packed), Complex(0));
     for (int g = 0; g < map_.groups; ++g)
-      out[static_cast<std::size_t>(map_.at(g, g))] = out[static_cast<std::size_t>(map_.pairs + g)] = pi_[static_cast<std::size_t>(g)] * v;
+      out[static_cast<std::size_t>(map_.at(g, g))] = out[static_cast<std::size_t>(map_.pairs + g)] = shares_[static_cast<std::size_t>(g)] * v;
     return out;
   }
 
@@ -198,7 +199,11 @@ class GroupSpectrum {
   }
 
   double normal_determinant(const State& v) const {
-    const GroupNodes& nodes = columns(1).nodes;
+    const Columns& on = columns(1);
+    for (int half = 0; half < 2; ++half)
+      for (Index i = on.side[half] + 1; i < on.filled[half]; ++i)
+        if ((real_part_at(on, i, v) > 0) != (real_part_at(on, i - 1, v) > 0)) return std::numeric_limits<double>::quiet_NaN();
+    const GroupNodes& nodes = on.nodes;
     const int k = nodes.groups, size = nodes.rank + k;
     std::vector<double> m(static_cast<std::size_t>(size * size), 0.0);
     for (Index i = 0; i < nodes.size; ++i) {
@@ -223,11 +228,12 @@ class GroupSpectrum {
  private:
   using V = simd::Lanes<double, 8>;
 
-  /// The nodes of a tier, and each e_j weighted and not, as columns padded to whole vectors.
+  /// The nodes of a tier; and by halves in k, as columns padded to whole vectors (SpectrumNodes): the weights, and each e_j, on the
+  /// axis and on the shifted line.
   struct Columns {
     GroupNodes nodes;
-    Index padded = 0;
-    std::vector<double> e, weighted;
+    Index padded = 0, side[3] = {0, 0, 0}, filled[2] = {0, 0};
+    std::vector<double> weight, e, weight_re, weight_im, e_re, e_im;
   };
 
   static int groups_of(std::size_t packed) {
@@ -262,34 +268,86 @@ class GroupSpectrum {
     const std::vector<Level>& levels = table_->rung(KRules::n_trapezoid + spectrum_rungs[tier]);
     Index count = 0;
     while (count < levels[0].size() && std::abs(levels[0].k[static_cast<std::size_t>(count)]) <= spectrum_range) ++count;
+    const std::vector<double>& at = levels[0].k;
+    const bool paired = at.size() > 1 && at[1] == -at[0];
+    const Index stride = paired ? 2 : 1, panel_size = PanelShift::order * stride;
+    count = std::min(levels[0].size(), (count + panel_size - 1) / panel_size * panel_size);
     out->nodes = gather_nodes(levels, count);
     const GroupNodes& nodes = out->nodes;
-    out->padded = (count + V::size - 1) / V::size * V::size;
-    out->e.assign(static_cast<std::size_t>(out->padded * nodes.packed), 0.0);
-    out->weighted = out->e;
-    for (Index i = 0; i < count; ++i)
-      for (int j = 0; j < nodes.packed; ++j) {
-        const auto at = static_cast<std::size_t>(j * out->padded + i);
-        out->e[at] = nodes.e[static_cast<std::size_t>(i * nodes.stride + j)];
-        out->weighted[at] = nodes.weight[static_cast<std::size_t>(i)] * out->e[at];
+    const int k = nodes.groups;
+    const Index n = count / stride, room = (n + V::size - 1) / V::size * V::size;
+    out->padded = room * stride;
+    const double shift = PanelShift::size(at.data(), stride, n);
+    for (auto* x : {&out->weight, &out->weight_re, &out->weight_im}) x->assign(static_cast<std::size_t>(out->padded), 0.0);
+    for (auto* x : {&out->e, &out->e_re, &out->e_im}) x->assign(static_cast<std::size_t>(out->padded * nodes.packed), 0.0);
+    std::vector<Complex> mu1(static_cast<std::size_t>(k)), u2(mu1);
+    for (Index half = 0; half < 2; ++half) {
+      out->side[half + 1] = out->filled[half] = out->side[half];
+      if (half >= stride) continue;
+      for (Index first = 0; first < n; first += PanelShift::order) {
+        const PanelShift panel(at.data() + first * stride + half, stride, shift);
+        for (Index i = 0; i < PanelShift::order; ++i) {
+          const Index node = (first + i) * stride + half, to = out->side[half] + first + i;
+          for (int g = 0; g < k; ++g) {
+            mu1[static_cast<std::size_t>(g)] = u2[static_cast<std::size_t>(g)] = 0;
+            for (Index j = 0; j < PanelShift::order; ++j) {
+              const Node& there = levels[static_cast<std::size_t>(g)].nodes[static_cast<std::size_t>((first + j) * stride + half)];
+              mu1[static_cast<std::size_t>(g)] += panel.share[i][j] * there.mu1, u2[static_cast<std::size_t>(g)] += panel.share[i][j] * there.u2;
+            }
+          }
+          const double weight = nodes.weight[static_cast<std::size_t>(node)];
+          const Complex moved = weight * panel.factor[i];
+          const auto row = static_cast<std::size_t>(to);
+          out->weight[row] = weight, out->weight_re[row] = moved.real(), out->weight_im[row] = moved.imag();
+          const auto put = [&](int j, const Complex& x) {
+            const auto cell = static_cast<std::size_t>(j * out->padded + to);
+            out->e[cell] = nodes.e[static_cast<std::size_t>(node * nodes.stride + j)];
+            out->e_re[cell] = x.real(), out->e_im[cell] = x.imag();
+          };
+          for (int g = 0; g < k; ++g) {
+            for (int h = g; h < k; ++h) put(map_.at(g, h), mu1[static_cast<std::size_t>(g)] * mu1[static_cast<std::size_t>(h)]);
+            put(map_.pairs + g, u2[static_cast<std::size_t>(g)]);
+          }
+        }
       }
+      out->filled[half] = out->side[half] + n, out->side[half + 1] = out->side[half] + room;
+    }
     return *out;
   }
 
-  /// Vh packed, and M.
+  /// Re (1 + V) at a node.
+  double real_part_at(const Columns& on, Index i, const State& v) const {
+    double x = 1;
+    for (std::size_t j = 0; j < v.size(); ++j) x += map_.twice[static_cast<int>(j)] * on.e[j * static_cast<std::size_t>(on.padded) + static_cast<std::size_t>(i)] * v[j].real();
+    return x;
+  }
+
+  /// Vh packed, and M: averages of e_j w and of their products, on the axis or on the side without zeros.
   void sums(const Columns& on, const State& v) const {
     const std::size_t n = v.size(), padded = static_cast<std::size_t>(on.padded);
-    for (auto* x : {&wr_, &wi_, &sr_, &si_}) x->resize(padded);
+    for (auto* x : {&pr_, &pi_, &qr_, &qi_}) x->resize(n * padded);
     vh_.resize(n), m_.resize(n * n), mapped_.resize(n), column_.resize(n);
-    for (std::size_t i = 0; i < padded; i += V::size) {
-      V re(1.0), im(0.0);
-      for (std::size_t j = 0; j < n; ++j) {
-        const V e = V::load(&on.e[j * padded + i]) * V(map_.twice[static_cast<int>(j)]);
-        re += e * V(v[j].real()), im += e * V(v[j].imag());
+    for (int half = 0; half < 2; ++half) {
+      if (on.side[half] == on.filled[half]) continue;
+      const int sign = PanelShift::side(on.side[half], on.filled[half], [&](Index i) { return real_part_at(on, i, v); });
+      const V turn(static_cast<double>(sign));
+      const std::vector<double>& e_re = sign == 0 ? on.e : on.e_re;
+      for (std::size_t i = static_cast<std::size_t>(on.side[half]); i < static_cast<std::size_t>(on.side[half + 1]); i += V::size) {
+        V re(1.0), im(0.0);
+        for (std::size_t j = 0; j < n; ++j) {
+          const V twice(map_.twice[static_cast<int>(j)]), er = V::load(&e_re[j * padded + i]) * twice;
+          const V ei = sign == 0 ? V(0.0) : turn * V::load(&on.e_im[j * padded + i]) * twice;
+          re += er * V(v[j].real()) - ei * V(v[j].imag()), im += er * V(v[j].imag()) + ei * V(v[j].real());
+        }
+        const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
+        const V omega_r = V::load(sign == 0 ? &on.weight[i] : &on.weight_re[i]), omega_i = turn * V::load(&on.weight_im[i]);
+        for (std::size_t j = 0; j < n; ++j) {
+          const V er = V::load(&e_re[j * padded + i]), ei = sign == 0 ? V(0.0) : turn * V::load(&on.e_im[j * padded + i]);
+          const V pr = er * wr - ei * wi, pi = er * wi + ei * wr;
+          pr.store(&pr_[j * padded + i]), pi.store(&pi_[j * padded + i]);
+          (omega_r * pr - omega_i * pi).store(&qr_[j * padded + i]), (omega_r * pi + omega_i * pr).store(&qi_[j * padded + i]);
+        }
       }
-      const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
-      wr.store(&wr_[i]), wi.store(&wi_[i]);
-      (wr * wr - wi * wi).store(&sr_[i]), (V(2.0) * wr * wi).store(&si_[i]);
     }
     const auto total = [](const V& r, const V& i) {
       double re = 0, im = 0;
@@ -298,16 +356,13 @@ class GroupSpectrum {
     };
     for (std::size_t j = 0; j < n; ++j) {
       V r(0.0), s(0.0);
-      for (std::size_t i = 0; i < padded; i += V::size) {
-        const V e = V::load(&on.weighted[j * padded + i]);
-        r += e * V::load(&wr_[i]), s += e * V::load(&wi_[i]);
-      }
+      for (std::size_t i = 0; i < padded; i += V::size) r += V::load(&qr_[j * padded + i]), s += V::load(&qi_[j * padded + i]);
       vh_[j] = scales.ratio * total(r, s);
       for (std::size_t l = j; l < n; ++l) {
         V mr(0.0), mi(0.0);
         for (std::size_t i = 0; i < padded; i += V::size) {
-          const V e = V::load(&on.weighted[j * padded + i]) * V::load(&on.e[l * padded + i]);
-          mr += e * V::load(&sr_[i]), mi += e * V::load(&si_[i]);
+          const V ar = V::load(&qr_[j * padded + i]), ai = V::load(&qi_[j * padded + i]), br = V::load(&pr_[l * padded + i]), bi = V::load(&pi_[l * padded + i]);
+          mr += ar * br - ai * bi, mi += ar * bi + ai * br;
         }
         m_[j * n + l] = m_[l * n + j] = scales.ratio * total(mr, mi);
       }
@@ -355,10 +410,10 @@ class GroupSpectrum {
   }
 
   GroupTable* table_;
-  std::vector<double> pi_;
+  std::vector<double> shares_;
   mutable GroupMap<Complex, dynamic_groups> map_;
   mutable std::array<std::optional<Columns>, spectrum_tiers> columns_;
-  mutable std::vector<double> wr_, wi_, sr_, si_;
+  mutable std::vector<double> pr_, pi_, qr_, qi_;
   mutable State vh_, m_, mapped_, column_, next_, system_;
 };
 

@@ -42,18 +42,107 @@ struct Spectrum {
   std::vector<double> edges, outliers;
 };
 
-/// Nodes in k as columns, padded to whole vectors with weight 0.
-struct SpectrumNodes {
-  std::vector<double> weight, u1, u2, mu0, kmu1;
-  std::vector<double> k;  ///< without padding
+/// A panel of nodes in k, moved off the axis to k + i s(k): s = shift k/sqrt(k^2 + 4 shift^2).
+struct PanelShift {
+  static constexpr int order = 16;  ///< nodes a panel
+  Complex share[order][order];      ///< value there = sum of shares of the values on the axis, by the polynomial through them
+  Complex factor[order];            ///< weight there over weight on the axis
 
-  SpectrumNodes(const NodeSet& set, const double* at) : k(at, at + set.size()) {
-    for (const Node& node : set.nodes)
-      weight.push_back(node.weight), u1.push_back(node.u1), u2.push_back(node.u2), mu0.push_back(node.mu0), kmu1.push_back(node.kmu1);
-    while (weight.size() % 8 != 0)
-      for (auto* column : {&weight, &u1, &u2, &mu0, &kmu1}) column->push_back(0);
+  /// k: the nodes, `stride` apart.
+  PanelShift(const double* k, Index stride, double shift) {
+    const double half = 0.5 * std::abs(k[(order - 1) * stride] - k[0]) / GaussLegendre::order(order).x[order - 1];
+    double barycentric[order];
+    for (int i = 0; i < order; ++i) {
+      barycentric[i] = 1;
+      for (int j = 0; j < order; ++j)
+        if (j != i) barycentric[i] /= (k[i * stride] - k[j * stride]) / half;
+    }
+    for (int i = 0; i < order; ++i) {
+      const double x = k[i * stride], root = std::sqrt(x * x + 4 * shift * shift);
+      const Complex there(x, shift * x / root);
+      Complex total = 0;
+      for (int j = 0; j < order; ++j) total += share[i][j] = barycentric[j] / ((there - k[j * stride]) / half);
+      for (int j = 0; j < order; ++j) share[i][j] /= total;
+      factor[i] = Complex(1, 4 * shift * shift * shift / (root * root * root)) * std::exp(0.5 * (x * x - there * there));
+    }
+  }
+
+  /// Half the width of the narrowest panel of n nodes: a shift by which the polynomials hold.
+  static double size(const double* k, Index stride, Index n) {
+    double half = std::numeric_limits<double>::infinity();
+    for (Index first = 0; first < n; first += order)
+      half = std::min(half, 0.5 * std::abs(k[(first + order - 1) * stride] - k[first * stride]));
+    return half / GaussLegendre::order(order).x[order - 1];
+  }
+
+  /// Where Re (1 + u1 V1 + u2 V2), at nodes of growing |k|, changes sign there may be a zero, at Im k of the sign of minus its slope.
+  /// The side without: 1 for that of s(k), or -1; 0 if there is none to avoid, or if they lie on both. Value(i): that real part.
+  template <class Value> static int side(Index begin, Index end, Value&& value) {
+    int sign = 0;
+    double before = value(begin);
+    for (Index i = begin + 1; i < end; ++i) {
+      const double here = value(i);
+      if ((here > 0) != (before > 0)) {
+        const int turn = here > before ? 1 : -1;
+        if (sign != 0 && turn != sign) return 0;
+        sign = turn;
+      }
+      before = here;
+    }
+    return sign;
+  }
+};
+
+/// Nodes in k as columns: those at k > 0, then those at k < 0 if they are not the same, each padded to whole vectors with weight 0.
+///
+/// Where V is all but real 1 + u1 V1 + u2 V2 has zeros next to the real axis, which no rule there resolves: thin tails of the density are
+/// made of them. The integrals are then taken along k + i s(k) or k - i s(k), on the side without zeros (PanelShift).
+struct SpectrumNodes {
+  std::vector<double> weight, u1, u2, mu0, kmu1, k;
+  std::vector<double> weight_re, weight_im, u1_re, u1_im, u2_re, u2_im;  ///< on the shifted line
+  Index side[3] = {0, 0, 0}, filled[2] = {0, 0};                        ///< where each half begins, and the end; ends without padding
+
+  SpectrumNodes(const NodeSet& set, const double* at, bool paired) {
+    const Index stride = paired ? 2 : 1, n = set.size() / stride;
+    const double shift = PanelShift::size(at, stride, n);
+    for (Index half = 0; half < 2; ++half) {
+      for (Index first = 0; half < stride && first < n; first += PanelShift::order) {
+        const PanelShift panel(at + first * stride + half, stride, shift);
+        const Node* nodes = &set.nodes[static_cast<std::size_t>(first * stride + half)];
+        for (Index i = 0; i < PanelShift::order; ++i) {
+          const Node& node = nodes[i * stride];
+          weight.push_back(node.weight), u1.push_back(node.u1), u2.push_back(node.u2), mu0.push_back(node.mu0), kmu1.push_back(node.kmu1);
+          k.push_back(at[(first + i) * stride + half]);
+          Complex mu1 = 0, other = 0;
+          for (Index j = 0; j < PanelShift::order; ++j) mu1 += panel.share[i][j] * nodes[j * stride].mu1, other += panel.share[i][j] * nodes[j * stride].u2;
+          const Complex square = mu1 * mu1, w = node.weight * panel.factor[i];
+          weight_re.push_back(w.real()), weight_im.push_back(w.imag());
+          u1_re.push_back(square.real()), u1_im.push_back(square.imag());
+          u2_re.push_back(other.real()), u2_im.push_back(other.imag());
+        }
+      }
+      filled[half] = size();
+      while (weight.size() % 8 != 0)
+        for (auto* column : {&weight, &u1, &u2, &mu0, &kmu1, &k, &weight_re, &weight_im, &u1_re, &u1_im, &u2_re, &u2_im}) column->push_back(0);
+      side[half + 1] = size();
+    }
   }
   Index size() const { return static_cast<Index>(weight.size()); }
+
+  /// PanelShift::side of a half.
+  int way_around(int half, double v1, double v2) const {
+    if (side[half] == filled[half] || (v1 > 0 && v2 > 0)) return 0;
+    return PanelShift::side(side[half], filled[half], [&](Index i) { return 1 + u1[static_cast<std::size_t>(i)] * v1 + u2[static_cast<std::size_t>(i)] * v2; });
+  }
+  /// Whether 1 + u1 V1 + u2 V2 keeps its sign at a real V: it does in a gap, all through.
+  bool regular(double v1, double v2) const {
+    for (int half = 0; half < 2; ++half)
+      for (Index i = side[half] + 1; i < filled[half]; ++i) {
+        const auto at = [&](Index j) { return 1 + u1[static_cast<std::size_t>(j)] * v1 + u2[static_cast<std::size_t>(j)] * v2 > 0; };
+        if (at(i) != at(i - 1)) return false;
+      }
+    return true;
+  }
 };
 
 /// Rules in k of growing density: rungs of panels, |k| up to spectrum_range.
@@ -163,26 +252,59 @@ template <class Bulk> class PairSystem {
     Complex e1, e2, e11, e12, e22;
   };
   Sums sums(const SpectrumNodes& nodes, Complex v1, Complex v2) const {
-    V e1r(0.0), e1i(0.0), e2r(0.0), e2i(0.0), ar(0.0), ai(0.0), br(0.0), bi(0.0), cr(0.0), ci(0.0);
-    const V v1r(v1.real()), v1i(v1.imag()), v2r(v2.real()), v2i(v2.imag());
-    for (Index i = 0; i < nodes.size(); i += V::size) {
-      const V u1 = V::load(&nodes.u1[i]), u2 = V::load(&nodes.u2[i]), omega = V::load(&nodes.weight[i]);
-      const V re = V(1.0) + u1 * v1r + u2 * v2r, im = u1 * v1i + u2 * v2i;
-      const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
-      const V o1 = omega * u1, o2 = omega * u2, sr = wr * wr - wi * wi, si = V(2.0) * wr * wi;
-      e1r += o1 * wr, e1i += o1 * wi;
-      e2r += o2 * wr, e2i += o2 * wi;
-      const V o11 = o1 * u1, o12 = o1 * u2, o22 = o2 * u2;
-      ar += o11 * sr, ai += o11 * si;
-      br += o12 * sr, bi += o12 * si;
-      cr += o22 * sr, ci += o22 * si;
+    Totals t;
+    for (int half = 0; half < 2; ++half) {
+      const Index begin = nodes.side[half], end = nodes.side[half + 1];
+      const int sign = nodes.way_around(half, v1.real(), v2.real());
+      if (sign == 0)
+        along_axis(nodes, begin, end, v1, v2, t);
+      else
+        around(nodes, begin, end, v1, v2, sign, t);
     }
     const auto total = [](V r, V i) {
       double re = 0, im = 0;
       for (int lane = 0; lane < V::size; ++lane) re += r[lane], im += i[lane];
       return Complex(re, im);
     };
-    return {total(e1r, e1i), total(e2r, e2i), total(ar, ai), total(br, bi), total(cr, ci)};
+    return {total(t.e1r, t.e1i), total(t.e2r, t.e2i), total(t.ar, t.ai), total(t.br, t.bi), total(t.cr, t.ci)};
+  }
+
+  struct Totals {
+    V e1r{0.0}, e1i{0.0}, e2r{0.0}, e2i{0.0}, ar{0.0}, ai{0.0}, br{0.0}, bi{0.0}, cr{0.0}, ci{0.0};
+  };
+
+  static void along_axis(const SpectrumNodes& nodes, Index begin, Index end, Complex v1, Complex v2, Totals& t) {
+    const V v1r(v1.real()), v1i(v1.imag()), v2r(v2.real()), v2i(v2.imag());
+    for (Index i = begin; i < end; i += V::size) {
+      const V u1 = V::load(&nodes.u1[i]), u2 = V::load(&nodes.u2[i]), omega = V::load(&nodes.weight[i]);
+      const V re = V(1.0) + u1 * v1r + u2 * v2r, im = u1 * v1i + u2 * v2i;
+      const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
+      const V o1 = omega * u1, o2 = omega * u2, sr = wr * wr - wi * wi, si = V(2.0) * wr * wi;
+      t.e1r += o1 * wr, t.e1i += o1 * wi;
+      t.e2r += o2 * wr, t.e2i += o2 * wi;
+      const V o11 = o1 * u1, o12 = o1 * u2, o22 = o2 * u2;
+      t.ar += o11 * sr, t.ai += o11 * si;
+      t.br += o12 * sr, t.bi += o12 * si;
+      t.cr += o22 * sr, t.ci += o22 * si;
+    }
+  }
+
+  /// The same along k + i s(k) or k - i s(k).
+  static void around(const SpectrumNodes& nodes, Index begin, Index end, Complex v1, Complex v2, int sign, Totals& t) {
+    const V v1r(v1.real()), v1i(v1.imag()), v2r(v2.real()), v2i(v2.imag()), turn(static_cast<double>(sign));
+    for (Index i = begin; i < end; i += V::size) {
+      const V ar = V::load(&nodes.u1_re[i]), ai = turn * V::load(&nodes.u1_im[i]), br = V::load(&nodes.u2_re[i]), bi = turn * V::load(&nodes.u2_im[i]);
+      const V or_ = V::load(&nodes.weight_re[i]), oi = turn * V::load(&nodes.weight_im[i]);
+      const V re = V(1.0) + ar * v1r - ai * v1i + br * v2r - bi * v2i, im = ar * v1i + ai * v1r + br * v2i + bi * v2r;
+      const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
+      const V pr = ar * wr - ai * wi, pi = ar * wi + ai * wr, qr = br * wr - bi * wi, qi = br * wi + bi * wr;  // u1 w, u2 w
+      const V xr = or_ * pr - oi * pi, xi = or_ * pi + oi * pr, yr = or_ * qr - oi * qi, yi = or_ * qi + oi * qr;
+      t.e1r += xr, t.e1i += xi;
+      t.e2r += yr, t.e2i += yi;
+      t.ar += xr * pr - xi * pi, t.ai += xr * pi + xi * pr;
+      t.br += xr * qr - xi * qi, t.bi += xr * qi + xi * qr;
+      t.cr += yr * qr - yi * qi, t.ci += yr * qi + yi * qr;
+    }
   }
 
   const SpectrumNodes& rule(int tier) const {
@@ -191,7 +313,10 @@ template <class Bulk> class PairSystem {
       const Level& level = ladder_->level(spectrum_rungs[tier]);
       Index count = 0;
       while (count < level.size() && std::abs(level.k[static_cast<std::size_t>(count)]) <= spectrum_range) ++count;
-      out.emplace(NodeSet(level, count), level.k.data());
+      const bool paired = level.size() > 1 && level.k[1] == -level.k[0];
+      const Index panel = PanelShift::order * (paired ? 2 : 1);
+      count = std::min(level.size(), (count + panel - 1) / panel * panel);
+      out.emplace(NodeSet(level, count), level.k.data(), paired);
     }
     return *out;
   }
@@ -223,10 +348,11 @@ class IsotropicSpectrum {
     return out;
   }
 
-  /// The determinant of the normal equations of (m, theta) at a real V.
+  /// The determinant of the normal equations of (m, theta) at a real V; NaN where V is not that of a gap.
   static double normal_determinant(const SpectrumNodes& nodes, const SpectrumScales& scales, const SpectrumPair& v) {
     double s00 = 0, s01 = 0, s11 = 0;
     const double v1 = v.v1.real(), v2 = v.v2.real();
+    if (!nodes.regular(v1, v2)) return std::numeric_limits<double>::quiet_NaN();
     for (Index i = 0; i < nodes.size(); ++i) {
       const double w = nodes.weight[i] / (1 + nodes.u1[i] * v1 + nodes.u2[i] * v2);
       s00 += w * nodes.mu0[i] * nodes.mu0[i];
@@ -436,8 +562,8 @@ template <class System> class SpectrumSolver {
       const Point &above_it = points[order[i]], &below_it = points[order[i + 1]];
       if (!in_gap(above_it) || !in_gap(below_it)) continue;
       double hi = xs[order[i]], lo = xs[order[i + 1]];
-      const double f_hi = determinant(above_it);
-      if ((f_hi > 0) == (determinant(below_it) > 0)) continue;
+      const double f_hi = determinant(above_it), f_lo = determinant(below_it);
+      if (!std::isfinite(f_hi) || !std::isfinite(f_lo) || (f_hi > 0) == (f_lo > 0)) continue;
       Point at = above_it;
       bool smooth = true;
       while (hi / lo - 1 > 1e-12 && smooth) {
