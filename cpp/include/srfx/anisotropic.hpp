@@ -512,16 +512,42 @@ template <class T> class EmpiricalBulk {
   }
 
   Overlaps<T> overlaps(T a, T b, T) const {
+    using P = detail::Packed<T>;
+    using V = typename P::Type;
     const T c(w_->spike.c), s = c * a / b;
-    Overlaps<T> out;
-    for (std::size_t i = 0; i < w_->eigenvalues.size(); ++i) {
-      const T inverse = T(1) / (T(w_->eigenvalues[i]) + s), slope = -inverse * inverse;
-      const auto add = [&](Along<T>& to, double x) { to.v += x * inverse, to.d += x * slope; };
-      for (int j = 0; j < 3; ++j)
-        for (int k = 0; k <= j; ++k) add(out.k[j][k], w_->u[j][i] * w_->u[k][i]);
-      for (int j = 0; j < 3; ++j) add(out.cross[j], w_->u[3][i] * w_->u[j][i]);
-      add(out.mean, w_->u[3][i] * w_->u[3][i]);
+    const V shift(s);
+    V value[10], slope[10];
+    for (int j = 0; j < 10; ++j) value[j] = slope[j] = V(0.0);
+    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and its derivative.
+    const auto add = [&](V d, V one, const double* const* u) {
+      const V inverse = one / (d + shift), square = inverse * inverse;
+      const V w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};
+      int pair = 0;
+      for (int j = 0; j < 4; ++j) {
+        const V first = w[j] * inverse, second = w[j] * square;
+        for (int k = 0; k <= j; ++k, ++pair) value[pair] += w[k] * first, slope[pair] += w[k] * second;
+      }
+    };
+    const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
+    for (Index i = 0; i < whole; i += P::size) {
+      const double* const u[4] = {&w_->u[0][i], &w_->u[1][i], &w_->u[2][i], &w_->u[3][i]};
+      add(P::load(&w_->eigenvalues[i]), V(1.0), u);
     }
+    if (whole < n) {
+      double rest[5][P::size] = {}, one[P::size] = {};
+      for (Index i = whole; i < n; ++i) {
+        rest[4][i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
+        for (std::size_t j = 0; j < 4; ++j) rest[j][i - whole] = w_->u[j][i];
+      }
+      const double* const u[4] = {rest[0], rest[1], rest[2], rest[3]};
+      add(P::load(rest[4]), P::load(one), u);
+    }
+    const auto total = [&](int pair) { return Along<T>(P::total(value[pair]), -P::total(slope[pair])); };
+    Overlaps<T> out;
+    for (int j = 0, pair = 0; j < 3; ++j)
+      for (int k = 0; k <= j; ++k, ++pair) out.k[j][k] = total(pair);
+    for (int j = 0; j < 3; ++j) out.cross[j] = total(6 + j);
+    out.mean = total(9);
     const T root = std::sqrt(w_->spike.c);
     out.crossed = true;
     out.cross[0] = out.cross[0] * Along<T>(root);
