@@ -134,3 +134,29 @@ def test_simulated_networks(name, target, readout, model):
     error = simulated.std(ddof=1) / np.sqrt(simulated.size)
     theory = one_step(network, alpha=1.5, lam=0.1, d=600).test_error
     assert abs(simulated.mean() - theory) < 4 * error + 0.015 * theory
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "point"),
+    [
+        ("relu", dict(eta=2, alpha0=5), dict(alpha=[1.2, 3], lam=0.1)),
+        ("gelu", dict(eta=4, alpha0=20), dict(alpha=2, lam=0.1)),
+        ("softplus", dict(eta=2, alpha0=[2, 1000]), dict(alpha=1, lam=1e-3)),
+        ("relu", dict(eta=20, alpha0=0.05, beta=3), dict(alpha=2, lam=1e-8)),
+        ("gelu", dict(eta=20, alpha0=1000, beta=0.2), dict(alpha=0.4, lam=1e-8)),
+        ("tanh", dict(eta=20, alpha0=[0.01, 1000]), dict(alpha=2, lam=1e-8)),
+    ],
+)
+def test_large_steps_on_much_data(name, model, point):
+    """Where plain iterations of the bulk's equations diverge: found by following its state in lam."""
+    sol = one_step(step(name, "tanh", (1, 2), (0.6, 0.4), **model), **point)
+    assert np.all(sol.converged)
+    assert np.all(sol.residual < 1e-9)
+    assert np.all((sol.v2 > 0) & np.isfinite(sol.q2))
+    # The state belongs to the branch that lam -> infinity leads to: errors change smoothly along lam.
+    lam = np.asarray(point["lam"]) * np.geomspace(1, 3, 4)
+    one = {key: np.ravel(value)[-1] for key, value in model.items()}
+    near = one_step(
+        step(name, "tanh", (1, 2), (0.6, 0.4), **one), **(point | {"lam": lam, "alpha": np.ravel(point["alpha"])[-1]})
+    )
+    assert np.all(np.diff(near.train_error) > 0)

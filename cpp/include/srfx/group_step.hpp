@@ -82,14 +82,39 @@ template <class T> struct GroupOverlaps {
   Mat<T> vv, vz, zz, dv, dz, dd, mean;
 };
 
-/// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it. N: size of the blocks, if known.
-template <int N> class GroupStepBulk {
+// Products and inverses of small matrices, each compiled once a scalar: as expressions they take a minute to compile.
+namespace detail {
+
+template <class T> [[gnu::noinline]] Mat<T> mul(const Mat<T>& a, const Mat<T>& b) {
+  Mat<T> out(a.rows(), b.cols());
+  for (Index j = 0; j < b.cols(); ++j)
+    for (Index i = 0; i < a.rows(); ++i) {
+      T sum(0);
+      for (Index l = 0; l < a.cols(); ++l) sum += a(i, l) * b(l, j);
+      out(i, j) = sum;
+    }
+  return out;
+}
+[[gnu::noinline]] inline Eigen::VectorXd apply(const Eigen::MatrixXd& a, const Eigen::VectorXd& x) {
+  Eigen::VectorXd out = Eigen::VectorXd::Zero(a.rows());
+  for (Index j = 0; j < a.cols(); ++j) out += x(j) * a.col(j);
+  return out;
+}
+template <class T> [[gnu::noinline]] Mat<T> inv(const Mat<T>& a) { return a.inverse(); }
+template <class T> [[gnu::noinline]] Mat<T> identity(int n) { return Mat<T>::Identity(n, n); }
+/// out += f a.
+template <class T> [[gnu::noinline]] void add(T f, const Mat<T>& a, Mat<T>& out) { out += f * a; }
+template <class T> [[gnu::noinline]] Mat<T> corner(const Mat<T>& a, int k) { return a.topLeftCorner(k, k); }
+
+}  // namespace detail
+
+/// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it.
+class GroupStepBulk {
  public:
   using C = std::complex<double>;
-  template <class T> using Block = Eigen::Matrix<T, N, N>;
   template <class T> struct State {
     Vec<T> v2;
-    Block<T> x;
+    Mat<T> x;
   };
 
   GroupStepBulk(const GroupStep& step, double beta) : step_(&step), beta_(beta), k_(step.k()), n_(step.n()), pairs_(k_ * (k_ + 1) / 2) {
@@ -105,37 +130,20 @@ template <int N> class GroupStepBulk {
   void solve(const Eigen::VectorXd& vh, double lam) {
     vh_ = vh, lam_ = lam;
     const Parameters<double> p = parameters<double>(vh);
-    state_.v2.resize(k_);
-    state_.x.setZero(n_, n_);
-    for (int g = 0; g < k_; ++g) {
-      state_.v2(g) = step_->pi[g] / (p.a(g) + p.vv(g, g));
-      state_.x(g, g) = beta_ * state_.v2(g);
+    failed_ = !(vh.allFinite() && p.a.minCoeff() > 0);
+    if (!failed_ && !(known_ && follow(p)) && !plainly(p)) {
+      // From A so large that V2 = pi/A: along falling A there is one solution, analytic in lam.
+      at_ = p;
+      at_.a.array() += 1e3 * p.vv.diagonal().maxCoeff() * (1 + coupling());
+      failed_ = !plainly(at_) || !follow(p);
     }
-    failed_ = false;
-    for (int plain = 0; plain < 30; ++plain) {
-      const State<double> next = evaluate(p, state_, step_->nodes);
-      const double moved = ((next.v2 - state_.v2).array() / next.v2.array()).abs().maxCoeff();
-      state_ = next;
-      if (moved < 1e-3) break;
+    known_ = !failed_;
+    if (failed_) {
+      v_.setConstant(packed(), std::numeric_limits<double>::quiet_NaN());
+      traces_.setConstant(packed(), packed(), std::numeric_limits<double>::quiet_NaN());
+      moved_.assign(packed(), State<C>{Vec<C>::Zero(k_), Mat<C>::Zero(n_, n_)});
+      return;
     }
-    bool done = false;
-    double previous = 1e300;
-    for (int iteration = 0; iteration < 60 && !done; ++iteration) {
-      factorize(p);
-      const Eigen::VectorXd step = jacobian_.solve(pack(evaluate(p, state_, step_->nodes)) - pack(state_));
-      State<double> next = unpack<double>(pack(state_) + step);
-      const double size = step.cwiseQuotient(scale()).cwiseAbs().maxCoeff();
-      if (!(next.v2.minCoeff() > 0) || !std::isfinite(size) || size > 10) {
-        for (int plain = 0; plain < 10; ++plain) state_ = evaluate(p, state_, step_->nodes);
-        if (!(state_.v2.minCoeff() > 0)) break;
-        continue;
-      }
-      state_ = next;
-      defect_ = size;
-      done = size < 1e-14 || (size < 1e-10 && size > 0.5 * previous);
-      previous = size;
-    }
-    failed_ = !done;
     factorize(p);
     v_ = values<double>(p, state_);
     // T = -dV/d(Vh1, A), by complex steps.
@@ -156,7 +164,7 @@ template <int N> class GroupStepBulk {
     const Eigen::VectorXd v = hats.col(0), z = hats.col(1), d = hats.col(2), m = hats.col(3);
     for (int j = 0; j < packed(); ++j) {
       const GroupOverlaps<C> k = overlaps<C>(parameters<C>(shifted(j)), moved_[j]);
-      const auto of = [](const Eigen::VectorXd& x, const Mat<C>& matrix, const Eigen::VectorXd& y) { return x.dot((matrix.imag() / tiny) * y); };
+      const auto of = [](const Eigen::VectorXd& x, const Mat<C>& matrix, const Eigen::VectorXd& y) { return x.dot(detail::apply(matrix.imag() / tiny, y)); };
       const double change = of(v, k.vv, v) + of(z, k.zz, z) + of(d, k.dd, d) + of(m, k.mean, m) + 2 * of(v, k.vz, z) + 2 * of(d, k.dv, v) + 2 * of(d, k.dz, z);
       out(j) = -change / twice(j);
     }
@@ -180,7 +188,7 @@ template <int N> class GroupStepBulk {
   static constexpr double tiny = 1e-40;
 
   template <class T> struct Parameters {
-    Block<T> vv;
+    Mat<T> vv;
     Vec<T> a;
   };
   template <class T> Parameters<T> parameters(const Vec<T>& vh) const {
@@ -226,13 +234,12 @@ template <int N> class GroupStepBulk {
     return out;
   }
 
-  template <class T> Block<T> resolvent(const Parameters<T>& p, const Block<T>& x) const {  // (1 + X VV)^-1
-    const Block<T> m = Block<T>::Identity(n_, n_) + x * p.vv;
-    return m.inverse();
+  template <class T> Mat<T> resolvent(const Parameters<T>& p, const Mat<T>& x) const {  // (1 + X VV)^-1
+    return detail::inv<T>(detail::identity<T>(n_) + detail::mul(x, p.vv));
   }
 
   /// B(u) = u B1 + u^2 B2.
-  template <class T> void couplings(const Vec<T>& v2, Block<T>& b1, Block<T>& b2) const {
+  template <class T> void couplings(const Vec<T>& v2, Mat<T>& b1, Mat<T>& b2) const {
     using std::sqrt;
     b1.setZero(n_, n_), b2.setZero(n_, n_);
     for (int g = 0; g < k_; ++g) {
@@ -247,24 +254,30 @@ template <int N> class GroupStepBulk {
     }
   }
 
+  /// B(u), and Q(u) from it.
+  template <class T> static Mat<T> at(double u, const Mat<T>& b1, const Mat<T>& b2) { return u * b1 + (u * u) * b2; }
+  template <class T> Mat<T> denominator(const Mat<T>& b, const Mat<T>& gm, const Mat<T>& one) const {
+    return detail::inv<T>(one + step_->iota * detail::mul(b, gm));
+  }
+
   template <class T> State<T> evaluate(const Parameters<T>& p, const State<T>& s, const ResidualNodes& nodes) const {
     using std::sqrt;
-    const Block<T> gm = p.vv * resolvent<T>(p, s.x), one = Block<T>::Identity(n_, n_);
-    Block<T> b1, b2, qb = Block<T>::Zero(n_, n_), q1 = qb, q2 = qb;
+    const Mat<T> gm = detail::mul(p.vv, resolvent<T>(p, s.x)), one = detail::identity<T>(n_);
+    Mat<T> b1, b2, qb = Mat<T>::Zero(n_, n_), q1 = qb, q2 = qb;
     couplings<T>(s.v2, b1, b2);
     for (Index i = 0; i < nodes.size(); ++i) {
       const double u = nodes.u[i], w = nodes.w[0][i];
       if (w == 0) continue;
-      const Block<T> b = u * b1 + (u * u) * b2;
-      const Block<T> q = Block<T>(one + step_->iota * (b * gm)).inverse();
-      qb += w * (q * b);
-      q1 += (w * u) * q;
-      q2 += (w * u * u) * q;
+      const Mat<T> b = at(u, b1, b2);
+      const Mat<T> q = denominator(b, gm, one);
+      detail::add<T>(w, detail::mul(q, b), qb);
+      detail::add<T>(w * u, q, q1);
+      detail::add<T>(w * u * u, q, q2);
     }
     State<T> out;
     out.x = qb;
     out.v2.resize(k_);
-    const Block<T> g1 = gm * q1, g2 = gm * q2;
+    const Mat<T> g1 = detail::mul(gm, q1), g2 = detail::mul(gm, q2);
     for (int g = 0; g < k_; ++g) {
       const StepModel& m = step_->groups[g];
       out.x(g, g) += beta_ * s.v2(g);
@@ -275,10 +288,88 @@ template <int N> class GroupStepBulk {
     return out;
   }
 
+  /// Size of the terms that the step adds, against A.
+  double coupling() const {
+    double most = 0;
+    const double u2 = step_->groups[0].moments.u[2];
+    for (const StepModel& g : step_->groups) most = std::max({most, std::abs(g.kap) * u2, g.e2 * g.e2 * u2});
+    return most;
+  }
+
+  /// Newton's method from the state, which it leaves where it was unless it settles nearby.
+  bool newton(const Parameters<double>& p) {
+    const State<double> before = state_;
+    double previous = 1e300;
+    bool fresh = false;  // whether the Jacobian is that of the state; it costs a dozen evaluations
+    for (int iteration = 0; iteration < 25; ++iteration) {
+      if (iteration == 0 || !(fresh || previous < 1e-3)) factorize(p), fresh = true;
+      const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, state_, step_->nodes)) - pack(state_)));
+      const double size = step.cwiseQuotient(scale()).cwiseAbs().maxCoeff();
+      const double moved = std::max(step.head(k_).cwiseQuotient(state_.v2).cwiseAbs().maxCoeff(),
+                                    step.tail(unknowns_ - k_).cwiseAbs().maxCoeff() / state_.x.cwiseAbs().maxCoeff());
+      if (!std::isfinite(size) || !(moved < (iteration == 0 ? 0.5 : 1.0))) break;
+      if (!fresh && size > 0.1 * previous && size > 1e-13) {  // an old one does not do
+        previous = 1e300;
+        continue;
+      }
+      state_ = unpack<double>(pack(state_) + step);
+      if (!(state_.v2.minCoeff() > 0)) break;
+      defect_ = size;
+      if (size < 1e-14 || (size < 1e-10 && size > 0.5 * previous)) return true;
+      previous = size;
+      fresh = false;
+    }
+    state_ = before;
+    return false;
+  }
+
+  /// From V2 without the step, by plain iterations as long as they come closer, then Newton's method.
+  bool plainly(const Parameters<double>& p) {
+    state_.v2.resize(k_);
+    state_.x.setZero(n_, n_);
+    for (int g = 0; g < k_; ++g) {
+      state_.v2(g) = step_->pi[g] / (p.a(g) + p.vv(g, g));
+      state_.x(g, g) = beta_ * state_.v2(g);
+    }
+    double moved = 1;
+    for (int plain = 0; plain < 30 && moved > 1e-3; ++plain) {
+      const State<double> next = evaluate(p, state_, step_->nodes);
+      moved = ((next.v2 - state_.v2).array() / next.v2.array()).abs().maxCoeff();
+      if (!(next.v2.minCoeff() > 0) || !next.x.allFinite()) return false;
+      state_ = next;
+    }
+    if (!(moved < 0.1) || !newton(p)) return false;
+    at_ = p;
+    return true;
+  }
+
+  /// Moves the state from at_ to p in steps that Newton's method can take.
+  bool follow(const Parameters<double>& p) {
+    const Parameters<double> from = at_;
+    // A changes by a factor of 20 at most in the first step.
+    double done = 0, stride = std::min(1.0, 3 / (p.a.array() / from.a.array()).log().abs().maxCoeff());
+    for (int tries = 0; tries < 400 && stride > 1e-7;) {
+      const double next = std::min(1.0, done + stride);
+      Parameters<double> there = p;
+      if (next < 1) {
+        there.vv = (1 - next) * from.vv + next * p.vv;
+        there.a = (from.a.array().log() * (1 - next) + p.a.array().log() * next).exp().matrix();
+      }
+      ++tries;
+      if (!newton(there)) {
+        stride *= 0.4;
+        continue;
+      }
+      at_ = there, done = next, stride *= 2;
+      if (done == 1) return true;
+    }
+    return false;
+  }
+
   /// 1 - dmap/dx at the state.
   void factorize(const Parameters<double>& p) {
     Eigen::MatrixXd j(unknowns_, unknowns_);
-    const Parameters<C> pc{p.vv.template cast<C>(), p.a.template cast<C>()};
+    const Parameters<C> pc{p.vv.cast<C>(), p.a.cast<C>()};
     const Vec<double> at = pack(state_);
     for (int i = 0; i < unknowns_; ++i) {
       Vec<C> y = at.cast<C>();
@@ -291,16 +382,16 @@ template <int N> class GroupStepBulk {
   /// The state moved along element j of (Vh1, A).
   State<C> along(int j) const {
     const Parameters<C> p = parameters<C>(shifted(j));
-    const State<C> here{state_.v2.template cast<C>(), state_.x.template cast<C>()};
+    const State<C> here{state_.v2.cast<C>(), state_.x.cast<C>()};
     const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, here, step_->nodes)).imag()));
-    Vec<C> y = pack(state_).template cast<C>();
+    Vec<C> y = pack(state_).cast<C>();
     for (int i = 0; i < unknowns_; ++i) y(i) += C(0, step(i));
     return unpack<C>(y);
   }
 
   /// (V1, V2) packed, unit convention.
   template <class T> Vec<T> values(const Parameters<T>& p, const State<T>& s) const {
-    const Block<T> v1 = resolvent<T>(p, s.x) * s.x;  // X (1 + VV X)^-1 = (1 + X VV)^-1 X
+    const Mat<T> v1 = detail::mul(resolvent<T>(p, s.x), s.x);  // X (1 + VV X)^-1 = (1 + X VV)^-1 X
     Vec<T> out(packed());
     for (int g = 0; g < k_; ++g) {
       for (int h = g; h < k_; ++h) out(detail::index(k_, g, h)) = (v1(g, h) + v1(h, g)) / (2 * beta_ * root_c_[g] * root_c_[h]);
@@ -319,46 +410,50 @@ template <int N> class GroupStepBulk {
     friend Two operator*(const T& f, const Two& a) { return {f * a.s, f * a.x}; }
   };
   template <class T> static Two<T> times(const Two<T>& a, const Two<T>& b, const Mat<T>& vv) {
-    return {a.s * b.s, a.s * b.x + b.s * a.x - a.x * vv * b.x};
+    Mat<T> x = detail::mul(detail::mul(a.x, vv), b.x);
+    for (Index i = 0; i < x.size(); ++i) x.data()[i] = a.s * b.x.data()[i] + b.s * a.x.data()[i] - x.data()[i];
+    return {a.s * b.s, x};
   }
   template <class T> static Two<T> inverse(const Two<T>& a, const Mat<T>& vv) {
-    const Mat<T> m = a.s * Mat<T>::Identity(vv.rows(), vv.rows()) - a.x * vv;
-    return {T(1) / a.s, -(m.inverse() * a.x) / a.s};
+    const Mat<T> m = a.s * detail::identity<T>(static_cast<int>(vv.rows())) - detail::mul(a.x, vv);
+    return {T(1) / a.s, detail::mul(detail::inv(m), a.x) / -a.s};
   }
 
   template <class T> GroupOverlaps<T> overlaps(const Parameters<T>& p, const State<T>& s) const {
     const GroupStep& step = *step_;
-    const Mat<T> vv = p.vv, vh1 = vv.topLeftCorner(k_, k_), one = Mat<T>::Identity(k_, k_);
-    const Block<T> left = resolvent<T>(p, s.x), gm = p.vv * left;
-    const Mat<T> right = (Mat<T>::Identity(n_, n_) + vv * Mat<T>(s.x)).inverse();  // (1 + VV X)^-1
-    Block<T> b1, b2;
+    using detail::add, detail::corner, detail::inv, detail::mul;
+    const Mat<T>& vv = p.vv;
+    const Mat<T> vh1 = corner(vv, k_), one = detail::identity<T>(k_), unit = detail::identity<T>(n_);
+    const Mat<T> left = resolvent<T>(p, s.x), gm = mul(p.vv, left);
+    const Mat<T> right = inv<T>(unit + mul(vv, s.x));  // (1 + VV X)^-1
+    Mat<T> b1, b2;
     couplings<T>(s.v2, b1, b2);
     constexpr int top = 7;
-    std::vector<Block<T>> y0(top, Block<T>::Zero(n_, n_)), y1(4, y0[0]);
-    Block<T> y2 = y0[0], mean_q = y0[0], mean_qt = y0[0];
+    std::vector<Mat<T>> y0(top, Mat<T>::Zero(n_, n_)), y1(4, y0[0]);
+    Mat<T> y2 = y0[0], mean_q = y0[0], mean_qt = y0[0];
     double e0[top] = {}, e1[4] = {};
     const int powers = step.lean ? top : 3, powers1 = step.lean ? 4 : 2;
     for (Index i = 0; i < step.nodes.size(); ++i) {
       const double u = step.nodes.u[i], w0 = step.nodes.w[0][i], w1 = step.nodes.w[1][i], w2 = step.nodes.w[2][i];
       if (w0 == 0 && w1 == 0 && w2 == 0) continue;
-      const Block<T> b = u * b1 + (u * u) * b2;
-      const Block<T> q = Block<T>(Block<T>::Identity(n_, n_) + step.iota * (b * gm)).inverse(), y = q * b;
-      mean_q += w0 * q;
-      mean_qt += w0 * (Block<T>::Identity(n_, n_) - step.iota * (gm * y));  // (1 + Gm B/alpha0)^-1
+      const Mat<T> b = at(u, b1, b2);
+      const Mat<T> q = denominator(b, gm, unit), y = mul(q, b);
+      add<T>(w0, q, mean_q);
+      add<T>(w0, unit, mean_qt);
+      add<T>(-w0 * step.iota, mul(gm, y), mean_qt);  // (1 + Gm B/alpha0)^-1
       double power = 1;
       for (int n = 0; n < powers; ++n, power *= u) {
-        y0[n] += (w0 * power) * y;
+        add<T>(w0 * power, y, y0[n]);
         e0[n] += w0 * power;
-        if (n < powers1) y1[n] += (w1 * power) * y, e1[n] += w1 * power;
+        if (n < powers1) add<T>(w1 * power, y, y1[n]), e1[n] += w1 * power;
       }
-      y2 += w2 * y;
+      add<T>(w2, y, y2);
     }
     GroupOverlaps<T> out;
     out.mean = mean(s, gm, mean_q, mean_qt);
     if (!step.stepped) {  // W0 vhat and W0 zhat: V1 without and with vhat taken out
-      const Mat<T> x = s.x;
-      out.vv = x.topLeftCorner(k_, k_);
-      out.zz = (left * s.x).topLeftCorner(k_, k_);
+      out.vv = corner(s.x, k_);
+      out.zz = corner(mul(left, s.x), k_);
       out.vz = out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
       scale_legs(out);
       return out;
@@ -366,22 +461,23 @@ template <int N> class GroupStepBulk {
     Mat<T> ah = Mat<T>::Zero(n_, n_), flip = Mat<T>::Identity(n_, n_);
     for (int g = 0; g < k_; ++g) ah(g, g) = beta_ * s.v2(g);
     for (int i = k_; i < n_; ++i) flip(i, i) = T(-1);
-    const Two<T> gme{T(1), Mat<T>(left * s.x)};
-    const Mat<T> xt = ah + Mat<T>(y2);
-    const Two<T> tt{T(1), xt * (Mat<T>::Identity(n_, n_) + vv * xt).inverse()};
+    const Two<T> gme{T(1), mul(left, s.x)};
+    const Mat<T> xt = ah + y2;
+    const Two<T> tt{T(1), mul(xt, inv<T>(unit + mul(vv, xt)))};
     using Polynomial = std::array<double, top>;
     const auto of_q = [&](const Polynomial& f, bool with_t) {
       Two<T> sum{T(0), Mat<T>::Zero(n_, n_)};
       for (int n = 0; n < top; ++n) {
         if (f[n] == 0) continue;
         sum.s += f[n] * (with_t ? e1[n] : e0[n]);
-        sum.x += f[n] * Mat<T>(with_t ? y1[n] : y0[n]);
+        add<T>(f[n], with_t ? y1[n] : y0[n], sum.x);
       }
-      sum.x = step.iota * (sum.x * right);
+      sum.x = mul(sum.x, right);
+      sum.x *= T(step.iota);
       return sum;
     };
-    const auto of_qt = [&](const Two<T>& q) { return Two<T>{q.s, flip * q.x.transpose() * flip}; };
-    const auto block = [&](const Two<T>& a) { return Two<T>{a.s, a.x.topLeftCorner(k_, k_)}; };
+    const auto of_qt = [&](const Two<T>& q) { return Two<T>{q.s, mul<T>(mul<T>(flip, q.x.transpose()), flip)}; };
+    const auto block = [&](const Two<T>& a) { return Two<T>{a.s, corner(a.x, k_)}; };
     const auto product = [](const Polynomial& f, const Polynomial& g) {
       Polynomial out_{};
       for (int i = 0; i < 4; ++i)
@@ -401,9 +497,9 @@ template <int N> class GroupStepBulk {
     const T inverse_rho(aligned ? 0 : 1 / rho);
     const Two<T> pvz = inverse_rho * (pvt - T(gamma) * pvv), pzv = inverse_rho * (ptv - T(gamma) * pvv);
     const Two<T> pzz = (inverse_rho * inverse_rho) * (ptt - T(gamma) * (ptv + pvt) + T(gamma * gamma) * pvv);
-    out.vv = pvv.x * (one - vh1 * pvv.x).inverse();
-    out.vz = (one + out.vv * vh1) * pvz.x;
-    out.zz = pzz.x + pzv.x * vh1 * out.vz;
+    out.vv = mul(pvv.x, inv<T>(one - mul(vh1, pvv.x)));
+    out.vz = mul<T>(one + mul(out.vv, vh1), pvz.x);
+    out.zz = pzz.x + mul(mul(pzv.x, vh1), out.vz);
     out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
     for (int g = 0; g < k_; ++g) out.dd(g, g) = beta_ * s.v2(g) * step.groups[g].c_delta;
     if (step.lean) {
@@ -418,12 +514,16 @@ template <int N> class GroupStepBulk {
       for (int g = 0; g < k_; ++g) {
         const Two<T> with = times(lv[g], inverse_vv, vh1);
         const Two<T> lz = inverse_rho * (lt[g] - T(gamma) * lv[g]) - times(with, pvz, vh1);
-        const auto row = [&](const Two<T>& a) -> Mat<T> { return beta_ * s.v2(g) * (a.s * one - vh1 * a.x).row(g); };
-        out.dv.row(g) = row(with);
-        out.dz.row(g) = row(lz);
+        const auto set_row = [&](const Two<T>& a, Mat<T>& to) {
+          const Mat<T> x = mul(vh1, a.x);
+          for (int h = 0; h < k_; ++h) to(g, h) = beta_ * s.v2(g) * (a.s * one(g, h) - x(g, h));
+        };
+        set_row(with, out.dv);
+        set_row(lz, out.dz);
         for (int h = 0; h < k_; ++h) {
           const Two<T> ll = overlap(f[g], f[h]) - times(with, vl[h], vh1);
-          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * (ll.s * vh1 - vh1 * ll.x * vh1)(g, h);
+          const Mat<T> x = mul(mul(vh1, ll.x), vh1);
+          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * (ll.s * vh1(g, h) - x(g, h));
         }
       }
     }
@@ -439,19 +539,20 @@ template <int N> class GroupStepBulk {
       }
   }
   /// K of the mean over beta d: the step damps the mean row, since f0 contains h1 wbar.x.
-  template <class T> Mat<T> mean(const State<T>& s, const Block<T>& gm, const Block<T>& q, const Block<T>& qt) const {
+  template <class T> Mat<T> mean(const State<T>& s, const Mat<T>& gm, const Mat<T>& q, const Mat<T>& qt) const {
     const GroupStep& step = *step_;
     const StepConstants& c = step.constants;
     const double rate = step.eta * c.h1 * c.h1, eta2 = step.eta * step.eta * c.h1 * c.h1;
-    const Mat<T> c1 = Mat<T>(gm * q).topLeftCorner(k_, k_);
-    const Mat<T> c2 = step.iota * c1 + Mat<T>(qt * gm * q).topLeftCorner(k_, k_);
-    const Mat<T> n = (-2 * rate + eta2 * step.square * (c.variance - c.h1 * c.h1) * step.iota) * c1 + (rate * rate * step.square) * c2;
-    Mat<T> y(k_, k_);
+    const Mat<T> gq = detail::mul(gm, q), c1 = detail::corner(gq, k_);
+    Mat<T> c2 = detail::corner(detail::mul(qt, gq), k_), n = Mat<T>::Zero(k_, k_), y(k_, k_);
+    detail::add<T>(step.iota, c1, c2);
+    detail::add<T>(-2 * rate + eta2 * step.square * (c.variance - c.h1 * c.h1) * step.iota, c1, n);
+    detail::add<T>(rate * rate * step.square, c2, n);
     for (int g = 0; g < k_; ++g) {
       for (int h = 0; h < k_; ++h) y(g, h) = n(g, h) * (step.a[g] * step.a[h] * std::sqrt(step.pi[g] * step.pi[h]));
       y(g, g) += step.pi[g] / s.v2(g);
     }
-    Mat<T> out = y.inverse();
+    Mat<T> out = detail::inv(y);
     for (int g = 0; g < k_; ++g)
       for (int h = 0; h < k_; ++h) out(g, h) *= std::sqrt(step.pi[g] * step.pi[h]);
     return out;
@@ -460,11 +561,12 @@ template <int N> class GroupStepBulk {
   const GroupStep* step_;
   double beta_, lam_ = 0, defect_ = 0;
   int k_, n_, pairs_, unknowns_ = 0;
-  bool failed_ = false;
+  bool failed_ = false, known_ = false;  ///< known_: state_ solves the equations at at_
   std::vector<double> root_c_;
   Eigen::VectorXd vh_, v_;
   Eigen::MatrixXd traces_;
   State<double> state_;
+  Parameters<double> at_;
   std::vector<State<C>> moved_;
   Eigen::PartialPivLU<Eigen::MatrixXd> jacobian_;
 };
@@ -478,7 +580,7 @@ struct GroupStepOrder {
 };
 
 /// One point.
-template <int N> class GroupStepSolver {
+class GroupStepSolver {
  public:
   GroupStepSolver(const GroupStep& step, const Point<double>& point)
       : point_(point), bulk_(step, point.beta), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
@@ -543,14 +645,16 @@ template <int N> class GroupStepSolver {
     full.block(n_mean, n_mean + k_, k_, k_) = k.dv.transpose();
     full.block(n_mean + k_, n_mean, k_, k_) = k.dv;
     full.block(n_mean + k_, n_mean + k_, k_, k_) = k.dd;
-    kz.segment(n_mean, k_) = k.vz * ps;
-    kz.tail(k_) = k.dz * ps;
+    kz.segment(n_mean, k_) = detail::apply(k.vz, ps);
+    kz.tail(k_) = detail::apply(k.dz, ps);
     const int skip = finite_d ? 0 : n_mean;
     const Index kept = rows - skip;
     const Eigen::MatrixXd rf = r.bottomRightCorner(kept, n_columns - skip), kf = full.bottomRightCorner(n_columns - skip, n_columns - skip);
-    const Eigen::MatrixXd system = Eigen::MatrixXd::Identity(kept, kept) + ratio * rf * kf * rf.transpose();
-    const Eigen::VectorXd eta = system.partialPivLu().solve(b.tail(kept) - rf * kz.tail(n_columns - skip));
-    const Eigen::VectorXd y = ratio * rf.transpose() * eta, x = kf * y + kz.tail(n_columns - skip);
+    using detail::apply, detail::mul;
+    const Eigen::MatrixXd rt = ratio * rf.transpose();
+    const Eigen::MatrixXd system = detail::identity<double>(static_cast<int>(kept)) + mul(mul(rf, kf), rt);
+    const Eigen::VectorXd eta = solve_dense(system, b.tail(kept) - apply(rf, kz.tail(n_columns - skip)));
+    const Eigen::VectorXd y = apply(rt, eta), x = apply(kf, y) + kz.tail(n_columns - skip);
     Eigen::MatrixXd hats = Eigen::MatrixXd::Zero(k_, 4);
     hats.col(0) = y.segment(n_mean - skip, k_), hats.col(1) = ps, hats.col(2) = y.tail(k_);
     Eigen::VectorXd mean;
@@ -558,14 +662,14 @@ template <int N> class GroupStepSolver {
       out.m = mean = x.head(k_);
       hats.col(3) = std::sqrt(mean_scale) * y.head(k_);
     } else {
-      mean = r.topLeftCorner(n_mean, n_mean).template triangularView<Eigen::Upper>().solve(b.head(n_mean) - r.topRightCorner(n_mean, 2 * k_) * x);
+      mean = r.topLeftCorner(n_mean, n_mean).template triangularView<Eigen::Upper>().solve(b.head(n_mean) - apply(r.topRightCorner(n_mean, 2 * k_), x));
       out.m = Eigen::VectorXd::Zero(k_);
       for (int g = 0; g < k_; ++g)
         for (int c = 0; c < n_mean; ++c) out.m(g) += nodes.to_m[g * n_mean + c] * mean(c);
     }
     out.theta = x.segment(n_mean - skip, k_);
     out.chi = x.tail(k_);
-    out.psi = k.vz.transpose() * hats.col(0) + k.dz.transpose() * hats.col(2) + k.zz * ps;
+    out.psi = apply(k.vz.transpose(), hats.col(0)) + apply(k.dz.transpose(), hats.col(2)) + apply(k.zz, ps);
 
     double error = 0, loss = 0, loss2 = 0, energy = 0, size = 0;
     Eigen::VectorXd n = Eigen::VectorXd::Zero(n_), pulls = Eigen::VectorXd::Zero(n_columns);
@@ -594,7 +698,7 @@ template <int N> class GroupStepSolver {
     Eigen::VectorXd source = bulk_.sources(hats);
     for (int g = 0; g < k_; ++g)
       for (int h = g; h < k_; ++h) source(detail::index(k_, g, h)) -= out.psi(g) * out.psi(h);
-    source += bulk_.traces() * n;
+    source += apply(bulk_.traces(), n);
     const Eigen::VectorXd q = solve(source, left_vector().dot(source));
     out.q1.resize(k_, k_), out.v1.resize(k_, k_);
     out.q2 = q.tail(k_), out.v2 = v.tail(k_);
@@ -608,7 +712,8 @@ template <int N> class GroupStepSolver {
       out.test_error += twice_(j) * q(j) * nodes.mean_e[j];
       out.train_error += twice_(j) * q(j) * mean_e_w2_(j);
     }
-    const Eigen::VectorXd moved = solve(bulk_.traces() * vh_, std::min(left_vector().dot(bulk_.traces() * vh_), free_ + point_.lam * v.tail(k_).sum()));
+    const Eigen::VectorXd pushed = apply(bulk_.traces(), vh_);
+    const Eigen::VectorXd moved = solve(pushed, std::min(left_vector().dot(pushed), free_ + point_.lam * v.tail(k_).sum()));
     out.amplification = std::max(1.0, moved.cwiseQuotient(scale(v)).cwiseAbs().maxCoeff());
     const double defect_map = (bulk_.values() - v).cwiseQuotient(scale(v)).cwiseAbs().maxCoeff();
     const double defect_energy = std::abs(out.train_error + point_.lam / ratio * out.q2.sum() - loss - energy);
@@ -663,7 +768,7 @@ template <int N> class GroupStepSolver {
       mean_w += ww;
       vh_ += point_.ratio * ww * e;
       mean_e_w2_ += w2 * e;
-      m_ += (point_.ratio * w2) * e * e.transpose();
+      for (int j = 0; j < n_; ++j) m_.col(j) += (point_.ratio * w2 * e(j)) * e;
     }
     free_ = point_.ratio * mean_w;
     bulk_.solve(vh_, point_.lam);
@@ -682,6 +787,7 @@ template <int N> class GroupStepSolver {
         out(detail::index(k_, g, h)) = std::sqrt(std::abs(x(detail::index(k_, g, g)) * x(detail::index(k_, h, h))));
     return out;
   }
+  static Eigen::VectorXd solve_dense(const Eigen::MatrixXd& a, const Eigen::VectorXd& b) { return Eigen::PartialPivLU<Eigen::MatrixXd>(a).solve(b); }
   Eigen::VectorXd left_vector() const { return twice_.cwiseProduct(vh_); }
   Eigen::VectorXd newton_step() const {
     const Eigen::VectorXd f = bulk_.values() - v;
@@ -693,19 +799,22 @@ template <int N> class GroupStepSolver {
     const Eigen::MatrixXd& t = bulk_.traces();
     Eigen::VectorXd ones = Eigen::VectorXd::Zero(n_);
     ones.tail(k_).setConstant(point_.lam);
-    const Eigen::VectorXd f = bulk_.values() - v, ridge = t * ones, rest = ridge - f, free = point_.ratio * mean_e_w2_;
-    const Eigen::VectorXd g = t * free + rest, l = left_vector(), s = twice_.cwiseProduct(free + m_ * twice_.cwiseProduct(rest));
-    Eigen::MatrixXd b = Eigen::MatrixXd::Identity(n_, n_) - t * m_ * twice_.asDiagonal();
-    b += v * l.transpose() / l.dot(v);
-    const Eigen::VectorXd size = scale(v);
-    const Eigen::PartialPivLU<Eigen::MatrixXd> lu(size.cwiseInverse().asDiagonal() * b * size.asDiagonal());
-    const Eigen::VectorXd yc = size.cwiseProduct(lu.solve(c.cwiseQuotient(size))), yg = size.cwiseProduct(lu.solve(g.cwiseQuotient(size)));
+    const Eigen::VectorXd f = bulk_.values() - v, ridge = detail::apply(t, ones), rest = ridge - f, free = point_.ratio * mean_e_w2_;
+    const Eigen::VectorXd g = detail::apply(t, free) + rest, l = left_vector();
+    const Eigen::VectorXd s = twice_.cwiseProduct(free + detail::apply(m_, twice_.cwiseProduct(rest))), size = scale(v);
+    Eigen::MatrixXd b = detail::mul(t, m_);  // becomes 1 - T M + V l^T/(l V), scaled to V
+    const double lv = l.dot(v);
+    for (int j = 0; j < n_; ++j)
+      for (int i = 0; i < n_; ++i) b(i, j) = ((i == j) - b(i, j) * twice_(j) + v(i) * l(j) / lv) * size(j) / size(i);
+    const Eigen::PartialPivLU<Eigen::MatrixXd> lu(b);
+    const Eigen::VectorXd yc = size.cwiseProduct(Eigen::VectorXd(lu.solve(Eigen::VectorXd(c.cwiseQuotient(size)))));
+    const Eigen::VectorXd yg = size.cwiseProduct(Eigen::VectorXd(lu.solve(Eigen::VectorXd(g.cwiseQuotient(size)))));
     const double factor = (along - s.dot(yc)) / (l.dot(g) - s.dot(yg));
     return factor * v + yc - factor * yg;
   }
 
   Point<double> point_;
-  GroupStepBulk<N> bulk_;
+  GroupStepBulk bulk_;
   const GroupStep* step_;
   int k_, n_, pairs_;
   Eigen::VectorXd twice_;
@@ -772,11 +881,10 @@ struct GroupStepSet {
   }
 };
 
-template <int N>
-void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out, const MergedGroups& merged, GroupStepSet& set, Index i) {
+inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out, const MergedGroups& merged, GroupStepSet& set, Index i) {
   const Point<double> point{in.alpha[i], in.beta[i], in.lam[i], in.noise[i], in.inverse_d[i], 1, in.alpha[i] / in.beta[i]};
   const int k = merged.given(), distinct = merged.groups();
-  GroupStepSolver<N> solver(*set.step, point);
+  GroupStepSolver solver(*set.step, point);
   const GroupNodes* nodes;
   {
     const std::lock_guard<std::mutex> lock(set.mutex);
@@ -864,7 +972,7 @@ template <class Stop> void solve_group_step(const GroupStepInput& in, const Grou
     // How good the rule for u is, at a few V.
     const int k = set.step->k(), pairs = k * (k + 1) / 2;
     set.step->nodes_error = constants.error;
-    GroupStepBulk<Eigen::Dynamic> bulk(*set.step, 1.0);
+    GroupStepBulk bulk(*set.step, 1.0);
     for (const double a : {1e-4, 1e-2, 1.0}) {
       Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
       for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
@@ -874,7 +982,7 @@ template <class Stop> void solve_group_step(const GroupStepInput& in, const Grou
   });
   parallel_for(in.n_points, in.n_threads, interrupt, [&](Index i, int) {
     detail::GroupStepSet& set = sets[in.set_index[i * in.set_stride]];
-    detail::solve_group_step_point<Eigen::Dynamic>(in, out, merged, set, i);  // a fixed size compiles for a minute
+    detail::solve_group_step_point(in, out, merged, set, i);
   });
 }
 
