@@ -150,13 +150,14 @@ def test_simulated_networks(name, target, readout, model):
 def test_large_steps_on_much_data(name, model, point):
     """Where plain iterations of the bulk's equations diverge: found by following its state in lam."""
     sol = one_step(step(name, "tanh", (1, 2), (0.6, 0.4), **model), **point)
-    assert np.all(sol.converged)
+    assert np.all(np.asarray(sol.status) == srfx.Status.CONVERGED)
     assert np.all(sol.residual < 1e-9)
-    assert np.all((sol.v2 > 0) & np.isfinite(sol.q2))
+    assert np.all((np.asarray(sol.v2) > 0) & np.isfinite(sol.q2))
     # The state belongs to the branch that lam -> infinity leads to: errors change smoothly along lam.
     lam = np.asarray(point["lam"]) * np.geomspace(1, 3, 4)
     one = {key: np.ravel(value)[-1] for key, value in model.items()}
     near = one_step(
-        step(name, "tanh", (1, 2), (0.6, 0.4), **one), **(point | {"lam": lam, "alpha": np.ravel(point["alpha"])[-1]})
+        step(name, "tanh", (1, 2), (0.6, 0.4), **one),
+        **(point | {"lam": lam, "alpha": np.ravel(point["alpha"])[-1]}),
     )
     assert np.all(np.diff(near.train_error) > 0)
