@@ -153,11 +153,11 @@ def test_large_steps_on_much_data(name, model, point):
     assert np.all(np.asarray(sol.status) == srfx.Status.CONVERGED)
     assert np.all(sol.residual < 1e-9)
     assert np.all((np.asarray(sol.v2) > 0) & np.isfinite(sol.q2))
-    # The state belongs to the branch that lam -> infinity leads to: errors change smoothly along lam.
+    # The state belongs to the branch that lam -> infinity leads to: training errors grow with lam.
     lam = np.asarray(point["lam"]) * np.geomspace(1, 3, 4)
     one = {key: np.ravel(value)[-1] for key, value in model.items()}
     near = one_step(
         step(name, "tanh", (1, 2), (0.6, 0.4), **one),
         **(point | {"lam": lam, "alpha": np.ravel(point["alpha"])[-1]}),
     )
-    assert np.all(np.diff(near.train_error) > 0)
+    assert np.all(np.diff(near.train_error) > -1e-10 * near.train_error[0])

@@ -91,7 +91,7 @@ void the_fixed_point(const char* activation, const GroupStep& step) {
   for (const double beta : {0.5, 2.0})
     for (const double size : {1e-2, 1.0}) {
       const Vector vh = averages(step.k(), size);
-      GroupStepBulk<Eigen::Dynamic> bulk(step, beta);
+      GroupStepBulk bulk(step, beta);
       bulk.solve(vh, 0.1 * size);
       CHECK(!bulk.failed() && bulk.defect() < 1e-10, activation, beta, size);
       const Vector plain = by_plain_iteration(step, vh, 0.1 * size, beta);
@@ -105,7 +105,7 @@ void derivatives(const char* activation, const GroupStep& step) {
   const double beta = 1.3, lam = 0.05;
   const int k = step.k();
   const Vector vh = averages(k, 0.3);
-  GroupStepBulk<Eigen::Dynamic> bulk(step, beta), moved(step, beta);
+  GroupStepBulk bulk(step, beta), moved(step, beta);
   bulk.solve(vh, lam);
   Matrix hats(k, 4);
   for (int g = 0; g < k; ++g)
@@ -229,7 +229,7 @@ void fed_back(const char* activation, const char* target, double eta, double alp
       const double w = 1 / (1 + e[0] * v(0) + 2 * e[1] * v(1) + e[2] * v(2) + e[3] * v(3) + e[4] * v(4));
       for (int j = 0; j < 5; ++j) vh(j) += x.alpha[i] / x.beta[i] * nodes.weight[node] * w * e[j];
     }
-    GroupStepBulk<Eigen::Dynamic> bulk(step, x.beta[i]);
+    GroupStepBulk bulk(step, x.beta[i]);
     bulk.solve(vh, x.lam[i]);
     for (int j = 0; j < 5; ++j) CHECK_ABS(bulk.values()(j), v(j), 1e-8 * v.cwiseAbs().maxCoeff(), activation, i, j);
   }
