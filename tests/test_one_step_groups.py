@@ -148,7 +148,7 @@ def test_simulated_networks(name, target, readout, model):
     ],
 )
 def test_large_steps_on_much_data(name, model, point):
-    """Where plain iterations of the bulk's equations diverge: found by following its state in lam."""
+    """Where plain iterations of the bulk's equations diverge its state is followed in lam."""
     sol = one_step(step(name, "tanh", (1, 2), (0.6, 0.4), **model), **point)
     assert np.all(np.asarray(sol.status) == srfx.Status.CONVERGED)
     assert np.all(sol.residual < 1e-9)
