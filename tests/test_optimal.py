@@ -349,3 +349,25 @@ def test_refused_arguments():
         srfx.thresholds(srfx.SpikedRF(), alpha=1.0, lam=0.1, crossing={"gamma": (0.5, 1.5)})
     with pytest.raises(TypeError, match="over must map"):
         srfx.optimal(srfx.SpikedRF(), over=[("lam", 1)], alpha=1.0)
+
+
+def test_the_best_lam_and_step_of_the_actual_network():
+    best = srfx.optimal(
+        srfx.OneStep("tanh", "sin", alpha0=1),
+        {"lam": (1e-4, 10), "eta": (0.1, 10)},
+        alpha=2,
+        bulk="one_step",
+    )
+    eta = np.linspace(0.9, 1.1, 41)[:, None] * float(best.eta)
+    lam = np.linspace(0.9, 1.1, 41) * float(best.lam)
+    scan = srfx.solve(srfx.OneStep("tanh", "sin", alpha0=1, eta=eta), 2, lam, bulk="one_step")
+    assert int(best.status) == 0
+    assert scan.test_error.min() >= float(best.test_error) * (1 - 1e-12)
+    assert scan.test_error.min() == pytest.approx(float(best.test_error), rel=1e-12)
+    coarse = srfx.solve(
+        srfx.OneStep("tanh", "sin", alpha0=1, eta=np.geomspace(0.1, 10, 40)[:, None]),
+        2,
+        np.geomspace(1e-4, 10, 40),
+        bulk="one_step",
+    )
+    assert coarse.test_error.min() > float(best.test_error)
