@@ -1,30 +1,19 @@
 // Questions asked of solutions: derivatives, spectra, optima.
+#include "batch.hpp"
 #include "spectrum_dict.hpp"
 
 #include <srfx/gradient.hpp>
 
 namespace {
 
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
-
 py::tuple gradient(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
                    const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                    const Doubles& inverse_d, const Doubles& v1, const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size();
   srfx::BatchInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
   for (py::ssize_t i = 0; i < r.size(); ++i) in.sets.push_back({r.data()[i], c.data()[i], gamma.data()[i]});
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
-  in.n_points = n;
-  in.n_threads = n_threads;
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size(), v2.size()})
-    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
+  require_lengths({v2.size()}, n);
   const auto n_directions = static_cast<py::ssize_t>(directions.size());
   py::array_t<double> test({n_directions, n}), train({n_directions, n});
   srfx::GradientOutput out;

@@ -1,14 +1,9 @@
 // Derivatives for readouts of several values.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/group_gradient.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 py::tuple gradient_groups(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
                           const Doubles& pi, const Doubles& move_r, const Doubles& move_c, const Doubles& move_gamma,
@@ -21,11 +16,7 @@ py::tuple gradient_groups(const Activation& sigma, const Activation& target, con
   if (r.size() != n_sets * k || c.size() != n_sets * k || move_r.size() != n_moves * n_sets * k ||
       move_c.size() != n_moves * n_sets * k || move_gamma.size() != n_moves * n_sets || v1.size() != n * k * k)
     throw py::value_error("r and c must have shape (sets, groups), their moves (moves, sets, groups)");
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
   srfx::GroupGradientInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
   const auto row = [k](const Doubles& x, py::ssize_t i) { return std::vector<double>(x.data() + i * k, x.data() + (i + 1) * k); };
   for (py::ssize_t s = 0; s < n_sets; ++s)
     in.sets.push_back({row(r, s), row(c, s), {pi.data(), pi.data() + k}, gamma.data()[s]});
@@ -34,12 +25,8 @@ py::tuple gradient_groups(const Activation& sigma, const Activation& target, con
     for (py::ssize_t s = 0; s < n_sets; ++s)
       in.moves[m].push_back({row(move_r, m * n_sets + s), row(move_c, m * n_sets + s), move_gamma.data()[m * n_sets + s]});
   in.point_moves = point_moves;
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   in.v1 = v1.data(), in.v2 = v2.data();
-  in.n_points = n;
-  in.n_threads = n_threads;
   py::array_t<double> test({n_moves, n}), train({n_moves, n});
   srfx::GradientOutput out;
   for (py::ssize_t m = 0; m < n_moves; ++m)

@@ -1,20 +1,9 @@
 // The actual one-step network with several initial readout values.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/group_step.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
-
-double* output(py::dict& out, const char* name, std::vector<py::ssize_t> shape) {
-  py::array_t<double> values(std::move(shape));
-  out[name] = values;
-  return values.mutable_data();
-}
 
 py::dict solve_one_step_groups(const Activation& sigma, const Activation& target, const std::vector<double>& readout,
                                const std::vector<double>& pi, const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& set_noise,
@@ -23,14 +12,11 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   const auto k = static_cast<py::ssize_t>(readout.size());
   srfx::GroupStepInput in;
-  in.sigma = sigma.value.get(), in.derivative = sigma.derivative.get(), in.target = target.value.get();
+  in.derivative = sigma.derivative.get();
   in.readout = readout, in.pi = pi;
   for (py::ssize_t i = 0; i < eta.size(); ++i) in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
-  in.set_index = set_index.data(), in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
-  in.n_points = n_points, in.n_threads = n_threads, in.merge = merge;
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.merge = merge;
   py::dict out;
   srfx::GroupStepOutput results{};
   results.test_error = output(out, "test_error", {n_points});

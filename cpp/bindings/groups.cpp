@@ -1,15 +1,10 @@
 // Readouts of several values: K groups of neurons.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/groups.hpp>
 #include <srfx/observables.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 /// r and c of shape (sets, groups), gamma (sets,), pi (groups,).
 std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma, const Doubles& pi) {
@@ -25,33 +20,15 @@ std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, c
   return sets;
 }
 
-double* output(py::dict& out, const char* name, std::vector<py::ssize_t> shape) {
-  py::array_t<double> values(std::move(shape));
-  out[name] = values;
-  return values.mutable_data();
-}
-
 py::dict solve_groups(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
                       const Doubles& pi, const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                       const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points, int n_threads, bool merge) {
   const py::ssize_t k = pi.size();
   if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
   srfx::GroupBatchInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
   in.sets = sets_of(r, c, gamma, pi);
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha);
-  in.beta = column(beta);
-  in.lam = column(lam);
-  in.noise = column(noise);
-  in.inverse_d = column(inverse_d);
-  in.n_points = n_points;
-  in.n_threads = n_threads;
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
 
   py::dict out;
   srfx::GroupBatchOutput results{};

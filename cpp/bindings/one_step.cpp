@@ -1,15 +1,10 @@
 // The actual one-step network, and given weights (THEORY 9 and 10).
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/anisotropic.hpp>
 #include <srfx/observables.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 /// The outputs of a batch, and the dictionary that owns them.
 struct Results {
@@ -37,16 +32,8 @@ struct Results {
 srfx::BatchInput inputs(const Activation& sigma, const Activation& target, const Integers& set_index, const Doubles& beta,
                         const Doubles& noise, const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
                         int n_threads) {
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
   srfx::BatchInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
-  in.n_points = n_points;
-  in.n_threads = n_threads;
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   return in;
 }
 

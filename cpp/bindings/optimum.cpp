@@ -1,14 +1,9 @@
 // Parameter values of least test error.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/optimum.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 /// (low, high, logarithmic, places).
 using Axis = std::tuple<double, double, bool, int>;
@@ -21,8 +16,6 @@ py::dict optimum(const Activation& sigma, const Activation& target, const std::v
                  const Doubles& inverse_d, py::ssize_t n_points, const std::vector<std::pair<int, Axis>>& line,
                  const std::vector<std::pair<int, Axis>>& coordinates, bool largest, int n_threads) {
   srfx::OptimumInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
   if (map.size() != 1 && map.size() != 6) throw py::value_error("map must have 1 or 6 entries");
   in.map.readout = map[0];
   if (map.size() == 6) {
@@ -31,13 +24,7 @@ py::dict optimum(const Activation& sigma, const Activation& target, const std::v
   }
   if (sets.ndim() != 2 || sets.shape(1) != 3) throw py::value_error("sets must have three columns");
   for (py::ssize_t i = 0; i < sets.shape(0); ++i) in.sets.push_back({sets.at(i, 0), sets.at(i, 1), sets.at(i, 2)});
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
-  in.n_points = n_points;
-  in.n_threads = n_threads;
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   if (line.size() > 1 || coordinates.size() > 2) throw py::value_error("one line and two coordinates at most");
   in.has_line = !line.empty();
   if (in.has_line) {

@@ -1,11 +1,10 @@
 // Spectra of the features: several readout values, the actual one-step network, given weights.
+#include "batch.hpp"
 #include "spectrum_dict.hpp"
 
 #include <srfx/spectra.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 /// One result a model: work(i) on the threads, without the GIL.
 template <class Work> py::list each(py::ssize_t n, int n_threads, Work&& work) {

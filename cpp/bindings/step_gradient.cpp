@@ -1,14 +1,9 @@
 // Derivatives for the actual one-step network, and for given weights.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/step_gradient.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 /// Room for the derivatives, and the directions.
 struct Slopes {
@@ -31,17 +26,10 @@ py::tuple gradient_one_step(const Activation& sigma, const Activation& target, d
                             const Doubles& noise, const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
                             const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size();
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size(), v2.size()})
-    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
+  require_lengths({v2.size()}, n);
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   srfx::BatchInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
-  in.n_points = n;
-  in.n_threads = n_threads;
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   std::vector<srfx::OneStepSource::Parameters> sets(eta.size());
   for (py::ssize_t i = 0; i < eta.size(); ++i) sets[i] = {eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]};
   Slopes slopes(directions, n);
@@ -59,8 +47,7 @@ py::tuple gradient_empirical(const Activation& sigma, const Activation& target, 
                              const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size(), p = eigenvalues.size();
   if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p) throw py::value_error("vectors must have shape (4, p)");
-  for (const py::ssize_t size : {noise.size(), alpha.size(), lam.size(), v2.size()})
-    if (size != 1 && size != n) throw py::value_error("inputs must have length 1 or n_points");
+  require_lengths({noise.size(), alpha.size(), lam.size(), v2.size()}, n);
   srfx::MeasuredWeights weights;
   weights.spike = {r, c, gamma};
   weights.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);

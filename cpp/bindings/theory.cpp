@@ -1,15 +1,10 @@
 // Solutions of the asymptotic equations, and what follows from them.
-#include "functions.hpp"
+#include "batch.hpp"
 
 #include <srfx/observables.hpp>
 #include <srfx/scan.hpp>
 
 namespace {
-
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
-
-srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
 
 std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma) {
   std::vector<srfx::SpikeParameters> sets(r.size());
@@ -17,31 +12,12 @@ std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c, c
   return sets;
 }
 
-/// A length-n array in `out` under `name`, and its data.
-double* output(py::dict& out, const char* name, py::ssize_t n) {
-  py::array_t<double> values(n);
-  out[name] = values;
-  return values.mutable_data();
-}
-
 py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
                const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
   srfx::BatchInput in;
-  in.sigma = sigma.value.get();
-  in.target = target.value.get();
   in.sets = sets_of(r, c, gamma);
-  in.set_index = set_index.data();
-  in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha);
-  in.beta = column(beta);
-  in.lam = column(lam);
-  in.noise = column(noise);
-  in.inverse_d = column(inverse_d);
-  in.n_points = n_points;
-  in.n_threads = n_threads;
-  for (const py::ssize_t size : {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()})
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
 
   py::dict out;
   srfx::BatchOutput results{};
@@ -72,13 +48,13 @@ py::dict bounds(const Activation& sigma, const Activation& target, const Doubles
   const auto sets = sets_of(r, c, gamma);
   const py::ssize_t n = r.size();
   py::dict out;
-  double* lower = output(out, "lower", n);
-  double* upper = output(out, "upper", n);
-  double* lower_m = output(out, "lower_m", n);
-  double* lower_theta = output(out, "lower_theta", n);
-  double* lower_psi = output(out, "lower_psi", n);
-  double* upper_m = output(out, "upper_m", n);
-  double* error = output(out, "error", n);
+  double* lower = output(out, "lower", {n});
+  double* upper = output(out, "upper", {n});
+  double* lower_m = output(out, "lower_m", {n});
+  double* lower_theta = output(out, "lower_theta", {n});
+  double* lower_psi = output(out, "lower_psi", {n});
+  double* upper_m = output(out, "upper_m", {n});
+  double* error = output(out, "error", {n});
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
       const srfx::Bounds b = srfx::bounds(*sigma.value, *target.value, sets[i]);
@@ -112,12 +88,12 @@ py::dict coefficients(const Activation& sigma, const Activation& target, double 
   coefficients.sigma_moments(k.data(), n, s.data());
   coefficients.target_moments(k.data(), n, t.data());
   py::dict out;
-  double* mu0 = output(out, "mu0", n);
-  double* mu1 = output(out, "mu1", n);
-  double* mu2_squared = output(out, "mu2_squared", n);
-  double* h = output(out, "h", n);
-  double* h1 = output(out, "h1", n);
-  double* hh = output(out, "hh", n);
+  double* mu0 = output(out, "mu0", {n});
+  double* mu1 = output(out, "mu1", {n});
+  double* mu2_squared = output(out, "mu2_squared", {n});
+  double* h = output(out, "h", {n});
+  double* h1 = output(out, "h1", {n});
+  double* hh = output(out, "hh", {n});
   for (py::ssize_t i = 0; i < n; ++i) {
     mu0[i] = s[i].m0, mu1[i] = s[i].m1, mu2_squared[i] = s[i].m2;
     h[i] = t[i].m0, h1[i] = t[i].m1, hh[i] = t[i].m2 + t[i].m0 * t[i].m0 + t[i].m1 * t[i].m1;
