@@ -300,9 +300,9 @@ class GroupStepBulk {
   bool newton(const Parameters<double>& p) {
     const State<double> before = state_;
     double previous = 1e300;
-    bool fresh = false;  // whether the Jacobian is that of the state; it costs a dozen evaluations
     for (int iteration = 0; iteration < 25; ++iteration) {
-      if (iteration == 0 || !(fresh || previous < 1e-3)) factorize(p), fresh = true;
+      const bool fresh = iteration == 0 || previous >= 1e-3;  // a Jacobian costs a dozen evaluations
+      if (fresh) factorize(p);
       const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, state_, step_->nodes)) - pack(state_)));
       const double size = step.cwiseQuotient(scale()).cwiseAbs().maxCoeff();
       const double moved = std::max(step.head(k_).cwiseQuotient(state_.v2).cwiseAbs().maxCoeff(),
@@ -317,7 +317,6 @@ class GroupStepBulk {
       defect_ = size;
       if (size < 1e-14 || (size < 1e-10 && size > 0.5 * previous)) return true;
       previous = size;
-      fresh = false;
     }
     state_ = before;
     return false;
