@@ -226,24 +226,7 @@ def register(group: click.Group) -> None:
     @grid("--beta", help="Width over d.  [default: 1]")
     @grid("--noise", help="Variance of the label noise.  [default: 0]")
     @grid("--x", help="Where to compute the density.  [default: 200 points over the support]")
-    @click.option(
-        "--bulk",
-        default="isotropic",
-        show_default=True,
-        help="isotropic, or one_step: the bulk as the step has really made it.",
-    )
-    @click.option(
-        "--readout",
-        callback=house._list_value,
-        metavar="LIST",
-        help="Values of the initial readout.  [default: 1]",
-    )
-    @click.option(
-        "--weights",
-        callback=house._list_value,
-        metavar="LIST",
-        help="Their probabilities.  [default: equal]",
-    )
+    @house._bulk_and_readout
     @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
     @click.option(
         "-o",

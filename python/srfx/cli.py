@@ -103,6 +103,32 @@ def _grid(*names: str, help: str) -> Callable[[Any], Any]:
     return click.option(*names, callback=_grid_value, metavar="GRID", help=help)
 
 
+def _bulk_and_readout(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options --bulk, --readout and --weights."""
+    for option in (
+        click.option(
+            "--weights",
+            callback=_list_value,
+            metavar="LIST",
+            help="Their probabilities.  [default: equal]",
+        ),
+        click.option(
+            "--readout",
+            callback=_list_value,
+            metavar="LIST",
+            help="Values of the initial readout.  [default: 1]",
+        ),
+        click.option(
+            "--bulk",
+            default="isotropic",
+            show_default=True,
+            help="isotropic, or one_step: the bulk as the step has really made it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(invoke_without_command=True)
 @click.version_option(version(), prog_name="srfx", message="%(prog)s %(version)s")
 @click.pass_context
@@ -131,21 +157,7 @@ def cli(ctx: click.Context) -> None:
     help="Find the values of least test error instead: lam, eta, alpha0 or r, or several, with "
     "ranges if need be, as in lam=1e-4:10,eta.",
 )
-@click.option(
-    "--bulk",
-    default="isotropic",
-    show_default=True,
-    help="isotropic, or one_step: the bulk as the step has really made it.",
-)
-@click.option(
-    "--readout",
-    callback=_list_value,
-    metavar="LIST",
-    help="Values of the initial readout.  [default: 1]",
-)
-@click.option(
-    "--weights", callback=_list_value, metavar="LIST", help="Their probabilities.  [default: equal]"
-)
+@_bulk_and_readout
 @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
 @click.option(
     "--errors",

@@ -297,28 +297,40 @@ def step_gradient(
     )
 
 
+def _weights_inputs(
+    model: SpikedRF | OneStep,
+    bulk: EmpiricalBulk,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+) -> dict[str, Any]:
+    """Give the arguments that the core's functions for given weights share."""
+    return {
+        "sigma": compiled(model.activation),
+        "target": compiled(model.target),
+        "r": bulk.r,
+        "c": bulk.c,
+        "gamma": bulk.gamma,
+        "eigenvalues": bulk.eigenvalues,
+        "vectors": bulk.vectors,
+        "beta": bulk.p / bulk.d,
+        "inv_d": 1 / bulk.d,
+        "noise": _flat(arguments["noise"], shape),
+        "alpha": _flat(arguments["alpha"], shape),
+        "lam": _flat(arguments["lam"], shape),
+    }
+
+
 def weights_gradient(
     solution: Solution, directions: list[int], n_threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differentiate both errors for given weights: rows are directions of the core."""
-    bulk, arguments, shape = solution.weights, solution.arguments, solution.shape
+    inputs = _weights_inputs(solution.model, solution.weights, solution.arguments, solution.shape)
     return _core.gradient_empirical(
-        compiled(solution.model.activation),
-        compiled(solution.model.target),
-        bulk.r,
-        bulk.c,
-        bulk.gamma,
-        bulk.eigenvalues,
-        bulk.vectors,
-        bulk.p / bulk.d,
-        1 / bulk.d,
-        _flat(arguments["noise"], shape),
-        _flat(arguments["alpha"], shape),
-        _flat(arguments["lam"], shape),
-        np.ravel(np.asarray(solution.v1)),
-        np.ravel(np.asarray(solution.v2)),
-        directions,
-        n_threads,
+        **inputs,
+        v1=np.ravel(np.asarray(solution.v1)),
+        v2=np.ravel(np.asarray(solution.v2)),
+        directions=directions,
+        n_threads=n_threads,
     )
 
 
@@ -347,20 +359,9 @@ def solve_weights(
     """Solve every point for given weights."""
     check_weights(model, bulk)
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
-        compiled(model.activation),
-        compiled(model.target),
-        bulk.r,
-        bulk.c,
-        bulk.gamma,
-        bulk.eigenvalues,
-        bulk.vectors,
-        bulk.p / bulk.d,
-        1 / bulk.d,
-        _flat(arguments["noise"], shape),
-        _flat(arguments["alpha"], shape),
-        _flat(arguments["lam"], shape),
-        int(np.prod(shape, dtype=np.int64)),
-        n_threads,
+        **_weights_inputs(model, bulk, arguments, shape),
+        n_points=int(np.prod(shape, dtype=np.int64)),
+        n_threads=n_threads,
     )
     return raw
 
