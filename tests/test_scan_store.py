@@ -293,6 +293,11 @@ class TestTwoWriters:
         lock.release()
         equal(run(out), want)
 
+    def test_between_two_directories(self, out, want):
+        """What another sees whose start falls between the making of one directory and the next."""
+        (out / "_srfx").mkdir(parents=True)
+        xr.testing.assert_equal(run(out).load(), want)
+
     def test_at_creation(self, out, want):
         """Two start at once: at least one writes, none disturbs."""
         outcomes = []

@@ -183,7 +183,7 @@ def open_store(
         raise ValueError(f"out must be a directory of srfx.scan, or new; {str(path)!r} is a file")
     existed = path.is_dir() and any(path.iterdir())
     if existed:
-        if not (path / "_srfx" / "done").is_dir():
+        if not (path / "_srfx" / "done").is_dir() and not _coming(path):
             raise ValueError(
                 f"out must be a store made by srfx.scan, or new; {str(path)!r} is something else "
                 "(or half deleted): remove it or give another name"
@@ -234,6 +234,11 @@ def _denied(error: OSError) -> bool:
     import errno
 
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _coming(path: Path) -> bool:
+    """Another has begun to make the directories, one inside the other."""
+    return _names(path) == ["_srfx"] and set(_names(path / "_srfx")) <= {"done"}
 
 
 def _only_a_lock(path: Path) -> bool:
