@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_library():
         numbers.learned,
         srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
     )
-    density = srfx.feature_spectrum(model, 1.5, _explore.X).density.values
+    density = srfx.feature_spectrum(model, 1.5, _explore.X, bulk="one_step").density.values
     assert np.array_equal(numbers.density, density * _explore.X)
     spiked = model.equivalent()
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
@@ -54,15 +54,34 @@ def test_the_code_reproduces_the_view():
 
 
 def test_the_picture_is_drawn():
-    view, figure = _explore.View(), _explore.new_figure()
-    png = _explore.paint(figure, view.compute())
+    view, picture = _explore.View(), _explore.Picture()
+    png = picture.png(view.compute())
     assert png.startswith(b"\x89PNG")
-    assert png == _explore.paint(figure, view.compute())
-    assert png != _explore.paint(figure, _explore.View(eta=1.5).compute())
     ds = view.simulate()
     assert dict(ds.sizes) == {"alpha": 5, "lam": 1, "replicate": 8}
-    _explore.paint(figure, view.compute(), ds)
-    assert len(figure.axes[0].containers) == 1
+    with_points = picture.png(view.compute(), ds)
+    assert len(picture.figure.axes[0].containers) == 1
+    other = _explore.View("relu", "sign", eta=1.5, readout=(1.0, 2.0)).compute()
+    assert len({png, with_points, picture.png(other)}) == 3
+    # Nothing of the views between is left, and a picture of its own looks the same.
+    assert picture.png(view.compute()) == png == _explore.Picture().png(view.compute())
+
+
+def test_the_picture_shows_the_numbers():
+    picture, numbers = _explore.Picture(), _explore.View(eta=3, alpha0=5).compute()
+    picture.png(numbers)
+    left, right, last = picture.figure.axes
+    lines = {line.get_label(): line for line in left.lines + right.lines}
+    assert np.array_equal(lines["test error, bulk one_step"].get_ydata(), numbers.curve)
+    assert np.array_equal(lines["training error"].get_ydata(), numbers.train)
+    assert np.array_equal(lines["linear floor"].get_ydata(), [numbers.floor] * 2)
+    assert np.array_equal(lines["lower bound"].get_ydata(), [numbers.lower] * 2)
+    assert np.array_equal(lines["learned, mean at given t"].get_ydata(), numbers.learned)
+    assert np.array_equal(last.lines[0].get_ydata(), numbers.density)
+    assert last.get_ylim()[1] > numbers.density.max()
+    low, high = right.get_ylim()
+    assert low <= min(numbers.learned.min(), -1)
+    assert high >= max(numbers.learned.max(), 1)
 
 
 def test_readouts_are_read():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srfx import _core
+from srfx import _core, _validation
 from srfx._style import COLOURS, GREY, style
-from srfx.analysis import feature_spectrum
+from srfx.analysis import _spectra
 from srfx.figures import _quietly
 from srfx.models import FloatArray, OneStep, compiled
 from srfx.simulation import simulate
@@ -21,7 +21,6 @@ from srfx.theory import bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
 #: Where the learning curve is drawn, and where it is simulated.
 ALPHA = np.linspace(0.1, 5, 50)
@@ -31,6 +30,9 @@ SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
 T = np.linspace(-3, 3, 121)
 #: Where the density of the features is drawn.
 X = np.geomspace(1e-3, 30, 121)
+
+#: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
+_LOCK = threading.RLock()
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -64,7 +66,7 @@ class View:
 
     @property
     def bulk(self) -> str:
-        """The bulk of the step, where that is known: for one readout value."""
+        """The bulk of the actual step; for several readout values that would take too long here."""
         return "one_step" if len(self.readout) == 1 else "isotropic"
 
     @property
@@ -80,12 +82,6 @@ class View:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
             fields.append(f"readout=({', '.join(f'{a:g}' for a in self.readout)},)")
-        density = ""
-        if len(self.readout) == 1:
-            density = f"""x = np.geomspace(1e-3, 30, 121)
-density = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x).density
-
-"""
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
@@ -96,12 +92,19 @@ t = np.linspace(-3, 3, 121)
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam={self.lam:g}, t=t, bulk={self.bulk!r})
 print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
 
-{density}alphas = {list(ALPHA_SIMULATED)}
+x = np.geomspace(1e-3, 30, 121)
+density = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.bulk!r}).density
+
+alphas = {list(ALPHA_SIMULATED)}
 ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
 """
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
+        with _LOCK:
+            return self._compute()
+
+    def _compute(self) -> Numbers:
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
@@ -118,19 +121,17 @@ ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
             learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
-            density=_density(model, self.alpha),
+            density=self._density(),
         )
+
+    def _density(self) -> FloatArray:
+        # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
+        (raw,) = _spectra(self.model, self.bulk, self.alpha, (), X, _validation.thread_count(None))
+        return np.asarray(raw["density"] * X)
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
         return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
-
-
-def _density(model: OneStep, alpha: float) -> FloatArray | None:
-    if len(model.readout) > 1:
-        return None
-    ds = _quietly(feature_spectrum, model, alpha, X)
-    return np.asarray(ds.density.values.ravel() * X)
 
 
 def _spike(model: OneStep) -> tuple[float, float, float] | None:
@@ -155,7 +156,7 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
-    density: FloatArray | None  # of log x, x the eigenvalues of the features; one readout value
+    density: FloatArray  # of log x, x the eigenvalues of the features; NaN where unresolved
 
 
 def parse_readout(text: str) -> tuple[float, ...]:
@@ -178,86 +179,120 @@ def parse_readout(text: str) -> tuple[float, ...]:
     return values
 
 
-def new_figure() -> Figure:
-    """Make the page's figure, which is drawn again and again."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class Picture:
+    """The panels of a view, drawn again and again: what changes is data, not axes."""
 
-    with style():
-        figure = Figure(figsize=(11.5, 3.5), dpi=100)
-        FigureCanvasAgg(figure)
-        figure.subplots(1, 3, width_ratios=[3, 2, 2])
-        figure.subplots_adjust(left=0.05, right=0.99, bottom=0.14, top=0.93, wspace=0.22)
-    return figure
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import NullLocator
 
-
-def paint(figure: Figure, numbers: Numbers, simulated: xr.Dataset | None = None) -> bytes:
-    """Draw the panels of a view.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What `new_figure` made; its panels are cleared.
-    numbers : Numbers
-        The view's numbers.
-    simulated : xarray.Dataset, optional
-        What `View.simulate` returned.
-
-    Returns
-    -------
-    bytes
-        A PNG.
-    """
-    import io
-
-    from matplotlib.ticker import NullLocator
-
-    view = numbers.view
-    with style():
-        left, right, last = figure.axes
-        left.clear()
-        left.plot(ALPHA, numbers.curve, color=COLOURS[0], label=f"test error, bulk {view.bulk}")
-        left.plot(ALPHA, numbers.train, color=COLOURS[0], ls=":", lw=1.1, label="training error")
-        left.plot([view.alpha], [numbers.here], "o", ms=6, mfc="none", color=COLOURS[0])
-        for level, ls, text in (
-            (numbers.floor, "--", "linear floor"),
-            (numbers.upper, (0, (4, 2, 1, 2)), "upper bound at large $\\alpha$"),
-            (numbers.lower, (0, (1, 2)), "lower bound"),
-        ):
-            left.axhline(level, color=GREY, ls=ls, lw=0.9, label=text)
-        if simulated is not None:
-            values = simulated.test_error.values[:, 0]
-            left.errorbar(
-                ALPHA_SIMULATED,
-                values.mean(-1),
-                yerr=values.std(-1, ddof=1) / np.sqrt(values.shape[-1]),
-                fmt="s",
-                color=COLOURS[1],
-                label=f"simulation, d = {SIZE['d']}, standard error",
+        with _LOCK, style():
+            self.figure = Figure(figsize=(11.5, 3.5), dpi=100)
+            self._canvas = FigureCanvasAgg(self.figure)
+            left, right, last = self.figure.subplots(1, 3, width_ratios=[3, 2, 2])
+            self.figure.subplots_adjust(left=0.05, right=0.99, bottom=0.14, top=0.93, wspace=0.22)
+            (self._test,) = left.plot([], [], color=COLOURS[0])
+            (self._train,) = left.plot(
+                [], [], color=COLOURS[0], ls=":", lw=1.1, label="training error"
             )
-        left.set(xlabel=r"$\alpha = n/d$", title="learning curve", xlim=(0, ALPHA[-1]))
-        top = np.nanmax(numbers.curve) if np.isfinite(numbers.curve).any() else 1.0
-        left.set_ylim(0, 1.35 * max(top, numbers.floor))
-        left.legend(loc="upper right", ncols=2)
-        right.clear()
-        right.plot(T, numbers.target, color=GREY, ls="--", label=r"target $\sigma_*(t)$")
-        right.plot(T, numbers.learned, color=COLOURS[2], label="learned, mean at given t")
-        right.set(xlabel=r"$t = \theta\cdot x/\sqrt{d}$", title="function learned", xlim=(-3, 3))
-        right.legend(loc="upper left")
-        for ax in (left, right):
-            ax.locator_params(nbins=5)
-        last.clear()
-        if numbers.density is not None:
-            last.fill_between(X, numbers.density, color=COLOURS[3], alpha=0.4, lw=0)
-            last.plot(X, numbers.density, color=COLOURS[3])
-            last.set_ylim(bottom=0)
-        last.set_xscale("log")
-        last.xaxis.set_minor_locator(NullLocator())
-        last.set(xlabel=r"eigenvalue of $\Phi^T\Phi/p$", title="features: density of its logarithm")
-        last.set_xlim(X[0], X[-1])
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100, pil_kwargs={"compress_level": 1})
-    return buffer.getvalue()
+            (self._here,) = left.plot([], [], "o", ms=6, mfc="none", color=COLOURS[0])
+            self._levels = [
+                left.axhline(0, color=GREY, ls=ls, lw=0.9, label=text)
+                for ls, text in (
+                    ("--", "linear floor"),
+                    ((0, (4, 2, 1, 2)), "upper bound at large $\\alpha$"),
+                    ((0, (1, 2)), "lower bound"),
+                )
+            ]
+            left.set(xlabel=r"$\alpha = n/d$", title="learning curve", xlim=(0, ALPHA[-1]))
+            self._simulated: Any = None
+
+            (self._target,) = right.plot([], [], color=GREY, ls="--", label=r"target $\sigma_*(t)$")
+            (self._learned,) = right.plot(
+                [], [], color=COLOURS[2], label="learned, mean at given t"
+            )
+            right.set(
+                xlabel=r"$t = \theta\cdot x/\sqrt{d}$", title="function learned", xlim=(-3, 3)
+            )
+            right.legend(loc="upper left")
+            for ax in (left, right):
+                ax.locator_params(nbins=5)
+
+            (self._area,) = last.fill([], [], color=COLOURS[3], alpha=0.4, lw=0)
+            (self._density,) = last.plot([], [], color=COLOURS[3])
+            last.set_xscale("log")
+            last.xaxis.set_minor_locator(NullLocator())
+            last.set(
+                xlabel=r"eigenvalue of $\Phi^T\Phi/p$",
+                title="features: density of its logarithm",
+                xlim=(X[0], X[-1]),
+            )
+            self._axes = left, right, last
+
+    def png(self, numbers: Numbers, simulated: xr.Dataset | None = None) -> bytes:
+        """Draw a view.
+
+        Parameters
+        ----------
+        numbers : Numbers
+            The view's numbers.
+        simulated : xarray.Dataset, optional
+            What `View.simulate` returned.
+
+        Returns
+        -------
+        bytes
+            A PNG.
+        """
+        import io
+
+        view = numbers.view
+        left, right, last = self._axes
+        with _LOCK, style():
+            self._test.set_data(ALPHA, numbers.curve)
+            self._test.set_label(f"test error, bulk {view.bulk}")
+            self._train.set_data(ALPHA, numbers.train)
+            self._here.set_data([view.alpha], [numbers.here])
+            values = numbers.floor, numbers.upper, numbers.lower
+            for line, level in zip(self._levels, values, strict=True):
+                line.set_ydata([level, level])
+            if self._simulated is not None:
+                self._simulated.remove()
+                self._simulated = None
+            if simulated is not None:
+                self._simulated = _error_bars(left, simulated)
+            top = np.nanmax(numbers.curve) if np.isfinite(numbers.curve).any() else 1.0
+            left.set_ylim(0, 1.35 * max(top, numbers.floor))
+            left.legend(loc="upper right", ncols=2)
+
+            self._target.set_data(T, numbers.target)
+            self._learned.set_data(T, numbers.learned)
+            right.relim()
+            right.autoscale_view(scalex=False)
+
+            density = numbers.density
+            self._density.set_data(X, density)
+            filled = np.nan_to_num(density)
+            self._area.set_xy(np.column_stack([np.r_[X, X[::-1]], np.r_[filled, 0 * filled]]))
+            last.set_ylim(0, 1.05 * filled.max() if filled.max() > 0 else 1)
+
+            buffer = io.BytesIO()
+            canvas: Any = self._canvas
+            canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
+        return buffer.getvalue()
+
+
+def _error_bars(ax: Any, simulated: xr.Dataset) -> Any:
+    values = simulated.test_error.values[:, 0]
+    return ax.errorbar(
+        ALPHA_SIMULATED,
+        values.mean(-1),
+        yerr=values.std(-1, ddof=1) / np.sqrt(values.shape[-1]),
+        fmt="s",
+        color=COLOURS[1],
+        label=f"simulation, d = {SIZE['d']}, standard error",
+    )
 
 
 # --- serving ------------------------------------------------------------------------------------
@@ -294,9 +329,16 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
     application: Any = server.with_app(path="", root=str(page)).build()
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
     print(f"srfx: explore at {url} (Ctrl-C ends)", flush=True)
+    # What the first view needs is loaded while the browser starts.
+    threading.Thread(target=_first_view, daemon=True).start()
     if browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
     uvicorn.run(application, host=host, port=port, log_level="error")
+
+
+def _first_view() -> None:
+    with _LOCK:
+        Picture().png(View().compute())
 
 
 def check_port(host: str, port: int) -> None:

@@ -46,9 +46,9 @@ def _(ACTIVATION_NAMES, mo):
 
 @app.cell
 def _(explore, mo):
-    figure = explore.new_figure()
+    picture = explore.Picture()
     get_points, set_points = mo.state((None, None))
-    return figure, get_points, set_points
+    return get_points, picture, set_points
 
 
 @app.cell
@@ -81,7 +81,7 @@ def _(mo, run, set_points, view):
 
 
 @app.cell
-def _(explore, figure, get_points, html, json, mo, problem, time, view):
+def _(explore, get_points, html, json, mo, picture, problem, time, view):
     def panels():
         if problem is not None:
             return mo.callout(problem, kind="warn"), None
@@ -93,7 +93,7 @@ def _(explore, figure, get_points, html, json, mo, problem, time, view):
         experiment, simulated = get_points()
         if experiment != view.experiment:
             simulated = None
-        picture = explore.paint(figure, numbers, simulated)
+        png = picture.png(numbers, simulated)
         seconds = time.perf_counter() - start
         facts = {
             "test_error": numbers.curve.tolist(),
@@ -104,7 +104,7 @@ def _(explore, figure, get_points, html, json, mo, problem, time, view):
             "seconds": seconds,
         }
         hidden = f"<div id='srfx-data' hidden>{html.escape(json.dumps(facts))}</div>"
-        return mo.vstack([mo.image(picture, width="100%"), mo.Html(hidden)]), numbers
+        return mo.vstack([mo.image(png, width="100%"), mo.Html(hidden)]), numbers
 
     shown, numbers = panels()
     return numbers, shown
