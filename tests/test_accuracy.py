@@ -14,6 +14,7 @@ target that are both linear learn each other to the last digit.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_every_activation_and_every_target(i):
         noise, d = (0.0, 0.1, 2.0)[j % 3], (None, 300, None, 20)[(i + j) % 4]
         r, c, gamma = SPIKES[spike % len(SPIKES)]
         if NAMES[i].startswith("hermite") and abs(r) < 0.1:
-            r = 0.4  # see the next test but one
+            r = 0.4  # the reference has no digits of mu0 there
         agree(NAMES[i], NAMES[j % len(NAMES)], r, c, gamma, GENERAL, noise=noise, d=d)
 
 
@@ -113,15 +114,16 @@ def test_the_grid_above_is_complete():
     assert {(3 * i + 1) % n for i in range(n)} == set(range(n))
 
 
-@pytest.mark.parametrize("sigma", ["hermite5", "hermite6"])
-def test_a_mean_feature_of_rounding_size_is_announced(sigma):
-    """mu0 = r^n He_n(k) at c = 1: at r = 1e-3 it is of the size of rounding, yet m is free.
-
-    No program in double precision has an answer there, and this one says so.
-    """
-    model = srfx.SpikedRF(sigma, "sigmoid", r=1e-3, gamma=0.999)
-    with pytest.warns(srfx.AccuracyWarning):
-        srfx.solve(model, alpha=1.5, lam=0.1)
+@pytest.mark.parametrize("n", range(1, 7))
+@pytest.mark.parametrize("r", [1e-9, 1e-3, -0.03, 0.0999])
+def test_a_mean_feature_of_rounding_size_keeps_its_digits(n, r):
+    """mu0 = (r k)^n/sqrt(n!) at c = 1: far below rounding in E sigma(r k + z), yet m is free."""
+    core = srfx.models.compiled(f"hermite{n}")
+    k = np.array([-3.1, -0.4, 0.2, 1.3, 4.0])
+    got = _core.coefficients(core, core, r, 1.0, 0.5, k)
+    root = math.sqrt(math.factorial(n))
+    np.testing.assert_allclose(got["mu0"], (r * k) ** n / root, rtol=1e-13)
+    np.testing.assert_allclose(got["mu1"], n * (r * k) ** (n - 1) / root, rtol=1e-13)
 
 
 EXTREME = table(

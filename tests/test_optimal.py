@@ -157,6 +157,17 @@ def test_failures_are_reported():
     assert best.eta_bound == 0
 
 
+def test_a_jump_is_no_optimum():
+    """At d = inf the error falls towards r = 0 and jumps there: the lowest place seen is given."""
+    model = srfx.SpikedRF("hermite2", "hermite2", gamma=1.0, noise=0.1)
+    best = srfx.optimal(model, {"r": (-4.0, 4.0)}, alpha=1.0, lam=0.01)
+    r = np.array([0.0, 1e-9, 1e-4, *np.linspace(-4, 4, 401)])
+    seen = srfx.solve(dataclasses.replace(model, r=r), 1.0, 0.01).test_error
+    assert best.test_error.item() <= seen.min() * (1 + 1e-9)
+    assert 0 < abs(best.r) < 1e-4
+    assert seen[0] > 2 * seen[1]  # the jump
+
+
 @pytest.mark.parametrize("name", ["r", "eta", "alpha0"])
 def test_other_parameters(name):
     fields = {"r": {"gamma": 0.9}, "eta": {"alpha0": 2.0}, "alpha0": {"eta": 2.0}}[name]

@@ -41,7 +41,7 @@ def log10(low, high):
     return st.floats(low, high).map(lambda x: 10.0**x)
 
 
-# r is 0 or not small: a mean feature of the size of rounding, unpenalised at d = inf, has no answer
+# r is 0 or not small: the invariances below would not see more; test_small_spikes looks there
 spikes = st.one_of(st.just(0.0), st.floats(0.1, 2.0), st.floats(-2.0, -0.1))
 gammas = st.one_of(st.sampled_from([-1.0, 0.0, 1.0]), st.floats(-0.99, 0.99))
 dimensions = st.one_of(st.none(), st.integers(5, 2000))
@@ -347,3 +347,22 @@ def test_broadcasting_equals_a_loop(model, seed):
         alone = srfx.solve(one, alpha=alpha[i[1], 0], lam=lam[i[2]])
         for name in OBSERVABLES:
             assert getattr(alone, name) == getattr(sol, name)[i], name
+
+
+@pytest.mark.parametrize("sigma", ["hermite2", "hermite4", "tanh", "sign"])
+@pytest.mark.parametrize("d", [None, 600])
+def test_small_spikes(sigma, d):
+    """The errors are analytic in r down to 0; at d = inf the mean feature's shape is what counts.
+
+    Quadrature alone knows a mean of r^2 to 1e-16/r^2 only, and it costs nothing.
+    """
+    r = np.array([1e-12, 3e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-4 * np.sqrt(2)])
+    target = "hermite2" if sigma[:-1] == "hermite" else "sin"
+    model = srfx.SpikedRF(sigma, target, r=r, gamma=0.9, noise=0.1)
+    sol = srfx.solve(model, 1.0, 0.01, d=d)
+    assert sol.quadrature_error.max() < 1e-11
+    for name in ERRORS:
+        error = getattr(sol, name)
+        limit = 2 * error[-2] - error[-1]  # to O(r^4), errors being even in r here
+        slope = (error[-1] - error[-2]) / 1e-8
+        np.testing.assert_allclose(error[:-2], limit + slope * r[:-2] ** 2, rtol=2e-10)

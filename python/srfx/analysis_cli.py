@@ -102,7 +102,7 @@ def solve_optimal(
         optima(best, along, axes=list(figure.subplots(1 + len(over), sharex=True)))
         _save(figure, plot_file)
     if failed:
-        house._say(f"warning: {failed} of {best.status.size} searches did not converge (nan)")
+        house._say(f"warning: {failed} of {best.status.size} searches did not converge (status 1)")
 
 
 def _new_figure(height: float) -> Figure:

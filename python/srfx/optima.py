@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 _PLACES = {1: 33, 2: 13}
 _SLOW_GRID = {1: 33, 2: 13, 3: 9}
 _CANDIDATES = 3
+#: Errors that differ by less, relatively, are the same.
+_LEVEL = 1e-10
 #: Directions of the core that leave the coefficients alone.
 _LINES = {"lam": 0, "alpha": 1}
 
 
 class _Best(NamedTuple):
-    """What a search yields, each of the problem's shape."""
+    """What a search yields, each of the problem's shape.
+
+    Where it did not converge the values are those of the lowest place seen, or not a number.
+    """
 
     values: list[FloatArray]  # one a parameter
     converged: NDArray[np.bool_]
@@ -69,6 +74,25 @@ class _Problem:
             **{k: v for k, v in fixed.items() if v is not None},
         }
         self.shape = check.common_shape(self.arguments)
+        self.lowest: tuple[FloatArray, FloatArray] | None = None  # error and coordinates
+
+    def note(self, y: FloatArray, error: FloatArray) -> None:
+        """Keep the lowest of places (k, m, *shape), with errors (m, *shape), and those before."""
+        if y.ndim != 2 + len(self.shape):  # no search
+            return
+        shape = np.broadcast_shapes(error.shape, y.shape[1:], (1, *self.shape))
+        error = np.broadcast_to(error, shape)
+        best = error.argmin(axis=0)[np.newaxis]
+        least = np.take_along_axis(error, best, axis=0)[0]
+        at = np.take_along_axis(np.broadcast_to(y, y.shape[:1] + shape), best[np.newaxis], axis=1)
+        if self.lowest is None:
+            self.lowest = least, at[:, 0]
+        else:
+            lower = least < self.lowest[0]
+            self.lowest = (
+                np.where(lower, least, self.lowest[0]),
+                np.where(lower, at[:, 0], self.lowest[1]),
+            )
 
     def isotropic(self) -> bool:
         return self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
@@ -138,7 +162,9 @@ class _Problem:
 
     def error(self, y: FloatArray) -> FloatArray:
         error = np.asarray(self.solve(y).test_error)
-        return np.where(np.isfinite(error), error, np.inf)
+        error = np.where(np.isfinite(error), error, np.inf)
+        self.note(y, error)
+        return error
 
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
@@ -149,7 +175,9 @@ class _Problem:
             for name, value, log in zip(self.names, self.values(y), self.log, strict=True)
         ]
         error = np.asarray(solution.test_error)
-        return np.where(np.isfinite(error), error, np.inf), np.stack(slopes)
+        error = np.where(np.isfinite(error), error, np.inf)
+        self.note(y, error)
+        return error, np.stack(slopes)
 
     def least(self) -> FloatArray:
         """Return the least error, not a number where the search failed."""
@@ -458,8 +486,9 @@ def optimal(
         ``<name>_bound`` -1 or 1 where its optimum is the low or high end of its range, else 0;
         ``test_error`` and ``train_error`` there; ``n_minima``, how many local minima the grid
         showed (with lam among several parameters, of the error at its best lam); ``n_failed``, how
-        many solves of the grid did not converge; and ``status``, 0 where the search converged
-        (elsewhere the rest is NaN).
+        many solves of the grid did not converge; and ``status``. It is 0 where the search ended at
+        a local minimum or a bound and saw no lower place anywhere. Elsewhere the values are those
+        of the lowest place it saw, NaN if nothing was solved.
 
     Raises
     ------
@@ -467,6 +496,12 @@ def optimal(
         An unknown parameter, an empty, reversed or invalid range, or another bad argument.
     NotImplementedError
         Several parameters without exact derivatives.
+
+    Notes
+    -----
+    Without ``d`` the mean of the features costs no penalty, so that an activation with ``E sigma =
+    0`` has an error that jumps at ``r = 0``. Where it is least next to the jump the optimum is a
+    tiny r, with the limit's error; with ``d`` there is no jump.
 
     Examples
     --------
@@ -481,13 +516,13 @@ def optimal(
     ranges = _ranges(model, over)
     problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
     best = _minimise(problem)
-    # where a search failed any valid value does: what comes of it is left out
+    # where nothing was solved any valid value does: what comes of it is left out
     values = [
-        np.where(best.converged, value, low)
+        np.where(np.isnan(value), low, value)
         for value, low in zip(best.values, problem.ends[:, 0], strict=True)
     ]
     solution = problem.solve_at(values)
-    good = best.converged & np.asarray(solution.success)
+    good = ~np.isnan(best.values[0]) & np.asarray(solution.success)
     dims, coordinates = dimensions(problem.arguments, problem.shape)
     status = np.where(best.converged, solution.status, Status.MAX_ITERATIONS).astype(np.int8)
     variables: dict[str, Any] = {}
@@ -601,7 +636,11 @@ def _minimise(problem: _Problem) -> _Best:
     best = value.argmin(axis=0)[np.newaxis]
     y = np.take_along_axis(found, best[np.newaxis], axis=1)[:, 0]
     failed = np.isinf(error).reshape(-1, *problem.shape).sum(axis=0)
-    good = np.take_along_axis(converged, best, axis=0)[0]
+    assert problem.lowest is not None
+    least, lowest = problem.lowest
+    # what rounding and the choice of a quadrature rule leave does not make a place lower
+    good = np.isfinite(least) & (value.min(axis=0) <= least + _LEVEL * np.abs(least))
+    y = np.where(good, y, np.where(np.isfinite(least), lowest, np.nan))
     return _Best(problem.values(y), good, count, failed)
 
 

@@ -239,7 +239,7 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const NodeSet& set, V 
   Order<V> out;
   out.v1 = v1;
   out.v2 = v2;
-  const V lean = slope + V(set.kappa);  // m = m0 - lean theta
+  const V lean = (s01 + V(set.kappa) * s00) * inverse0;  // slope + kappa; m = m0 - lean theta
   out.theta = (n1h + lean * m0 * ridge_m) / (n11 + lean * lean * ridge_m + ridge_theta);
   out.m = m0 - lean * out.theta;
   const V psi_hat = ratio * sh1;

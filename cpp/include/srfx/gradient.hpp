@@ -136,7 +136,7 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
       const HigherMoments& m = moments[i];
       const double along = level.k[i] / sd, across = 0.5 / p.c;
       if (direction == Direction::r)
-        out[i].mu0 = along * m.m1, out[i].mu1 = along * m.second, out[i].u2 = along * m.skew;
+        out[i].mu0 = along * set.nodes[i].mu1, out[i].mu1 = along * m.second, out[i].u2 = along * m.skew;
       else
         out[i].mu0 = across * m.second, out[i].mu1 = across * m.third, out[i].u2 = across * m.spread;
       out[i].k_mu1 = level.k[i] * out[i].mu1;
@@ -244,12 +244,14 @@ ErrorTangent<V> errors_along(const Bulk& bulk, const Point<Dual<V>>& p, const No
   system.solve(fixed.y1.d, fixed.y2.d, dv1, dv2);
   const D w1(v1, dv1), w2(v2, dv2);
 
-  // The linear part, with the second column kept at k mu1 - lean mu0 for the lean that makes it orthogonal here.
+  // The linear part, with the second column kept at k mu1 - lean mu0 for the lean that makes it orthogonal here, penalty
+  // included.
   const D ridge0(V(0));
   MapSums<D> m{ridge0, ridge0, ridge0, ridge0, ridge0};
   D g1(V(0)), g2(V(0)), n00(V(0)), n01(V(0)), n11(V(0)), b0(V(0)), b1(V(0)), sh1(V(0)), mean_u1(V(0)), mean_u2(V(0));
-  const V slope = simd::select(s00 > V(0), s01 / s00, V(0));
-  const V lean = slope + V(set.kappa);
+  const V ridge_m0 = at.inverse_d / (at.alpha * map.bulk.y2), norm0 = s00 + ridge_m0;
+  const V slope = simd::select(s00 > V(0), (s01 - V(set.kappa) * ridge_m0) / norm0, V(0));
+  const V lean = simd::select(s00 > V(0), (s01 + V(set.kappa) * s00) / norm0, V(0));
   const auto mu0_of = [&](Index i) { return D(V(set.nodes[i].mu0), V(tangents ? tangents[i].mu0 : 0)); };
   const auto mu1_of = [&](Index i) { return D(V(set.nodes[i].mu1), V(tangents ? tangents[i].mu1 : 0)); };
   const auto h_of = [&](Index i) { return D(V(set.nodes[i].h), V(tangents ? tangents[i].h : 0)); };

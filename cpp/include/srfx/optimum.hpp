@@ -8,6 +8,9 @@
 // or of E itself at given lam. Where two minima in lam change places F has a kink, but a concave one: a slope that turns from
 // negative to positive always encloses a minimum. Outer coordinates: none, one (bracketed), or two (Newton's method on the
 // exact gradient within the box).
+//
+// A search has converged if it ended at a minimum or a bound that no other place it looked at undercuts (by more than
+// rounding). Else it yields the lowest place it saw, and says so.
 #pragma once
 
 #include "gradient.hpp"
@@ -136,13 +139,13 @@ class Descent {
         return next_cell();
       case State::walk:
         far_ = here;
-        if (slope * step_ >= 0) return enclosed();
-        if (error > near_.error && !detail::level_with(error, near_.error)) return halve();  // over a hill
+        if (turned(here)) return enclosed();
+        if (above(here)) return halve();  // over a hill
         near_ = far_;
         node_ += step_;
         return next_cell();
       case State::hill:
-        if (slope * step_ >= 0) {
+        if (turned(here)) {
           far_ = here;
           return enclosed();
         }
@@ -158,6 +161,9 @@ class Descent {
     double y, error, slope;
   };
 
+  bool above(const End& here) const { return here.error > near_.error && !detail::level_with(here.error, near_.error); }
+  /// Whether a minimum lies between near_ and here: a slope of zero may be that of a hilltop.
+  bool turned(const End& here) const { return here.slope * step_ > 0 || (here.slope == 0 && !above(here)); }
   void stop(bool converged) { done_ = true, converged_ = converged; }
   void ask(State state, double y) {
     state_ = state, at_ = y;
@@ -244,7 +250,7 @@ struct OptimumInput {
   bool interior = false;  ///< ends of the inner range do not count
 };
 
-/// One entry a point.
+/// One entry a point. Where the search did not converge: the lowest place seen, or not a number.
 struct OptimumOutput {
   double* line = nullptr;
   std::array<double*, 2> coordinates{};
@@ -329,21 +335,32 @@ template <class Bulk> class OptimumSearch {
     };
     if (in.coordinates.empty()) {
       evaluate(own, points_.data(), n, poll);
-      for (Index j = 0; j < n; ++j) store(j, {{}, found_[j].error, found_[j].line, found_[j].error < infinity}, found_[j].n_minima, found_[j].n_failed);
+      for (Index j = 0; j < n; ++j) {
+        const Found& found = found_[j];
+        const bool converged = found.error < infinity;
+        store(j, {{}, found.error, converged ? found.line : found.lowest_line, converged}, found.n_minima, found.n_failed);
+      }
       return;
     }
     // The grid, whose coefficients serve all points of the block.
     const int first = in.coordinates[0].axis.n, second = in.coordinates.size() > 1 ? in.coordinates[1].axis.n : 1;
     grid_.resize(static_cast<std::size_t>(first * second * n));
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    lowest_.assign(n, {{nan, nan}});
     for (int a = 0; a < first; ++a)
       for (int b = 0; b < second; ++b) {
-        evaluate(moved(own, {in.coordinates[0].axis.y(a), second > 1 ? in.coordinates[1].axis.y(b) : 0}), points_.data(), n, poll);
-        for (Index j = 0; j < n; ++j) grid_[(a * second + b) * n + j] = found_[j].error;
+        const std::array<double, 2> y{in.coordinates[0].axis.y(a), second > 1 ? in.coordinates[1].axis.y(b) : 0};
+        evaluate(moved(own, y), points_.data(), n, poll);
+        for (Index j = 0; j < n; ++j) {
+          grid_[(a * second + b) * n + j] = found_[j].error;
+          note(j, y, found_[j]);
+        }
       }
     for (Index j = 0; j < n; ++j) {
       int n_failed = 0, n_minima = 0;
       for (int g = 0; g < first * second; ++g) n_failed += !(grid_[g * n + j] < infinity);
       Best best;
+      searched_ = j;
       const auto better = [&](const Best& other) {
         if (other.converged ? !best.converged || other.error < best.error : !best.converged && other.error < best.error) best = other;
       };
@@ -356,7 +373,7 @@ template <class Bulk> class OptimumSearch {
         const int kept = planar_minima(grid_.data() + j, first, second, n, starts, n_minima);
         for (int c = 0; c < kept; ++c) better(newton_in_box(own, points_[j], starts[c], poll));
       }
-      store(j, best, n_minima, n_failed);
+      store(j, best.converged && !undercut(best.error, lowest_[j].error) ? best : lowest_[j], n_minima, n_failed);
     }
   }
 
@@ -370,7 +387,14 @@ template <class Bulk> class OptimumSearch {
   struct Found {
     double error, line, v1, v2;
     int n_minima, n_failed;
+    double lowest_error = infinity, lowest_line = std::numeric_limits<double>::quiet_NaN();  ///< seen along the line
   };
+
+  static bool undercut(double error, double by) { return by < error && !detail::level_with(by, error); }
+  /// Keeps the lowest place of the outer search of point j.
+  void note(Index j, const std::array<double, 2>& y, const Found& found) {
+    if (found.error < lowest_[j].error) lowest_[j] = {y, found.error, found.line};
+  }
 
   CoefficientMap::Own moved(CoefficientMap::Own own, const std::array<double, 2>& y) const {
     for (std::size_t q = 0; q < in_->coordinates.size(); ++q) own[in_->coordinates[q].own] = in_->coordinates[q].axis.value(y[q]);
@@ -503,7 +527,10 @@ template <class Bulk> class OptimumSearch {
         const bool good = items_.converged(i);
         error[g] = good ? in.sign * items_.out.test_error[i] : infinity;
         v1[g] = items_.out.v1[i], v2[g] = items_.out.v2[i];
-        if (!good) ++found_[g % n].n_failed;
+        Found& found = found_[g % n];
+        if (!good) ++found.n_failed;
+        if (error[g] < found.lowest_error && !in.interior)
+          found.lowest_error = error[g], found.lowest_line = axis.value(axis.y(static_cast<int>(g / n)));
       }
     }
     walkers_.clear();
@@ -537,6 +564,8 @@ template <class Bulk> class OptimumSearch {
         Walker& walker = walkers_[w];
         const double at = walker.descent.at(), value = axis.value(at);
         walker.error = in.sign * items_.out.test_error[w];
+        Found& found = found_[walker.point];
+        if (walker.error < found.lowest_error && !in.interior) found.lowest_error = walker.error, found.lowest_line = value;
         walker.descent.seen(walker.error, in.sign * slope[w] * axis.slope(value));
         walker.remember(at, std::log(items_.out.v1[w]), std::log(items_.out.v2[w]));
         if (walker.descent.done()) finish(walker);
@@ -545,6 +574,8 @@ template <class Bulk> class OptimumSearch {
       walkers_.erase(end, walkers_.end());
       active = walkers_.size();
     }
+    for (Found& found : found_)
+      if (undercut(found.error, found.lowest_error)) found.error = infinity;
   }
 
   void finish(const Walker& walker) {
@@ -576,6 +607,7 @@ template <class Bulk> class OptimumSearch {
       const CoefficientMap::Own at = moved(own, best.y);
       evaluate(at, &point, 1, poll);
       best.error = found_[0].error, best.line = found_[0].line;
+      note(searched_, best.y, found_[0]);
       descent.seen(best.error, outer_slope(at, point, 0));
     }
     best.converged = descent.converged();
@@ -618,8 +650,10 @@ template <class Bulk> class OptimumSearch {
     const auto look = [&](std::array<double, 2> x) {
       Local out;
       out.x = x;
-      const CoefficientMap::Own at = moved(own, {y_of(0, x[0]), y_of(1, x[1])});
+      const std::array<double, 2> y{y_of(0, x[0]), y_of(1, x[1])};
+      const CoefficientMap::Own at = moved(own, y);
       evaluate(at, &point, 1, poll);
+      note(searched_, y, found_[0]);
       out.error = found_[0].error, out.line = found_[0].line;
       for (int q = 0; q < 2; ++q) out.g[q] = outer_slope(at, point, q) * cell[q];
       if (!std::isfinite(out.g[0]) || !std::isfinite(out.g[1])) out.error = infinity;
@@ -701,6 +735,8 @@ template <class Bulk> class OptimumSearch {
   detail::Items items_;
   std::vector<Point<double>> points_;
   std::vector<Found> found_;
+  std::vector<Best> lowest_;
+  Index searched_ = 0;  ///< the point whose outer search is under way
   std::vector<Walker> walkers_;
   std::vector<double> line_, grid_, slope_;
   std::vector<Index> retry_, solved_, order_;
