@@ -217,7 +217,8 @@ def test_shapes_and_threads_of_groups():
     sol = srfx.solve(model, alpha, 0.1)
     slope = sol.gradient("r", n_threads=1)
     assert slope.shape == (30, 2, 5)
-    assert np.abs(slope[..., 0]).max() < 1e-14
+    assert np.isnan(slope[..., 0]).all()  # the error jumps there
+    assert np.isfinite(slope[..., 1:]).all()
     np.testing.assert_array_equal(slope, sol.gradient("r", n_threads=2))
     alone = srfx.SpikedRF(r=float(model.r[3]), gamma=0.9, readout=(0.5, 1.5), noise=0.1)
     found = srfx.solve(alone, float(alpha[5, 0, 0]), 0.1).gradient("r")
@@ -332,11 +333,58 @@ def test_limits_and_shapes_of_the_actual_step():
         srfx.solve(groups, 1.2, 0.1, bulk="one_step").gradient("lam")
 
 
+@pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
+@pytest.mark.parametrize(
+    ("sigma", "target"), [("relu", "relu"), ("softplus", "sigmoid"), ("hermite2", "relu")]
+)
+@pytest.mark.parametrize("d", [None, 80])
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_the_first_small_step(bulk, sigma, target, d):
+    """At eta = 0 and next to it, where the error is smooth: against differences."""
+
+    def model(eta):
+        return srfx.OneStep(sigma, target, eta=eta, alpha0=2.0, noise=0.1)
+
+    def error(eta):
+        return srfx.solve(model(eta), 1.0, 0.1, d=d, bulk=bulk).test_error
+
+    at = srfx.solve(model([0.0, 1e-9, 1e-6]), 1.0, 0.1, d=d, bulk=bulk)
+    slope = at.gradient("eta")
+    np.testing.assert_allclose(slope[1:], central(error, 0.0, 2e-3), rtol=1e-4)
+    if sigma == "hermite2" and d is None:
+        assert np.isnan(slope[0])
+    else:
+        assert slope[0] == pytest.approx(central(error, 0.0, 2e-3), rel=1e-9)
+
+
+@pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
+def test_an_odd_network_does_not_see_the_sign_of_its_first_step(bulk):
+    """The error is even in eta: the derivative is 0 at d < inf, and of the order of eta beside."""
+    model = srfx.OneStep("tanh", "sin", eta=[0.0, 1e-8, 1e-6, 1e-4], alpha0=2.0)
+    slope = srfx.solve(model, 1.0, 0.1, d=80, bulk=bulk).gradient("eta")
+    assert abs(slope[0]) < 1e-15
+    np.testing.assert_allclose(slope[1:3] / [1e-8, 1e-6], slope[3] / 1e-4, rtol=3e-3)
+
+
+def test_there_is_no_derivative_where_the_error_jumps():
+    """Without d a spike of any size is a feature to fit with, if it is of use."""
+    for bulk, readout in (("isotropic", (1.0,)), ("one_step", (1.0,)), ("isotropic", (1.0, 2.0))):
+        model = srfx.OneStep("tanh", "sin", eta=[0.0, 0.1], readout=readout)
+        sol = srfx.solve(model, 1.0, 0.1, bulk=bulk)
+        for of in ("test_error", "train_error"):
+            assert np.isnan(sol.gradient("eta", of=of)).tolist() == [True, False]
+        assert np.isfinite(sol.gradient("lam")).all()
+        plain = srfx.OneStep("tanh", "hermite2", eta=0.0, readout=readout)
+        assert abs(srfx.solve(plain, 1.0, 0.1, bulk=bulk).gradient("eta")) < 1e-12
+
+
 def test_symmetries_of_the_gradient():
     sol = srfx.solve(srfx.SpikedRF("tanh", "sin", r=[0.0, 0.8, -0.8], gamma=0.5), 1.2, 0.1)
     slope = sol.gradient("r")
-    assert abs(slope[0]) < 1e-15
+    assert np.isnan(slope[0])  # the error jumps there
     assert slope[1] == pytest.approx(-slope[2], rel=1e-12)
+    at_d = srfx.solve(srfx.SpikedRF("tanh", "sin", r=0.0, gamma=0.5), 1.2, 0.1, d=100)
+    assert abs(at_d.gradient("r")) < 1e-15
     at_zero = srfx.solve(srfx.SpikedRF("tanh", "sin", r=0.0, gamma=[0.2, 0.9]), 1.2, 0.1)
     np.testing.assert_allclose(at_zero.gradient("gamma"), 0, atol=1e-10)
     frozen = srfx.solve(srfx.OneStep(eta=2, alpha0=np.inf), 1.2, 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from srfx.models import (
 )
 from srfx.one_step import EmpiricalBulk
 from srfx.results import Solution, dimensions
-from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups
+from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups, solve
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,7 +67,40 @@ def gradient(
     if solution.bulk != "isotropic":
         along = _along_step
     raw = along(solution, names, threads)
-    return {(error, name): raw[error, name][()] for error in of for name in names}
+    jumps = {name: _jumps(solution, name, threads) for name in names}
+    return {
+        (error, name): np.where(jumps[name], np.nan, raw[error, name])[()]
+        for error in of
+        for name in names
+    }
+
+
+def _jumps(solution: Solution, name: str, threads: int) -> NDArray[np.bool_] | bool:
+    """Tell where the error is not continuous in a parameter.
+
+    At d = inf the mean of the features costs no penalty: where it vanishes without a spike, any
+    spike makes of it a feature to fit with. Looked at beside r = 0, eta = 0.
+    """
+    size = {"r": "r", "c": "r", "eta": "eta"}.get(name)
+    if size is None:
+        return False
+    inputs = solution.inputs
+    doubtful = (inputs[size] == 0) & np.isinf(inputs["d"]) & np.asarray(solution.success)
+    if not np.any(doubtful):
+        return False
+    at = {key: values[doubtful] for key, values in inputs.items()}
+    at[name] = at[name] + 1e-8
+    model = _with(solution.model, {key: at[key] for key in solution.model._numeric_names})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        beside = solve(
+            model, at["alpha"], at["lam"], bulk=solution.bulk, n_threads=threads, errors="record"
+        )
+    error = np.asarray(solution.test_error)[doubtful]
+    moved = np.abs(beside.test_error - error) > 1e-6 * error
+    out = np.zeros(solution.shape, dtype=bool)
+    out[doubtful] = moved
+    return out
 
 
 def _check_gamma(model: SpikedRF | OneStep, gamma: FloatArray) -> None:

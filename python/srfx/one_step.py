@@ -270,13 +270,9 @@ def solve_step(
 def step_gradient(
     solution: Solution, directions: list[int], n_threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Differentiate both errors of a solved step: rows are directions of the core.
-
-    The direction of a step of eta = 0 is lost; errors are smooth in eta, so 1e-10 stands for 0.
-    """
+    """Differentiate both errors of a solved step: rows are directions of the core."""
     model, arguments, shape = solution.model, solution.arguments, solution.shape
-    eta = np.asarray(arguments["eta"])
-    sets, index = _step_sets({**arguments, "eta": np.where(eta == 0, 1e-10, eta)}, shape)
+    sets, index = _step_sets(arguments, shape)
     return _core.gradient_one_step(
         compiled(model.activation),
         compiled(model.target),

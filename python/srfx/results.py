@@ -245,8 +245,10 @@ class Solution:
         Returns
         -------
         float or array
-            Of shape `shape`; NaN where the point did not converge. At ``|gamma| = 1`` and ``noise =
-            0``, ends of their ranges, the derivative from the inside.
+            Of shape `shape`; NaN where the point did not converge, and where the error jumps: with
+            ``d=None``, an activation without mean and a target that a small spike helps to fit, at
+            ``r = 0`` and ``eta = 0``. At ``|gamma| = 1`` and ``noise = 0``, ends of their ranges,
+            the derivative from the inside.
 
         Raises
         ------

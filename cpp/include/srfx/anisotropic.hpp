@@ -167,7 +167,9 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
       }
     T square(0);
     for (Index i = 0; i < n; ++i) square += column[j][i] * column[j][i];
-    const bool empty = !(magnitude(square) > 1e-30 * magnitude(whole)) || !(magnitude(square) > 1e-290);
+    // An infinitesimal column, of a first step, acts in second order only.
+    const double size = exact != nullptr ? real_part(square) : magnitude(square);
+    const bool empty = !(size > 1e-30 * magnitude(whole)) || !(size > 1e-290);
     r[j][j] = empty ? T(0) : sqrt(square);
     const T scale = empty ? T(0) : T(1) / r[j][j];
     for (Index i = 0; i < n; ++i) column[j][i] *= scale;
@@ -200,7 +202,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
   out.theta = (k2[0][0] * th + k2[0][1] * ch + kz[0] * ps) * inverse_b;
   out.chi = (k2[1][0] * th + k2[1][1] * ch + kz[1] * ps) * inverse_b;
   out.psi = (kz[0] * th + kz[1] * ch + k.k[1][1].v * ps) * inverse_b;
-  out.m = no_mean ? T(0) : (T(1) - free) * (target[0] - r0[0] * out.theta - r0[1] * out.chi) / r[0][0];
+  out.m = no_mean ? T(0) : r[0][0] / (ridge_m + r[0][0] * r[0][0]) * (target[0] - r0[0] * out.theta - r0[1] * out.chi);
   T mh(0);  // the hat of the mean, where it is one like the others
   const bool crossed = k.crossed && !no_mean;
   const T k_mm = crossed ? p.beta * k.c * k.mean.v / p.inverse_d : T(0);
@@ -421,9 +423,13 @@ class OneStepSource {
     auto out = std::make_unique<Shared>();
     const bool allow = path_ == Path::automatic;
     // A rule good enough for moments tells how close to 0 poles in u may come.
-    const ResidualMoments rough(residual_rule(*target_, readout_ * constants_.h0, p.noise, 1.0, 1.5, 16));
+    const ResidualRule plain = residual_rule(*target_, readout_ * constants_.h0, p.noise, 1.0, 1.5, 16);
+    const ResidualMoments rough(plain);
     out->step = StepModel(constants_, rough, readout_, p.eta, p.inverse_alpha0, allow);
-    if (!out->step.stepped) return out;
+    if (!out->step.stepped) {
+      out->nodes = ResidualNodes(plain, allow && constants_.h2 == 0 && constants_.b12 == 0);  // a first step's derivative asks for moments
+      return out;
+    }
     const double top = std::sqrt(std::max(rough.u[2], 1e-300));
     const double delta = std::exp2(std::floor(std::log2(std::clamp(out->step.pole(), 1e-9 * top, 4 * top))));
     const double angle = out->step.angle(), ratio = std::clamp(3 * angle, 0.25, 1.5);

@@ -59,6 +59,7 @@ struct GroupStep {
       nodes.pad();
       check = nodes;
       eta = 0, iota = std::isinf(iota) ? 1 : iota;
+      gamma = groups[0].spike.gamma;
       return;
     }
     const double top = std::sqrt(std::max(groups[0].moments.u[2], 1e-300));

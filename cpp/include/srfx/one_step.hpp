@@ -356,14 +356,15 @@ template <class R> struct BasicStepModel {
   BasicStepModel(const StepConstants& k, const BasicResidualMoments<R>& m, double readout, R learning_rate, R inverse_alpha0,
                  bool allow_scalar)
       : constants(k), moments(m), eta(readout * learning_rate), iota(inverse_alpha0), eta_mean(readout * eta) {
-    if (std::isinf(real_part(iota))) eta = 0, iota = 1;
+    const bool without = std::isinf(real_part(iota));
+    if (without) eta = 0, iota = 1;
     h1_target = m.tu[1];
     u2 = m.u[2];
     l = std::sqrt(h1_target * h1_target + u2 * iota);
     stepped = eta != 0.0 && real_part(l) > 0;
-    if (!stepped) {  // the direction of the spike does not matter
+    if (!stepped) {  // the direction of the spike does not matter, but to what a first small step would do
       eta = eta_mean = 0;
-      spike = {0, 1, 0};
+      spike = {0, 1, without || real_part(l) == 0 ? 0 : std::clamp(real_part(h1_target / l), -1.0, 1.0)};
       return;
     }
     a = 1.0 + eta * k.h2 * m.u[1];
