@@ -148,7 +148,15 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
 
   // Orthonormal columns (Gram and Schmidt, twice) of sqrt(weight w) (mu0, k mu1, mu_c): no digit hangs on how parallel they are.
   std::vector<T> root(n), column[3];
-  for (Index i = 0; i < n; ++i) root[i] = sqrt(T(set.nodes[i].weight) * weights[i]);
+  const auto root_of = [&](const T& x) -> T {
+    if constexpr (std::is_same_v<T, std::complex<double>>)
+      if (exact != nullptr) {
+        const double value = sqrt(x.real());
+        return {value, 0.5 * x.imag() / value};
+      }
+    return sqrt(x);
+  };
+  for (Index i = 0; i < n; ++i) root[i] = root_of(T(set.nodes[i].weight) * weights[i]);
   T r[3][3] = {}, target[3] = {};
   for (int j = 0; j < 3; ++j) {
     column[j].resize(n);
@@ -170,7 +178,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
     // An infinitesimal column, of a first step, acts in second order only.
     const double size = exact != nullptr ? real_part(square) : magnitude(square);
     const bool empty = !(size > 1e-30 * magnitude(whole)) || !(size > 1e-290);
-    r[j][j] = empty ? T(0) : sqrt(square);
+    r[j][j] = empty ? T(0) : root_of(square);
     const T scale = empty ? T(0) : T(1) / r[j][j];
     for (Index i = 0; i < n; ++i) column[j][i] *= scale;
     for (Index i = 0; i < n; ++i) target[j] += column[j][i] * root[i] * T(set.nodes[i].h);
@@ -223,7 +231,8 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
     out.psi = (k.cross[1].v * mh + kz[0] * th + kz[1] * ch + k.k[1][1].v * ps) * inverse_b;
   }
 
-  T r0w(0), r1w(0), r2w(0), error(0), loss(0), g0(0), g1(0), g2(0), explained(0), size_c(0);
+  T r0w(0), r1w(0), r2w(0), error(0), loss(0), g0(0), g1(0), g2(0), explained(0);
+  double size_c = 0;
   for (Index i = 0; i < n; ++i) {
     const auto& node = set.nodes[i];
     const T w = weights[i], omega(node.weight), ww = omega * w, w2 = ww * w;
@@ -240,7 +249,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
     g1 += we * T(node.kmu1);
     g2 += we * T(features.muc[i]);
     explained += we * c;
-    size_c += T(magnitude(ww * T(node.h) * c));
+    if (exact == nullptr) size_c += magnitude(ww * T(node.h) * c);
   }
   // Sources of (q1', q2); hats in the order v, z, delta.
   const T hat[3] = {th, ps, ch};
@@ -281,7 +290,7 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
 
   // Defects: the map, the three hats, the mean, the energy identity.
   const T energy = loss + explained + out.psi * (sh1 - out.psi * s.e1);
-  const double size = magnitude(loss) + magnitude(size_c) + magnitude(out.psi * sh1) + magnitude(s.e1 * q1c) + magnitude(s.e2 * out.q2);
+  const double size = magnitude(loss) + size_c + magnitude(out.psi * sh1) + magnitude(s.e1 * q1c) + magnitude(s.e2 * out.q2);
   const double defect_energy = magnitude(out.train_error + p.lam / ratio * out.q2 - energy);
   const double defect_linear = magnitude(out.theta * (ratio * g1 - th)) + magnitude(out.chi * (ratio * g2 - ch));
   const double defect_mean = no_mean ? 0.0 : magnitude(out.m * (g0 - (crossed ? mh / ratio : ridge_m * out.m)));

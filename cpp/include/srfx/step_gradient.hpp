@@ -128,6 +128,7 @@ class MovingStep {
 
   MovingStep(const OneStepSource& source, Index set, const OneStepSource::Shared& shared, StepDirection along) {
     using detail::Complex;
+    still_ = along == StepDirection::lam || along == StepDirection::alpha;
     const OneStepSource::Parameters& p = source.parameters(set);
     const StepModel& still = shared.step;
     const bool noisy = along == StepDirection::noise;
@@ -155,6 +156,8 @@ class MovingStep {
     }
   }
 
+  /// Whether bulk, beta and coefficients stay as they are.
+  bool still() const { return still_; }
   OneStepBulk<detail::Complex, detail::Complex, detail::MovingNodes> bulk(const OneStepBulk<double>& solved) const {
     OneStepBulk<detail::Complex, detail::Complex, detail::MovingNodes> out(step_, nodes_);
     if (step_.stepped) out.start_from(solved);
@@ -164,6 +167,7 @@ class MovingStep {
  private:
   BasicStepModel<detail::Complex> step_;
   detail::MovingNodes nodes_;
+  bool still_ = false;
 };
 
 /// Given weights do not move.
@@ -173,6 +177,7 @@ class MovingWeights {
   detail::SpikeMove spike;
 
   MovingWeights(const EmpiricalSource&, Index, const EmpiricalSource::Shared& shared, StepDirection) : weights_(&shared.weights()) {}
+  bool still() const { return true; }
   EmpiricalBulk<detail::Complex> bulk(const EmpiricalBulk<double>&) const { return EmpiricalBulk<detail::Complex>(*weights_); }
 
  private:
@@ -208,19 +213,18 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
     const int cls = class_of(v1[i], v2[i]);
     const ThreeFeatures& features = state.find(in, cls);
     const auto bulk = state.shared->bulk();
-    const AnisotropicOrder<double> order = anisotropic_part(bulk, p, features, v1[i], v2[i]);  // takes Newton's step where one is due
-    if (detail::judge(order) != Status::converged) return fail();
 
     // I - T M at the solution.
     MapSums<double> s{0, 0, 0, 0, 0};
     double f0 = 0, f1 = 0, f2 = 0;
     for (const Node& node : features.set.nodes) {
-      const double w = 1 / (1 + node.u1 * order.v1 + node.u2 * order.v2), ww = node.weight * w, a = node.u1 * w, b = node.u2 * w;
+      const double w = 1 / (1 + node.u1 * v1[i] + node.u2 * v2[i]), ww = node.weight * w, a = node.u1 * w, b = node.u2 * w;
       f0 += ww, f1 += ww * a, f2 += ww * b;
       s.e1 += node.weight * a, s.e2 += node.weight * b;
       s.e11 += node.weight * a * a, s.e12 += node.weight * a * b, s.e22 += node.weight * b * b;
     }
-    const BalancedSystem<double> system(p, map_value(bulk, p, s), order.v1, order.v2, f0, f1, f2);
+    const MapValue<double> map = map_value(bulk, p, s);
+    const BalancedSystem<double> system(p, map, v1[i], v2[i], f0, f1, f2);
 
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const Moving* moving;
@@ -241,16 +245,21 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
                        at(p.noise, StepDirection::noise), p.inverse_d, 1, p.ratio};
       q.ratio = q.alpha / q.beta;
       const auto moving_bulk = moving->bulk(bulk);
-      Complex e1 = 0, e2 = 0;
-      for (const detail::MovingNode& node : moved->set.nodes) {
-        const Complex ww = node.weight / (1.0 + node.u1 * order.v1 + node.u2 * order.v2);
-        e1 += ww * node.u1, e2 += ww * node.u2;
+      double dy1, dy2, dv1, dv2;  // of the map at fixed V
+      if (moving->still()) {
+        const double da = q.lam.imag() + q.ratio.imag() * s.e2, db = q.ratio.imag() * s.e1;
+        dy1 = -map.bulk.t11 * db - map.bulk.t12 * da, dy2 = -map.bulk.t12 * db - map.bulk.t22 * da;
+      } else {
+        Complex e1 = 0, e2 = 0;
+        for (const detail::MovingNode& node : moved->set.nodes) {
+          const Complex ww = node.weight / (1.0 + node.u1 * v1[i] + node.u2 * v2[i]);
+          e1 += ww * node.u1, e2 += ww * node.u2;
+        }
+        const SpectralAverages<Complex> y = moving_bulk.averages(q.lam + q.ratio * e2, q.ratio * e1, q.beta);
+        dy1 = y.y1.imag(), dy2 = y.y2.imag();
       }
-      const SpectralAverages<Complex> y = moving_bulk.averages(q.lam + q.ratio * e2, q.ratio * e1, q.beta);
-      double dv1, dv2;
-      system.solve(y.y1.imag(), y.y2.imag(), dv1, dv2);
-      const AnisotropicOrder<Complex> slope =
-          anisotropic_part(moving_bulk, q, *moved, Complex(order.v1, dv1), Complex(order.v2, dv2), &system);
+      system.solve(dy1, dy2, dv1, dv2);
+      const AnisotropicOrder<Complex> slope = anisotropic_part(moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2), &system);
       out.test_error[d][i] = slope.test_error.imag() / h;
       out.train_error[d][i] = slope.train_error.imag() / h;
     }
