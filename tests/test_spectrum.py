@@ -13,6 +13,7 @@ FUNCTIONS = {
     "linear": lambda x: x,
     "cos": np.cos,
     "sign": np.sign,
+    "abs": np.abs,
 }
 
 
@@ -152,6 +153,50 @@ def test_outlier_beside_the_bulk():
     assert abs(second.mean() - found) < 4 * error + 0.02 * found
     assert second.mean() > edge
     assert third.mean() < 1.06 * edge
+
+
+def assert_in_gap(ds, draws):
+    """One eigenvalue of each draw within the gap around the outlier, there on average."""
+    outliers = ds.outliers.values
+    (found,) = outliers[np.isfinite(outliers)]
+    edges = ds.edges.values
+    below, above = edges[edges < found].max(), edges[edges > found].min()
+    assert 1.1 * below < found < above / 1.1  # well inside
+    low, high = np.sqrt(below * found), np.sqrt(found * above)  # the bulk's own edges fluctuate
+    inside = [seen[(seen > low) & (seen < high)] for seen in draws]
+    assert [len(values) for values in inside] == [1] * len(draws)
+    values = np.concatenate(inside)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert abs(values.mean() - found) < 4 * error + 0.02 * found, (found, values)
+
+
+@pytest.mark.parametrize(
+    ("activation", "readout", "r"), [("tanh", (-1.0, 1.0), 1.0), ("abs", (-1.0, 1.0), 2.0)]
+)
+def test_outlier_of_groups(activation, readout, r):
+    """In the gap below what the directions of the inputs make of the features at n, p >> d."""
+    d, alpha, beta = 120, 20.0, 8.0
+    ds = srfx.feature_spectrum(srfx.SpikedRF(activation, r=r, beta=beta, readout=readout), alpha, 1)
+    a = np.resize(readout, round(beta * d))[:, np.newaxis]
+    draws = [eigenvalues(activation, r * a, 1.0, alpha, beta, d, seed) for seed in range(10)]
+    assert_in_gap(ds, draws)
+
+
+def test_outlier_of_the_actual_step():
+    d, alpha, beta = 300, 10.0, 3.0
+    model = srfx.OneStep("tanh", "sin", eta=3.0, alpha0=4.0, beta=beta)
+    ds = srfx.feature_spectrum(model, alpha, 1.0, bulk="one_step")
+    draws, given = [], []
+    for seed in range(6):
+        w, v, theta = srfx.simulation.sample_weights(model, d=d, seed=seed)
+        draws.append(eigenvalues_of("tanh", w, round(alpha * d), np.random.default_rng(seed)))
+        bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
+        own = srfx.feature_spectrum(model, alpha, 1.0, bulk=bulk)
+        given.append(own.outliers.values[np.isfinite(own.outliers.values)])
+    assert_in_gap(ds, draws)
+    found = ds.outliers.values[np.isfinite(ds.outliers.values)]
+    assert [len(values) for values in given] == [1] * len(draws)
+    np.testing.assert_allclose(np.mean(given), found, rtol=0.05)
 
 
 def largest(activation, r, c, alpha, beta, d, seed):
