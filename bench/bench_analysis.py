@@ -31,30 +31,59 @@ def medians(
     return {name: float(np.median(t)) for name, t in times.items()}
 
 
+SPIKE = ("lam", "alpha", "beta", "noise", "r", "c", "gamma")
+STEP = ("lam", "alpha", "beta", "noise", "eta", "alpha0")
+
+
+def cases() -> list[tuple[str, srfx.SpikedRF | srfx.OneStep, str | srfx.EmpiricalBulk]]:
+    """One of each kind of model that can be differentiated and has a spectrum."""
+    spike, step = {"r": 0.9, "c": 1.2, "gamma": 0.9}, {"eta": 2.0, "alpha0": 1.5}
+    odd = srfx.OneStep("tanh", "sin", **step)
+    weights = srfx.simulation.sample_weights(odd, d=800, seed=0)
+    return [
+        ("tanh -> sin", srfx.SpikedRF("tanh", "sin", **spike), "isotropic"),
+        ("relu -> relu", srfx.SpikedRF("relu", "relu", **spike), "isotropic"),
+        ("two groups", srfx.SpikedRF("tanh", "sin", readout=(1, 2), **spike), "isotropic"),
+        ("four groups", srfx.SpikedRF("tanh", "sin", readout=(1, 2, 3, 4), **spike), "isotropic"),
+        ("one_step, tanh -> sin", odd, "one_step"),
+        ("one_step, relu -> tanh", srfx.OneStep("relu", "tanh", **step), "one_step"),
+        ("given weights, p = 800", odd, srfx.EmpiricalBulk.from_weights(*weights)),
+    ]
+
+
 def gradients(repeats: int) -> None:
     """A derivative beside the solve, and beside central differences of solves."""
-    alpha, lam = np.geomspace(0.1, 10, 300), np.geomspace(1e-3, 10, 200)[:, None]
-    for activation, target in (("tanh", "sin"), ("relu", "relu")):
-        model = srfx.SpikedRF(activation, target, r=0.9, c=1.2, gamma=0.9)
-        sol = srfx.solve(model, alpha, lam, n_threads=1)
+    alpha, lam = np.geomspace(0.1, 10, 200), np.geomspace(1e-3, 10, 100)[:, None]
+    for name, model, bulk in cases():
+        some = np.s_[:] if model.readout == (1.0,) and bulk == "isotropic" else np.s_[::5]
+        at = (alpha, lam[some])
+        sol = srfx.solve(model, *at, bulk=bulk, n_threads=1)
 
-        def solve(model: srfx.SpikedRF = model) -> srfx.Solution:
-            return srfx.solve(model, alpha, lam, n_threads=1)
+        def test_error(
+            scale: float = 1,
+            model: srfx.SpikedRF | srfx.OneStep = model,
+            bulk: str | srfx.EmpiricalBulk = bulk,
+            at: tuple[np.ndarray, np.ndarray] = at,
+        ) -> np.ndarray:
+            return srfx.solve(model, at[0], at[1] * scale, bulk=bulk, n_threads=1).test_error
 
-        def differences(model: srfx.SpikedRF = model) -> np.ndarray:
+        def differences(
+            error: Callable[..., np.ndarray] = test_error, lam: np.ndarray = at[1]
+        ) -> np.ndarray:
             h = 1e-5
-            up = srfx.solve(model, alpha, lam * (1 + h), n_threads=1).test_error
-            down = srfx.solve(model, alpha, lam * (1 - h), n_threads=1).test_error
-            return np.asarray((up - down) / (2 * h * lam))
+            return np.asarray((error(1 + h) - error(1 - h)) / (2 * h * lam))
 
         exact = sol.gradient("lam", n_threads=1)
         np.testing.assert_allclose(exact, differences(), rtol=1e-3, atol=1e-6 * np.abs(exact).max())
-        names = ("lam", "alpha", "noise", "r", "c", "gamma")
-        calls: dict[str, Callable[[], object]] = {"solve": solve, "differences in lam": differences}
+        names = SPIKE if isinstance(model, srfx.SpikedRF) else STEP
+        names = names if isinstance(bulk, str) else ("lam", "alpha", "noise")
+        calls: dict[str, Callable[[], object]] = {
+            "solve": test_error,
+            "differences in lam": differences,
+        }
         calls |= {n: (lambda n=n, sol=sol: sol.gradient(n, n_threads=1)) for n in names}
-        t = medians(calls, repeats, time.process_time)
-        point = t["solve"] / sol.size * 1e6
-        print(f"{activation} -> {target}: solve {point:.3f} us a point; times that:")
+        t = medians(calls, repeats, time.thread_time)  # threads of BLAS may still spin
+        print(f"{name}: solve {t['solve'] / sol.size * 1e6:.3f} us a point; times that:")
         print("   " + ", ".join(f"{n} {t[n] / t['solve']:.2f}" for n in calls if n != "solve"))
 
 
@@ -78,15 +107,18 @@ def spectra(repeats: int) -> None:
     mass = np.trapezoid(ds.density.values, x)
     share = np.mean((seen > x[0]) & (seen < x[-1]))
     assert abs(mass - share) < 5 / d, (mass, share)
-    assert abs(ds.mass.item() - 1) < 1e-6
-    calls: dict[str, Callable[[], object]] = {
-        "theory": lambda: srfx.feature_spectrum(model, 2.0, x, n_threads=1),
-        "simulated": simulated,
-    }
+    calls: dict[str, Callable[[], object]] = {"eigenvalues": simulated}
+    for name, other, bulk in cases():
+        ds = srfx.feature_spectrum(other, 2.0, x, bulk=bulk, n_threads=1)
+        assert abs(ds.mass.item() - 1) < 1e-6, name
+        calls[name] = lambda other=other, bulk=bulk: srfx.feature_spectrum(
+            other, 2.0, x, bulk=bulk, n_threads=1
+        )
     t = medians(calls, repeats, time.process_time)
     print(
-        f"spectrum of 1000 points: {t['theory'] * 1e3:.1f} ms; "
-        f"eigenvalues of one matrix at d = {d}: {t['simulated'] * 1e3:.0f} ms"
+        "spectrum of 1000 points, in ms: "
+        + ", ".join(f"{name} {t[name] * 1e3:.1f}" for name in calls if name != "eigenvalues")
+        + f"; eigenvalues of one matrix at d = {d} {t['eigenvalues'] * 1e3:.0f}"
     )
 
 

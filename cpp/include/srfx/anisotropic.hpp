@@ -500,10 +500,12 @@ template <class T> class EmpiricalBulk {
   SpectralAverages<T> averages(T a, T b, T beta) const {
     using P = detail::Packed<T>;
     using V = typename P::Type;
-    const V unit(T(1) / T(w_->spike.c)), va(a), vb(b);
+    using Real = typename P::Real;
+    const Real unit(1 / w_->spike.c);
+    const V va(a), vb(b);
     V s1(0.0), s2(0.0), s11(0.0), s12(0.0), s22(0.0);
     const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
-    const auto add = [&](V d, V one) {
+    const auto add = [&](const Real& d, const Real& one) {
       const V inverse = one / (va + vb * d), first = d * inverse;
       s1 += first;
       s2 += inverse;
@@ -511,7 +513,7 @@ template <class T> class EmpiricalBulk {
       s12 += first * inverse;
       s22 += inverse * inverse;
     };
-    for (Index i = 0; i < whole; i += P::size) add(unit * P::load(&w_->eigenvalues[i]), V(1.0));
+    for (Index i = 0; i < whole; i += P::size) add(unit * P::load(&w_->eigenvalues[i]), Real(1.0));
     if (whole < n) {
       double rest[P::size] = {}, one[P::size] = {};
       for (Index i = whole; i < n; ++i) rest[i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
@@ -529,14 +531,15 @@ template <class T> class EmpiricalBulk {
   Overlaps<T> overlaps(T a, T b, T) const {
     using P = detail::Packed<T>;
     using V = typename P::Type;
+    using Real = typename P::Real;
     const T c(w_->spike.c), s = c * a / b;
     const V shift(s);
     V value[10], slope[10];
     for (int j = 0; j < 10; ++j) value[j] = slope[j] = V(0.0);
     // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and its derivative.
-    const auto add = [&](V d, V one, const double* const* u) {
+    const auto add = [&](const Real& d, const Real& one, const double* const* u) {
       const V inverse = one / (d + shift), square = inverse * inverse;
-      const V w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};
+      const Real w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};
       int pair = 0;
       for (int j = 0; j < 4; ++j) {
         const V first = w[j] * inverse, second = w[j] * square;
@@ -546,7 +549,7 @@ template <class T> class EmpiricalBulk {
     const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
     for (Index i = 0; i < whole; i += P::size) {
       const double* const u[4] = {&w_->u[0][i], &w_->u[1][i], &w_->u[2][i], &w_->u[3][i]};
-      add(P::load(&w_->eigenvalues[i]), V(1.0), u);
+      add(P::load(&w_->eigenvalues[i]), Real(1.0), u);
     }
     if (whole < n) {
       double rest[5][P::size] = {}, one[P::size] = {};

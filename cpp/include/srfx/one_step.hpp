@@ -447,12 +447,14 @@ namespace detail {
 /// Vectors where the scalar allows it.
 template <class T> struct Packed {
   using Type = T;
+  using Real = T;
   static constexpr Index size = 1;
   template <class X> static T load(const X* x) { return T(*x); }
   static T total(const T& x) { return x; }
 };
 template <> struct Packed<double> {
   using Type = simd::Lanes<double, 8>;
+  using Real = Type;
   static constexpr Index size = 8;
   static Type load(const double* x) { return Type::load(x); }
   static double total(const Type& x) {
@@ -462,7 +464,7 @@ template <> struct Packed<double> {
   }
 };
 
-/// Complex numbers, eight at a time.
+/// Complex numbers, eight at a time, and what they do with real ones.
 struct ComplexLanes {
   using V = simd::Lanes<double, 8>;
   V re, im;
@@ -480,13 +482,21 @@ struct ComplexLanes {
     const V scale = V(1.0) / (b.re * b.re + b.im * b.im);
     return {(a.re * b.re + a.im * b.im) * scale, (a.im * b.re - a.re * b.im) * scale};
   }
+  friend ComplexLanes operator+(const V& a, const ComplexLanes& b) { return {a + b.re, b.im}; }
+  friend ComplexLanes operator*(const V& a, const ComplexLanes& b) { return {a * b.re, a * b.im}; }
+  friend ComplexLanes operator*(const ComplexLanes& a, const V& b) { return b * a; }
+  friend ComplexLanes operator/(const V& a, const ComplexLanes& b) {
+    const V scale = a / (b.re * b.re + b.im * b.im);
+    return {b.re * scale, -b.im * scale};
+  }
   ComplexLanes& operator+=(const ComplexLanes& b) { return *this = *this + b; }
-  ComplexLanes& operator*=(const ComplexLanes& b) { return *this = *this * b; }
+  template <class X> ComplexLanes& operator*=(const X& b) { return *this = *this * b; }
 };
 template <> struct Packed<std::complex<double>> {
   using Type = ComplexLanes;
+  using Real = ComplexLanes::V;
   static constexpr Index size = 8;
-  static Type load(const double* x) { return {ComplexLanes::V::load(x), ComplexLanes::V(0.0)}; }
+  static Real load(const double* x) { return Real::load(x); }
   static Type load(const std::complex<double>* x) {
     alignas(64) double re[size], im[size];
     for (Index i = 0; i < size; ++i) re[i] = x[i].real(), im[i] = x[i].imag();
@@ -625,18 +635,21 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
   };
   using P = detail::Packed<T>;
   using V = typename P::Type;
+  using Real = typename P::Real;
 
   Evaluation evaluate(const State& x) const { return step_->scalar ? evaluate_scalar(x) : evaluate_matrix(x); }
 
   Evaluation evaluate_scalar(const State& x) const {
     const T kap(step_->kap), iota(step_->iota), e = x.b * kap * x.tau * iota;
     const V ve(e);
+    const Real one(1.0);
     V j2(0.0), i4(0.0);
     const auto* u = nodes_->u.data();
     const double* w = nodes_->w[0].data();
     if (step_->kap != R(0))
       for (Index i = 0; i < nodes_->size(); i += P::size) {
-        const V at = P::load(u + i), square = at * at, q = V(1.0) / (V(1.0) + ve * square), wq = P::load(w + i) * square * q;
+        const auto at = P::load(u + i), square = at * at;
+        const V q = one / (one + ve * square), wq = P::load(w + i) * square * q;
         j2 += wq;
         i4 += wq * square * q;
       }
@@ -660,11 +673,13 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
     const T c1 = T(2) * x.b * e2 * x.w * iota, det = x.b * x.w * x.w + x.tau * x.rho;
     const T c2 = iota * x.b * (kap * x.tau + x2 * det);
     const V v1(c1), v2(c2);
+    const Real one(1.0);
     V s1(0.0), s2(0.0), s22(0.0), s23(0.0), s24(0.0);
     const auto* u = nodes_->u.data();
     const double* w = nodes_->w[0].data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
-      const V at = P::load(u + i), q = V(1.0) / (V(1.0) + at * (v1 + v2 * at)), uq = at * q, wuq = P::load(w + i) * uq;
+      const auto at = P::load(u + i);
+      const V q = one / (one + at * (v1 + v2 * at)), uq = at * q, wuq = P::load(w + i) * uq;
       s1 += wuq;
       s2 += wuq * at;
       const V squared = wuq * uq;
@@ -847,10 +862,12 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
     for (int j = 0; j <= top1; ++j) value1[j] = slope1[j] = V(0.0);
     for (int j = 0; j <= 2; ++j) value2[j] = slope2[j] = V(0.0);
     const V v1(c1.v), v2(c2.v), d1(c1.d), d2(c2.d);
+    const Real one(1.0);
     const auto* u = nodes_->u.data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
-      const V at = P::load(u + i), q = V(1.0) / (V(1.0) + at * (v1 + v2 * at)), dq = -(at * (d1 + d2 * at)) * q * q;
-      const V w0 = P::load(&nodes_->w[0][i]), w1 = P::load(&nodes_->w[1][i]), w2 = P::load(&nodes_->w[2][i]);
+      const auto at = P::load(u + i);
+      const V q = one / (one + at * (v1 + v2 * at)), dq = -(at * (d1 + d2 * at)) * q * q;
+      const auto w0 = P::load(&nodes_->w[0][i]), w1 = P::load(&nodes_->w[1][i]), w2 = P::load(&nodes_->w[2][i]);
       V p = w0 * q, dp = w0 * dq;
       for (int j = 0; j <= top0; ++j, p *= at, dp *= at) value0[j] += p, slope0[j] += dp;
       p = w1 * q, dp = w1 * dq;

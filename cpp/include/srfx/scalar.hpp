@@ -13,7 +13,7 @@ inline double real_part(const std::complex<double>& x) { return x.real(); }
 
 /// Size of a number, for convergence tests.
 inline double magnitude(double x) { return std::abs(x); }
-inline double magnitude(const std::complex<double>& x) { return std::abs(x); }
+inline double magnitude(const std::complex<double>& x) { return std::abs(x.real()) + std::abs(x.imag()); }
 
 /// A number and its derivative along one direction: v + d eps with eps^2 = 0. V is a double or SIMD lanes.
 template <class V> struct Dual {
