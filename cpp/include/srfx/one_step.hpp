@@ -642,14 +642,14 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
   Evaluation evaluate_scalar(const State& x) const {
     const T kap(step_->kap), iota(step_->iota), e = x.b * kap * x.tau * iota;
     const V ve(e);
-    const Real one(1.0);
+    const Real unit(1.0);
     V j2(0.0), i4(0.0);
     const auto* u = nodes_->u.data();
     const double* w = nodes_->w[0].data();
     if (step_->kap != R(0))
       for (Index i = 0; i < nodes_->size(); i += P::size) {
         const auto at = P::load(u + i), square = at * at;
-        const V q = one / (one + ve * square), wq = P::load(w + i) * square * q;
+        const V q = unit / (unit + ve * square), wq = P::load(w + i) * square * q;
         j2 += wq;
         i4 += wq * square * q;
       }
@@ -673,13 +673,13 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
     const T c1 = T(2) * x.b * e2 * x.w * iota, det = x.b * x.w * x.w + x.tau * x.rho;
     const T c2 = iota * x.b * (kap * x.tau + x2 * det);
     const V v1(c1), v2(c2);
-    const Real one(1.0);
+    const Real unit(1.0);
     V s1(0.0), s2(0.0), s22(0.0), s23(0.0), s24(0.0);
     const auto* u = nodes_->u.data();
     const double* w = nodes_->w[0].data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
       const auto at = P::load(u + i);
-      const V q = one / (one + at * (v1 + v2 * at)), uq = at * q, wuq = P::load(w + i) * uq;
+      const V q = unit / (unit + at * (v1 + v2 * at)), uq = at * q, wuq = P::load(w + i) * uq;
       s1 += wuq;
       s2 += wuq * at;
       const V squared = wuq * uq;
@@ -862,11 +862,11 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepB
     for (int j = 0; j <= top1; ++j) value1[j] = slope1[j] = V(0.0);
     for (int j = 0; j <= 2; ++j) value2[j] = slope2[j] = V(0.0);
     const V v1(c1.v), v2(c2.v), d1(c1.d), d2(c2.d);
-    const Real one(1.0);
+    const Real unit(1.0);
     const auto* u = nodes_->u.data();
     for (Index i = 0; i < nodes_->size(); i += P::size) {
       const auto at = P::load(u + i);
-      const V q = one / (one + at * (v1 + v2 * at)), dq = -(at * (d1 + d2 * at)) * q * q;
+      const V q = unit / (unit + at * (v1 + v2 * at)), dq = -(at * (d1 + d2 * at)) * q * q;
       const auto w0 = P::load(&nodes_->w[0][i]), w1 = P::load(&nodes_->w[1][i]), w2 = P::load(&nodes_->w[2][i]);
       V p = w0 * q, dp = w0 * dq;
       for (int j = 0; j <= top0; ++j, p *= at, dp *= at) value0[j] += p, slope0[j] += dp;
