@@ -195,7 +195,7 @@ class TestRefusals:
             {"replicates": "3"},
             {"executor": 3},
             {"literal": 1},
-            {"dtype": np.float64},
+            {"dtype": 64},
             {"lam": "0.1"},
         ],
         ids=str,
@@ -203,6 +203,11 @@ class TestRefusals:
     def test_types(self, changes):
         with pytest.raises(TypeError, match=f"{next(iter(changes))} must be"):
             run(**changes)
+
+    def test_numpy_names_a_dtype_too(self):
+        assert run(dtype=np.float32).equals(run(dtype="float32"))
+        with pytest.raises(ValueError, match="dtype must be one of"):
+            run(dtype=np.int64)
 
     def test_nothing_ran_before_the_refusal(self, monkeypatch):
         monkeypatch.setattr(simulation._core, "simulate", None)
@@ -273,7 +278,7 @@ class TestInterruption:
         timer, _ = self.press(1.0)
         ds = run(d=100, replicates=10**6, keep_finished=True)
         timer.join()
-        assert ds.attrs["interrupted"] == 1
+        assert ds.attrs["interrupted"] == "by Ctrl-C"
         count = ds.sizes["replicate"]
         assert 0 < count < 10**6
         assert ds.test_error[..., :2].equals(run(d=100, replicates=2).test_error)

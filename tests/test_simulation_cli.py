@@ -1,6 +1,12 @@
 """The command ``srfx simulate``."""
 
+import itertools
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +63,52 @@ def test_plot_of_groups_and_single_points(tmp_path):
     groups = ["--r", "0.5", "--readout", "0.5,1.5", "--lam", "0.1,1", "--alpha", "1"]
     assert run([*SMALL, *groups, "--plot", str(tmp_path / "a.svg")]) == 0
     assert "SpikedRF, tanh network" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    import xarray as xr
+
+    words = [*SMALL, *MODEL, "--alpha", "1", "--replicates", "1000000", "-o", "run.nc"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "srfx", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    with xr.open_dataset(tmp_path / "run.nc") as ds:
+        kept = ds.sizes["replicate"]
+        assert ds.attrs["interrupted"] == "by Ctrl-C"
+        first = simulation.simulate(
+            srfx.OneStep(eta=2, alpha0=0.5), 1, 0.1, d=50, replicates=3, n_test=100, seed=4
+        )
+        assert np.array_equal(ds.test_error[..., :3], first.test_error)
+    assert err.splitlines() == [
+        f"srfx: interrupted; finished replicates are kept: {kept}",
+        f"srfx: wrote run.nc ({kept} replicates)",
+    ]
+
+
+def test_a_singular_replicate_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
+    import xarray as xr
+
+    original, calls = simulation._core.simulate, itertools.count()
+
+    def third_fails(*arguments):
+        if next(calls) % 3 == 2:
+            raise simulation._core.NotPositiveDefinite("on purpose")
+        return original(*arguments)
+
+    monkeypatch.setattr(simulation._core, "simulate", third_fails)
+    words = [*SMALL, *MODEL, "--alpha", "1"]
+    assert run([*words, "-o", str(tmp_path / "run.nc")]) == 1
+    assert "replicate 2 is singular" in capsys.readouterr().err
+    with xr.open_dataset(tmp_path / "run.nc") as ds:
+        assert ds.sizes["replicate"] == 2
+        assert "replicate 2 is singular" in ds.attrs["interrupted"]
+    assert run(words) == 1
+    assert "replicate 2 is singular" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -473,7 +473,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         _say(f"error: {' '.join(error.format_message().split())}")
         return 2
-    except ConvergenceError as error:
+    except (ConvergenceError, np.linalg.LinAlgError) as error:
         _say(f"error: {_one_line(error)}")
         return 1
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:

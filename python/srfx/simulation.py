@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
@@ -26,6 +26,10 @@ DTYPES = ("float64", "float32")
 
 #: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
 LEAST_LAM_FLOAT32 = 1e-4
+
+
+#: The attribute ``interrupted`` after Ctrl-C.
+CTRL_C = "by Ctrl-C"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def simulate(
     replicates: int = 10,
     n_test: int | None = None,
     seed: int = 0,
-    dtype: str = "float64",
+    dtype: DTypeLike = "float64",
     n_threads: int | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
@@ -86,7 +90,7 @@ def simulate(
     seed : int
         0 to 2**64 - 1. Every random number is a function of (seed, replicate, what it is for, its
         index).
-    dtype : {"float64", "float32"}
+    dtype : {"float64", "float32"} or the NumPy type
         Precision of the experiment; both see the same draws.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one with an executor.
@@ -99,8 +103,8 @@ def simulate(
         Do without the shortcuts that are exact in law (triangular weights, coordinates): slower,
         other numbers, the same distribution.
     keep_finished : bool
-        After Ctrl-C return the finished replicates, if any, with the attribute ``interrupted = 1``,
-        in place of raising KeyboardInterrupt.
+        After Ctrl-C, or a replicate whose feature matrix is singular, return the finished
+        replicates, if any, with the attribute ``interrupted``: why, in place of raising.
 
     Returns
     -------
@@ -137,17 +141,17 @@ def simulate(
     _check_memory(plan, executor)
 
     finished: dict[int, dict[str, FloatArray]] = {}
-    interrupted = False
+    interrupted = None
     try:
         with _bar(replicates, progress) as bar:
             run = _in_executor if executor else _here
             for replicate, errors in run(plan, replicates, threads, executor):
                 finished[replicate] = errors
                 bar.update()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, np.linalg.LinAlgError) as error:
         if not keep_finished or not finished:
             raise
-        interrupted = True
+        interrupted = str(error) or CTRL_C
     return _dataset(plan, finished, interrupted)
 
 
@@ -251,7 +255,7 @@ def predictions(
     replicates: int = 10,
     n_test: int | None = None,
     seed: int = 0,
-    dtype: str = "float64",
+    dtype: DTypeLike = "float64",
     n_threads: int | None = None,
     literal: bool = False,
 ) -> xr.Dataset:
@@ -313,7 +317,7 @@ def sample_weights(
     d: int = 1000,
     seed: int = 0,
     replicate: int = 0,
-    dtype: str = "float64",
+    dtype: DTypeLike = "float64",
     n_threads: int | None = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """First-layer weights of one simulated network, with its spike and the target's direction.
@@ -411,6 +415,8 @@ def _validated(
     d = _integer("d", d, 2)
     n_test = max(2 * d, 5000) if n_test is None else _integer("n_test", n_test, 1)
     seed = _integer("seed", seed, 0, 2**64)
+    if isinstance(dtype, type | np.dtype):
+        dtype = np.dtype(dtype).name
     single = check.one_of("dtype", dtype, DTYPES) == "float32"
     if not isinstance(literal, (bool, np.bool_)):
         raise TypeError(f"literal must be True or False; got {literal!r}")
@@ -558,8 +564,8 @@ def _run(
         dtype = DTYPES[plan.single]
         hint = "a larger lam" if dtype == "float64" else 'a larger lam or dtype="float64"'
         raise np.linalg.LinAlgError(
-            f"the regularised feature matrix is singular to working precision ({dtype}, "
-            f"smallest lam = {plan.lam.min():g}): use {hint}"
+            f"the regularised feature matrix of replicate {replicate} is singular to working "
+            f"precision ({dtype}, smallest lam = {plan.lam.min():g}): use {hint}"
         ) from None
     return out
 
@@ -621,7 +627,7 @@ def _bar(total: int, progress: bool | None) -> Any:
 
 
 def _dataset(
-    plan: _Plan, finished: dict[int, dict[str, FloatArray]], interrupted: bool
+    plan: _Plan, finished: dict[int, dict[str, FloatArray]], interrupted: str | None
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -640,8 +646,8 @@ def _dataset(
         for name, text in meaning.items()
     }
     attributes = _attributes(plan)
-    if interrupted:
-        attributes["interrupted"] = 1
+    if interrupted is not None:
+        attributes["interrupted"] = interrupted
     return xr.Dataset(
         variables,
         coords={

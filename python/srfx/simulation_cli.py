@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from srfx.models import OneStep, SpikedRF
-from srfx.simulation import DTYPES, mean, simulate, standard_error
+from srfx.simulation import CTRL_C, DTYPES, mean, simulate, standard_error
 from srfx.theory import solve
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def register(group: click.Group) -> None:
     @click.option(
         "--keep-finished",
         is_flag=True,
-        help="After Ctrl-C report the finished replicates.",
+        help="When interrupted, report the finished replicates; -o keeps them in any case.",
     )
     @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
     @click.option(
@@ -93,7 +93,7 @@ def register(group: click.Group) -> None:
         metavar="FILE",
         help="Draw simulation with error bars over theory with its 1/d term.",
     )
-    def simulate_command(output: Path | None, plot_file: Path | None, **options: Any) -> None:
+    def simulate_command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
         r"""Simulate a network: the errors of actual ridge regression on its features.
 
         With --eta or --alpha0 the network makes its gradient step; with --r, --c or --gamma it has
@@ -130,11 +130,13 @@ def register(group: click.Group) -> None:
             dtype=options["dtype"],
             n_threads=options["n_threads"],
             literal=options["literal"],
-            keep_finished=options["keep_finished"],
+            keep_finished=options["keep_finished"] or output is not None,
             progress=options["progress"],
         )
-        if ds.attrs.get("interrupted"):
-            house._say(f"interrupted: {ds.sizes['replicate']} replicates were finished")
+        interrupted = ds.attrs.get("interrupted")
+        if interrupted:
+            said = "interrupted" if interrupted == CTRL_C else f"error: {interrupted}"
+            house._say(f"{said}; finished replicates are kept: {ds.sizes['replicate']}")
         if output is None:
             with click.open_file("-", "w") as out:
                 _write_table(ds, out)
@@ -150,6 +152,9 @@ def register(group: click.Group) -> None:
             with house._replacing(plot_file) as part:
                 figure.savefig(part, dpi=150)
             house._say(f"drew {plot_file}")
+        if not interrupted:
+            return 0
+        return 130 if interrupted == CTRL_C else 1
 
 
 def _summary(ds: xr.Dataset) -> Any:
