@@ -1,6 +1,7 @@
 """Stored scans: what is marked as finished is right, whatever happened to the writer."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -164,13 +165,29 @@ class TestStore:
         ds = srfx.scan(MODEL, out, alpha=1.5, lam=0.1)
         assert ds.test_error.item() == srfx.solve(MODEL, 1.5, 0.1).test_error
 
-    def test_labels_of_pairs(self, out):
-        pair = {"dims": "point", "coords": {"point": [10, 20]}}
+    @pytest.mark.parametrize("labels", [[10, 20], ["first", "second one"]])
+    def test_labels_of_pairs(self, out, labels):
+        pair = {"dims": "point", "coords": {"point": labels}}
         ds = srfx.scan(
             MODEL, out, alpha=xr.DataArray([1.0, 2], **pair), lam=xr.DataArray([0.1, 0.2], **pair)
         )
-        assert ds.point.values.tolist() == [10, 20]
+        assert ds.point.values.tolist() == labels
         assert ds.lam.values.tolist() == [0.1, 0.2]
+        again = srfx.scan(MODEL, out, alpha=ds.alpha, lam=ds.lam)  # resumed, labels and all
+        xr.testing.assert_identical(again, ds)
+
+    def test_given_weights_are_known_by_their_values(self, out):
+        """However they lie in memory."""
+        model = srfx.OneStep("tanh", "sin", eta=2, alpha0=1)
+        bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(model, d=50))
+        turned = dataclasses.replace(bulk, vectors=np.asfortranarray(bulk.vectors))
+        first = srfx.scan(model, out, bulk=bulk, alpha=[1, 2], lam=0.1).load()
+        xr.testing.assert_equal(
+            srfx.scan(model, out, bulk=turned, alpha=[1, 2], lam=0.1).load(), first
+        )
+        other = dataclasses.replace(bulk, vectors=bulk.vectors * 1.01)
+        with pytest.raises(ValueError, match="differs in bulk"):
+            srfx.scan(model, out, bulk=other, alpha=[1, 2], lam=0.1)
 
 
 class TestReplicates:

@@ -303,9 +303,8 @@ def _identity(function: str | Activation) -> str:
 def _bulk_identity(bulk: Any) -> str:
     if isinstance(bulk, str):
         return bulk
-    import pickle
-
-    return f"{type(bulk).__name__} {_sha256(pickle.dumps(bulk, protocol=4))[:16]}"
+    numbers = [bulk.r, bulk.c, bulk.gamma, bulk.p, bulk.d, *bulk.eigenvalues, *bulk.vectors.flat]
+    return f"{type(bulk).__name__} {_sha256(np.array(numbers, dtype='<f8').tobytes())[:16]}"
 
 
 def make_plan(
@@ -428,7 +427,7 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
             if dim is not None and dim in value.coords:
                 stamp = np.asarray(value[dim])
             labelled = dim is not None and dim not in given and dim in value.coords
-            if labelled and value[dim].dtype.kind in "iuf":
+            if labelled and value[dim].dtype.kind in "iufU":
                 labels.setdefault(str(dim), np.asarray(value[dim]))
             value = value.values
         array = np.asarray(check.number_or_array(name, value, allowed, lambda x: ~np.isnan(x)))

@@ -450,7 +450,7 @@ def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
     wanted, found = template[name].values, np.asarray(group[name][...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
-    return np.array_equal(found, wanted, equal_nan=True)
+    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind != "U")
 
 
 # --- writing blocks, from any thread or process ---
