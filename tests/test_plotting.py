@@ -322,9 +322,30 @@ def test_bad_input_of_planes(plane, ax):
     with pytest.raises(ValueError, match=r"y must be a parameter .*; 'bta' is not there"):
         srfx.plot.heatmap(plane, "alpha", "bta", ax=ax)
     three = srfx.scan(srfx.OneStep(), alpha=[1, 2], lam=[1, 2], eta=[1, 2])
-    with pytest.raises(ValueError, match=r"only alpha and lam may vary, but eta .*sel\(eta="):
+    with pytest.raises(ValueError, match=r"only alpha and lam may vary: .*sel\(eta="):
         srfx.plot.heatmap(three, "alpha", "lam", ax=ax)
     with pytest.raises(ValueError, match=r"x and y must be given where 3 parameters vary"):
         srfx.plot.contours(three, ax=ax)
     with pytest.raises(ValueError, match=r"at least two values"):
         srfx.plot.contours(three.isel(eta=0, alpha=[0]), "alpha", "lam", ax=ax)
+
+
+def test_curves_of_labelled_pairs_and_too_many_lines():
+    points = {"dims": "network", "coords": {"network": ["small", "large"]}}
+    pairs = {"eta": xr.DataArray([0.5, 2.0], **points), "alpha0": xr.DataArray([1.0, 4], **points)}
+    ds = srfx.scan(srfx.OneStep(), alpha=[0.5, 1, 2], lam=0.1, **pairs)
+    ax = srfx.plot.curves(ds, "alpha", ax=Figure().add_subplot())
+    for text, name in zip(legend(ax), ("small", "large"), strict=True):
+        assert f"network = {name}" in text
+    with pytest.raises(ValueError, match="'network' holds words"):
+        srfx.plot.curves(ds, "network", ax=Figure().add_subplot())
+    many = srfx.scan(srfx.SpikedRF(), alpha=[1, 2], lam=np.geomspace(0.01, 1, 501))
+    with pytest.raises(ValueError, match=r"at most 500 lines.*sel\(lam=.*--at lam="):
+        srfx.plot.curves(many, "alpha", ax=Figure().add_subplot())
+    with pytest.raises(ValueError, match=r"only alpha and lam may vary.*--at beta="):
+        srfx.plot.heatmap(
+            srfx.scan(srfx.SpikedRF(), alpha=[1, 2], lam=[1, 2], beta=[1, 2]),
+            "alpha",
+            "lam",
+            ax=Figure().add_subplot(),
+        )

@@ -275,7 +275,7 @@ class TestPlotAndExport:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            ("--x alpha --y lam", "only alpha and lam may vary, but eta does too"),
+            ("--x alpha --y lam", "or srfx plot --at eta="),
             ("--x alpha --at beta=1", "--at must be NAME=VALUE with a NAME of alpha, eta, lam"),
             ("--x alpha --at eta=x", "'x' is not a number"),
             ("--x alpha --y lam --kind curves", "--kind curves takes no --y"),

@@ -54,14 +54,14 @@ def register(group: click.Group) -> None:
         n_threads: int | None,
         progress: bool | None,
     ) -> None:
-        r"""Make figures: theory as lines, simulations as points with error bars.
+        """Make figures: theory as lines, simulations as points with error bars.
 
         NAME is one of those below, or all. Each figure is written with its data (NetCDF) and its
         parameters and provenance (JSON).
 
         \b
         srfx figure all --quick -o figures/
-        """
+        """  # noqa: D301  # click's mark, not an escape
         from srfx import figures
 
         if not names:

@@ -6,6 +6,7 @@ given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ _SYMBOLS = {
     "d": "$d$",
 }
 _MOST_LABELS = 8
+
+#: Most lines that `curves` draws.
+_MOST_LINES = 500
 
 
 def learning_curve(
@@ -336,6 +340,12 @@ def curves(
     if ax is None:
         ax = _new_axes()
     others = [str(d) for d in data[variable].dims if d != dim]
+    shape = tuple(data.sizes[d] for d in others)
+    if math.prod(shape) > _MOST_LINES:
+        raise ValueError(
+            f"at most {_MOST_LINES} lines are drawn; {' x '.join(others)} make "
+            f"{math.prod(shape)}: {_how_to_select(others)}"
+        )
 
     def lines_of(item: xr.DataArray) -> FloatArray:
         table: FloatArray = item.transpose(*others, dim).values.reshape(-1, len(values))
@@ -347,12 +357,11 @@ def curves(
     along = values[order]
     count = len(table)
     labelled = set(np.linspace(0, count - 1, min(count, _MOST_LABELS)).round().astype(int))
-    shape = tuple(data.sizes[d] for d in others)
     for i, line in enumerate(table):
         at = dict(zip(others, np.unravel_index(i, shape), strict=True)) if others else {}
         spot = data.isel(at)
         text = ", ".join(
-            f"{_SYMBOLS.get(str(c), str(c))} = {float(spot[c]):.4g}"
+            f"{_SYMBOLS.get(str(c), str(c))} = {_shown(spot[c].item())}"
             for c in data.coords
             if data[c].dims and set(data[c].dims) <= set(others) and str(c) != x
         )
@@ -374,6 +383,17 @@ def curves(
     if any(not str(line.get_label()).startswith("_") for line in ax.lines):
         ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _how_to_select(dims: Sequence[str]) -> str:
+    where = ", ".join(f"{dim}=..." for dim in dims)
+    at = " ".join(f"--at {dim}=..." for dim in dims)
+    return f"select values first, as by result.sel({where}, method='nearest') or srfx plot {at}"
+
+
+def _shown(value: object) -> str:
+    """Write a coordinate: a number, or a label in words."""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _with_variable(result: Any, variable: str) -> xr.Dataset:
@@ -409,8 +429,10 @@ def _averaged(
 def _axis(data: xr.Dataset, role: str, name: str) -> tuple[str, FloatArray]:
     """Find the dimension that a parameter varies along, and its values."""
     varying = [str(c) for c in data.coords if data[c].ndim == 1 and data[c].dtype.kind in "iuf"]
-    if name not in data.coords or data[name].ndim != 1:
-        how = "does not vary" if name in data.coords and not data[name].ndim else "is not there"
+    if name not in varying:
+        how = "is not there"
+        if name in data.coords:
+            how = ("does not vary", "holds words", "varies along several")[min(data[name].ndim, 2)]
         raise ValueError(
             f"{role} must be a parameter that varies along one dimension of result, one of "
             f"{', '.join(varying) or 'none'}; {name!r} {how}"
@@ -439,11 +461,7 @@ def _plane(
         raise ValueError(f"x and y must vary along different dimensions; {x} and {y} do not")
     others = [dim for dim in dims if dim not in (x_dim, y_dim)]
     if others:
-        where = ", ".join(f"{dim}=..." for dim in others)
-        raise ValueError(
-            f"only {x} and {y} may vary, but {', '.join(others)} does too: select a value first, "
-            f"as by result.sel({where}, method='nearest')"
-        )
+        raise ValueError(f"only {x} and {y} may vary: {_how_to_select(others)}")
     across, down = np.argsort(xs), np.argsort(ys)
     values = data[variable].transpose(y_dim, x_dim).values[np.ix_(down, across)].astype(float)
     if not np.isfinite(values).any():

@@ -89,11 +89,11 @@ def register(group: click.Group) -> None:
         "-o", "--output", type=path_type, metavar="FILE", help="The picture.  [default: STORE.png]"
     )
     def plot_command(**options: Any) -> None:
-        r"""Draw a stored scan (or a NetCDF file): a heat map, contour lines or curves.
+        """Draw a stored scan (or a NetCDF file): a heat map, contour lines or curves.
 
         \b
         srfx plot scan.zarr --x alpha --y lam --at eta=3
-        """
+        """  # noqa: D301  # click's mark, not an escape
         _plot(**options)
 
     @group.command("export")

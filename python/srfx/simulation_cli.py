@@ -94,14 +94,14 @@ def register(group: click.Group) -> None:
         help="Draw simulation with error bars over theory with its 1/d term.",
     )
     def simulate_command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
-        r"""Simulate a network: the errors of actual ridge regression on its features.
+        """Simulate a network: the errors of actual ridge regression on its features.
 
         With --eta or --alpha0 the network makes its gradient step; with --r, --c or --gamma it has
         spiked random features.
 
         \b
         srfx simulate --eta 3 --alpha0 0.25 --alpha 2 --lam 0.1 --d 1000 --replicates 8
-        """
+        """  # noqa: D301  # click's mark, not an escape
         for name in ("alpha", "lam"):
             if options[name] is None:
                 raise click.UsageError(f"--{name} is required")
