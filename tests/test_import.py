@@ -29,6 +29,15 @@ def test_heavy_packages_are_not_loaded(run_python):
     assert run_python(code).strip() == "[]"
 
 
+def test_submodules_are_loaded_when_first_used(run_python):
+    code = (
+        "import sys, srfx; print('srfx.figures' in sys.modules, 'srfx.reference' in sys.modules);"
+        "print(srfx.figures.figure1.__name__, srfx.reference.solve_one_step.__name__);"
+        "print(hasattr(srfx, 'figure'))"
+    )
+    assert run_python(code).split() == ["False", "False", "figure1", "solve_one_step", "False"]
+
+
 def test_public_names():
     assert sorted(srfx.__all__) == sorted(set(srfx.__all__))
     assert all(hasattr(srfx, name) for name in srfx.__all__)

@@ -1,5 +1,7 @@
 """Exact asymptotics of two-layer networks after one large gradient step."""
 
+import typing as _typing
+
 from srfx import plotting as plot
 from srfx.analysis import feature_spectrum
 from srfx.config import show_config, version
@@ -17,6 +19,20 @@ from srfx.results import ConvergenceError, Solution, Status
 from srfx.scans import scan
 from srfx.simulation import simulate
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
+
+if _typing.TYPE_CHECKING:
+    from srfx import figures as figures
+    from srfx import reference as reference
+else:
+
+    def __getattr__(name):
+        """Load ``srfx.figures`` and ``srfx.reference`` when they are first used."""
+        if name in ("figures", "reference"):
+            import importlib
+
+            return importlib.import_module(f"srfx.{name}")
+        raise AttributeError(f"module 'srfx' has no attribute {name!r}")
+
 
 __version__ = version()
 

@@ -1244,7 +1244,7 @@ def compute(
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> ds = srfx.figures.compute("3", r=1.2)
     >>> sorted(ds.data_vars)
     ['lower', 'target', 'upper']
@@ -1296,7 +1296,7 @@ def draw(ds: xr.Dataset) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.draw(srfx.figures.compute("3"))
     >>> len(figure.axes[0].lines)
     3
@@ -1344,7 +1344,7 @@ def figure1(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.figure1(d=100, replicates=3, progress=False)
     >>> print(figure.axes[0].get_xlabel())
     $t = \theta\cdot x/\sqrt{d}$
@@ -1379,7 +1379,7 @@ def figure2(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.figure2(d=100, replicates=3, alpha=(0.5, 2), progress=False)
     >>> len(figure.axes)
     2
@@ -1411,7 +1411,7 @@ def figure3(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.figure3(r=0.5)
     """
     return _figure("3", {"quick": quick} | options)
@@ -1445,7 +1445,7 @@ def figure4(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.figure4(d=100, replicates=3, alpha=(0.5, 2), progress=False)
     >>> len(figure.axes)
     2
@@ -1480,7 +1480,7 @@ def figure5(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.figure5(d=100, replicates=3, beta=(0.5, 1), progress=False)
     """
     return _figure("5", {"quick": quick} | options)
@@ -1514,7 +1514,7 @@ def readout(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.readout(d=100, replicates=3, alpha=(0.5, 2), progress=False)
     """
     return _figure("readout", {"quick": quick} | options)
@@ -1547,7 +1547,7 @@ def spectrum(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.spectrum(d=100, bins=20, progress=False)
     """
     return _figure("spectrum", {"quick": quick} | options)
@@ -1579,7 +1579,7 @@ def network(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.network(d=100, replicates=3, alpha0=(0.5, 2), progress=False)
     >>> len(figure.axes)
     2
@@ -1614,7 +1614,7 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 
     Examples
     --------
-    >>> import srfx.figures
+    >>> import srfx
     >>> figure = srfx.figures.phase(alpha0=(1, 4, 16), eta=(0.5, 1, 2, 4))
     """
     return _figure("phase", {"quick": quick} | options)
@@ -1669,7 +1669,7 @@ def make(
 
     Examples
     --------
-    >>> import srfx.figures, tempfile
+    >>> import srfx, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [path.name for path in srfx.figures.make("3", folder)]
     ['figure-3.png']
