@@ -30,6 +30,9 @@ BLOCK_SECONDS, BLOCK_BYTES = 1.0, 2**25
 #: Seconds of one thread: a point, the coefficients of smooth functions, of others.
 POINT_COST, SMOOTH_SET_COST, SET_COST = 1.6e-7, 5e-5, 2e-4
 
+#: The same of a point of the actual step with several readout values, over their number cubed.
+STEP_GROUP_COST = 3.5e-5
+
 #: Arithmetic of a simulation, operations a second of one thread.
 SIMULATION_RATE = 4e10
 
@@ -583,7 +586,10 @@ def _seconds(
     points = math.prod(lengths.values())
     if simulating is None:
         k, isotropic = len(model.readout), isinstance(bulk, str) and bulk == "isotropic"
-        point = POINT_COST * (1 if k == 1 else 1.7 * k * k) * (1 if isotropic else 20)
+        if k > 1:
+            point = 1.7 * k * k * POINT_COST if isotropic else k**3 * STEP_GROUP_COST
+        else:
+            point = POINT_COST * (1 if isotropic else 20)
         return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
     largest = {name: float(item.values.max()) for name, item in inputs.items()}
     d = largest["d"]

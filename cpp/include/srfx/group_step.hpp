@@ -7,9 +7,9 @@
 //   X = diag(beta D, 0) + E[Q B],   V1 = [X (1 + VV X)^-1]_11/beta
 //   V2_g = pi_g/(A_g + Gm_gg + kap_g [E u^2 Gm Q]_gg + 2 e2_g [E u Gm Q]_gg + (e2_g^2/f_g) [E u Gm Q]_(K+g,g))
 //
-// Everything is a template of its scalar. The fixed point is found by plain steps and Newton's method, whose Jacobian is made by
-// complex steps, exact to rounding; by them, and the same Jacobian, go the derivatives of V and of hat^T K hat along (Vh1, A) too. Results
-// are in the unit-bulk convention of section 3: Vh1 there is sqrt(c_g c_h) times the one above, V1, theta and psi inversely.
+// The fixed point is found by plain steps and Newton's method, whose Jacobian is summed over the same nodes u, eight at a time.
+// Through it go the derivatives of V and of hat^T K hat along (Vh1, A), by complex steps, exact to rounding. Results are in the
+// unit-bulk convention of section 3: Vh1 there is sqrt(c_g c_h) times the one above, V1, theta and psi inversely.
 #pragma once
 
 #include "anisotropic.hpp"
@@ -20,6 +20,8 @@
 #include <Eigen/LU>
 #include <Eigen/QR>
 
+#include <array>
+#include <cassert>
 #include <complex>
 
 namespace srfx {
@@ -34,6 +36,7 @@ struct GroupStep {
   bool wide = false, lean = false, stepped = false;
   ResidualNodes nodes, check;
   double nodes_error = 0;
+  std::vector<std::array<int, 2>> places;  ///< of the unknown elements of X: its upper triangle by rows
 
   int k() const { return static_cast<int>(a.size()); }
   int n() const { return wide ? 2 * k() : k(); }
@@ -54,6 +57,8 @@ struct GroupStep {
       square += pi[g] * a[g] * a[g];
       if (groups[g].stepped) closest = std::min(closest, groups[g].pole()), angle = std::min(angle, groups[g].angle());
     }
+    for (int i = 0; i < n(); ++i)
+      for (int j = i; j < n(); ++j) places.push_back({i, j});
     if (!stepped) {
       nodes.push(0, 1, 0, 1);
       nodes.pad();
@@ -107,6 +112,66 @@ template <class T> [[gnu::noinline]] Mat<T> identity(int n) { return Mat<T>::Ide
 template <class T> [[gnu::noinline]] void add(T f, const Mat<T>& a, Mat<T>& out) { out += f * a; }
 template <class T> [[gnu::noinline]] Mat<T> corner(const Mat<T>& a, int k) { return a.topLeftCorner(k, k); }
 
+using Eight = simd::Lanes<double, 8>;
+
+inline void swap_where_larger(const Eight& by, const Eight& than, int n, Eight* a, Eight* b) {
+  const auto swap = simd::abs(by) > simd::abs(than);
+  for (int j = 0; j < n; ++j) {
+    const Eight first = a[j], second = b[j];
+    a[j] = simd::select(swap, second, first), b[j] = simd::select(swap, first, second);
+  }
+}
+inline void swap_where_larger(const ComplexLanes& by, const ComplexLanes& than, int n, ComplexLanes* a, ComplexLanes* b) {
+  const auto swap = simd::abs(by.re) > simd::abs(than.re);  // imaginary parts are infinitesimal
+  for (int j = 0; j < n; ++j) {
+    const ComplexLanes first = a[j], second = b[j];
+    a[j] = {simd::select(swap, second.re, first.re), simd::select(swap, second.im, first.im)};
+    b[j] = {simd::select(swap, first.re, second.re), simd::select(swap, first.im, second.im)};
+  }
+}
+/// Memory of a thread for sums in lanes, taken piece by piece and given back at once.
+template <class V> class Scratch {
+ public:
+  explicit Scratch(int size) {
+    static thread_local std::vector<V> pool;
+    if (pool.size() < static_cast<std::size_t>(size)) pool.resize(static_cast<std::size_t>(size));
+    next_ = pool.data(), end_ = next_ + pool.size();
+  }
+  V* take(int size) {
+    V* const out = next_;
+    next_ += size;
+    assert(next_ <= end_);
+    return out;
+  }
+  V* zeros(int size) {
+    V* const out = take(size);
+    for (int i = 0; i < size; ++i) out[i] = V(0.0);
+    return out;
+  }
+
+ private:
+  V *next_, *end_;
+};
+
+/// Inverts n x n matrices, one a lane, each with pivots of its own. m holds them by rows, with n columns more for the result.
+template <class V> void invert_lanes(int n, V* m) {
+  const int row = 2 * n;
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) m[i * row + n + j] = V(i == j ? 1.0 : 0.0);
+  for (int c = 0; c < n; ++c) {
+    V* const own = m + c * row;
+    for (int r = c + 1; r < n; ++r) swap_where_larger(m[r * row + c], own[c], row - c, own + c, m + r * row + c);
+    const V inverse = Eight(1.0) / own[c];
+    for (int j = c + 1; j < row; ++j) own[j] *= inverse;
+    for (int r = 0; r < n; ++r) {
+      if (r == c) continue;
+      V* const other = m + r * row;
+      const V factor = other[c];
+      for (int j = c + 1; j < row; ++j) other[j] = other[j] - factor * own[j];
+    }
+  }
+}
+
 }  // namespace detail
 
 /// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it.
@@ -145,13 +210,20 @@ class GroupStepBulk {
       moved_.assign(packed(), State<C>{Vec<C>::Zero(k_), Mat<C>::Zero(n_, n_)});
       return;
     }
-    factorize(p);
     v_ = values<double>(p, state_);
-    // T = -dV/d(Vh1, A), by complex steps.
+    // T = -dV/d(Vh1, A): the state moves by the implicit function theorem, V by complex steps.
+    if (defect_ > 1e-13) {  // else what the last step of Newton's method came from will do
+      evaluate(p, state_, step_->nodes, &linear_);
+      jacobian_.compute(linear_.state);
+    }
+    const Eigen::MatrixXd moves = tiny * jacobian_.solve(linear_.along);
+    const Vec<double> at = pack(state_);
     traces_.resize(packed(), packed());
     moved_.clear();
     for (int j = 0; j < packed(); ++j) {
-      moved_.push_back(along(j));
+      Vec<C> y = at.cast<C>();
+      for (int i = 0; i < unknowns_; ++i) y(i) += C(0, moves(i, j));
+      moved_.push_back(unpack<C>(y));
       const Vec<C> w = values<C>(parameters<C>(shifted(j)), moved_.back());
       traces_.col(j) = -w.imag() / tiny;
     }
@@ -239,55 +311,221 @@ class GroupStepBulk {
     return detail::inv<T>(detail::identity<T>(n_) + detail::mul(x, p.vv));
   }
 
-  /// B(u) = u B1 + u^2 B2.
-  template <class T> void couplings(const Vec<T>& v2, Mat<T>& b1, Mat<T>& b2) const {
-    using std::sqrt;
-    b1.setZero(n_, n_), b2.setZero(n_, n_);
-    for (int g = 0; g < k_; ++g) {
-      const StepModel& m = step_->groups[g];
-      const T weight = beta_ * v2(g);
-      b1(g, g) = 2 * m.e2 * weight;
-      b2(g, g) = m.kap * weight;
-      if (step_->wide) {
-        const T f = m.e2 * sqrt(weight);
-        b1(g, k_ + g) = f, b1(k_ + g, g) = -f;
+  /// 1 - dmap/dstate, and dmap/d(Vh1, A), packed.
+  struct Linear {
+    Eigen::MatrixXd state, along;
+  };
+
+  /// B(u) at eight u, and Q(u), Y(u) = Q B and, if asked for, H(u) = Gm Q from it: n x n by rows.
+  template <class T> struct Node {
+    using V = typename detail::Packed<T>::Type;
+    int n, k;
+    double iota;
+    V *b1, *b2, *f, *gm, *work, *diagonal, *beside, *q, *y, *h;
+
+    static int size(int n, int k) { return 6 * n * n + 5 * k; }
+    /// B(u) = u B1 + u^2 B2, diagonal but for u f and -u f where n > k.
+    Node(const GroupStepBulk& bulk, const Vec<T>& v2, const Mat<T>& g, detail::Scratch<V>& scratch)
+        : n(bulk.n_), k(bulk.k_), iota(bulk.step_->iota), b1(scratch.take(k)), b2(scratch.take(k)), f(scratch.take(k)), gm(spread(g, scratch)),
+          work(scratch.take(2 * n * n)), diagonal(scratch.take(k)), beside(scratch.take(k)), q(scratch.take(n * n)), y(scratch.take(n * n)),
+          h(scratch.take(n * n)) {
+      using std::sqrt;
+      for (int i = 0; i < k; ++i) {
+        const StepModel& m = bulk.step_->groups[i];
+        const T weight = bulk.beta_ * v2(i);
+        b1[i] = V(2 * m.e2 * weight), b2[i] = V(m.kap * weight), f[i] = V(m.e2 * sqrt(weight));
       }
     }
-  }
-
-  /// B(u), and Q(u) from it.
-  template <class T> static Mat<T> at(double u, const Mat<T>& b1, const Mat<T>& b2) { return u * b1 + (u * u) * b2; }
-  template <class T> Mat<T> denominator(const Mat<T>& b, const Mat<T>& gm, const Mat<T>& one) const {
-    return detail::inv<T>(one + step_->iota * detail::mul(b, gm));
-  }
-
-  template <class T> State<T> evaluate(const Parameters<T>& p, const State<T>& s, const ResidualNodes& nodes) const {
-    using std::sqrt;
-    const Mat<T> gm = detail::mul(p.vv, resolvent<T>(p, s.x)), one = detail::identity<T>(n_);
-    Mat<T> b1, b2, qb = Mat<T>::Zero(n_, n_), q1 = qb, q2 = qb;
-    couplings<T>(s.v2, b1, b2);
-    for (Index i = 0; i < nodes.size(); ++i) {
-      const double u = nodes.u[i], w = nodes.w[0][i];
-      if (w == 0) continue;
-      const Mat<T> b = at(u, b1, b2);
-      const Mat<T> q = denominator(b, gm, one);
-      detail::add<T>(w, detail::mul(q, b), qb);
-      detail::add<T>(w * u, q, q1);
-      detail::add<T>(w * u * u, q, q2);
+    void set(const detail::Eight& u) {
+      const detail::Eight scale(iota);
+      for (int g = 0; g < k; ++g) diagonal[g] = u * b1[g] + (u * u) * b2[g], beside[g] = u * f[g];
+      for (int g = 0; g < k; ++g)
+        for (int j = 0; j < n; ++j) {
+          V x = diagonal[g] * gm[g * n + j];
+          if (n > k) x += beside[g] * gm[(k + g) * n + j], work[(k + g) * 2 * n + j] = scale * (-(beside[g] * gm[g * n + j]));
+          work[g * 2 * n + j] = scale * x;
+        }
+      for (int i = 0; i < n; ++i) work[i * 2 * n + i] += V(1.0);
+      detail::invert_lanes(n, work);
+      for (int i = 0; i < n; ++i)
+        for (int j = 0; j < n; ++j) q[i * n + j] = work[i * 2 * n + n + j];
+      times_b(q, y);
     }
-    State<T> out;
-    out.x = qb;
-    out.v2.resize(k_);
-    const Mat<T> g1 = detail::mul(gm, q1), g2 = detail::mul(gm, q2);
-    for (int g = 0; g < k_; ++g) {
-      const StepModel& m = step_->groups[g];
-      out.x(g, g) += beta_ * s.v2(g);
-      T all = p.a(g) + gm(g, g) + m.kap * g2(g, g) + 2 * m.e2 * g1(g, g);
-      if (m.e2 != 0) all += m.e2 / sqrt(T(beta_ * s.v2(g))) * g1(k_ + g, g);
-      out.v2(g) = step_->pi[g] / all;
+    void set_h() { multiply(gm, q, h); }
+    void multiply(const V* a, const V* b, V* out) const {
+      for (int i = 0; i < n; ++i)
+        for (int j = 0; j < n; ++j) {
+          V sum = a[i * n] * b[j];
+          for (int l = 1; l < n; ++l) sum += a[i * n + l] * b[l * n + j];
+          out[i * n + j] = sum;
+        }
     }
+    void times_b(const V* a, V* out) const {
+      for (int i = 0; i < n; ++i)
+        for (int g = 0; g < k; ++g) {
+          V x = diagonal[g] * a[i * n + g];
+          if (n > k) x = x - beside[g] * a[i * n + k + g], out[i * n + k + g] = beside[g] * a[i * n + g];
+          out[i * n + g] = x;
+        }
+    }
+  };
+  template <class T, class V> static V* spread(const Mat<T>& a, detail::Scratch<V>& scratch) {
+    V* const out = scratch.take(static_cast<int>(a.size()));
+    for (Index i = 0; i < a.rows(); ++i)
+      for (Index j = 0; j < a.cols(); ++j) out[i * a.cols() + j] = V(a(i, j));
     return out;
   }
+
+  /// The map at a state. Everything in it is a function of H = (Gm^-1 + B/alpha0)^-1, and dH = -H (dGm^-1 + dB/alpha0) H:
+  /// dX enters as H dX H, dVh1 as H Gm^-1 dGm Gm^-1 H with dGm = (1 + VV X)^-1 dVV (1 + X VV)^-1.
+  State<double> evaluate(const Parameters<double>& p, const State<double>& s, const ResidualNodes& nodes, Linear* linear = nullptr) const {
+    using V = detail::Eight;
+    const int n = n_, k = k_;
+    const double iota = step_->iota;
+    const Mat<double> left = resolvent<double>(p, s.x), gm = detail::mul(p.vv, left);
+    const Mat<double> right = linear ? detail::inv<double>(detail::identity<double>(n) + detail::mul(p.vv, s.x)) : Mat<double>();
+    const int nx = unknowns_ - k;
+    const int of_linear = 4 * n * n + 4 * n * k + 2 * nx * k + k * k + (nx + k) * pairs_;
+    detail::Scratch<V> scratch(Node<double>::size(n, k) + n * n + 2 * k + (linear ? of_linear : 0));
+    Node<double> node(*this, s.v2, gm, scratch);
+    // Sums over the nodes: of Y; of what A + Gm lacks in 1/V2; of their derivatives.
+    V *const sum_y = scratch.zeros(n * n), *const own = scratch.zeros(k), *const cross = scratch.zeros(k);
+    using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    Rows bh_all, hb_all;
+    V *hb = nullptr, *qt = nullptr, *ul = nullptr, *rw = nullptr, *uy = nullptr, *yw = nullptr, *left_lanes = nullptr, *right_lanes = nullptr;
+    V *vx = nullptr, *xv = nullptr, *vv = nullptr, *xp = nullptr, *vp = nullptr;
+    if (linear) {
+      bh_all.resize(n * n, nodes.size()), hb_all.resize(n * n, nodes.size());
+      hb = scratch.take(n * n), qt = scratch.take(n * n);
+      ul = scratch.take(n * k), rw = scratch.take(n * k), uy = scratch.take(n * k), yw = scratch.take(n * k);
+      left_lanes = spread(left, scratch), right_lanes = spread(right, scratch);
+      vx = scratch.zeros(k * nx), xv = scratch.zeros(nx * k), vv = scratch.zeros(k * k);
+      xp = scratch.zeros(nx * pairs_), vp = scratch.zeros(k * pairs_);
+    }
+    for (Index at = 0; at < nodes.size(); at += 8) {
+      const V u = V::load(&nodes.u[at]), w = V::load(&nodes.w[0][at]);
+      node.set(u);
+      node.set_h();
+      const V *const q = node.q, *const y = node.y, *const h = node.h;
+      for (int i = 0; i < n * n; ++i) sum_y[i] += w * y[i];
+      for (int g = 0; g < k; ++g) {
+        const StepModel& m = step_->groups[g];
+        own[g] += w * (V(m.kap) * (u * u) + V(2 * m.e2) * u) * h[g * n + g];
+        if (n > k) cross[g] += w * u * h[(k + g) * n + g];
+      }
+      if (!linear) continue;
+      node.times_b(h, hb);
+      for (int i = 0; i < n; ++i)
+        for (int j = 0; j < n; ++j) {
+          V bh = i < k ? node.diagonal[i] * h[i * n + j] : -(node.beside[i - k] * h[(i - k) * n + j]);
+          if (i < k && n > k) bh += node.beside[i] * h[(k + i) * n + j];
+          (w * bh).store(&bh_all(i * n + j, at));
+          hb[i * n + j].store(&hb_all(i * n + j, at));
+          qt[i * n + j] = V(i == j ? 1.0 : 0.0) - V(iota) * hb[i * n + j];
+        }
+      // (1 + VV X)^-1 dVV (1 + X VV)^-1 between Y and Y, and between (1 + Gm B/alpha0)^-1 and Q.
+      for (int i = 0; i < n; ++i)
+        for (int g = 0; g < k; ++g) {
+          V a(0.0), b(0.0), c(0.0), d(0.0);
+          for (int l = 0; l < n; ++l) {
+            a += qt[i * n + l] * right_lanes[l * n + g], b += y[i * n + l] * right_lanes[l * n + g];
+            c += left_lanes[g * n + l] * q[l * n + i], d += left_lanes[g * n + l] * y[l * n + i];
+          }
+          ul[i * k + g] = a, uy[i * k + g] = b, rw[g * n + i] = c, yw[g * n + i] = d;
+        }
+      for (int o = 0; o < nx; ++o) {
+        const auto [r, c] = step_->places[o];
+        for (int g = 0; g < k; ++g) {
+          const V half = V(0.5) * node.beside[g];
+          V change = q[r * n + g] * node.diagonal[g] * qt[g * n + c];
+          if (n > k) change += half * (q[r * n + g] * qt[(k + g) * n + c] - q[r * n + k + g] * qt[g * n + c]);
+          xv[o * k + g] += w * change;
+          for (int f = g; f < k; ++f) {
+            V moved = uy[r * k + g] * yw[f * n + c];
+            if (f != g) moved += uy[r * k + f] * yw[g * n + c];
+            xp[o * pairs_ + detail::index(k, g, f)] += w * moved;
+          }
+        }
+      }
+      for (int g = 0; g < k; ++g) {
+        const StepModel& m = step_->groups[g];
+        const V first = w * (V(m.kap) * (u * u) + V(2 * m.e2) * u), second = w * u * V(cross_factor(m, s.v2(g)));
+        // rows g and K + g of H and of (1 + Gm B/alpha0)^-1 (1 + VV X)^-1, weighted
+        const auto row = [&](const V* a, int width, int j) {
+          V x = first * a[g * width + j];
+          if (n > k) x += second * a[(k + g) * width + j];
+          return x;
+        };
+        for (int d = 0; d < nx; ++d) {
+          const auto [i, j] = step_->places[d];
+          V x = row(h, n, i) * h[j * n + g];
+          if (i != j) x += V(sign(i) * sign(j)) * row(h, n, j) * h[i * n + g];
+          vx[g * nx + d] += x;
+        }
+        for (int f = 0; f < k; ++f) {
+          const V half = V(0.5) * node.beside[f];
+          V x = row(h, n, f) * node.diagonal[f] * h[f * n + g];
+          if (n > k) x += half * (row(h, n, f) * h[(k + f) * n + g] - row(h, n, k + f) * h[f * n + g]);
+          vv[g * k + f] += x;
+          for (int e = f; e < k; ++e) {
+            V moved = row(ul, k, f) * rw[e * n + g];
+            if (e != f) moved += row(ul, k, e) * rw[f * n + g];
+            vp[g * pairs_ + detail::index(k, f, e)] += moved;
+          }
+        }
+      }
+    }
+    const auto total = [](const V& x) { return detail::Packed<double>::total(x); };
+    State<double> out;
+    out.x.resize(n, n), out.v2.resize(k);
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) out.x(i, j) = total(sum_y[i * n + j]);
+    for (int g = 0; g < k; ++g) {
+      out.x(g, g) += beta_ * s.v2(g);
+      out.v2(g) = step_->pi[g] / (p.a(g) + gm(g, g) + total(own[g]) + cross_factor(step_->groups[g], s.v2(g)) * total(cross[g]));
+    }
+    if (!linear) return out;
+    Eigen::MatrixXd& js = linear->state;
+    Eigen::MatrixXd& ja = linear->along;
+    js.setIdentity(unknowns_, unknowns_), ja.setZero(unknowns_, packed());
+    const Eigen::MatrixXd twice = bh_all * hb_all.transpose();  // sum of w (B H)_ki (H B)_jl at (k i, j l)
+    for (int o = 0; o < nx; ++o) {
+      const auto [r, c] = step_->places[o];
+      for (int d = 0; d < nx; ++d) {
+        const auto [i, j] = step_->places[d];
+        double x = twice(r * n + i, j * n + c);
+        if (i != j) x += sign(i) * sign(j) * twice(r * n + j, i * n + c);
+        js(k + o, k + d) -= iota * x;
+      }
+      for (int g = 0; g < k; ++g) js(k + o, g) -= total(xv[o * k + g]) / s.v2(g) + (r == g && c == g ? beta_ : 0.0);
+    }
+    for (int g = 0; g < k; ++g) {
+      const double slope = out.v2(g) * out.v2(g) / step_->pi[g];  // dV2 = -slope d(1/..)
+      for (int d = 0; d < nx; ++d) {
+        const auto [i, j] = step_->places[d];
+        double x = total(vx[g * nx + d]) + gm(g, i) * gm(j, g);
+        if (i != j) x += sign(i) * sign(j) * gm(g, j) * gm(i, g);
+        js(g, k + d) -= slope * x;
+      }
+      for (int f = 0; f < k; ++f) js(g, f) -= slope * iota * total(vv[g * k + f]) / s.v2(f);
+      js(g, g) -= slope * 0.5 * cross_factor(step_->groups[g], s.v2(g)) * total(cross[g]) / s.v2(g);
+      ja(g, pairs_ + g) = -slope;
+    }
+    for (int f = 0; f < k; ++f)
+      for (int e = f; e < k; ++e) {
+        const int j = detail::index(k, f, e);
+        const double unit = 1 / (root_c_[f] * root_c_[e]);
+        for (int o = 0; o < nx; ++o) ja(k + o, j) = -iota * unit * total(xp[o * pairs_ + j]);
+        for (int g = 0; g < k; ++g) {
+          double x = total(vp[g * pairs_ + j]) + right(g, f) * left(e, g);
+          if (e != f) x += right(g, e) * left(f, g);
+          ja(g, j) = -out.v2(g) * out.v2(g) / step_->pi[g] * unit * x;
+        }
+      }
+    return out;
+  }
+  /// What multiplies E u (Gm Q)_(K+g, g).
+  double cross_factor(const StepModel& m, double v2) const { return m.e2 != 0 ? m.e2 / std::sqrt(beta_ * v2) : 0.0; }
 
   /// Size of the terms that the step adds, against A.
   double coupling() const {
@@ -302,17 +540,13 @@ class GroupStepBulk {
     const State<double> before = state_;
     double previous = 1e300;
     for (int iteration = 0; iteration < 25; ++iteration) {
-      const bool fresh = iteration == 0 || previous >= 1e-3;  // a Jacobian costs a dozen evaluations
-      if (fresh) factorize(p);
-      const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, state_, step_->nodes)) - pack(state_)));
+      const State<double> next = evaluate(p, state_, step_->nodes, &linear_);
+      jacobian_.compute(linear_.state);
+      const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(next) - pack(state_)));
       const double size = step.cwiseQuotient(scale()).cwiseAbs().maxCoeff();
       const double moved = std::max(step.head(k_).cwiseQuotient(state_.v2).cwiseAbs().maxCoeff(),
                                     step.tail(unknowns_ - k_).cwiseAbs().maxCoeff() / state_.x.cwiseAbs().maxCoeff());
       if (!std::isfinite(size) || !(moved < (iteration == 0 ? 0.5 : 1.0))) break;
-      if (!fresh && size > 0.1 * previous && size > 1e-13) {  // an old one does not do
-        previous = 1e300;
-        continue;
-      }
       state_ = unpack<double>(pack(state_) + step);
       if (!(state_.v2.minCoeff() > 0)) break;
       defect_ = size;
@@ -366,29 +600,6 @@ class GroupStepBulk {
     return false;
   }
 
-  /// 1 - dmap/dx at the state.
-  void factorize(const Parameters<double>& p) {
-    Eigen::MatrixXd j(unknowns_, unknowns_);
-    const Parameters<C> pc{p.vv.cast<C>(), p.a.cast<C>()};
-    const Vec<double> at = pack(state_);
-    for (int i = 0; i < unknowns_; ++i) {
-      Vec<C> y = at.cast<C>();
-      y(i) += C(0, tiny);
-      j.col(i) = -pack(evaluate(pc, unpack<C>(y), step_->nodes)).imag() / tiny;
-      j(i, i) += 1;
-    }
-    jacobian_.compute(j);
-  }
-  /// The state moved along element j of (Vh1, A).
-  State<C> along(int j) const {
-    const Parameters<C> p = parameters<C>(shifted(j));
-    const State<C> here{state_.v2.cast<C>(), state_.x.cast<C>()};
-    const Eigen::VectorXd step = jacobian_.solve(Eigen::VectorXd(pack(evaluate(p, here, step_->nodes)).imag()));
-    Vec<C> y = pack(state_).cast<C>();
-    for (int i = 0; i < unknowns_; ++i) y(i) += C(0, step(i));
-    return unpack<C>(y);
-  }
-
   /// (V1, V2) packed, unit convention.
   template <class T> Vec<T> values(const Parameters<T>& p, const State<T>& s) const {
     const Mat<T> v1 = detail::mul(resolvent<T>(p, s.x), s.x);  // X (1 + VV X)^-1 = (1 + X VV)^-1 X
@@ -426,29 +637,43 @@ class GroupStepBulk {
     const Mat<T> vh1 = corner(vv, k_), one = detail::identity<T>(k_), unit = detail::identity<T>(n_);
     const Mat<T> left = resolvent<T>(p, s.x), gm = mul(p.vv, left);
     const Mat<T> right = inv<T>(unit + mul(vv, s.x));  // (1 + VV X)^-1
-    Mat<T> b1, b2;
-    couplings<T>(s.v2, b1, b2);
     constexpr int top = 7;
-    std::vector<Mat<T>> y0(top, Mat<T>::Zero(n_, n_)), y1(4, y0[0]);
-    Mat<T> y2 = y0[0], mean_q = y0[0], mean_qt = y0[0];
     double e0[top] = {}, e1[4] = {};
     const int powers = step.lean ? top : 3, powers1 = step.lean ? 4 : 2;
-    for (Index i = 0; i < step.nodes.size(); ++i) {
-      const double u = step.nodes.u[i], w0 = step.nodes.w[0][i], w1 = step.nodes.w[1][i], w2 = step.nodes.w[2][i];
-      if (w0 == 0 && w1 == 0 && w2 == 0) continue;
-      const Mat<T> b = at(u, b1, b2);
-      const Mat<T> q = denominator(b, gm, unit), y = mul(q, b);
-      add<T>(w0, q, mean_q);
-      add<T>(w0, unit, mean_qt);
-      add<T>(-w0 * step.iota, mul(gm, y), mean_qt);  // (1 + Gm B/alpha0)^-1
-      double power = 1;
+    using V = typename detail::Packed<T>::Type;
+    const int square = n_ * n_;
+    detail::Scratch<V> scratch(Node<T>::size(n_, k_) + (top + 4 + 4) * square);
+    Node<T> node(*this, s.v2, gm, scratch);
+    V *const s0 = scratch.zeros(top * square), *const s1 = scratch.zeros(4 * square), *const s2 = scratch.zeros(square);
+    V *const sum_q = scratch.zeros(square), *const sum_gy = scratch.zeros(square), *const gy = scratch.take(square);
+    for (Index at = 0; at < step.nodes.size(); at += 8) {
+      using Real = detail::Eight;
+      const Real u = Real::load(&step.nodes.u[at]), w0 = Real::load(&step.nodes.w[0][at]), w1 = Real::load(&step.nodes.w[1][at]),
+                 w2 = Real::load(&step.nodes.w[2][at]);
+      node.set(u);
+      node.multiply(node.gm, node.y, gy);
+      Real power(1.0);
       for (int n = 0; n < powers; ++n, power *= u) {
-        add<T>(w0 * power, y, y0[n]);
-        e0[n] += w0 * power;
-        if (n < powers1) add<T>(w1 * power, y, y1[n]), e1[n] += w1 * power;
+        const Real a = w0 * power, b = w1 * power;
+        for (int i = 0; i < square; ++i) s0[n * square + i] += a * node.y[i];
+        e0[n] += detail::Packed<double>::total(a);
+        if (n >= powers1) continue;
+        for (int i = 0; i < square; ++i) s1[n * square + i] += b * node.y[i];
+        e1[n] += detail::Packed<double>::total(b);
       }
-      add<T>(w2, y, y2);
+      for (int i = 0; i < square; ++i) s2[i] += w2 * node.y[i], sum_q[i] += w0 * node.q[i], sum_gy[i] += w0 * gy[i];
     }
+    const auto gathered = [&](const V* sum) {
+      Mat<T> out(n_, n_);
+      for (int i = 0; i < n_; ++i)
+        for (int j = 0; j < n_; ++j) out(i, j) = detail::Packed<T>::total(sum[i * n_ + j]);
+      return out;
+    };
+    std::vector<Mat<T>> y0, y1;
+    for (int n = 0; n < top; ++n) y0.push_back(gathered(s0 + n * square));
+    for (int n = 0; n < 4; ++n) y1.push_back(gathered(s1 + n * square));
+    const Mat<T> y2 = gathered(s2), mean_q = gathered(sum_q);
+    const Mat<T> mean_qt = T(e0[0]) * unit - T(step.iota) * gathered(sum_gy);  // (1 + Gm B/alpha0)^-1 = 1 - Gm Y/alpha0
     GroupOverlaps<T> out;
     out.mean = mean(s, gm, mean_q, mean_qt);
     if (!step.stepped) {  // W0 vhat and W0 zhat: V1 without and with vhat taken out
@@ -568,7 +793,8 @@ class GroupStepBulk {
   State<double> state_;
   Parameters<double> at_;
   std::vector<State<C>> moved_;
-  Eigen::PartialPivLU<Eigen::MatrixXd> jacobian_;
+  Linear linear_;
+  Eigen::PartialPivLU<Eigen::MatrixXd> jacobian_;  ///< of linear_.state
 };
 
 /// A solution of groups in the anisotropic bulk, unit convention.
