@@ -419,6 +419,46 @@ def test_contradictions_to_the_weights_are_refused(model, options, kind, message
         solve(model, **({"alpha": 1, "lam": 0.1, "bulk": bulk} | options))
 
 
+def test_a_solution_for_given_weights_carries_their_spike():
+    W, v, theta = weights()
+    bulk = srfx.EmpiricalBulk.from_weights(W, v, theta)
+    for model in (SpikedRF("relu", "tanh", r=5, beta=0.75), OneStep("relu", "tanh", beta=0.75)):
+        solution = solve(model, [1, 2], 0.1, bulk=bulk)
+        ds = solution.to_xarray()
+        for name in ("r", "c", "gamma"):
+            assert ds[name] == getattr(bulk, name)
+            assert solution.inputs[name].tolist() == [getattr(bulk, name)] * 2
+        assert not {"eta", "alpha0"} & (set(ds.coords) | set(solution.to_dataframe()))
+        assert ds.attrs["bulk"] == "empirical"
+        best = srfx.optimal(model, over={"lam": (1e-2, 1)}, alpha=2, bulk=bulk)
+        assert best["r"] == bulk.r
+        assert best.attrs["bulk"] == "empirical"
+
+
+def test_rows_that_differ_too_much_are_warned_of():
+    """Two readout values of opposite sign: one mean spike does not describe the rows."""
+    W, v, theta = weights(200, 300)
+    unit = v / np.linalg.norm(v)
+    signs = np.where(np.arange(200) % 2, 1.0, -1.0)
+    srfx.EmpiricalBulk.from_weights(W + np.outer(1 + 0.2 * signs, unit), v, theta)
+    with pytest.warns(srfx.AccuracyWarning, match=r"W v/\|v\| has variance 0\.8. c"):
+        srfx.EmpiricalBulk.from_weights(W + np.outer(0.9 * signs, unit), v, theta)
+    with pytest.warns(srfx.AccuracyWarning, match=r"squared norms of the rows vary by"):
+        srfx.EmpiricalBulk.from_weights(W * np.where(signs > 0, 2, 0.5)[:, None], v, theta)
+
+
+def test_endless_data_for_a_target_without_a_linear_part():
+    """An odd activation makes no step then; with any other the direction of the spike is void."""
+    point = dict(alpha=2, lam=0.1, bulk="one_step")
+    none = solve(OneStep("tanh", "hermite2", eta=2, alpha0=0), **point)
+    endless = solve(OneStep("tanh", "hermite2", eta=2, alpha0=np.inf), **point)
+    assert endless.test_error == pytest.approx(none.test_error, rel=1e-12)
+    for target in ("hermite2", "hermite4", "abs"):
+        with pytest.raises(ValueError, match=f"alpha0 must be finite .* target '{target}'"):
+            solve(OneStep("relu", target, eta=1, alpha0=[1, np.inf]), **point)
+    solve(OneStep("relu", "hermite2", eta=0, alpha0=np.inf), **point)
+
+
 def test_what_one_step_does_not_cover_is_refused():
     with pytest.raises(
         ValueError, match=r"bulk='one_step' needs an srfx\.OneStep model.*got SpikedRF"

@@ -161,3 +161,20 @@ def test_large_steps_on_much_data(name, model, point):
         **(point | {"lam": lam, "alpha": np.ravel(point["alpha"])[-1]}),
     )
     assert np.all(np.diff(near.train_error) > -1e-10 * near.train_error[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "eta"),
+    [("relu", "tanh", 5), ("gelu", "tanh", 1), ("softplus", "sin", 5), ("abs", "sin", 6)],
+)
+def test_endless_data_are_the_limit_of_much(name, target, eta):
+    """Also where the lower half of the bulk's state vanishes with 1/alpha0, without a warning."""
+    point = dict(alpha=2, lam=0.1)
+    much, more, endless = (
+        one_step(step(name, target, (1.0, 2.0), eta=eta, alpha0=size), **point)
+        for size in (1e7, 1e12, np.inf)
+    )
+    assert endless.quadrature_error < 1e-10
+    assert endless.test_error == pytest.approx(more.test_error, rel=1e-9)
+    assert endless.test_error == pytest.approx(much.test_error, rel=1e-5)
+    assert more.m == pytest.approx(endless.m, rel=1e-8)

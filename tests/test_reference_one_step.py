@@ -384,3 +384,27 @@ def test_instance_predicts_its_network(activation):
     got = reference.solve_instance(w, v, theta, activation, "tanh", alpha, lam, mean=True)
     spread = np.std(errors, ddof=1) / math.sqrt(len(errors))
     assert abs(np.mean(errors) - got.test_error) < 4 * spread + 0.015 * got.test_error
+
+
+@pytest.mark.parametrize(
+    ("sigma", "target", "noise", "lam"),
+    [
+        ("relu", "sin", 0.1, 0.1),
+        ("softplus", "sign", 0.0, 1e-4),
+        ("tanh", "sin", 0.2, 0.3),
+        ("gelu", "hermite2", 0.2, 1e-6),
+    ],
+)
+@pytest.mark.parametrize("common", [0.0, 0.3])
+def test_the_core_agrees_for_given_weights(sigma, target, noise, lam, common):
+    """The mean coupled to the other features, which a small network makes matter."""
+    rng = np.random.default_rng(0)
+    p, d = 60, 80
+    w = (rng.standard_normal((p, d)) + common * rng.standard_normal(d)) / math.sqrt(d)
+    w *= rng.uniform(0.9, 1.1, size=(p, 1))
+    v, theta = rng.standard_normal(d), rng.standard_normal(d)
+    want = reference.solve_instance(w, v, theta, sigma, target, 1.5, lam, noise=noise, mean=True)
+    model = srfx.SpikedRF(sigma, target, beta=p / d, noise=noise)
+    got = srfx.solve(model, 1.5, lam, bulk=srfx.EmpiricalBulk.from_weights(w, v, theta))
+    agree(got, want, 1e-10, ("test_error", "train_error", "q2", "v2", "theta", "psi"))
+    assert got.m == pytest.approx(want.m, rel=1e-9, abs=1e-12)

@@ -111,6 +111,13 @@ def non_negative_or_inf(name: str, value: object) -> float | FloatArray:
     return number_or_array(name, value, ">= 0 (inf is allowed)", lambda x: x >= 0)
 
 
+def sample_ratio(name: str, value: object) -> float | FloatArray:
+    """At least zero, infinity included; not so small that its inverse overflows."""
+    non_negative_or_inf(name, value)
+    allowed = "0, or at least 1e-150 (inf is allowed)"
+    return number_or_array(name, value, allowed, lambda x: (x == 0) | (x >= 1e-150))
+
+
 def correlation(name: str, value: object) -> float | FloatArray:
     """Between -1 and 1."""
     return number_or_array(name, value, "between -1 and 1", lambda x: np.abs(x) <= 1)

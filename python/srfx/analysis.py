@@ -492,11 +492,16 @@ def _with(model: SpikedRF | OneStep, values: Mapping[str, Any]) -> SpikedRF | On
     return dataclasses.replace(model, **fields) if fields else model
 
 
-def _describe(model: SpikedRF | OneStep) -> dict[str, Any]:
-    return {
+def _describe(model: SpikedRF | OneStep, bulk: str | EmpiricalBulk | None = None) -> dict[str, Any]:
+    described = {
         "model": type(model).__name__,
         "activation": label(model.activation),
         "target": label(model.target),
+        "readout": list(model.readout),
+        "weights": list(probabilities(model)),
         "linear_floor": floor_of(model.target),
         "srfx_version": version(),
     }
+    if bulk is not None:
+        described["bulk"] = bulk if isinstance(bulk, str) else "empirical"
+    return described

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,23 @@ from srfx import _core
 from srfx import _validation as check
 from srfx.models import (
     MAX_GROUPS,
+    AccuracyWarning,
     FloatArray,
     OneStep,
     SpikedRF,
     compiled,
     label,
+    linear_part_of,
     probabilities,
 )
 
 if TYPE_CHECKING:
     from srfx.results import Solution
+
+
+#: Spread of the rows of given weights, over c, at which the theory is off by about one per cent:
+#: the variance of ``W v/|v|`` and the standard deviation of the squared norms.
+_SPREAD_OF_ALIGNMENT, _SPREAD_OF_NORMS = 0.1, 0.4
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -32,6 +40,11 @@ class EmpiricalBulk:
     Made by `from_weights`, and passed as ``bulk`` to `solve` or `learned_function`, with a model
     that says what the weights do not: activation, target and label noise. Spike, bulk variance,
     alignment and width are those of the weights (THEORY section 9 f).
+
+    All rows are taken to have one spike r and one norm; what they differ by enters to first order.
+    That holds to about one per cent for a gradient step with a single readout value, and fails for
+    rows of very different ``w.v`` or ``|w|``, such as those of a step with readout values of both
+    signs: `from_weights` warns of them.
 
     Attributes
     ----------
@@ -95,6 +108,13 @@ class EmpiricalBulk:
             length d, an entry is not finite, v or theta is zero, all of W is beyond 1e-70 or 1e70,
             or W has nothing beside its part along v.
 
+        Warns
+        -----
+        AccuracyWarning
+            The rows differ so much that the theory is off by more than about one per cent:
+            ``W v/|v|`` has a variance above 0.1 c, or the squared norms of the rows without their
+            part along v a standard deviation above 0.4 c (measured with tanh and relu networks).
+
         Examples
         --------
         >>> import numpy as np, srfx
@@ -134,6 +154,7 @@ class EmpiricalBulk:
             raise ValueError(
                 "W must have a part orthogonal to v; all of its rows are multiples of v"
             )
+        _warn_of_spread(float(np.var(along)) / c, float(np.std(square_norms)) / c)
         eigenvalues, basis = np.linalg.eigh(bulk @ bulk.T)
         vectors = np.stack([along - r, weights @ across, square_norms - c, np.ones(p)]) @ basis
         eigenvalues = np.maximum(eigenvalues, 0.0)
@@ -145,6 +166,29 @@ class EmpiricalBulk:
         return (
             f"<EmpiricalBulk of {self.p} x {self.d} weights: r = {self.r:.6g}, c = {self.c:.6g}, "
             f"gamma = {self.gamma:.6g}>"
+        )
+
+
+def _warn_of_spread(alignment: float, norms: float) -> None:
+    """Warn where the rows differ by more than what the theory, linear in it, can bear."""
+    found = []
+    if alignment > _SPREAD_OF_ALIGNMENT:
+        found.append(
+            f"W v/|v| has variance {alignment:.2g} c between the rows (one per cent of error is "
+            f"reached at about {_SPREAD_OF_ALIGNMENT:g} c)"
+        )
+    if norms > _SPREAD_OF_NORMS:
+        found.append(
+            f"the squared norms of the rows vary by {norms:.2g} c (one per cent is reached at "
+            f"about {_SPREAD_OF_NORMS:g} c)"
+        )
+    if found:
+        warnings.warn(
+            f"the theory of given weights takes what the rows differ by to first order, and here "
+            f"{' and '.join(found)}: expect its errors to be off by several per cent or more. For "
+            "a step with several readout values use srfx.OneStep(readout=...) with bulk='one_step'",
+            AccuracyWarning,
+            stacklevel=3,
         )
 
 
@@ -176,12 +220,29 @@ def check_supported(
             "bulk='one_step' needs an srfx.OneStep model, whose gradient step makes the bulk; got "
             f"{type(model).__name__}: use bulk='isotropic'"
         )
+    if bulk == "one_step":
+        _check_endless(model)
     if len(model.readout) > 1:
         _check_groups(model, bulk)
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
             f"lam must be > 0 with {name}; got 0: approach the ridgeless limit by a small lam, "
             "such as 1e-8"
+        )
+
+
+def _check_endless(model: SpikedRF | OneStep) -> None:
+    """Refuse a step on endless data that makes no spike and yet turns the weights."""
+    steps, sizes = np.asarray(model.numeric["eta"]), np.asarray(model.numeric["alpha0"])
+    if not np.any((steps != 0) & np.isinf(sizes)):
+        return
+    linear, square = linear_part_of(model.target)
+    if linear * linear <= 1e-24 * square and _core.step_constants(compiled(model.activation))["h2"]:
+        raise ValueError(
+            f"alpha0 must be finite with bulk='one_step' for target {label(model.target)!r}, "
+            f"whose E[t s*(t)] vanishes, and activation {label(model.activation)!r}: on endless "
+            "data the gradient has no direction of its own; got alpha0=inf: take a large alpha0, "
+            "such as 1e9"
         )
 
 
@@ -205,6 +266,16 @@ def _check_groups(model: SpikedRF | OneStep, bulk: str | EmpiricalBulk) -> None:
             "function, such as relu, gelu or softplus; got "
             f"{label(model.activation)}: use a single readout value, or bulk='isotropic'"
         )
+
+
+def inputs_of(
+    numeric: Mapping[str, float | FloatArray], bulk: str | EmpiricalBulk
+) -> dict[str, float | FloatArray]:
+    """Numbers that a solve used: of given weights their own spike in place of the model's."""
+    if isinstance(bulk, str):
+        return dict(numeric)
+    kept = {k: v for k, v in numeric.items() if k not in ("r", "c", "gamma", "eta", "alpha0")}
+    return {"r": bulk.r, "c": bulk.c, "gamma": bulk.gamma, **kept}
 
 
 def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray) -> float:
@@ -353,7 +424,6 @@ def solve_weights(
     n_threads: int,
 ) -> dict[str, NDArray[Any]]:
     """Solve every point for given weights."""
-    check_weights(model, bulk)
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
         **_weights_inputs(model, bulk, arguments, shape),
         n_points=int(np.prod(shape, dtype=np.int64)),

@@ -20,6 +20,7 @@ from srfx.models import (
     gaussian_constants,
     groups_of,
 )
+from srfx.one_step import inputs_of
 from srfx.results import Solution, Status, dimensions
 from srfx.theory import _check_model, _coefficient_sets, _flat, solve
 
@@ -70,7 +71,10 @@ class _Problem:
         self.low, self.high = np.array(ends).T
         self.ends = np.array(list(over.values()), dtype=np.float64)
         self.arguments = {
-            **{k: v for k, v in model.numeric.items() if k not in over},
+            **inputs_of(
+                {k: v for k, v in model.numeric.items() if k not in over},
+                settings.get("bulk", "isotropic"),
+            ),
             **{k: v for k, v in fixed.items() if v is not None},
         }
         self.shape = check.common_shape(self.arguments)
@@ -556,7 +560,8 @@ def optimal(
             "flag_meanings": " ".join(s.name.lower() for s in Status),
         },
     )
-    attrs = _describe(model) | {f"{name}_range": list(ends) for name, ends in ranges.items()}
+    attrs = _describe(model, problem.settings["bulk"])
+    attrs |= {f"{name}_range": list(ends) for name, ends in ranges.items()}
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
 
@@ -726,13 +731,13 @@ def thresholds(
                 np.broadcast_to(threshold, problem.shape),
                 {"long_name": "interpolation threshold in alpha"},
             )
-        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
     if over is not None or alpha is not None:
         raise ValueError("alpha and over belong to a crossing; got no crossing")
     if lam is None:
         dims, coordinates = dimensions({"beta": model.beta}, beta.shape)
         variables["interpolation"] = (dims, threshold, {"long_name": "interpolation threshold"})
-        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
     ends = (float(threshold.min()) / 30, float(threshold.max()) * 30)
     problem = _problem(model, {"alpha": ends}, None, lam, d, bulk, n_threads)
     peak, height, status = _peak(problem)
@@ -745,7 +750,7 @@ def thresholds(
     variables["peak"] = (dims, peak, {"long_name": "alpha at the peak of the test error"})
     variables["peak_error"] = (dims, height, {"long_name": "test error at the peak"})
     variables["status"] = (dims, status, {"long_name": "0 where the search for a peak converged"})
-    return xr.Dataset(variables, coords=coordinates, attrs=_describe(model))
+    return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
 
 
 class _Negative(_Problem):

@@ -61,7 +61,9 @@ def solve(
         bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
         10), for a `OneStep` and lam > 0, with several readout values only if the activation is odd
         or its derivative is ``h1 + h2 z`` plus an odd function (relu, gelu, softplus); test errors
-        within about one per cent of simulated networks. An `EmpiricalBulk`: the very weights given;
+        within about one per cent of simulated networks for alpha0 from 0.5 (less for odd
+        activations) and d of some hundreds; even activations, such as abs, and larger steps on
+        fewer samples take larger d (docs/accuracy.md). An `EmpiricalBulk`: the very weights given;
         beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
         supersede (eta and alpha0, or r, c and gamma) are not used.
     n_threads : int, optional
@@ -127,7 +129,9 @@ def solve(
     threads = check.thread_count(n_threads)
     if isinstance(bulk, EmpiricalBulk):
         d_values = one_step.dimension_of(bulk, d_values)
-    arguments = {**model.numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
+        one_step.check_weights(model, bulk)
+    numeric = one_step.inputs_of(model.numeric, bulk)
+    arguments = {**numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
     if bulk != "isotropic":
         raw = _solve_anisotropic(model, bulk, arguments, shape, threads)
@@ -263,11 +267,12 @@ def _failure_message(solution: Solution) -> str:
     return (
         f"{int(failed.sum())} of {solution.size} {points} did not converge; the first, at {where}: "
         f"{status.name.lower()}. "
-        f"{_remedy(status, at, solution.model.activation)}"
+        f"{_remedy(status, at, solution.model)}"
     )
 
 
-def _remedy(status: Status, at: dict[str, float], activation: str | Activation) -> str:
+def _remedy(status: Status, at: dict[str, float], model: SpikedRF | OneStep) -> str:
+    activation, several = model.activation, len(model.readout) > 1
     ridgeless = at["lam"] == 0 and status in (Status.DIVERGED, Status.NON_FINITE)
     # a linear activation has features of rank min(d, p), any other of rank p
     linear = ridgeless and floor_of(activation) == 0
@@ -285,11 +290,14 @@ def _remedy(status: Status, at: dict[str, float], activation: str | Activation) 
     if status is Status.NON_FINITE:
         return (
             "Numbers overflowed: rescale the activation or the target to order one (sigma -> s "
-            "sigma with lam -> s^2 lam changes nothing), or use less extreme parameters."
+            "sigma with lam -> s^2 lam changes nothing), or use less extreme parameters"
+            f"{', weights of the readout values among them' if several else ''}."
         )
+    groups = "readout values that differ more and weights that differ less, " if several else ""
+    size = "a smaller d or d=None, " if at["d"] > 1e9 and at["d"] != np.inf else ""
     return (
-        "Use a larger lam or less extreme alpha and beta; errors='record' returns the points that "
-        "did converge."
+        f"Use {size}{groups}a larger lam or less extreme alpha and beta; errors='record' returns "
+        "the points that did converge."
     )
 
 

@@ -299,11 +299,14 @@ class GroupStepBulk {
     return s;
   }
   Eigen::VectorXd scale() const {
+    // The lower half of X, of the order of the step and of 1/alpha0, acts beside 1 (VV is 1 there).
     Eigen::VectorXd out(unknowns_);
     out.head(k_) = state_.v2;
+    const double upper = 1e-12 * beta_ * state_.v2.maxCoeff();
+    const auto size = [&](int i) { return std::max(std::abs(state_.x(i, i)), i < k_ ? upper : 1e-3); };
     int at = k_;
     for (int i = 0; i < n_; ++i)
-      for (int j = i; j < n_; ++j) out(at++) = std::max(std::sqrt(std::abs(state_.x(i, i) * state_.x(j, j))), 1e-12 * beta_ * state_.v2.maxCoeff());
+      for (int j = i; j < n_; ++j) out(at++) = std::sqrt(size(i) * size(j));
     return out;
   }
 

@@ -361,6 +361,7 @@ template <class R> struct BasicStepModel {
     h1_target = m.tu[1];
     u2 = m.u[2];
     l = std::sqrt(h1_target * h1_target + u2 * iota);
+    if (real_part(iota) == 0 && real_part(l) <= 1e-12 * std::sqrt(real_part(u2))) l = 0.0;  // rounding: the target has no linear part
     stepped = eta != 0.0 && real_part(l) > 0;
     if (!stepped) {  // the direction of the spike does not matter, but to what a first small step would do
       eta = eta_mean = 0;

@@ -14,10 +14,13 @@ Array = NDArray[Any]
 
 
 class InstanceBulk:
-    """Sums over the eigenvalues D of Omega = W Pi W^T; `u` (p x 3): W v, W z, delta rotated."""
+    """Sums over the eigenvalues D of Omega = W Pi W^T.
 
-    def __init__(self, eigenvalues: Array, u: Array, ones: Array | None) -> None:
-        self.eigenvalues, self.u, self.ones = eigenvalues, u, ones
+    The columns of `u` are W v, W z, delta and, where the mean pays its cost, 1, rotated.
+    """
+
+    def __init__(self, eigenvalues: Array, u: Array) -> None:
+        self.eigenvalues, self.u = eigenvalues, u
 
     def averages(self, vh1: Array, a: Array) -> tuple[Array, Array]:
         s = a + vh1[0, 0] * self.eigenvalues
@@ -25,10 +28,7 @@ class InstanceBulk:
 
     def response(self, vh1: Array, a: Array) -> Response:
         s = a + vh1[0, 0] * self.eigenvalues  # K(A/B)/B = sum u u / (A + B D)
-        v1, v2 = self.averages(vh1, a)
-        k = self.u.T @ (self.u / s[:, None])
-        mean = None if self.ones is None else np.array([[np.sum(self.ones**2 / s)]])
-        return Response(v1, v2, k, mean)
+        return Response(*self.averages(vh1, a), self.u.T @ (self.u / s[:, None]), None)
 
 
 def solve_instance(
@@ -59,7 +59,9 @@ def solve_instance(
     noise : float
         Variance of the label noise.
     mean : bool
-        Whether m pays its ridge cost, K_mm = 1^T (Omega + s)^-1 1. False as in section 9: m free.
+        Whether m is a feature like the others, with K_mf = 1^T (Omega + s)^-1 u_f: it pays its
+        ridge cost, and what the rows have in common couples it to theta, psi and chi. Else m is
+        free, as in section 9.
     density : int
         Multiplies the panels of every rule.
 
@@ -98,14 +100,13 @@ def solve_instance(
     else:
         z = z / rho
     eigenvalues, vectors = np.linalg.eigh(bulk @ bulk.T)
-    u = np.stack([along - r, weights @ z, norms - c], axis=1)
-    ones = vectors.T @ np.ones(p) if mean else None
+    u = np.stack([along - r, weights @ z, norms - c] + [np.ones(p)] * mean, axis=1)
     t = table(
         as_function(activation), as_function(target), np.array([r]), np.array([c]), gamma, density,
         own_bulk=True,
     )  # fmt: skip
     return solve_system(
-        t, InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u, ones),
+        t, InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u),
         (np.array([[c / lam]]), np.array([1.0 / lam])), alpha=float(alpha), beta=p / d,
         lam=float(lam), noise=float(noise), unit=np.array([math.sqrt(c)]),
     )  # fmt: skip

@@ -193,7 +193,8 @@ class Response:
     """What a bulk answers at (Vh1, A).
 
     ``v1`` (K x K), ``v2`` (K); ``k`` (3K x 3K): (theta, psi, chi) = k (theta-, psi-, chi-hats);
-    ``k_mean`` (K x K) likewise for m, or None where m is free.
+    ``k_mean`` (K x K) likewise for m, or None where m is free. Where m responds to the other hats
+    too, ``k`` is (4K x 4K), of (theta, psi, chi, m), and ``k_mean`` None.
     """
 
     v1: Array
@@ -311,50 +312,54 @@ def solve_system(
     # ---- section 4: (theta, chi, m) as one least-squares problem, psi beside it
     vh1, vh2 = unpack(vh)
     at = bulk.response(vh1, lam + vh2)
-    joint = np.r_[0:count, 2 * count : 3 * count]  # theta and chi
+    with_mean = at.k.shape[0] == 4 * count
+    joint = np.r_[0:count, 2 * count : at.k.shape[0]]  # theta and chi, and m where it is coupled
+    several = joint.size
     middle = np.r_[count : 2 * count]  # psi
     psi_hat = ratio * (t.mu1 * (t.p * w)) @ t.h1
     offset = at.k[np.ix_(joint, middle)] @ psi_hat
-    features = np.concatenate([t.k * t.mu1, t.mu_c])
+    features = np.concatenate([t.k * t.mu1, t.mu_c] + [t.mu0] * with_mean)
     k_joint = 0.5 * (at.k[np.ix_(joint, joint)] + at.k[np.ix_(joint, joint)].T)
+    unit_k = np.sqrt(np.abs(np.diag(k_joint)))
+    unit_k[unit_k == 0] = 1.0
     values: Array
-    values, vectors = np.linalg.eigh(k_joint)
-    free = t.mu0.any(axis=1)
+    values, vectors = np.linalg.eigh(k_joint / np.outer(unit_k, unit_k))
+    free = t.mu0.any(axis=1) & (not with_mean)
     if np.min(values) < -1e-9 * np.max(values):
         raise ValueError("the response matrix of the features is not positive")
     values = np.maximum(values, 0.0)
-    factor = vectors * np.sqrt(values)
+    factor = unit_k[:, None] * vectors * np.sqrt(values)
     if at.k_mean is None:
         factor_m: Array = np.eye(count)
     else:
         factor_m = np.linalg.cholesky(0.5 * (at.k_mean + at.k_mean.T))
     root = np.sqrt(ratio * t.p * w)
     design = np.concatenate([factor.T @ features, factor_m.T @ t.mu0]) * root
-    ridge = np.eye(3 * count)
+    ridge = np.eye(several + count)
     if at.k_mean is None:
-        ridge = ridge[: 2 * count]
-    keep = np.r_[np.ones(2 * count, bool), np.ones(count, bool) if free.any() else free]
+        ridge = ridge[:several]
+    keep = np.r_[np.ones(several, bool), np.ones(count, bool) if free.any() else free]
     matrix = np.concatenate([design.T, ridge])[:, keep]
     right = np.concatenate([root * (t.h - offset @ features), np.zeros(ridge.shape[0])])
     norm = np.sqrt(np.sum(matrix**2, axis=0))
     norm[norm == 0] = 1.0
-    y = np.zeros(3 * count)
+    y = np.zeros(several + count)
     y[keep] = np.linalg.lstsq(matrix / norm, right, rcond=1e-15)[0] / norm
-    x = offset + factor @ y[: 2 * count]
-    m = factor_m @ y[2 * count :]
-    theta, chi = x[:count], x[count:]
-    c_of_k = m @ t.mu0 + x @ features
+    x = offset + factor @ y[:several]
+    theta, chi = x[:count], x[count : 2 * count]
+    m = x[2 * count :] if with_mean else factor_m @ y[several:]
+    c_of_k = x @ features if with_mean else m @ t.mu0 + x @ features
     gap = t.h - c_of_k
     direct = ratio * (features * (t.p * w)) @ gap
     solid = values > 1e-10 * np.max(values)
-    y_hat = y[: 2 * count] / np.sqrt(np.where(solid, values, 1.0))
-    hat = np.zeros(3 * count)
-    hat[joint] = vectors @ np.where(solid, y_hat, vectors.T @ direct)
+    y_hat = y[:several] / np.sqrt(np.where(solid, values, 1.0))
+    hat = np.zeros(at.k.shape[0])
+    hat[joint] = vectors @ np.where(solid, y_hat, vectors.T @ (unit_k * direct)) / unit_k
     hat[middle] = psi_hat
     psi = (at.k @ hat)[middle]
     m_hat: Array = np.zeros(count)
     if at.k_mean is not None:
-        m_hat = np.linalg.solve(factor_m.T, y[2 * count :])
+        m_hat = np.linalg.solve(factor_m.T, y[several:])
 
     # ---- Q
     def energy_of(x: Array) -> Array:
