@@ -100,3 +100,18 @@ def test_refused():
         solve_groups(spiked("tanh", "sin"), -1.0, 0.1)
     with pytest.raises(ValueError, match="c_g"):
         solve_groups(spiked("tanh", "sin", (3.0,), c=0.5), 1.0, 0.1)
+
+
+def test_free_means_that_cannot_be_told_apart():
+    """He2 has mu0_g(k) = r_g^2 He2(k) + .. for every group: d = inf is the limit of large d."""
+    model = srfx.SpikedRF(
+        "hermite2", "cos", r=0.9, gamma=0.3, beta=8, readout=(0.1, 0.8), weights=(0.8, 0.2)
+    )
+    limit = reference.solve_groups(model, 0.8, 3.6e-5)
+    assert limit.test_error > srfx.bounds(model).lower
+    for density in (1, 2):
+        dense = reference.solve_groups(model, 0.8, 3.6e-5, density=density)
+        assert dense.test_error == pytest.approx(limit.test_error, rel=1e-10)
+    large = reference.solve_groups(model, 0.8, 3.6e-5, d=1e12)
+    assert large.test_error == pytest.approx(limit.test_error, rel=1e-8)
+    assert srfx.solve(model, 0.8, 3.6e-5).test_error == pytest.approx(limit.test_error, rel=1e-9)

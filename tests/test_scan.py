@@ -150,6 +150,8 @@ class TestBulks:
         want = srfx.solve(STEP, ALPHA[:, None], LAM, bulk=bulk)
         np.testing.assert_array_equal(ds.test_error, want.test_error)
         assert ds.d == 100
+        assert (ds.r, ds.c, ds.gamma) == (bulk.r, bulk.c, bulk.gamma)
+        assert "eta" not in ds.coords
         srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
         bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(STEP, d=100, seed=1))
         with pytest.raises(ValueError, match=r"differs in bulk: EmpiricalBulk \w+ in the store"):

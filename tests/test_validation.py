@@ -101,7 +101,10 @@ def test_nan_and_infinity(where, name, allowed, bad):
         (spiked(noise=-0.1), "noise must be finite and >= 0; got -0.1"),
         (one_step(noise=-0.1), "noise must be finite and >= 0; got -0.1"),
         (one_step(alpha0=-1), "alpha0 must be >= 0 (inf is allowed); got -1.0"),
-        (one_step(alpha0=1e-320), "alpha0 must be 0, or at least 1e-150 (inf is allowed); got 1e-320"),
+        (
+            one_step(alpha0=1e-320),
+            "alpha0 must be 0, or at least 1e-150 (inf is allowed); got 1e-320",
+        ),
         (solve(d=0.5), "d must be None (the limit) or finite and >= 1; got 0.5"),
         (spiked(r=10**400), "r must be finite; got an integer beyond float64"),
         (

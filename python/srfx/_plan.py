@@ -14,7 +14,7 @@ from srfx import _core, simulation
 from srfx import _validation as check
 from srfx.config import provenance, version
 from srfx.models import Activation, FloatArray, OneStep, SpikedRF, compiled, floor_of, label
-from srfx.one_step import EmpiricalBulk
+from srfx.one_step import EmpiricalBulk, inputs_of
 from srfx.results import OBSERVABLES, Status
 from srfx.theory import solve
 
@@ -249,9 +249,8 @@ class Plan:
                 coords[dim] = (dim, self.labels[dim])
             if dim == "replicate":
                 coords[dim] = (dim, np.arange(size))
-        for name, item in self.inputs.items():
-            if item.dim is None:
-                coords[name] = item.values
+        single = {name: item.values for name, item in self.inputs.items() if item.dim is None}
+        coords |= inputs_of(single, self.bulk)
         return xr.Dataset(coords=coords, attrs=self.attributes())
 
     def described(self) -> dict[str, tuple[np.dtype[Any], dict[str, Any]]]:

@@ -324,27 +324,32 @@ def solve_system(
     unit_k[unit_k == 0] = 1.0
     values: Array
     values, vectors = np.linalg.eigh(k_joint / np.outer(unit_k, unit_k))
-    free = t.mu0.any(axis=1) & (not with_mean)
     if np.min(values) < -1e-9 * np.max(values):
         raise ValueError("the response matrix of the features is not positive")
     values = np.maximum(values, 0.0)
     factor = unit_k[:, None] * vectors * np.sqrt(values)
-    if at.k_mean is None:
-        factor_m: Array = np.eye(count)
+    factor_m: Array
+    if at.k_mean is None:  # free: combinations that the tables can tell apart
+        rows_m = t.mu0 * np.sqrt(t.p)
+        size_m = np.sqrt(np.sum(rows_m**2, axis=1))
+        size_m[size_m == 0] = 1.0
+        left, singular, _ = np.linalg.svd(rows_m / size_m[:, None], full_matrices=False)
+        apart = singular > 1e-10 * max(float(singular[0]), 1e-300)
+        factor_m = left[:, apart] / singular[apart] / size_m[:, None]
+        if with_mean:
+            factor_m = factor_m[:, :0]
     else:
         factor_m = np.linalg.cholesky(0.5 * (at.k_mean + at.k_mean.T))
     root = np.sqrt(ratio * t.p * w)
     design = np.concatenate([factor.T @ features, factor_m.T @ t.mu0]) * root
-    ridge = np.eye(several + count)
+    ridge = np.eye(several + factor_m.shape[1])
     if at.k_mean is None:
         ridge = ridge[:several]
-    keep = np.r_[np.ones(several, bool), np.ones(count, bool) if free.any() else free]
-    matrix = np.concatenate([design.T, ridge])[:, keep]
+    matrix = np.concatenate([design.T, ridge])
     right = np.concatenate([root * (t.h - offset @ features), np.zeros(ridge.shape[0])])
     norm = np.sqrt(np.sum(matrix**2, axis=0))
     norm[norm == 0] = 1.0
-    y = np.zeros(several + count)
-    y[keep] = np.linalg.lstsq(matrix / norm, right, rcond=1e-15)[0] / norm
+    y = np.linalg.lstsq(matrix / norm, right, rcond=1e-15)[0] / norm
     x = offset + factor @ y[:several]
     theta, chi = x[:count], x[count : 2 * count]
     m = x[2 * count :] if with_mean else factor_m @ y[several:]
