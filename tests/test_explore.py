@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 
 import srfx
 from srfx import _explore, cli
+from srfx.models import ACTIVATION_NAMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -38,10 +40,57 @@ def test_numbers_are_those_of_the_library():
         numbers.learned,
         srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
     )
-    density = srfx.feature_spectrum(model, 1.5, _explore.X, bulk="one_step").density.values
-    assert np.array_equal(numbers.density, density * _explore.X)
+    finite = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step", d=200)
+    assert np.array_equal(numbers.finite, finite.test_error)
+    drawn = numbers.spectrum
+    spectrum = srfx.feature_spectrum(model, 1.5, drawn.x, bulk="one_step")
+    np.testing.assert_allclose(drawn.density, spectrum.density * drawn.x, rtol=1e-9)
+    assert drawn.mass_at_zero == spectrum.mass_at_zero
     spiked = model.equivalent()
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (_explore.View("hermite2", eta=10, alpha0=5, alpha=5), ["near 748 d"]),
+        (_explore.View(beta=5, alpha=2), ["60 % of the eigenvalues are 0"]),
+        (_explore.View(eta=20, alpha0=0.1, alpha=0.2), ["80 % of", "support goes down to 0"]),
+        (_explore.View(readout=(1.0, 2.0)), ["one more near"]),
+    ],
+)
+def test_a_spectrum_is_shown_where_it_is(view, words):
+    """Eigenvalues may be thousands, or nearly all zero: the axis follows, words say the rest."""
+    numbers, picture = view.compute(), _explore.Picture()
+    spectrum = numbers.spectrum
+    assert all(any(word in said for said in spectrum.words()) for word in words)
+    assert spectrum.x[-1] > spectrum.edges[-1]
+    seen = (
+        np.sum(0.5 * (spectrum.density[1:] + spectrum.density[:-1]) * np.diff(np.log(spectrum.x)))
+        + spectrum.mass_at_zero
+    )
+    assert seen == pytest.approx(1, abs=0.02)
+    picture.png(numbers)
+    last = picture.figure.axes[2]
+    assert last.get_xlim() == (spectrum.x[0], spectrum.x[-1])
+    assert words[0] in last.texts[0].get_text()
+
+
+def test_the_bulk_of_several_readouts():
+    """That of the step for as many values as a move leaves time for."""
+    assert _explore.View("relu", readout=(1.0, 2.0)).bulk == "one_step"
+    assert _explore.View("relu", readout=(1.0, 2.0, 3.0, 4.0)).bulk == "isotropic"
+    for name in ACTIVATION_NAMES:  # those of the menu
+        if name != "sign":
+            srfx.solve(_explore.View(name, readout=(1.0, 2.0)).model, 1, 0.1, bulk="one_step")
+
+
+def test_unresolved_densities_are_named():
+    spectrum = _explore.View().compute().spectrum
+    density = spectrum.density.copy()
+    density[10] = np.nan
+    holed = dataclasses.replace(spectrum, density=density)
+    assert f"gaps: not resolved at 1 of {density.size} points" in holed.words()
 
 
 def test_the_code_reproduces_the_view():
@@ -50,6 +99,7 @@ def test_the_code_reproduces_the_view():
     exec(view.code().split("alphas = ")[0], names)
     assert names["model"] == view.model
     assert np.array_equal(names["sol"].test_error, view.compute().curve)
+    assert np.array_equal(names["sol_d"].test_error, view.compute().finite)
     assert np.array_equal(names["f"], view.compute().learned)
 
 
@@ -72,13 +122,16 @@ def test_the_picture_shows_the_numbers():
     picture.png(numbers)
     left, right, last = picture.figure.axes
     lines = {line.get_label(): line for line in left.lines + right.lines}
-    assert np.array_equal(lines["test error, bulk one_step"].get_ydata(), numbers.curve)
-    assert np.array_equal(lines["training error"].get_ydata(), numbers.train)
+    assert np.array_equal(
+        lines[r"test error, $d = \infty$, bulk one_step"].get_ydata(), numbers.curve
+    )
+    assert np.array_equal(lines["test error, theory at d = 200"].get_ydata(), numbers.finite)
+    assert np.array_equal(lines[r"training error, $d = \infty$"].get_ydata(), numbers.train)
     assert np.array_equal(lines["linear floor"].get_ydata(), [numbers.floor] * 2)
     assert np.array_equal(lines["lower bound"].get_ydata(), [numbers.lower] * 2)
     assert np.array_equal(lines["learned, mean at given t"].get_ydata(), numbers.learned)
-    assert np.array_equal(last.lines[0].get_ydata(), numbers.density)
-    assert last.get_ylim()[1] > numbers.density.max()
+    assert np.array_equal(last.lines[0].get_ydata(), numbers.spectrum.density)
+    assert last.get_ylim()[1] > numbers.spectrum.density.max()
     low, high = right.get_ylim()
     assert low <= min(numbers.learned.min(), -1)
     assert high >= max(numbers.learned.max(), 1)
