@@ -369,3 +369,73 @@ def test_parameters_are_checked():
         figures.figure2(eta=float("nan"))
     with pytest.raises(ValueError, match=r"ds must be what srfx\.figures\.compute returned"):
         figures.draw(xr.Dataset())
+
+
+def test_a_store_tells_callables_apart(tmp_path):
+    """Two activations of one name: the second is not given the first one's networks."""
+    options = dict(d=60, replicates=2, alpha0=(1.0,), progress=False)
+    found = []
+    for scale in (1.0, 3.0):
+
+        def squash(x, scale=scale):
+            return np.tanh(scale * x)
+
+        def slope(x, scale=scale):
+            return scale / np.cosh(scale * x) ** 2
+
+        own = srfx.Activation(squash, derivative=slope)
+        stored = figures.compute("1", store=tmp_path, activation=own, **options)
+        fresh = figures.compute("1", activation=own, **options)
+        np.testing.assert_array_equal(stored.simulated, fresh.simulated)
+        found.append(stored.simulated.values)
+    assert not np.array_equal(found[0], found[1], equal_nan=True)
+
+
+BAD = [
+    ("1", dict(bins=0), "bins must be an integer from 2"),
+    ("spectrum", dict(bins=1), "bins must be an integer from 2"),
+    ("spectrum", dict(replicates=0), "replicates must be an integer from 1"),
+    ("2", dict(replicates=1), "replicates must be an integer from 2"),
+    ("5", dict(replicates=0), "replicates must be an integer from 2"),
+    ("2", dict(seed=-1), "seed must be an integer from 0"),
+    ("2", dict(d="a"), "d must be an integer from 2"),
+    ("2", dict(d=100.5), "d must be an integer from 2"),
+    ("2", dict(alpha=()), "alpha must be"),
+    ("1", dict(alpha0=()), "alpha0 must be"),
+    ("2", dict(alpha0=(-1,)), "alpha0 must hold values >= 0 in figure 2"),
+    ("2", dict(lam=(0.1,) * 3), "lam must be 2 numbers, a panel each"),
+    ("4", dict(lam="x"), "lam must be finite"),
+    ("3", dict(r=[1, 2]), "r must be a single number in figure 3"),
+    ("2", dict(targets=("tanh",)), "targets must be a sequence of 2 targets"),
+    ("2", dict(targets="tanh"), "targets must be a sequence of 2 targets"),
+    ("4", dict(pairs=("tanh", "sin")), "pairs must be a sequence of pairs"),
+    ("phase", dict(eta=(0, 1)), "eta must hold values > 0 in figure phase"),
+    ("phase", dict(alpha0=(1,)), "alpha0 must be at least two increasing values"),
+    ("phase", dict(lam=(1, 1e-3)), r"lam must be a pair \(lowest, highest\)"),
+    ("phase", dict(lam=(0, 1)), "lam must hold values > 0"),
+    ("network", dict(alpha0=(0, 1)), "alpha0 must hold values > 0 in figure network"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), BAD)
+def test_parameters_out_of_range_are_named(name, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        figures.compute(name, **options)
+
+
+def test_a_scalar_is_a_list_of_one():
+    ds = figures.compute("2", d=60, replicates=2, alpha=1.0, alpha0=1, lam=0.1, progress=False)
+    assert ds.simulated.sizes["alpha_simulated"] == 1
+
+
+def test_parameters_of_written_figures(tmp_path):
+    (path,) = figures.make(3, tmp_path, formats="svg", r=1.2)
+    assert path.name == "figure-3.svg"
+    assert json.loads((tmp_path / "figure-3.json").read_text())["parameters"]["r"] == 1.2
+    with pytest.raises(ValueError, match="d is no parameter of figure 3; it is one of 1, 2, 4, 5"):
+        figures.make(("2", "3"), tmp_path, d=50)
+    with pytest.raises(ValueError, match="replicates must be an integer from 2"):
+        figures.make("2", tmp_path, replicates=1)
+    with pytest.raises(ValueError, match="formats must name at least one"):
+        figures.make("3", tmp_path, formats=())
+    assert cli.run(["figure", "3", "-o", str(tmp_path), "--d", "100"]) == 2

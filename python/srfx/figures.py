@@ -25,6 +25,7 @@ import numpy as np
 
 from srfx import _core
 from srfx import _validation as check
+from srfx._plan import _identity
 from srfx._store import require_zarr
 from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.analysis import feature_spectrum
@@ -59,6 +60,10 @@ __all__ = [
     "figure4",
     "figure5",
     "make",
+    "network",
+    "phase",
+    "readout",
+    "spectrum",
 ]
 
 FORMATS = ("png", "pdf", "svg")
@@ -128,8 +133,8 @@ class _Job:
         model = self.model
         facts = {
             "model": type(model).__name__,
-            "activation": label(model.activation),
-            "target": label(model.target),
+            "activation": _identity(model.activation),
+            "target": _identity(model.target),
             "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
             "readout": [list(model.readout), list(model.weights or ())],
             "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
@@ -820,12 +825,15 @@ def _compute_readout(
 def _draw_readout(ds: xr.Dataset) -> Figure:
     def bound_lines(ax: Axes, colours: list[Any]) -> None:
         for colour, level in zip(colours, ds.lower.values, strict=True):
-            ax.axhline(level, color=colour, ls=(0, (1, 3)), lw=1.1, zorder=1)
+            ax.axhline(level, color=colour, ls=(0, (6, 2, 1, 2, 1, 2)), lw=0.9, zorder=1)
         _log_ticks(ax, ds.alpha_simulated.values)
         ax.set_yscale("log")
         ax.set_ylim(bottom=float(ds.lower.min()) / 2)
 
-    key = ("lower bound of each readout, $d = \\infty$", {"ls": (0, (1, 3)), "lw": 1.1})
+    key = (
+        "lower bounds of the first three, $d = \\infty$",
+        {"ls": (0, (6, 2, 1, 2, 1, 2)), "lw": 0.9},
+    )
     return _draw_curves(ds, extra=bound_lines, keys=[key])
 
 
@@ -1198,7 +1206,66 @@ def _parameters(name: str, quick: bool, given: Mapping[str, Any]) -> dict[str, A
             raise TypeError(
                 f"figure {name} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
             )
-    return known | (recipe.quick if quick else {}) | dict(given)
+    values = known | (recipe.quick if quick else {})
+    return values | {key: _in_range(name, key, value, known[key]) for key, value in given.items()}
+
+
+#: Least values of whole parameters; bars need two networks.
+_LEAST = {"d": 2, "replicates": 2, "bins": 2, "seed": 0}
+
+
+def _in_range(figure: str, key: str, value: Any, default: Any) -> Any:
+    """Check one parameter by what its default is: the rest is up to the models."""
+    if key in _LEAST:
+        least = 1 if (figure, key) == ("spectrum", "replicates") else _LEAST[key]
+        return check.integer(key, value, least, 2**31 - 1)
+    if isinstance(default, tuple) and isinstance(default[0], (int, float)):
+        allowed = "a number, or a non-empty sequence of finite ones"
+        scalar = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        numbers = check.vector(key, (value,) if scalar else value, allowed)
+        if (figure, key) == ("2", "lam"):  # one for each panel
+            numbers = numbers * len(default) if scalar else numbers
+            if len(numbers) != len(default):
+                raise ValueError(f"lam must be {len(default)} numbers, a panel each; got {value!r}")
+        zero = key == "alpha0" and figure not in ("network", "phase")
+        signed = key == "r" or (key == "eta" and figure != "phase")
+        if not signed and (min(numbers) < 0 or (min(numbers) == 0 and not zero)):
+            allowed = f"values {'>= 0' if zero else '> 0'}"
+            raise ValueError(f"{key} must hold {allowed} in figure {figure}; got {value!r}")
+        if figure == "phase":
+            _increasing(key, numbers, value)
+        return numbers
+    if isinstance(default, tuple):
+        return _functions(key, value, default)
+    if isinstance(default, (int, float)):
+        number = check.finite(key, value)
+        if np.ndim(number):
+            raise ValueError(f"{key} must be a single number in figure {figure}; got {value!r}")
+        return number
+    return value
+
+
+def _increasing(key: str, numbers: tuple[float, ...], value: object) -> None:
+    exact = 2 if key == "lam" else None
+    if len(numbers) < 2 or np.any(np.diff(numbers) <= 0) or (exact and len(numbers) != exact):
+        what = "a pair (lowest, highest)" if exact else "at least two increasing values"
+        raise ValueError(f"{key} must be {what} in figure phase; got {value!r}")
+
+
+def _functions(key: str, value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Check a sequence of functions, or of pairs of them."""
+    pairs = isinstance(default[0], tuple)
+    what = "pairs (activation, target)" if pairs else f"{len(default)} targets, a panel each"
+    good = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    if good and pairs:
+        good = all(
+            isinstance(x, Sequence) and not isinstance(x, str) and len(x) == 2 for x in value
+        )
+    elif good:
+        good = len(value) == len(default)
+    if not good:
+        raise ValueError(f"{key} must be a sequence of {what}; got {value!r}")
+    return tuple(tuple(x) if pairs else x for x in value)
 
 
 def compute(
@@ -1233,9 +1300,10 @@ def compute(
     Returns
     -------
     xarray.Dataset
-        ``theory`` and, except for figure 3, ``simulated`` with its dimension ``replicate`` and
-        ``theory_at_simulated`` at the same points. The attribute ``parameters`` holds every
-        parameter as JSON.
+        Figures 1, 2, 4, 5, readout and network: ``theory``, ``simulated`` with its dimension
+        ``replicate``, and ``theory_at_simulated`` at the same points. Figure 3: ``target``,
+        ``lower`` and ``upper``; spectrum: ``theory`` and ``simulated`` (histograms); phase: the
+        ``gain`` and the boundaries. The attribute ``parameters`` holds every parameter as JSON.
 
     Raises
     ------
@@ -1624,34 +1692,37 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 
 
 def make(
-    names: str | Iterable[str],
+    names: str | int | Iterable[str],
     folder: str | os.PathLike[str] = "figures",
     *,
     quick: bool = False,
-    formats: Sequence[str] = ("png",),
+    formats: str | Sequence[str] = ("png",),
     store: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] | None = None,
     n_threads: int | None = None,
+    **parameters: Any,
 ) -> list[Path]:
     """Compute, draw and write figures, each with its data and its provenance.
 
     Parameters
     ----------
-    names : str or iterable of str
+    names : str, int or iterable of str
         Of `NAMES`, or "all".
     folder : path
         Where to write ``figure-NAME.png`` (or ``.pdf``, ``.svg``), ``figure-NAME.nc`` and
         ``figure-NAME.json``; made if missing.
     quick : bool
         As in `compute`.
-    formats : sequence of {"png", "pdf", "svg"}
+    formats : {"png", "pdf", "svg"} or sequence of them
         Of the pictures.
     store : path, optional
         Where finished simulations are kept, so that an interrupted run is resumed (needs
         ``srfx[scan]``); by default ``simulations`` in ``folder``, and none with ``quick``.
     progress, say, n_threads
         As in `compute`; ``say`` also hears of each file.
+    **parameters
+        As in `compute`; every figure asked for must have them.
 
     Returns
     -------
@@ -1661,7 +1732,8 @@ def make(
     Raises
     ------
     ValueError
-        An unknown figure or format, before any work.
+        An unknown figure or format, or a parameter that one of the figures does not have or that is
+        out of range, before any work.
     OSError
         The folder cannot be written, before any work.
     ImportError
@@ -1674,9 +1746,22 @@ def make(
     ...     [path.name for path in srfx.figures.make("3", folder)]
     ['figure-3.png']
     """
-    wanted = _wanted([names] if isinstance(names, str) else list(names))
+    wanted = _wanted([str(names)] if isinstance(names, (str, int)) else list(names))
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)
+    if not formats:
+        raise ValueError(f"formats must name at least one of {', '.join(FORMATS)}; got none")
     for suffix in formats:
         check.one_of("formats", suffix, FORMATS)
+    for key in parameters:
+        having = [name for name in NAMES if key in _recipe(name).parameters]
+        lacking = [name for name in wanted if name not in having]
+        if lacking:
+            raise ValueError(
+                f"{key} is no parameter of figure {lacking[0]}; it is one of "
+                f"{', '.join(having) or 'none'}"
+            )
+    for name in wanted:
+        _parameters(name, quick, parameters)
     _require_matplotlib()
     out = Path(folder)
     _make_writable(out)
@@ -1692,7 +1777,13 @@ def make(
             tell(prefix + text)
 
         ds = compute(
-            name, quick=quick, store=keep, progress=progress, say=about, n_threads=n_threads
+            name,
+            quick=quick,
+            store=keep,
+            progress=progress,
+            say=about,
+            n_threads=n_threads,
+            **parameters,
         )
         figure = draw(ds)
         stem = out / f"figure-{name}"

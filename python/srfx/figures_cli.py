@@ -43,6 +43,9 @@ def register(group: click.Group) -> None:
         metavar="FOLDER",
         help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )
+    @click.option("--d", type=int, help="Input dimension of simulations.  [default: the figure's]")
+    @click.option("--replicates", type=int, help="Networks.  [default: the figure's]")
+    @click.option("--seed", type=int, help="Of the simulations.  [default: the figure's]")
     @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
     @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
     def figure_command(
@@ -51,6 +54,9 @@ def register(group: click.Group) -> None:
         quick: bool,
         formats: str,
         store: Path | None,
+        d: int | None,
+        replicates: int | None,
+        seed: int | None,
         n_threads: int | None,
         progress: bool | None,
     ) -> None:
@@ -75,6 +81,11 @@ def register(group: click.Group) -> None:
             progress=progress,
             say=house._say,
             n_threads=n_threads,
+            **{
+                key: value
+                for key, value in (("d", d), ("replicates", replicates), ("seed", seed))
+                if value is not None
+            },
         )
 
     @group.command("explore")
