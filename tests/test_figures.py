@@ -27,10 +27,7 @@ def quick(tmp_path_factory):
     def get(name):
         if name not in done:
             start = time.process_time()
-            options = {"alpha0": (0, 1)} if name in ("1", "2") else {}
-            done[name] = figures.compute(
-                name, quick=True, store=store, progress=False, n_threads=1, **options
-            )
+            done[name] = figures.compute(name, quick=True, store=store, progress=False, n_threads=1)
             assert time.process_time() - start < 60
         return done[name]
 
@@ -53,7 +50,7 @@ def gaps(ds):
 def claimed(ds):
     """The claim: within 4 standard errors, and for orders beyond 1/d 1 % and that term squared."""
     z, gap, error, expected = gaps(ds)
-    beyond = 0.01 * expected
+    beyond = 0.01 * (abs(expected).max("bin") if "bin" in expected.dims else expected)
     if ds.attrs["claims"] == "finite_d":
         beyond += (expected - ds.theory_at_simulated.sel(kind="limit")) ** 2 / expected
     assert (gap <= 4 * error + beyond).all(), (z.max().item(), (gap / expected).max().item())
@@ -98,9 +95,28 @@ def test_the_function_learned_lies_on_the_theory_of_the_step(quick):
     assert off["one_step"] < 0.5 * off["isotropic"], off
 
 
-def test_networks_lie_on_the_theory_of_the_step(quick):
+@pytest.mark.parametrize("name", ["1", "2", "4", "5", "readout", "network"])
+def test_quick_points_lie_on_the_theory_that_claims_them(quick, name):
+    """All points of every figure that simulates, at once: a bias of one bar shows in the mean.
+
+    d = 500 leaves gaps of higher order in 1/d of up to 5 % where the step is large and the samples
+    few (network: relu, eta = 4, alpha0 = 0.25), which the standard errors of 12 networks still
+    cover.
+    """
+    ds = quick(name)
+    z = claimed(ds)
+    assert float(np.sqrt((z**2).mean())) < 1.8
+    _, gap, _, expected = gaps(ds)
+    assert float((gap / expected).median()) < (0.05 if name == "readout" else 0.02)
+    if name == "network":  # the paper's theory does not pass
+        ds = ds.assign_attrs(claims="isotropic")
+        with pytest.raises(AssertionError):
+            claimed(ds)
+        assert float(np.sqrt((gaps(ds)[0] ** 2).mean())) > 4
+
+
+def test_networks_lie_on_the_theory_of_the_step():
     for ds in (
-        quick("2"),
         figures.compute("network", alpha0=(0.5, 8.0), eta=(1.0, 4.0), **MANY),
         figures.compute("5", beta=(0.5, 1.5), **MANY),
     ):
