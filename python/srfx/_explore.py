@@ -119,10 +119,6 @@ ax.legend()
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
-        return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
-
-    def compute_curves(self) -> Numbers:
-        """Solve for all but the spectrum."""
         with _LOCK:
             return self._compute()
 
@@ -145,11 +141,8 @@ ax.legend()
             learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
+            spectrum=_spectrum(dataclasses.replace(self, lam=1.0)),  # which does not depend on lam
         )
-
-    def compute_spectrum(self) -> Spectrum:
-        """Find the spectrum of the features, on its own support."""
-        return _spectrum(dataclasses.replace(self, lam=1.0))  # on which it does not depend
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
@@ -158,6 +151,8 @@ ax.legend()
 
 @functools.lru_cache(maxsize=64)
 def _spectrum(view: View) -> Spectrum:
+    """Find the spectrum of the features, on its own support."""
+
     def spectrum(x: FloatArray) -> Any:
         # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
         threads = _validation.thread_count(None)
@@ -218,7 +213,7 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
-    spectrum: Spectrum | None = None  # None: not yet there
+    spectrum: Spectrum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,16 +375,11 @@ class Picture:
             canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
-    def _draw_spectrum(self, spectrum: Spectrum | None) -> None:
+    def _draw_spectrum(self, spectrum: Spectrum) -> None:
         last = self._axes[-1]
         if self._area is not None:
             self._area.remove()
             self._area = None
-        if spectrum is None:
-            self._density.set_data([], [])
-            self._outliers.set_data([], [])
-            self._words.set_text("computing …")
-            return
         x, density = spectrum.x, spectrum.density
         known = np.isfinite(density)
         top = density[known].max(initial=0)

@@ -12,20 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core, one_step
 from srfx import _validation as check
-from srfx.config import version
 from srfx.models import (
     FloatArray,
     OneStep,
     SpikedRF,
     compiled,
-    floor_of,
     gaussian_constants,
     groups_of,
-    label,
     probabilities,
 )
 from srfx.one_step import EmpiricalBulk
-from srfx.results import Solution, dimensions
+from srfx.results import Solution, describe, dimensions
 from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups, solve
 
 if TYPE_CHECKING:
@@ -422,7 +419,8 @@ def feature_spectrum(
         "edges": ([*dims, "edge"], padded("edges"), {"long_name": "edges of the bulk"}),
         "outliers": ([*dims, "outlier"], padded("outliers"), {"long_name": "outlying eigenvalues"}),
     }
-    return xr.Dataset(variables, coords={**coordinates, "x": ("x", points)}, attrs=_describe(model))
+    coords = {**coordinates, "x": ("x", points)}
+    return xr.Dataset(variables, coords=coords, attrs=describe(model, bulk))
 
 
 def _spectra(
@@ -490,18 +488,3 @@ def _with(model: SpikedRF | OneStep, values: Mapping[str, Any]) -> SpikedRF | On
     """Set fields of a model."""
     fields: dict[str, Any] = dict(values)
     return dataclasses.replace(model, **fields) if fields else model
-
-
-def _describe(model: SpikedRF | OneStep, bulk: str | EmpiricalBulk | None = None) -> dict[str, Any]:
-    described = {
-        "model": type(model).__name__,
-        "activation": label(model.activation),
-        "target": label(model.target),
-        "readout": list(model.readout),
-        "weights": list(probabilities(model)),
-        "linear_floor": floor_of(model.target),
-        "srfx_version": version(),
-    }
-    if bulk is not None:
-        described["bulk"] = bulk if isinstance(bulk, str) else "empirical"
-    return described

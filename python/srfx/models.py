@@ -185,13 +185,6 @@ def floor_of(function: str | Activation) -> float:
     return floor if floor > 1e-26 * second_moment else 0.0
 
 
-def linear_part_of(function: str | Activation) -> tuple[float, float]:
-    """E[z s(z)] and E[s(z)^2]."""
-    core = compiled(function)
-    at_zero = _core.coefficients(core, core, 0.0, 1.0, 0.0, np.zeros(1))
-    return float(at_zero["mu1"][0]), float(at_zero["hh"][0])
-
-
 def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8."""
     if error > 1e-8:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,10 @@ from srfx.models import (
     FloatArray,
     OneStep,
     SpikedRF,
+    _warn,
     compiled,
+    gaussian_constants,
     label,
-    linear_part_of,
     probabilities,
 )
 
@@ -183,12 +183,11 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
             f"about {_SPREAD_OF_NORMS:g} c)"
         )
     if found:
-        warnings.warn(
+        _warn(
             f"the theory of given weights takes what the rows differ by to first order, and here "
             f"{' and '.join(found)}: expect its errors to be off by several per cent or more. For "
             "a step with several readout values use srfx.OneStep(readout=...) with bulk='one_step'",
             AccuracyWarning,
-            stacklevel=3,
         )
 
 
@@ -236,8 +235,11 @@ def _check_endless(model: SpikedRF | OneStep) -> None:
     steps, sizes = np.asarray(model.numeric["eta"]), np.asarray(model.numeric["alpha0"])
     if not np.any((steps != 0) & np.isinf(sizes)):
         return
-    linear, square = linear_part_of(model.target)
-    if linear * linear <= 1e-24 * square and _core.step_constants(compiled(model.activation))["h2"]:
+    target = gaussian_constants(model.target)
+    if (
+        target["h1"] ** 2 <= 1e-24 * target["second_moment"]
+        and _core.step_constants(compiled(model.activation))["h2"]
+    ):
         raise ValueError(
             f"alpha0 must be finite with bulk='one_step' for target {label(model.target)!r}, "
             f"whose E[t s*(t)] vanishes, and activation {label(model.activation)!r}: on endless "

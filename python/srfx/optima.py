@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx.analysis import _ERRORS, _describe, _with, gradient
+from srfx.analysis import _ERRORS, _with, gradient
 from srfx.models import (
     FloatArray,
     OneStep,
@@ -21,7 +21,7 @@ from srfx.models import (
     groups_of,
 )
 from srfx.one_step import inputs_of
-from srfx.results import Solution, Status, dimensions
+from srfx.results import Solution, Status, describe, dimensions
 from srfx.theory import _check_model, _coefficient_sets, _flat, solve
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Problem:
         self.arguments = {
             **inputs_of(
                 {k: v for k, v in model.numeric.items() if k not in over},
-                settings.get("bulk", "isotropic"),
+                settings["bulk"],
             ),
             **{k: v for k, v in fixed.items() if v is not None},
         }
@@ -560,7 +560,7 @@ def optimal(
             "flag_meanings": " ".join(s.name.lower() for s in Status),
         },
     )
-    attrs = _describe(model, problem.settings["bulk"])
+    attrs = describe(model, problem.settings["bulk"])
     attrs |= {f"{name}_range": list(ends) for name, ends in ranges.items()}
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
@@ -731,13 +731,13 @@ def thresholds(
                 np.broadcast_to(threshold, problem.shape),
                 {"long_name": "interpolation threshold in alpha"},
             )
-        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
+        return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
     if over is not None or alpha is not None:
         raise ValueError("alpha and over belong to a crossing; got no crossing")
     if lam is None:
         dims, coordinates = dimensions({"beta": model.beta}, beta.shape)
         variables["interpolation"] = (dims, threshold, {"long_name": "interpolation threshold"})
-        return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
+        return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
     ends = (float(threshold.min()) / 30, float(threshold.max()) * 30)
     problem = _problem(model, {"alpha": ends}, None, lam, d, bulk, n_threads)
     peak, height, status = _peak(problem)
@@ -750,7 +750,7 @@ def thresholds(
     variables["peak"] = (dims, peak, {"long_name": "alpha at the peak of the test error"})
     variables["peak_error"] = (dims, height, {"long_name": "test error at the peak"})
     variables["status"] = (dims, status, {"long_name": "0 where the search for a peak converged"})
-    return xr.Dataset(variables, coords=coordinates, attrs=_describe(model, bulk))
+    return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
 
 
 class _Negative(_Problem):

@@ -66,6 +66,20 @@ OBSERVABLES: dict[str, str] = {
 GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
 
 
+def describe(model: SpikedRF | OneStep, bulk: object) -> dict[str, Any]:
+    """Model and bulk in plain values: attributes of labelled results."""
+    return {
+        "model": type(model).__name__,
+        "activation": label(model.activation),
+        "target": label(model.target),
+        "readout": list(model.readout),
+        "weights": list(probabilities(model)),
+        "bulk": bulk if isinstance(bulk, str) else "empirical",
+        "linear_floor": floor_of(model.target),
+        "srfx_version": version(),
+    }
+
+
 def dimensions(
     arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> tuple[list[str], dict[str, tuple[list[str], FloatArray]]]:
@@ -313,18 +327,7 @@ class Solution:
 
     def describe(self) -> dict[str, Any]:
         """Return the model and the setting in plain values: the attributes of `to_xarray`."""
-        model = self.model
-        return {
-            "model": type(model).__name__,
-            "activation": label(model.activation),
-            "target": label(model.target),
-            "readout": list(model.readout),
-            "weights": list(probabilities(model)),
-            "bulk": self.bulk,
-            "linear_floor": floor_of(model.target),
-            "units": "dimensionless",
-            "srfx_version": version(),
-        }
+        return describe(self.model, self.bulk) | {"units": "dimensionless"}
 
     def to_dataframe(self) -> pd.DataFrame:
         """Everything as a long table: one row for each point, in C order.

@@ -329,15 +329,15 @@ def solve_system(
     values = np.maximum(values, 0.0)
     factor = unit_k[:, None] * vectors * np.sqrt(values)
     factor_m: Array
-    if at.k_mean is None:  # free: combinations that the tables can tell apart
+    if with_mean:  # among the features
+        factor_m = np.zeros((count, 0))
+    elif at.k_mean is None:  # free: combinations that the tables can tell apart
         rows_m = t.mu0 * np.sqrt(t.p)
         size_m = np.sqrt(np.sum(rows_m**2, axis=1))
         size_m[size_m == 0] = 1.0
         left, singular, _ = np.linalg.svd(rows_m / size_m[:, None], full_matrices=False)
-        apart = singular > 1e-10 * max(float(singular[0]), 1e-300)
+        apart = singular > 1e-10 * singular[0]
         factor_m = left[:, apart] / singular[apart] / size_m[:, None]
-        if with_mean:
-            factor_m = factor_m[:, :0]
     else:
         factor_m = np.linalg.cholesky(0.5 * (at.k_mean + at.k_mean.T))
     root = np.sqrt(ratio * t.p * w)
