@@ -93,8 +93,10 @@ def test_unresolved_densities_are_named():
     assert f"gaps: not resolved at 1 of {density.size} points" in holed.words()
 
 
-def test_the_code_reproduces_the_view():
-    view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
+@pytest.mark.filterwarnings("ignore::srfx.models.ApproximationWarning")
+@pytest.mark.parametrize("activation", ["erf", "relu"])  # relu: no equivalent features
+def test_the_code_reproduces_the_view(activation):
+    view = _explore.View(activation, "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
     names = {}
     exec(view.code().split("alphas = ")[0], names)
     assert names["model"] == view.model

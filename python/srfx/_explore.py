@@ -86,6 +86,7 @@ class View:
     def code(self, spectrum: Spectrum | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
         x = X if spectrum is None else spectrum.x
+        spike = "" if _spike(self.model) is None else ", model.equivalent()"
         fields = [f"{self.activation!r}", f"{self.target!r}"]
         fields += [f"{name}={getattr(self, name):g}" for name in ("eta", "alpha0", "beta")]
         if self.noise:
@@ -103,7 +104,7 @@ ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
 t = np.linspace(-3, 3, 121)
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
-print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
+print(srfx.bounds(model), srfx.linear_floor(model){spike})
 
 x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
 spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
