@@ -283,6 +283,31 @@ def test_functions_learned_are_kept(tmp_path, monkeypatch):
     assert first.simulated.dims == ("alpha0", "replicate", "bin")
 
 
+def scaled(factor):
+    """Functions of the same name whose values differ."""
+    return srfx.Activation(lambda x: factor * np.tanh(x), lambda x: factor * (1 - np.tanh(x) ** 2))
+
+
+@pytest.mark.parametrize("role", ["activation", "target"])
+@pytest.mark.parametrize(("name", "axis"), [("1", {}), ("2", {"alpha": (0.5, 1), "lam": (0.1, 1)})])
+def test_callables_of_one_name_do_not_share_what_is_kept(name, axis, role, tmp_path, monkeypatch):
+    options = SMALL | {"alpha0": (0, 1), "store": tmp_path} | axis
+
+    def compute(factor):
+        given = {"targets": (scaled(factor), "sin")} if (name, role) == ("2", "target") else None
+        return figures.compute(name, **options, **(given or {role: scaled(factor)})).simulated
+
+    one, three = compute(1.0), compute(3.0)
+    del options["store"]
+    assert np.array_equal(three, compute(3.0))
+    assert not np.array_equal(three, one)
+    options["store"] = tmp_path  # and each is kept
+    monkeypatch.setattr(figures, "predictions", None)
+    monkeypatch.setattr("srfx._core.simulate", None)
+    assert np.array_equal(one, compute(1.0))
+    assert np.array_equal(three, compute(3.0))
+
+
 def test_style_does_not_leak():
     import matplotlib as mpl
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from srfx import _core
 from srfx import _validation as check
+from srfx._plan import _identity as function_identity
 from srfx._store import require_zarr
 from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.analysis import feature_spectrum
@@ -124,12 +125,15 @@ class _Job:
         return flops + 4.0 * d * p * d * float(numbers.get("alpha0", 0.0))
 
     def key(self) -> str:
-        """Name of the job in a store: everything its numbers depend on, except the replicates."""
+        """Name of the job in a store: everything its numbers depend on, except the replicates.
+
+        A callable counts by its values, as in the specification of a scan: its name says nothing.
+        """
         model = self.model
         facts = {
             "model": type(model).__name__,
-            "activation": label(model.activation),
-            "target": label(model.target),
+            "activation": function_identity(model.activation),
+            "target": function_identity(model.target),
             "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
             "readout": [list(model.readout), list(model.weights or ())],
             "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
