@@ -260,19 +260,54 @@ def test_finished_simulations_are_kept(tmp_path, monkeypatch):
     options = SMALL | {"store": tmp_path, "alpha": (0.5, 1), "r": (0, 1)}
     said = []
     first = figures.compute("4", say=said.append, **options)
-    assert said == [
-        "16 simulated errors or functions, a few seconds, less what the store already holds"
-    ]
+    assert said == ["16 simulated errors or functions, a few seconds"]
     assert len(list(tmp_path.iterdir())) == 4
 
     def run(*args):
         raise AssertionError("simulated again")
 
     monkeypatch.setattr("srfx._core.simulate", run)
-    again = figures.compute("4", **options)
+    again = figures.compute("4", say=said.append, **options)
+    assert said[1:] == ["16 simulated errors or functions, all of them in the store"]
     assert np.array_equal(first.simulated, again.simulated)
     with pytest.raises(AssertionError, match="simulated again"):
         figures.compute("4", **options | {"replicates": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "first", "then", "count"),
+    [
+        ("2", {"lam": 0.1, "targets": "sin", "alpha": (0.5, 1, 2)}, (0,), (0, 4), 12),
+        ("5", {"beta": (0.5, 1.0)}, (1,), (1, 2), 8),
+        ("1", {}, (0,), (0, 4), 4),
+    ],
+)
+def test_the_estimate_is_of_what_is_not_in_the_store(
+    name, axis, first, then, count, tmp_path, monkeypatch
+):
+    """Half of it is there; the time said is that of the other half, at a speed of 1 a second."""
+    options = SMALL | {"store": tmp_path} | axis
+    line = "eta" if name == "5" else "alpha0"
+    figures.compute(name, **options, **{line: first})
+    works = []
+    monkeypatch.setattr(figures, "_flops_per_second", lambda _: 1.0)
+    monkeypatch.setattr(figures, "_duration", lambda seconds: works.append(seconds) or "T")
+    said = []
+    figures.compute(name, say=said.append, **options, **{line: then})
+    held = f"{count // 2} of them in the store"
+    assert said == [f"{count} simulated errors or functions, {held}, the rest T"]
+    figures.compute(
+        name, say=said.append, progress=False, **axis, d=60, replicates=2, **{line: then[1:]}
+    )
+    assert works[0] == pytest.approx(works[1], rel=1e-12)
+
+
+def test_the_estimate_counts_replicates(tmp_path):
+    options = SMALL | {"store": tmp_path, "alpha": (0.5, 1), "r": 1, "pairs": [("tanh", "sin")]}
+    figures.compute("4", **options)
+    said = []
+    figures.compute("4", say=said.append, **options | {"replicates": 5})
+    assert said[0].startswith("10 simulated errors or functions, 4 of them in the store, the rest")
 
 
 def test_functions_learned_are_kept(tmp_path, monkeypatch):
@@ -357,11 +392,69 @@ def test_the_command_refuses(words, message, capsys, tmp_path):
     assert not (tmp_path / "f").exists()
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+def test_parameters_on_the_command_line(tmp_path):
+    words = ["figure", "4", "--d", "50", "--replicates", "3", "--seed", "9", "--no-progress"]
+    assert cli.run([*words, "--quick", "-o", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "figure-4.json").read_text())["parameters"]
+    assert [record[name] for name in ("d", "replicates", "seed")] == [50, 3, 9]
+    with xr.open_dataset(tmp_path / "figure-4.nc") as ds:
+        assert ds.sizes["replicate"] == 3
+
+
+@pytest.mark.parametrize("option", ["d", "replicates", "seed"])
+@pytest.mark.parametrize(
+    ("names", "lacking"), [(["3"], "3"), (["phase"], "phase"), (["all"], "3, phase")]
+)
+def test_the_command_refuses_parameters_that_a_figure_lacks(
+    names, lacking, option, tmp_path, capsys
+):
+    assert cli.run(["figure", *names, f"--{option}", "50", "-o", str(tmp_path / "f")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert option in said
+    assert f"figure {lacking} has no parameter" in said or f"asked for; {lacking} ha" in said
+    assert "1, 2, 4, 5, readout, spectrum, network" in said
+    assert not (tmp_path / "f").exists()
+
+
+def test_parameters_of_what_is_written(tmp_path):
+    out = figures.make(["2", 4], tmp_path, quick=True, progress=False, d=50, replicates=2, alpha=1)
+    assert [path.name for path in out] == ["figure-2.png", "figure-4.png"]
+    for name in ("2", "4"):
+        record = json.loads((tmp_path / f"figure-{name}.json").read_text())["parameters"]
+        assert (record["d"], record["replicates"], record["alpha"]) == (50, 2, [1.0])
+    (path,) = figures.make(3, tmp_path, formats="svg", r=0.5, activation=scaled(2.0))
+    assert path.name == "figure-3.svg"
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("file", "the output folder is a file: '{0}/file'\n"),
+        (
+            "file/a/b",
+            "the output folder is a file: '{0}/file', so that '{0}/file/a/b' cannot be made\n",
+        ),
+        ("/proc/figures", "the output folder cannot be made: "),
+    ],
+)
+def test_a_folder_that_cannot_be_made(folder, message, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for folder in ("file", "file/below", "/proc/figures"):
-        assert cli.run(["figure", "3", "-o", str(tmp_path / folder)]) == 2
-        assert "the output folder" in capsys.readouterr().err
+    assert cli.run(["figure", "3", "-o", str(tmp_path / folder)]) == 2
+    assert f"error: {message.format(tmp_path)}" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    words = ["figure", "2", "--quick", "-o", str(tmp_path / "f"), "--store"]
+    for store in ("file", "file/below"):
+        assert cli.run([*words, str(tmp_path / store)]) == 2
+        assert f"error: the store is a file: '{tmp_path}/file'" in capsys.readouterr().err
+    with pytest.raises(NotADirectoryError, match="the store is a file"):
+        figures.compute("2", **SMALL, store=tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
 
     def refuse(self):
         raise PermissionError(f"permission denied: {self}")
@@ -387,10 +480,134 @@ with contextlib.redirect_stderr(sys.stdout):
     ]
 
 
-def test_parameters_are_checked():
-    with pytest.raises(TypeError, match="figure 3 has no parameter 'eta'; it has activation"):
-        figures.figure3(eta=1)
-    with pytest.raises(ValueError, match="eta must be"):
-        figures.figure2(eta=float("nan"))
+SIMULATED = ("1", "2", "4", "5", "readout", "network")
+
+
+def bad(names, **given):
+    return [(name, given) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("cases", "error", "message"),
+    [
+        (bad([*SIMULATED, "spectrum"], d="a"), TypeError, "d must be an integer >= 2; got 'a'"),
+        (bad([*SIMULATED, "spectrum"], d=1), ValueError, "d must be an integer >= 2; got 1"),
+        (bad(SIMULATED, replicates=0), ValueError, "replicates must be an integer >= 2; got 0"),
+        (bad(SIMULATED, replicates=1), ValueError, "replicates must be an integer >= 2; got 1"),
+        (bad(["spectrum"], replicates=0), ValueError, "replicates must be an integer >= 1; got 0"),
+        (bad([*SIMULATED, "spectrum"], seed=-1), ValueError, "seed must be an integer >= 0"),
+        (bad(["1"], bins=0), ValueError, "bins must be an integer >= 1; got 0"),
+        (bad(["1"], bins=-1), ValueError, "bins must be an integer >= 1; got -1"),
+        (bad(["spectrum"], bins=1), ValueError, "bins must be an integer >= 2; got 1"),
+        (bad(["spectrum"], bins=2.0), TypeError, "bins must be an integer >= 2; got 2.0"),
+        (bad(["2", "4", "readout"], alpha=()), ValueError, "alpha must be a number or a non-empty"),
+        (bad(["1", "2", "network", "phase"], alpha0=[]), ValueError, "alpha0 must be a number or"),
+        (bad(["5", "network", "phase"], eta=()), ValueError, "eta must be a number or a non-empty"),
+        (bad(["4"], r=[[1, 2]]), ValueError, "r must be a number or a non-empty"),
+        (bad(["5"], beta=0), ValueError, "beta must be finite and > 0; got 0"),
+        (bad(["1", "2", "4", "5"], lam="x"), TypeError, "lam must be finite and >= 0 .*'x'"),
+        (bad(["1", "5", "readout"], lam=(0.1, 1)), ValueError, r"lam must be a single number.*1\)"),
+        (bad(["1", "2", "phase"], alpha0=np.inf), ValueError, "alpha0 must be finite .* got inf"),
+        (bad(["2"], targets=()), ValueError, r"targets must be a .*; got \(\)"),
+        (bad(["2"], targets=3), TypeError, "targets must be a function or .*; got 3"),
+        (bad(["2"], targets=("sin", "foo")), ValueError, "targets must be one of .*; got 'foo'"),
+        (bad(["2"], targets=("sin",)), ValueError, r"got 1 target and lam = \(0.01, 0.1\)"),
+        (bad(["2"], lam=(0.1, 0.2, 1)), ValueError, "got 2 targets and lam = .*, 1.0"),
+        (bad(["4", "network"], pairs=()), ValueError, r"pairs must be .*; got \(\)"),
+        (bad(["4", "network"], pairs="tanh"), TypeError, "pairs must be .* got 'tanh'"),
+        (bad(["4"], pairs=("tanh", "sin")), TypeError, r"pairs must be .* got \('tanh', 'sin'\)"),
+        (bad(["4"], pairs=[("sin",)]), ValueError, r"got \('sin',\) among them"),
+        (bad(["4"], pairs=[("sin", "foo")]), ValueError, "the target in pairs must be one of"),
+        (bad(["network"], alpha0=(0, 1)), ValueError, "alpha0 must be finite and > 0; got 0.0"),
+        (bad(["phase"], alpha0=(0, 1)), ValueError, "alpha0 must be finite and > 0; got 0.0"),
+        (bad(["phase"], eta=(0, 1)), ValueError, "eta must be finite and > 0; got 0.0 at index 0"),
+        (bad(["phase"], eta=(2, 2)), ValueError, r"eta must hold at least two .* got \(2.0,\)"),
+        (bad(["phase"], alpha0=3), ValueError, r"alpha0 must hold at least two .* got \(3.0,\)"),
+        (bad(["phase"], lam=(0, 1)), ValueError, "lam must be finite and > 0; got 0.0 at index 0"),
+        (bad(["phase"], lam=(1, 0.1)), ValueError, "lam must be two increasing numbers"),
+        (bad(["phase"], lam=1), ValueError, "lam must be two increasing numbers"),
+        (bad(["phase"], target="linear"), ValueError, "target must have a linear floor above zero"),
+        (bad(["3"], r="a"), TypeError, "r must be finite"),
+        (bad(["3"], gamma=2), ValueError, "gamma must be between -1 and 1; got 2.0"),
+        (bad(["3"], quick="yes"), TypeError, "quick must be True or False; got 'yes'"),
+        (bad(["3"], eta=1), TypeError, "figure 3 has no parameter 'eta'; it has activation"),
+        (bad(["2"], eta=float("nan")), ValueError, "eta must be finite; got nan"),
+        (bad(["1"], activation=3), TypeError, "activation must be a name .*; got 3"),
+    ],
+)
+def test_bad_parameters_are_named_before_any_work(cases, error, message, monkeypatch, tmp_path):
+    def work(*args, **options):
+        raise AssertionError("work was begun")
+
+    for name in ("scan", "predictions", "sample_weights", "solve", "learned_function", "bounds"):
+        monkeypatch.setattr(figures, name, work)
+    for name, given in cases:
+        with pytest.raises(error, match=message):
+            figures.compute(name, **given)
+        with pytest.raises(error, match=message):
+            figures.make(name, tmp_path / "f", **given)
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("1", {"alpha0": 0.001}),
+        ("2", {"alpha0": (1, 1e-3)}),
+        ("2", {"alpha": (1, 1e-3)}),
+        ("4", {"beta": 1e-3}),
+        ("5", {"beta": (1, 1e-3)}),
+        ("network", {"alpha0": (1, 1e-3)}),
+    ],
+)
+def test_sizes_that_round_to_zero_are_refused_before_any_work(name, given, monkeypatch):
+    for function in ("scan", "predictions"):
+        monkeypatch.setattr(figures, function, None)
+    with pytest.raises(ValueError, match=rf"{next(iter(given))} must give .* >= 1; got .*d=60"):
+        figures.compute(name, **SMALL, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"formats": ()}, ValueError, r"formats must hold at least one of png, .*; got \(\)"),
+        ({"formats": "gif"}, ValueError, "formats must be one of .*; got 'gif'"),
+        ({"formats": 3}, TypeError, "formats must be one of .*; got 3"),
+        ({"names": ()}, ValueError, "names must hold at least one of 1, 2, .*; got none"),
+        ({"names": None}, TypeError, "names must hold some of 1, 2, .*; got None"),
+        ({"names": 7}, ValueError, "name must be one of 1, 2, .* or all; got 7"),
+        ({"names": ["3", True]}, ValueError, "name must be one of 1, 2, .* or all; got True"),
+        ({"names": ["2", "3"], "d": 9}, ValueError, "d must be .* every .*; 3 has none .* 1, 2, 4"),
+        ({"names": "all", "foo": 9}, ValueError, "foo must be a parameter of every .*no figure"),
+        ({"n_threads": 0}, ValueError, "n_threads must be"),
+    ],
+)
+def test_make_refuses(given, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        figures.make(**{"names": "3", "folder": tmp_path / "f"} | given)
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "scalar", "listed"),
+    [
+        ("2", {"alpha0": 1, "alpha": 2, "lam": 1}, {"alpha0": (1,), "alpha": [2], "lam": [1, 1]}),
+        ("2", {"targets": "sin", "lam": 1}, {"targets": ["sin"], "lam": [1]}),
+        ("5", {"eta": 1, "beta": 1}, {"eta": (1,), "beta": np.array([1])}),
+        ("network", {"eta": 1, "alpha0": 2}, {"eta": (1,), "alpha0": range(2, 3)}),
+    ],
+)  # fmt: skip
+def test_one_number_is_a_list_of_one(name, scalar, listed):
+    a, b = (figures.compute(name, **SMALL, **given) for given in (scalar, listed))
+    assert np.array_equal(a.simulated, b.simulated)
+    assert a.attrs["parameters"] == b.attrs["parameters"]
+    along = a.attrs["along"]
+    points, curve = a[f"{along}_simulated"].values, a[along].values
+    if len(points) == 1:  # the curve goes to both sides of it
+        assert (curve[0], curve[-1]) == (points[0] / 2, 2 * points[0])
+    figures.draw(a)
+
+
+def test_what_cannot_be_drawn():
     with pytest.raises(ValueError, match=r"ds must be what srfx\.figures\.compute returned"):
         figures.draw(xr.Dataset())

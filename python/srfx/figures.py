@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from srfx import _core
+from srfx import _core, simulation
 from srfx import _validation as check
 from srfx._plan import _identity as function_identity
 from srfx._store import require_zarr
@@ -36,12 +37,13 @@ from srfx.models import (
     FloatArray,
     OneStep,
     SpikedRF,
+    as_function,
     compiled,
     label,
     readout_quantiles,
 )
 from srfx.optima import thresholds
-from srfx.scans import scan
+from srfx.scans import open_scan, scan
 from srfx.simulation import predictions, sample_weights
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
@@ -109,13 +111,52 @@ class _Job:
     @property
     def work(self) -> float:
         """Floating-point operations of the whole job, to within a factor of two."""
-        along = {self.along: self.values}
+        return self.replicates * float(self._works.sum())
+
+    @property
+    def _works(self) -> FloatArray:
+        """Those of each value, of one replicate."""
         if self.along == "alpha":  # one experiment serves them all
-            return self.replicates * self._work(self.values, {})
+            count = len(self.values)
+            return np.full(count, self._work(self.values, {}) / count)
         assert self.alpha is not None
-        return self.replicates * sum(
-            self._work((self.alpha,), {name: x}) for name, values in along.items() for x in values
-        )
+        return np.array([self._work((self.alpha,), {self.along: x}) for x in self.values])
+
+    def kept(self, run: _Run) -> NDArray[np.bool_]:
+        """Which values (rows) of which replicates are in the store."""
+        none = np.zeros((len(self.values), self.replicates), dtype=bool)
+        path = self.path(run)
+        if path is None or not path.exists():
+            return none
+        if self.edges:
+            return ~none
+        try:
+            found = open_scan(path).test_error.values.reshape(len(self.values), -1)
+        except (OSError, ValueError, KeyError, AttributeError):  # `scan` says what is wrong
+            return none
+        found = np.isfinite(found[:, : self.replicates])
+        none[:, : found.shape[1]] = found
+        return none
+
+    def check(self) -> None:
+        """Refuse sizes that round to zero, and too large ones, before anything is simulated."""
+        for value in (min(self.values), max(self.values)):
+            fields: dict[str, Any] = {} if self.along == "alpha" else {self.along: value}
+            at = dataclasses.replace(self.model, **fields)
+            alpha = value if self.alpha is None else self.alpha
+            simulation._check_memory(
+                simulation._validated(
+                    at, alpha, self.lam, self.d, self.n_test, self.seed, "float64", False
+                ),
+                None,
+            )
+
+    def path(self, run: _Run) -> Path | None:
+        """Where it is kept."""
+        if run.store is None:
+            return None
+        ending = f"-{self.replicates}.nc" if self.edges else ".zarr"
+        return run.store / f"{self.key()}{ending}"
 
     def _work(self, alphas: tuple[float, ...], fields: dict[str, float]) -> float:
         d, numbers = self.d, self.model.numeric | fields
@@ -146,10 +187,9 @@ class _Job:
         """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
         options = {"d": self.d, "replicates": self.replicates, "seed": self.seed}
         options["n_test"] = self.n_test
-        out = None if run.store is None else run.store / f"{self.key()}.zarr"
         ds = scan(
             self.model,
-            out,
+            self.path(run),
             progress=run.progress,
             simulate=options,
             n_threads=run.n_threads,
@@ -161,7 +201,7 @@ class _Job:
         """Mean prediction in bins of t, for each replicate; kept in the store."""
         import xarray as xr
 
-        path = None if run.store is None else run.store / f"{self.key()}-{self.replicates}.nc"
+        path = self.path(run)
         if path is not None and path.exists():
             with xr.open_dataset(path) as kept:
                 return kept.load()
@@ -212,19 +252,30 @@ class _Run:
 
     def simulations(self, jobs: Sequence[_Job]) -> list[xr.Dataset]:
         """Run the jobs, after saying how long that will take; those in the store are read."""
+        for job in jobs:
+            job.check()
         if self.store is not None:
-            self.store.mkdir(parents=True, exist_ok=True)
+            _make_writable(self.store, "store")
         if self.say is not None:
-            networks = sum(job.replicates * len(job.values) for job in jobs)
-            seconds = sum(job.work for job in jobs) / _flops_per_second(self.n_threads)
-            kept = "" if self.store is None else ", less what the store already holds"
-            self.say(f"{networks} simulated errors or functions, {_duration(seconds)}{kept}")
+            self.say(self._announcement(jobs))
         done = []
         with _bar(len(jobs), self.progress) as bar:
             for job in jobs:
                 done.append(job.learned(self) if job.edges else job.errors(self))
                 bar.update()
         return done
+
+    def _announcement(self, jobs: Sequence[_Job]) -> str:
+        """How much there is, how much of it is in the store, and how long the rest will take."""
+        kept = [job.kept(self) for job in jobs]
+        total, there = sum(done.size for done in kept), sum(int(done.sum()) for done in kept)
+        text = f"{total} simulated errors or functions"
+        if there == total:
+            return f"{text}, all of them in the store"
+        work = sum(float((job._works @ ~done).sum()) for job, done in zip(jobs, kept, strict=True))
+        held = f", {there} of them in the store" if there else ""
+        rest = "the rest " if there else ""
+        return f"{text}{held}, {rest}{_duration(work / _flops_per_second(self.n_threads))}"
 
 
 def _flops_per_second(n_threads: int | None) -> float:
@@ -597,9 +648,14 @@ def _compute2(
     )
 
 
-def _grid(points: Sequence[float], count: int = 121) -> FloatArray:
+def _ends(points: Sequence[float]) -> tuple[float, float]:
+    """Where curves begin and end: at the outer points, or to both sides of a single one."""
     low, high = min(points), max(points)
-    return np.linspace(low, high, count)
+    return (low, high) if low < high else (low / 2, 2 * low)
+
+
+def _grid(points: Sequence[float], count: int = 121) -> FloatArray:
+    return np.linspace(*_ends(points), count)
 
 
 # --- figure 3: the functions of the bounds -------------------------------------------------------
@@ -806,7 +862,7 @@ def _compute_readout(
         [_Panel(rf"$r$ = {r:g}, $\lambda$ = {lam:g}", models, lam)],
         ("readout", list(sets)),
         "alpha",
-        np.geomspace(min(alpha), max(alpha), 81),
+        np.geomspace(*_ends(alpha), 81),
         alpha,
         alpha=None,
         d=d,
@@ -968,7 +1024,7 @@ def _compute_network(
         [panel(*pair) for pair in pairs],
         ("eta", eta),
         "alpha0",
-        np.geomspace(min(alpha0), max(alpha0), 61),
+        np.geomspace(*_ends(alpha0), 61),
         alpha0,
         alpha=alpha,
         d=d,
@@ -1041,10 +1097,7 @@ def _compute_phase(
             n_threads=run.n_threads,
         )
         for bulk in ("one_step", "isotropic")
-        if len(set(alpha0)) > 1
     }
-    nothing = np.full(len(eta), np.nan)
-    boundary = {bulk: ds.alpha0.values for bulk, ds in crossed.items()}
     return xr.Dataset(
         {
             "test_error": (("eta", "alpha0"), least, {"long_name": "test error at the best lam"}),
@@ -1052,12 +1105,12 @@ def _compute_phase(
             "gain": (("eta", "alpha0"), floor / least, {"long_name": "floor over error"}),
             "boundary": (
                 "eta",
-                boundary.get("one_step", nothing),
+                crossed["one_step"].alpha0.values,
                 {"long_name": "alpha0 where the error crosses the linear floor"},
             ),
             "boundary_isotropic": (
                 "eta",
-                boundary.get("isotropic", nothing),
+                crossed["isotropic"].alpha0.values,
                 {"long_name": "the same with an isotropic bulk, as in the paper"},
             ),
         },
@@ -1189,24 +1242,160 @@ NAMES: dict[str, str] = {name: recipe.title for name, recipe in _RECIPES.items()
 
 
 def _recipe(name: object) -> _Recipe:
-    if isinstance(name, str) and name in _RECIPES:
-        return _RECIPES[name]
+    return _RECIPES[_name(name)]
+
+
+def _name(name: object) -> str:
+    """Name of a figure; the paper's may be given as numbers."""
+    text = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+    if isinstance(text, str) and text in _RECIPES:
+        return text
     raise ValueError(f"name must be one of {', '.join(_RECIPES)} or all; got {name!r}")
 
 
+# --- parameters, checked before any work ---------------------------------------------------------
+
+_Range = Callable[[str, object], "float | FloatArray"]
+
+#: What the numbers of every figure must be, and where one figure is stricter.
+_RANGES: dict[str, _Range] = {
+    "eta": check.finite,
+    "alpha0": check.non_negative,
+    "alpha": check.positive,
+    "beta": check.positive,
+    "lam": check.non_negative,
+    "noise": check.non_negative,
+    "r": check.finite,
+    "c": check.positive,
+    "gamma": check.correlation,
+}
+_STRICTER: dict[tuple[str, str], _Range] = {
+    ("network", "alpha0"): check.positive,  # its axis is logarithmic
+    ("phase", "alpha0"): check.positive,
+    ("phase", "eta"): check.positive,
+    ("phase", "lam"): check.positive,
+}
+
+#: Least integers. A standard error needs two networks; the histogram of a spectrum has none.
+_LEAST = {"d": 2, "replicates": 2, "bins": 1, "seed": 0}
+_OWN_LEAST = {("spectrum", "replicates"): 1, ("spectrum", "bins"): 2}
+
+
 def _parameters(name: str, quick: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter of a figure, checked: given, of ``quick``, or the default."""
+    if not isinstance(quick, (bool, np.bool_)):
+        raise TypeError(f"quick must be True or False; got {quick!r}")
     recipe = _recipe(name)
     known = recipe.parameters
     for key in given:
         if key not in known:
+            others = _having(key)
+            elsewhere = f"; figures that have it: {', '.join(others)}" if others else ""
             raise TypeError(
-                f"figure {name} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
+                f"figure {name} has no parameter {key!r}; it has {', '.join(known)}{elsewhere}"
             )
-    return known | (recipe.quick if quick else {}) | dict(given)
+    values = known | (recipe.quick if quick else {}) | dict(given)
+    values = {key: _checked(name, key, value, known[key]) for key, value in values.items()}
+    return _consistent(name, values)
+
+
+def _having(key: str) -> list[str]:
+    return [name for name, recipe in _RECIPES.items() if key in recipe.parameters]
+
+
+def _checked(figure: str, name: str, value: Any, default: Any) -> Any:
+    """One parameter: of the kind that its default has."""
+    if name in _LEAST:
+        least = _OWN_LEAST.get((figure, name), _LEAST[name])
+        return simulation._integer(name, value, least, 2**64 if name == "seed" else None)
+    if name in ("activation", "target"):
+        return as_function(name, value)
+    if name == "targets":
+        several = _sequence(value, "targets must be a function or a non-empty sequence of them")
+        return tuple(as_function(name, item) for item in several)
+    if name == "pairs":
+        return _pairs(value)
+    valid = _STRICTER.get((figure, name), _RANGES[name])
+    if isinstance(default, tuple):
+        return _numbers(name, value, valid)
+    number = valid(name, value)
+    if isinstance(number, np.ndarray):
+        raise ValueError(f"{name} must be a single number in figure {figure}; got {value!r}")
+    return number
+
+
+def _numbers(name: str, value: Any, valid: _Range) -> tuple[float, ...]:
+    """Return a number, or a sequence of them, as a tuple."""
+    if isinstance(value, (range, set, frozenset)):
+        value = list(value)
+    array = np.atleast_1d(valid(name, value))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"{name} must be a number or a non-empty sequence of numbers; got {value!r}"
+        )
+    return tuple(array.tolist())
+
+
+def _sequence(value: Any, allowed: str) -> list[Any]:
+    """Several functions, or a single one as a list of one."""
+    if isinstance(value, str) or callable(value):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{allowed}; got {value!r}")
+    out = list(value)
+    if not out:
+        raise ValueError(f"{allowed}; got {value!r}")
+    return out
+
+
+def _pairs(value: Any) -> tuple[tuple[Any, Any], ...]:
+    allowed = (
+        "pairs must be a non-empty sequence of pairs (activation, target), as in [('tanh', 'sin')]"
+    )
+    out = []
+    for item in _sequence(value, allowed):
+        if isinstance(item, str) or not isinstance(item, Sequence):
+            raise TypeError(f"{allowed}; got {value!r}")
+        if len(item) != 2:
+            raise ValueError(f"{allowed}; got {item!r} among them")
+        functions = zip(("activation", "target"), item, strict=True)
+        out.append(tuple(as_function(f"the {role} in pairs", f) for role, f in functions))
+    return tuple((activation, target) for activation, target in out)
+
+
+def _consistent(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Check what concerns several parameters, or the length of one."""
+    if name == "2":
+        count, lam = len(values["targets"]), values["lam"]
+        if len(lam) == 1:
+            values["lam"] = lam * count
+        elif len(lam) != count:
+            raise ValueError(
+                "targets and lam must be of one length, unless lam is one number; got "
+                f"{count} target{'s' if count > 1 else ''} and lam = {lam}"
+            )
+    if name == "phase":
+        for axis in ("alpha0", "eta"):
+            values[axis] = tuple(sorted(set(values[axis])))
+            if len(values[axis]) < 2:
+                raise ValueError(
+                    f"{axis} must hold at least two different values, an axis of the plane; got "
+                    f"{values[axis]}"
+                )
+        if len(values["lam"]) != 2 or not values["lam"][0] < values["lam"][1]:
+            raise ValueError(
+                f"lam must be two increasing numbers, the range of the penalty; got {values['lam']}"
+            )
+        if linear_floor(values["target"]) == 0:
+            raise ValueError(
+                "target must have a linear floor above zero, with which the error is compared; "
+                f"got {label(values['target'])}"
+            )
+    return values
 
 
 def compute(
-    name: str,
+    name: str | int,
     *,
     quick: bool = False,
     store: str | os.PathLike[str] | None = None,
@@ -1253,6 +1442,7 @@ def compute(
     >>> sorted(ds.data_vars)
     ['lower', 'target', 'upper']
     """
+    name = _name(name)
     values = _parameters(name, quick, parameters)
     if n_threads is not None:
         check.thread_count(n_threads)
@@ -1628,34 +1818,38 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 
 
 def make(
-    names: str | Iterable[str],
+    names: str | int | Iterable[str | int],
     folder: str | os.PathLike[str] = "figures",
     *,
     quick: bool = False,
-    formats: Sequence[str] = ("png",),
+    formats: str | Sequence[str] = ("png",),
     store: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] | None = None,
     n_threads: int | None = None,
+    **parameters: Any,
 ) -> list[Path]:
     """Compute, draw and write figures, each with its data and its provenance.
 
     Parameters
     ----------
-    names : str or iterable of str
-        Of `NAMES`, or "all".
+    names : str, int or iterable of them
+        Of `NAMES`, or "all"; the paper's figures may be numbers.
     folder : path
         Where to write ``figure-NAME.png`` (or ``.pdf``, ``.svg``), ``figure-NAME.nc`` and
         ``figure-NAME.json``; made if missing.
     quick : bool
         As in `compute`.
-    formats : sequence of {"png", "pdf", "svg"}
+    formats : {"png", "pdf", "svg"} or sequence of them
         Of the pictures.
     store : path, optional
         Where finished simulations are kept, so that an interrupted run is resumed (needs
         ``srfx[scan]``); by default ``simulations`` in ``folder``, and none with ``quick``.
     progress, say, n_threads
         As in `compute`; ``say`` also hears of each file.
+    **parameters
+        Parameters of the figures, in place of their defaults, as in `compute`. Of several figures
+        only those that all of them have, as ``d``, ``replicates`` and ``seed`` of 1, 2, 4 and 5.
 
     Returns
     -------
@@ -1664,8 +1858,9 @@ def make(
 
     Raises
     ------
-    ValueError
-        An unknown figure or format, before any work.
+    ValueError, TypeError
+        An unknown figure or format, or a parameter that is out of range, of the wrong type, or not
+        one of every figure asked for: before any work.
     OSError
         The folder cannot be written, before any work.
     ImportError
@@ -1675,18 +1870,28 @@ def make(
     --------
     >>> import srfx, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [path.name for path in srfx.figures.make("3", folder)]
+    ...     [path.name for path in srfx.figures.make(3, folder, r=1.2)]
     ['figure-3.png']
     """
-    wanted = _wanted([names] if isinstance(names, str) else list(names))
+    wanted = _wanted(names)
+    if isinstance(formats, str) or not isinstance(formats, Iterable):
+        formats = [formats]
+    if not formats:
+        raise ValueError(f"formats must hold at least one of {', '.join(FORMATS)}; got {formats!r}")
     for suffix in formats:
         check.one_of("formats", suffix, FORMATS)
+    _common(wanted, parameters)
+    for name in wanted:
+        _parameters(name, quick, parameters)
+    if n_threads is not None:
+        check.thread_count(n_threads)
     _require_matplotlib()
     out = Path(folder)
-    _make_writable(out)
+    _make_writable(out, "output folder")
     keep = Path(store) if store is not None else None if quick else out / "simulations"
     if keep is not None and any(name not in ("3", "phase", "spectrum") for name in wanted):
         require_zarr()
+        _make_writable(keep, "store")
     pictures = []
     tell = say or (lambda _: None)
     for name in wanted:
@@ -1696,7 +1901,13 @@ def make(
             tell(prefix + text)
 
         ds = compute(
-            name, quick=quick, store=keep, progress=progress, say=about, n_threads=n_threads
+            name,
+            quick=quick,
+            store=keep,
+            progress=progress,
+            say=about,
+            n_threads=n_threads,
+            **parameters,
         )
         figure = draw(ds)
         stem = out / f"figure-{name}"
@@ -1718,29 +1929,48 @@ def make(
     return pictures
 
 
-def _wanted(names: list[str]) -> list[str]:
-    if "all" in names:
-        names = [name for name in names if name != "all"] + list(_RECIPES)
+def _wanted(names: Any) -> list[str]:
+    if isinstance(names, (str, int)):
+        names = [names]
+    if not isinstance(names, Iterable):
+        raise TypeError(f"names must hold some of {', '.join(_RECIPES)} or all; got {names!r}")
+    out: list[str] = []
     for name in names:
-        _recipe(name)
-    if not names:
-        raise ValueError(f"names must hold at least one of {', '.join(_RECIPES)} or all")
-    return list(dict.fromkeys(names))
+        out += list(_RECIPES) if isinstance(name, str) and name == "all" else [_name(name)]
+    if not out:
+        raise ValueError(f"names must hold at least one of {', '.join(_RECIPES)} or all; got none")
+    return list(dict.fromkeys(out))
 
 
-def _make_writable(folder: Path) -> None:
+def _common(wanted: list[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse a parameter that only some of several figures have."""
+    for key in parameters:
+        having = _having(key)
+        lacking = [name for name in wanted if name not in having]
+        if lacking and len(wanted) > 1:
+            others = f"those that do: {', '.join(having)}" if having else "no figure does"
+            raise ValueError(
+                f"{key} must be a parameter of every figure asked for; {', '.join(lacking)} "
+                f"{'has' if len(lacking) == 1 else 'have'} none of that name ({others})"
+            )
+
+
+def _make_writable(folder: Path, what: str) -> None:
+    """Make a folder and try to write there, or say plainly what is in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise NotADirectoryError(f"the output folder is a file: {str(folder)!r}") from None
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        below = "" if file == folder else f", so that {str(folder)!r} cannot be made"
+        raise NotADirectoryError(f"the {what} is a file: {str(file)!r}{below}") from None
     except OSError as error:
-        raise OSError(f"the output folder cannot be made: {error}") from None
+        raise OSError(f"the {what} cannot be made: {error}") from None
     probe = folder / f".srfx-{os.getpid()}"
     try:
         probe.touch()
     except OSError as error:
-        raise PermissionError(f"the output folder cannot be written: {error}") from None
-    probe.unlink()
+        raise PermissionError(f"the {what} cannot be written: {error}") from None
+    probe.unlink(missing_ok=True)
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
