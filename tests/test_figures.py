@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import cli, figures, reference
+from srfx import cli, config, figures, reference
 
 SMALL = {"progress": False, "n_threads": 1, "d": 60, "replicates": 2}
 
@@ -19,76 +19,116 @@ MANY = {"progress": False, "n_threads": 1, "d": 400, "replicates": 10}
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The data of a figure at its quick size, computed once."""
-    store = tmp_path_factory.mktemp("store")
+def quick():
+    """The data of a figure at its quick size and with its own parameters, computed once."""
     done = {}
 
     def get(name):
         if name not in done:
             start = time.process_time()
-            options = {"alpha0": (0, 1)} if name in ("1", "2") else {}
-            done[name] = figures.compute(
-                name, quick=True, store=store, progress=False, n_threads=1, **options
-            )
-            assert time.process_time() - start < 60
+            done[name] = figures.compute(name, quick=True, progress=False, n_threads=1)
+            # under a minute on two cores
+            assert time.process_time() - start < 120
         return done[name]
 
     return get
 
 
-def gaps(ds):
-    """Distance of each point from the theory that claims it, in standard errors and relative."""
+def theories(ds):
+    """Theory at the points by kind; figure 1 has the one that claims them, in each network's t."""
     theory = ds.theory_at_simulated
-    if "kind" in theory.dims:
-        theory = theory.sel(kind=ds.attrs["claims"])
-    values = ds.simulated
-    count = values.sizes["replicate"]
-    error = values.std("replicate", ddof=1) / np.sqrt(count)
-    expected = theory.mean("replicate") if "replicate" in theory.dims else theory
-    gap = abs(values.mean("replicate") - expected)
-    return gap / error, gap, error, expected
+    if "replicate" in theory.dims:
+        return {ds.attrs["claims"]: theory.mean("replicate")}
+    return {str(kind): theory.sel(kind=kind) for kind in theory.kind.values}
 
 
-def claimed(ds):
-    """The claim: within 4 standard errors, and for orders beyond 1/d 1 % and that term squared."""
-    z, gap, error, expected = gaps(ds)
-    beyond = 0.01 * expected
-    if ds.attrs["claims"] == "finite_d":
-        beyond += (expected - ds.theory_at_simulated.sel(kind="limit")) ** 2 / expected
-    assert (gap <= 4 * error + beyond).all(), (z.max().item(), (gap / expected).max().item())
-    return z
+def allowance(ds):
+    """What the theory may be off by, where the documentation admits it, and why.
+
+    - Errors: 1 %, what the documentation claims for a network of d = 500 beside the standard error.
+    - Spiked features, whose theory has a 1/d term: the square of that term besides, for the terms
+      of order 1/d^2 that are left out (figure 4: 3 % where the 1/d term is 24 %). The limit of
+      Gaussian readouts is not one of theirs (see `figures.readout`): 1 % alone.
+    - The function learned: 0.01, where its amplitude is about 1: a few times 1/d.
+    - Network: 5 % at the one point outside of the range alpha0 >= 0.5 where the theory is verified
+      and the step is large: ReLU, eta = 4, alpha0 = 0.25, 5 % off at d = 500 and 3.7 % at 1000.
+    """
+    theory = theories(ds)
+    claimed = theory[ds.attrs["claims"]]
+    if "bin" in claimed.dims:
+        return xr.full_like(claimed, 0.01)
+    out = 0.01 * claimed
+    if "limit" in theory:
+        squared = (claimed - theory["limit"]) ** 2 / claimed
+        if "readout" in squared.dims:
+            squared = squared.where(squared.readout != "Gaussian", 0.0)
+        out = out + squared
+    if ds.attrs["figure"] == "network":
+        worst = (ds.panel == "relu network, relu target, lam = 0.1") & (ds.eta == 4)
+        worst = worst & (ds.alpha0_simulated == 0.25)
+        assert worst.sum() == (1 if 0.25 in ds.alpha0_simulated and 4 in ds.eta else 0)
+        out = xr.where(worst, 0.05 * claimed, out)
+    return out
 
 
-def test_spiked_features_lie_on_the_theory_with_its_finite_d_term(quick):
-    ds = quick("4")
-    assert ds.attrs["claims"] == "finite_d"
-    z = claimed(ds)
-    assert float(z.median()) < 2
-    # the limit alone does not explain them: the claim above is one that can fail
-    ds.attrs["claims"] = "limit"
-    with pytest.raises(AssertionError):
-        claimed(ds)
-    ds.attrs["claims"] = "finite_d"
+def scores(ds, *, kind=None, factor=1.0):
+    """How far the points are from a theory beyond the allowance, in standard errors; its size."""
+    expected = factor * theories(ds)[kind or ds.attrs["claims"]]
+    count = ds.sizes["replicate"]
+    error = ds.simulated.std("replicate", ddof=1) / np.sqrt(count)
+    beyond = abs(ds.simulated.mean("replicate") - expected) - allowance(ds)
+    z = beyond.clip(min=0) / error
+    assert np.isfinite(z).all()
+    return float((z**2).mean()), float(z.max())
 
 
-def test_several_readout_values_lie_on_the_theory_with_its_finite_d_term(quick):
+#: Mean square and largest of the scores. Both would be about 1 and 3 without allowance for points
+#: that are independent; those of a figure are not: they share networks and random numbers, and
+#: standard errors of 12 have tails. Measured: 0.76 and 2.9 at most.
+LARGEST_MEAN_SQUARE, LARGEST = 1.2, 3.5
+
+
+def lie_on_it(found):
+    return found[0] < LARGEST_MEAN_SQUARE and found[1] < LARGEST
+
+
+@pytest.mark.parametrize("name", ["1", "2", "4", "5", "readout", "network"])
+def test_points_lie_within_their_error_bars_of_the_theory_that_claims_them(name, quick):
+    ds = quick(name)
+    spiked = name in ("4", "readout")
+    assert ds.attrs["claims"] == ("finite_d" if spiked else "one_step")
+    assert lie_on_it(scores(ds)), scores(ds)
+    # a claim that can fail: by a wrong factor of 5 %, or of 12 % where the bars are 4 %
+    for factor in (0.88, 1.12) if name == "readout" else (0.95, 1.05):
+        assert scores(ds, factor=factor)[0] > 2 * LARGEST_MEAN_SQUARE, (factor, scores(ds))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("4", "limit"), ("readout", "limit"), ("network", "isotropic")]
+)
+def test_the_other_theory_does_not_explain_the_points(name, kind, quick):
+    mean_square, largest = scores(quick(name), kind=kind)
+    assert mean_square > 10 * LARGEST_MEAN_SQUARE
+    assert largest > 3 * LARGEST
+
+
+def test_bounds_of_several_readout_values(quick):
     ds = quick("readout")
-    claimed(ds)
     assert list(ds.readout.values) == ["{1}", "{1, 2}", "{1, 2, 3}", "Gaussian"]
     # three values do better than one at any alpha, and no simulation beats its bound
     assert (ds.simulated.mean("replicate") > ds.lower.fillna(0)).all()
     middle = ds.theory.sel(kind="finite_d").isel(panel=0)
     assert (middle.sel(readout="{1, 2, 3}") < middle.sel(readout="{1}")).all()
+    # a Gaussian has no bound above zero, and no limit is drawn for it
+    gaussian = srfx.SpikedRF("tanh", "sin", readout=srfx.readout_quantiles("gaussian", 16))
+    assert srfx.bounds(gaussian).lower < 1e-12
+    assert np.isnan(ds.lower.sel(readout="Gaussian"))
+    assert ds.theory.sel(kind="limit").isnull().any("alpha").values.tolist() == [
+        [False] * 3 + [True]
+    ]
 
 
-def test_the_function_learned_lies_on_the_theory_of_the_step(quick):
-    ds = quick("1")
-    z, gap, error, _ = gaps(ds)
-    assert (gap <= 4 * error + 0.01).all(), float(z.max())
-    assert float((z < 2).mean()) > 0.8
-    # an isotropic bulk does not explain the function learned from few samples
-    assert ds.attrs["claims"] == "one_step"
+def test_the_function_learned_from_few_samples_is_not_that_of_an_isotropic_bulk():
     few = figures.compute("1", alpha0=(0.25,), eta=4.0, lam=0.1, **MANY)
     curves = few.theory.interp(t=few.t_simulated.mean("replicate"))
     mean = few.simulated.mean("replicate")
@@ -96,21 +136,6 @@ def test_the_function_learned_lies_on_the_theory_of_the_step(quick):
         kind: float(abs(curves.sel(kind=kind) - mean).max()) for kind in ("isotropic", "one_step")
     }
     assert off["one_step"] < 0.5 * off["isotropic"], off
-
-
-def test_networks_lie_on_the_theory_of_the_step(quick):
-    for ds in (
-        quick("2"),
-        figures.compute("network", alpha0=(0.5, 8.0), eta=(1.0, 4.0), **MANY),
-        figures.compute("5", beta=(0.5, 1.5), **MANY),
-    ):
-        assert ds.attrs["claims"] == "one_step"
-        z = claimed(ds)
-        assert float((z < 2).mean()) > 0.6
-    ds = figures.compute("network", alpha0=(0.25,), eta=(4.0,), **MANY)
-    ds.attrs["claims"] = "isotropic"
-    with pytest.raises(AssertionError):
-        claimed(ds)
 
 
 def test_eigenvalues_follow_the_spectral_density():
@@ -129,7 +154,23 @@ def test_eigenvalues_follow_the_spectral_density():
     assert abs(ds.theory[0] - ds.theory[1]).max() > 0.02
     beyond = ds.eigenvalues.values > float(ds.x[-1])
     assert beyond.sum(-1).tolist() == [[0] * 3, [1] * 3]
-    assert len(figures.draw(ds).axes) == 2
+    # that one where the theory has it, drawn and said
+    outlier = float(ds.outlier[1])
+    assert np.isnan(ds.outlier[0])
+    model = srfx.OneStep("tanh", "tanh", eta=3, alpha0=20)
+    assert outlier == 400 * float(srfx.feature_spectrum(model, 2, np.ones(1)).outlier_over_d)
+    simulated = ds.eigenvalues.values[1, :, -1].mean()  # each scatters by a few per cent
+    assert simulated == pytest.approx(outlier, rel=0.05)
+    before, after = figures.draw(ds).axes
+    assert [line.get_xdata()[0] for line in after.lines[1:]] == [
+        outlier, ds.eigenvalues.values[1, 0, -1],
+    ]  # fmt: skip
+    assert [text.get_text() for text in after.texts] == [
+        f"outlier:\ntheory {outlier:.0f}\nsimulated {simulated:.0f}"
+    ]
+    assert len(before.lines) == 1
+    assert not before.texts
+    assert after.get_xlim()[1] > outlier
 
 
 def test_the_phase_diagram_is_at_the_best_penalty():
@@ -152,6 +193,7 @@ def test_the_boundary_of_the_phase_diagram_is_where_the_floor_is_crossed():
     ds = figures.compute("phase", alpha0=alpha0.tolist(), eta=eta, lam=(1e-2, 1e2))
     floor = srfx.linear_floor("sin")
     assert np.isnan(ds.boundary[0])  # too small a step
+    assert (ds.boundary[1:] < 32).all()
     gain = ds.gain.values
     for i in (1, 2):
         line = ds.boundary.values[i]
@@ -169,6 +211,16 @@ def test_the_boundary_of_the_phase_diagram_is_where_the_floor_is_crossed():
     for drawn, name in zip(ax.lines, ("boundary", "boundary_isotropic"), strict=True):
         np.testing.assert_array_equal(drawn.get_xdata(), ds[name])
         np.testing.assert_array_equal(drawn.get_ydata(), ds.eta)
+
+
+def test_the_boundary_of_the_phase_diagram_reaches_its_frame():
+    ds = figures.compute("phase", alpha0=(0.25, 64), eta=np.geomspace(0.7, 1, 5), lam=(1e-2, 1e2))
+    boundary = ds.boundary.values
+    assert np.isfinite(boundary).all()
+    assert boundary[0] > 64 > boundary[-1]
+    ax, _ = figures.draw(ds).axes
+    assert ax.get_xlim() == (0.25, 64)
+    assert ax.get_title().startswith("tanh network, sin target, ")
 
 
 def test_bounds_of_figure_3():
@@ -210,6 +262,7 @@ def test_files_data_and_provenance(tmp_path):
         "activation": "tanh", "target": "sin", "r": 0.9, "c": 1.0, "gamma": 1.0,
     }  # fmt: skip
     assert record["srfx"] == srfx.__version__
+    assert record.get("commit") == config.commit()
     assert record["data"] == "figure-3.nc"
     with xr.open_dataset(tmp_path / "new" / "figure-3.nc") as ds:
         again = figures.draw(ds.load())
@@ -239,6 +292,72 @@ def test_what_is_drawn_is_the_data(quick):
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert any("d = 500" in word and "standard error" in word for word in words)
     assert "linear floor" in words
+
+
+BARS = {"5": "standard deviation over replicate", "spectrum": "none: mean over replicate"}
+
+#: What each picture must state: activation and target, and every parameter that is not an axis.
+STATED = {
+    "1": ["tanh network, tanh target", r"$\tilde\eta$ = 2.5", r"$\alpha$ = 2", r"$\lambda$ = 0.01"],
+    "2": ["tanh network, sin target, $\\lambda$ = 0.1", r"$\tilde\eta$ = 1", r"$\beta$ = 1"],
+    "3": ["tanh features, sin target", "$r$ = 0.9", "$c$ = 1", r"$\gamma$ = 1"],
+    "4": ["sin features, sign target, $\\lambda$ = 0.1", "$c$ = 1", r"$\gamma$ = 1"],
+    "5": ["tanh network, sin target", r"$\alpha_0$ = 1.5", r"$\alpha$ = 1.2", r"$\lambda$ = 0.1"],
+    "readout": ["tanh features, sin target", "$r$ = 0.9", r"$\beta$ = 1", r"$\lambda$ = 0.01"],
+    "spectrum": ["tanh network, tanh target", r"$\alpha_0$ = 20", r"$\alpha$ = 2"],
+    "network": ["relu network, relu target, $\\lambda$ = 0.1", r"$\alpha$ = 2", r"$\beta$ = 1"],
+    "phase": ["tanh network, sin target", r"$\alpha$ = 2", r"$\beta$ = 1"],
+}
+
+
+@pytest.mark.parametrize("name", list(figures.NAMES))
+def test_data_describe_themselves_and_pictures_state_their_parameters(name, tmp_path):
+    given = SMALL if "d" in figures._RECIPES[name].parameters else {}
+    if name == "phase":
+        given = {"alpha0": (1, 4), "eta": (1, 2)}
+    made = figures.compute(name, **given)
+    made.to_netcdf(tmp_path / "data.nc")
+    with xr.open_dataset(tmp_path / "data.nc") as kept:
+        ds = kept.load()
+    for key, variable in ds.variables.items():
+        assert variable.attrs["long_name"], key
+        assert variable.attrs["units"] == "1", key
+        if variable.dtype.kind in "UO":
+            assert not any("$" in text or "\\" in text for text in variable.values), key
+    assert set(ds.dims) <= set(ds.coords)
+    if "simulated" in ds:
+        bars = BARS.get(name, "standard error of the mean over replicate")
+        assert ds.simulated.attrs["bars"] == bars
+    assert ds.attrs["units"] == "dimensionless"
+    assert ds.attrs["srfx_version"] == srfx.__version__
+    assert ds.attrs.get("srfx_commit") == config.commit()
+    figure = figures.draw(ds)
+    said = [ax.get_title() for ax in figure.axes] + [figure.get_suptitle()]
+    for text in STATED[name]:
+        assert any(text in line for line in said), (text, said)
+    noisy = figures.compute(name, noise=0.25, **given) if name != "3" else None
+    if noisy is not None:
+        figure = figures.draw(noisy)
+        said = [ax.get_title() for ax in figure.axes] + [figure.get_suptitle()]
+        assert any("noise 0.25" in line for line in said)
+
+
+def test_the_legend_of_readouts_is_true():
+    ds = figures.compute("readout", **SMALL)
+    figure = figures.draw(ds)
+    words = {
+        text.get_text(): line.get_linestyle()
+        for legend in figure.legends
+        for text, line in zip(legend.get_texts(), legend.get_lines(), strict=False)
+        if len(legend.get_lines()) == len(legend.get_texts())
+    }
+    bounds_key = "lower bounds of {1}, {1, 2}, {1, 2, 3}, $d = \\infty$"
+    limit_key = "theory in the limit $d = \\infty$ (not for Gaussian)"
+    assert words[bounds_key] != words[limit_key]
+    levels = [line for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
+    drawn = [line.get_ydata()[0] for line in levels if line.get_linestyle() == words[bounds_key]]
+    assert set(ds.lower.values[:3]) <= set(drawn)
+    assert not np.isnan(drawn).any()
 
 
 @pytest.mark.parametrize(
