@@ -360,7 +360,9 @@ def _curves(
                     fields: dict[str, Any] = {} if along == "alpha" else {along: grid}
                     at = dataclasses.replace(model, **fields)
                     n = grid if along == "alpha" else alpha
-                    out[i, j, k] = _quietly(solve, at, n, panel.lam, **options).test_error
+                    out[i, j, k] = _quietly(
+                        solve, at, n, panel.lam, n_threads=run.n_threads, **options
+                    ).test_error
         return out
 
     return xr.Dataset(
@@ -592,7 +594,12 @@ def _compute1(
     kinds = _step_kinds(d)
     curves = np.array(
         [
-            [_quietly(learned_function, model(value), alpha, lam, t, **kind) for value in values]
+            [
+                _quietly(
+                    learned_function, model(value), alpha, lam, t, n_threads=run.n_threads, **kind
+                )
+                for value in values
+            ]
             for kind in kinds.values()
         ]
     )
@@ -996,11 +1003,16 @@ def _compute_spectrum(
     # on a logarithmic scale: the density of log x, which is x times that of x
     edges = []
     for model in steps.values():
-        own = _quietly(feature_spectrum, model, alpha, np.ones(1)).edges.values.ravel()
+        own = _quietly(
+            feature_spectrum, model, alpha, np.ones(1), n_threads=run.n_threads
+        ).edges.values.ravel()
         edges.append(own[np.isfinite(own) & (own > 0)])
     low, high = min(own.min() for own in edges) / 2, max(own.max() for own in edges) * 2
     x = np.geomspace(low, high, 601)
-    theory = [_quietly(feature_spectrum, model, alpha, x) for model in steps.values()]
+    theory = [
+        _quietly(feature_spectrum, model, alpha, x, n_threads=run.n_threads)
+        for model in steps.values()
+    ]
     outlier = d * np.array([float(ds.outlier_over_d.item()) for ds in theory])
     limits = np.geomspace(low, high, bins + 1)
     width = np.log(limits[1] / limits[0])
