@@ -1196,26 +1196,31 @@ def _compute_phase(
     ratio = grid[1] / grid[0]
     floor = linear_floor(model)
     row = OneStep(activation, target, eta=np.asarray(eta), beta=beta, noise=noise)
-    crossed = {
-        bulk: _quietly(
+
+    def crossed(bulk: str, low: float, high: float) -> FloatArray:
+        found = _quietly(
             thresholds,
             row,
             alpha=alpha,
             over={"lam": (lam[0], lam[1])},
-            # beyond the frame, so that the line reaches it
-            crossing={"alpha0": (min(alpha0) / 4, max(alpha0) * 4)},
+            crossing={"alpha0": (low, high)},
             bulk=bulk,
             n_threads=run.n_threads,
         )
-        for bulk in ("one_step", "isotropic")
-    }
+        return np.asarray(found.alpha0.values)
+
+    boundary = {}
+    for bulk in ("one_step", "isotropic"):  # and beyond the frame, so that the line reaches it
+        inside = crossed(bulk, min(alpha0), 4 * max(alpha0))
+        below = crossed(bulk, min(alpha0) / 4, min(alpha0))
+        boundary[bulk] = np.where(np.isnan(inside), below, inside)
     return xr.Dataset(
         {
             "test_error": (("eta", "alpha0"), least),
             "lam": (("eta", "alpha0"), grid[best[..., 0]] * ratio**step),
             "gain": (("eta", "alpha0"), floor / least),
-            "boundary": ("eta", crossed["one_step"].alpha0.values),
-            "boundary_isotropic": ("eta", crossed["isotropic"].alpha0.values),
+            "boundary": ("eta", boundary["one_step"]),
+            "boundary_isotropic": ("eta", boundary["isotropic"]),
         },
         coords={"eta": np.asarray(eta), "alpha0": np.asarray(alpha0)},
         attrs={"linear_floor": floor, "alpha": alpha, "beta": beta},
@@ -1999,7 +2004,8 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 
     The ratio of the floor to the test error: above 1 the network beats every kernel method. The
     line where it starts to is found by `srfx.thresholds`, for the bulk of the actual step and for
-    the isotropic one; the rest has the former. Theory alone, at d = inf.
+    the isotropic one (up to four times beyond the frame); the rest has the former. Theory alone, at
+    d = inf.
 
     Parameters
     ----------
