@@ -501,7 +501,11 @@ def _state(figure: Figure, ds: xr.Dataset, *names: str) -> None:
 def _of(ds: xr.Dataset, what: str) -> str:
     """Activation and target in words."""
     values = json.loads(ds.attrs["parameters"])
-    return f"{values['activation']} {what}, {values['target']} target"
+    # a callable is recorded by its name and a digest of its values
+    activation, target = (
+        values[name].split(" with values ")[0] for name in ("activation", "target")
+    )
+    return f"{activation} {what}, {target} target"
 
 
 def _marks(ax: Axes) -> tuple[list[Any], list[str]]:
@@ -1675,7 +1679,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    return label(value) if callable(value) else str(value)
+    return function_identity(value) if callable(value) else str(value)
 
 
 def draw(ds: xr.Dataset) -> Figure:
