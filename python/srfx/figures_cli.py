@@ -43,9 +43,9 @@ def register(group: click.Group) -> None:
         metavar="FOLDER",
         help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )
-    @click.option("--d", type=int, help="Input dimension of simulations.  [default: the figure's]")
-    @click.option("--replicates", type=int, help="Networks.  [default: the figure's]")
-    @click.option("--seed", type=int, help="Of the simulations.  [default: the figure's]")
+    @click.option("--d", type=int, help="Dimension of the simulated networks.")
+    @click.option("--replicates", type=int, help="How many of them; at least 2 for error bars.")
+    @click.option("--seed", type=int, help="Of their random numbers.")
     @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
     @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
     def figure_command(
@@ -63,15 +63,18 @@ def register(group: click.Group) -> None:
         """Make figures: theory as lines, simulations as points with error bars.
 
         NAME is one of those below, or all. Each figure is written with its data (NetCDF) and its
-        parameters and provenance (JSON).
+        parameters and provenance (JSON). Other parameters than those of --d, --replicates and
+        --seed are arguments of srfx.figures.make.
 
         \b
         srfx figure all --quick -o figures/
+        srfx figure 2 --replicates 20 -o figures/
         """  # noqa: D301  # click's mark, not an escape
         from srfx import figures
 
         if not names:
             raise click.UsageError(f"name a figure: {', '.join(figures.NAMES)} or all")
+        given = {"d": d, "replicates": replicates, "seed": seed}
         figures.make(
             names,
             output,
@@ -81,11 +84,7 @@ def register(group: click.Group) -> None:
             progress=progress,
             say=house._say,
             n_threads=n_threads,
-            **{
-                key: value
-                for key, value in (("d", d), ("replicates", replicates), ("seed", seed))
-                if value is not None
-            },
+            **{name: value for name, value in given.items() if value is not None},
         )
 
     @group.command("explore")
