@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -38,19 +39,127 @@ def test_numbers_are_those_of_the_library():
         numbers.learned,
         srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
     )
-    density = srfx.feature_spectrum(model, 1.5, _explore.X, bulk="one_step").density.values
-    assert np.array_equal(numbers.density, density * _explore.X)
+    d = _explore.SIZE["d"]
+    finite = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step", d=d).test_error
+    assert np.array_equal(numbers.finite, finite)
+    assert not np.allclose(numbers.finite, numbers.curve, rtol=1e-3)
+    x = numbers.spectrum.x
+    density = srfx.feature_spectrum(model, 1.5, x, bulk="one_step").density.values
+    assert np.array_equal(numbers.spectrum.density, density * x)
     spiked = model.equivalent()
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
 
 
 def test_the_code_reproduces_the_view():
     view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
-    names = {}
-    exec(view.code().split("alphas = ")[0], names)
+    numbers, names = view.compute(), {}
+    exec(view.code(numbers.spectrum).replace("replicates=8", "replicates=2"), names)
     assert names["model"] == view.model
-    assert np.array_equal(names["sol"].test_error, view.compute().curve)
-    assert np.array_equal(names["f"], view.compute().learned)
+    assert np.array_equal(names["sol"].test_error, numbers.curve)
+    assert np.array_equal(names["sol_d"].test_error, numbers.finite)
+    assert np.array_equal(names["f"], numbers.learned)
+    assert np.allclose(names["x"], numbers.spectrum.x, rtol=1e-5)
+    density = names["spectrum"].density * names["x"]
+    assert np.allclose(density, numbers.spectrum.density, atol=1e-3)
+    assert dict(names["ds"].sizes) == {"alpha": 5, "lam": 1, "replicate": 2}
+    legend = [text.get_text() for text in names["ax"].get_legend().get_texts()]
+    assert "test error, theory at d = 200" in legend
+    assert "networks at d = 200" in legend
+    # Without a spectrum, of what was looked through for it.
+    assert f"x = np.geomspace(1e-06, 1e+06, {_explore.X.size})" in view.code()
+
+
+def test_simulated_points_lie_on_the_theory_at_their_d():
+    """Where d = 200 is far from the limit: that curve is drawn, and says so."""
+    view = _explore.View("tanh", "tanh", eta=0.4, alpha0=20)
+    numbers, ds = view.compute(), view.simulate()
+    values = ds.test_error.values[:, 0]
+    mean, error = values.mean(-1), values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
+    model = view.model
+    at_d = srfx.solve(
+        model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step", d=_explore.SIZE["d"]
+    ).test_error
+    limit = srfx.solve(model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step").test_error
+    assert np.all(np.abs(mean - at_d) < 4 * error)
+    assert np.all(mean - limit > 8 * error)
+
+    picture = _explore.Picture()
+    picture.png(numbers, ds)
+    left = picture.figure.axes[0]
+    legend = {text.get_text() for text in left.get_legend().get_texts()}
+    assert {
+        r"test error, $d = \infty$, bulk one_step",
+        "test error, theory at d = 200",
+        "8 networks at d = 200:\nmean, standard error",
+    } <= legend
+    lines = {line.get_label(): line for line in left.lines}
+    assert np.array_equal(lines["test error, theory at d = 200"].get_ydata(), numbers.finite)
+    assert left.get_ylim()[1] > max(mean.max(), numbers.finite.max())
+
+
+def drawn(view):
+    """The panel of the spectrum, and the words in it."""
+    picture, numbers = _explore.Picture(), view.compute()
+    picture.png(numbers)
+    panel = picture.figure.axes[2]
+    return numbers.spectrum, panel, panel.texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("view", "inside"),
+    [
+        (_explore.View("hermite2", "sin", eta=10, alpha0=5, alpha=5), (512, 3500)),
+        (_explore.View("hermite2", "sin", eta=10, alpha0=0.1, alpha=0.1), (360e3, 1.29e6)),
+        (_explore.View(eta=0.1, beta=0.1, alpha=5), (9.3, 35)),
+        (_explore.View(eta=3, alpha0=5), (0.014, 2.8)),
+    ],
+)
+def test_the_spectrum_is_drawn_where_it_is(view, inside):
+    spectrum, panel, _ = drawn(view)
+    low, high = panel.get_xlim()
+    assert low < inside[0] < inside[1] < high
+    assert high / low < 3 * inside[1] / inside[0]
+    assert np.array_equal(panel.lines[0].get_xdata(), spectrum.x)
+    assert np.array_equal(panel.lines[0].get_ydata(), spectrum.density)
+    # All the mass is there to be seen.
+    widths, density = np.diff(np.log(spectrum.x)), spectrum.density
+    seen = widths @ (density[1:] + density[:-1]) / 2
+    assert abs(seen + spectrum.mass_at_zero - 1) < 0.01
+    assert np.count_nonzero(spectrum.density) > 40
+    assert panel.get_ylim()[1] > spectrum.density.max()
+
+
+def test_the_panel_says_what_mass_is_at_zero():
+    spectrum, panel, words = drawn(_explore.View(beta=5, alpha=2))
+    assert spectrum.mass_at_zero == pytest.approx(0.6)
+    assert "60 % of the eigenvalues are 0" in words
+    assert "are 0" not in drawn(_explore.View())[2]
+    # A tail down to zero is cut off where nothing of it is seen, and the panel says so.
+    tailed, panel, words = drawn(_explore.View(eta=10, alpha0=0.1, alpha=0.1))
+    assert "the support goes down to" in words
+    assert tailed.edges[0] < panel.get_xlim()[0]
+
+
+def test_an_unresolved_point_is_a_gap_with_a_word():
+    view, picture = _explore.View(), _explore.Picture()
+    numbers = view.compute()
+    density = numbers.spectrum.density.copy()
+    density[100:103] = np.nan
+    broken = dataclasses.replace(numbers.spectrum, density=density, mass=0.93)
+    picture.png(dataclasses.replace(numbers, spectrum=broken))
+    panel = picture.figure.axes[2]
+    words = panel.texts[0].get_text()
+    assert f"gaps: not resolved at 3 of {density.size} points" in words
+    assert "7 % of them not resolved" in words
+    assert np.isnan(panel.lines[0].get_ydata()).sum() == 3
+    assert len(panel.collections[-1].get_paths()) == 2  # filled on both sides of the gap
+    # Nothing at all is said too, and so is what is not there yet.
+    nothing = dataclasses.replace(numbers.spectrum, density=np.full(density.size, np.nan))
+    picture.png(dataclasses.replace(numbers, spectrum=nothing))
+    assert "no density was found here" in panel.texts[0].get_text()
+    picture.png(dataclasses.replace(numbers, spectrum=None))
+    assert panel.texts[0].get_text() == "computing …"
+    assert len(panel.lines[0].get_xdata()) == 0
 
 
 def test_the_picture_is_drawn():
@@ -72,13 +181,15 @@ def test_the_picture_shows_the_numbers():
     picture.png(numbers)
     left, right, last = picture.figure.axes
     lines = {line.get_label(): line for line in left.lines + right.lines}
-    assert np.array_equal(lines["test error, bulk one_step"].get_ydata(), numbers.curve)
-    assert np.array_equal(lines["training error"].get_ydata(), numbers.train)
+    assert np.array_equal(
+        lines[r"test error, $d = \infty$, bulk one_step"].get_ydata(), numbers.curve
+    )
+    assert np.array_equal(lines[r"training error, $d = \infty$"].get_ydata(), numbers.train)
     assert np.array_equal(lines["linear floor"].get_ydata(), [numbers.floor] * 2)
     assert np.array_equal(lines["lower bound"].get_ydata(), [numbers.lower] * 2)
     assert np.array_equal(lines["learned, mean at given t"].get_ydata(), numbers.learned)
-    assert np.array_equal(last.lines[0].get_ydata(), numbers.density)
-    assert last.get_ylim()[1] > numbers.density.max()
+    assert np.array_equal(last.lines[0].get_ydata(), numbers.spectrum.density)
+    assert last.get_ylim()[1] > numbers.spectrum.density.max()
     low, high = right.get_ylim()
     assert low <= min(numbers.learned.min(), -1)
     assert high >= max(numbers.learned.max(), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import socket
 import threading
 import webbrowser
@@ -28,8 +29,11 @@ ALPHA_SIMULATED = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Size of the page's simulation: a few seconds.
 SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
 T = np.linspace(-3, 3, 121)
-#: Where the density of the features is drawn.
-X = np.geomspace(1e-3, 30, 121)
+#: Where the spectrum of the features is looked for; fewer points for the slower several groups.
+X = np.geomspace(1e-6, 1e6, 1201)
+X_GROUPS = np.geomspace(1e-6, 1e6, 361)
+#: Points of a spectrum drawn on its own support, where fewer of those above lie in it.
+POINTS = 80
 
 #: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
@@ -70,12 +74,18 @@ class View:
         return "one_step" if len(self.readout) == 1 else "isotropic"
 
     @property
+    def spectral_bulk(self) -> str:
+        """The bulk of the spectrum, which has only the isotropic one for several values."""
+        return "one_step" if len(self.readout) == 1 else "isotropic"
+
+    @property
     def experiment(self) -> View:
         """The view without what a simulation of the curve does not depend on."""
         return dataclasses.replace(self, alpha=1.0)
 
-    def code(self) -> str:
-        """Python that reproduces the view."""
+    def code(self, spectrum: Spectrum | None = None) -> str:
+        """Python that reproduces the view, with the spectrum where it was drawn."""
+        x = X if spectrum is None else spectrum.x
         fields = [f"{self.activation!r}", f"{self.target!r}"]
         fields += [f"{name}={getattr(self, name):g}" for name in ("eta", "alpha0", "beta")]
         if self.noise:
@@ -85,22 +95,34 @@ class View:
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
-sol = srfx.solve(model, alpha=np.linspace(0.1, 5, 50), lam={self.lam:g}, bulk={self.bulk!r})
+alpha, lam, d = np.linspace(0.1, 5, 50), {self.lam:g}, {SIZE["d"]}
+sol = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r})  # d = infinity
+sol_d = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r}, d=d)
 ax = srfx.plot.learning_curve(sol)
+ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
 t = np.linspace(-3, 3, 121)
-f = srfx.learned_function(model, alpha={self.alpha:g}, lam={self.lam:g}, t=t, bulk={self.bulk!r})
+f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
 print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
 
-x = np.geomspace(1e-3, 30, 121)
-density = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.bulk!r}).density
+x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
+spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
+print(spectrum.mass_at_zero.item(), spectrum.edges.values)
 
 alphas = {list(ALPHA_SIMULATED)}
-ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
+ds = srfx.simulate(model, alpha=alphas, lam=lam, d=d, replicates={SIZE["replicates"]})
+error = ds.test_error.squeeze("lam")
+bars = error.std("replicate", ddof=1) / {SIZE["replicates"]}**0.5  # standard error of the mean
+ax.errorbar(alphas, error.mean("replicate"), bars, fmt="s", label=f"networks at d = {{d}}")
+ax.legend()
 """
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
+        return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
+
+    def compute_curves(self) -> Numbers:
+        """Solve for all but the spectrum."""
         with _LOCK:
             return self._compute()
 
@@ -109,10 +131,12 @@ ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
         solution = _quietly(solve, model, ALPHA, self.lam, **recorded)
+        finite = _quietly(solve, model, ALPHA, self.lam, d=SIZE["d"], **recorded)
         limits = _quietly(bounds, model)
         return Numbers(
             view=self,
             curve=np.asarray(solution.test_error),
+            finite=np.asarray(finite.test_error),
             train=np.asarray(solution.train_error),
             here=float(_quietly(solve, model, self.alpha, self.lam, **recorded).test_error),
             floor=linear_floor(model),
@@ -121,17 +145,54 @@ ds = srfx.simulate(model, alpha=alphas, lam={self.lam:g}, d=200, replicates=8)
             learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
-            density=self._density(),
         )
 
-    def _density(self) -> FloatArray:
-        # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
-        (raw,) = _spectra(self.model, self.bulk, self.alpha, (), X, _validation.thread_count(None))
-        return np.asarray(raw["density"] * X)
+    def compute_spectrum(self) -> Spectrum:
+        """Find the spectrum of the features, on its own support."""
+        return _spectrum(dataclasses.replace(self, lam=1.0))  # on which it does not depend
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
         return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
+
+
+@functools.lru_cache(maxsize=64)
+def _spectrum(view: View) -> Spectrum:
+    def spectrum(x: FloatArray) -> Any:
+        # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
+        threads = _validation.thread_count(None)
+        return _spectra(view.model, view.spectral_bulk, view.alpha, (), x, threads)[0]
+
+    x = X if view.spectral_bulk == "one_step" else X_GROUPS
+    raw = spectrum(x)
+    low, high = _extent(x, raw)
+    inside = (x >= low) & (x <= high)
+    if high > x[-1] or inside.sum() < POINTS:
+        x = np.geomspace(low, high, 2 * POINTS + 1)
+        raw = spectrum(x)
+        inside = np.ones(x.size, dtype=bool)
+    return Spectrum(
+        x=x[inside],
+        density=np.asarray(raw["density"] * x)[inside],
+        edges=np.asarray(raw["edges"]),
+        outliers=np.asarray(raw["outliers"]),
+        mass_at_zero=float(raw["zero_mass"]),
+        mass=float(raw["mass"]),
+        outlier_over_d=float(raw["outlier_rate"]),
+    )
+
+
+def _extent(x: FloatArray, raw: Any) -> tuple[float, float]:
+    """From where to where a spectrum is worth drawing: its support but for a long thin tail."""
+    ends = np.concatenate([raw["edges"], raw["outliers"]])
+    if ends.size == 0:
+        return 1e-3, 30.0
+    low, high = float(ends.min()), float(ends.max())
+    if low < 1e-4 * high:
+        height = np.nan_to_num(raw["density"] * x)
+        seen = x[height > 5e-3 * height.max()]
+        low = max(low, float(seen[0]) if seen.size else 1e-4 * high)
+    return low / 1.25, high * 1.25
 
 
 def _spike(model: OneStep) -> tuple[float, float, float] | None:
@@ -147,7 +208,8 @@ class Numbers:
     """What a view shows, in numbers."""
 
     view: View
-    curve: FloatArray
+    curve: FloatArray  # at d = infinity, as all but finite
+    finite: FloatArray  # the test error at the d of the simulation
     train: FloatArray
     here: float
     floor: float
@@ -156,7 +218,38 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
-    density: FloatArray  # of log x, x the eigenvalues of the features; NaN where unresolved
+    spectrum: Spectrum | None = None  # None: not yet there
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """The spectrum of the features."""
+
+    x: FloatArray
+    density: FloatArray  # of log x; NaN where unresolved
+    edges: FloatArray
+    outliers: FloatArray
+    mass_at_zero: float
+    mass: float  # by integration, including zero
+    outlier_over_d: float
+
+    def words(self) -> list[str]:
+        """Say what the drawn line does not show."""
+        said = []
+        if self.mass_at_zero > 0:
+            said.append(f"{100 * self.mass_at_zero:.3g} % of the eigenvalues are 0")
+        if self.edges.size and self.edges[0] < self.x[0]:
+            said.append(f"the support goes down to {self.edges[0]:.2g}")
+        if self.outliers.size:
+            said.append(f"{self.outliers.size} beside the bulk (marked)")
+        if self.outlier_over_d > 0:
+            said.append(f"one more eigenvalue near {self.outlier_over_d:.3g} d")
+        gaps = np.isnan(self.density)
+        if gaps.any():
+            said.append(f"gaps: not resolved at {gaps.sum()} of {gaps.size} points")
+        if self.mass < 0.995:
+            said.append(f"{100 * (1 - self.mass):.2g} % of them not resolved")
+        return said
 
 
 def parse_readout(text: str) -> tuple[float, ...]:
@@ -193,8 +286,11 @@ class Picture:
             left, right, last = self.figure.subplots(1, 3, width_ratios=[3, 2, 2])
             self.figure.subplots_adjust(left=0.05, right=0.99, bottom=0.14, top=0.93, wspace=0.22)
             (self._test,) = left.plot([], [], color=COLOURS[0])
+            (self._finite,) = left.plot(
+                [], [], color=COLOURS[1], ls="--", label=f"test error, theory at d = {SIZE['d']}"
+            )
             (self._train,) = left.plot(
-                [], [], color=COLOURS[0], ls=":", lw=1.1, label="training error"
+                [], [], color=COLOURS[0], ls=":", lw=1.1, label="training error, $d = \\infty$"
             )
             (self._here,) = left.plot([], [], "o", ms=6, mfc="none", color=COLOURS[0])
             self._levels = [
@@ -219,14 +315,17 @@ class Picture:
             for ax in (left, right):
                 ax.locator_params(nbins=5)
 
-            (self._area,) = last.fill([], [], color=COLOURS[3], alpha=0.4, lw=0)
+            self._area: Any = None
             (self._density,) = last.plot([], [], color=COLOURS[3])
+            (self._outliers,) = last.plot([], [], "v", ms=6, color=COLOURS[6])
+            self._words = last.text(
+                0.02, 0.98, "", transform=last.transAxes, va="top", fontsize=7.5, linespacing=1.5
+            )
             last.set_xscale("log")
             last.xaxis.set_minor_locator(NullLocator())
             last.set(
                 xlabel=r"eigenvalue of $\Phi^T\Phi/p$",
                 title="features: density of its logarithm",
-                xlim=(X[0], X[-1]),
             )
             self._axes = left, right, last
 
@@ -248,10 +347,11 @@ class Picture:
         import io
 
         view = numbers.view
-        left, right, last = self._axes
+        left, right, _ = self._axes
         with _LOCK, style():
             self._test.set_data(ALPHA, numbers.curve)
-            self._test.set_label(f"test error, bulk {view.bulk}")
+            self._test.set_label(f"test error, $d = \\infty$, bulk {view.bulk}")
+            self._finite.set_data(ALPHA, numbers.finite)
             self._train.set_data(ALPHA, numbers.train)
             self._here.set_data([view.alpha], [numbers.here])
             values = numbers.floor, numbers.upper, numbers.lower
@@ -262,8 +362,10 @@ class Picture:
                 self._simulated = None
             if simulated is not None:
                 self._simulated = _error_bars(left, simulated)
-            top = np.nanmax(numbers.curve) if np.isfinite(numbers.curve).any() else 1.0
-            left.set_ylim(0, 1.35 * max(top, numbers.floor))
+            shown = [numbers.curve, numbers.finite, np.array([numbers.floor])]
+            if simulated is not None:
+                shown.append(simulated.test_error.values.mean(-1).ravel())
+            left.set_ylim(0, 1.45 * np.nanmax(np.concatenate(shown)) or 1.0)
             left.legend(loc="upper right", ncols=2)
 
             self._target.set_data(T, numbers.target)
@@ -271,16 +373,39 @@ class Picture:
             right.relim()
             right.autoscale_view(scalex=False)
 
-            density = numbers.density
-            self._density.set_data(X, density)
-            filled = np.nan_to_num(density)
-            self._area.set_xy(np.column_stack([np.r_[X, X[::-1]], np.r_[filled, 0 * filled]]))
-            last.set_ylim(0, 1.05 * filled.max() if filled.max() > 0 else 1)
+            self._draw_spectrum(numbers.spectrum)
 
             buffer = io.BytesIO()
             canvas: Any = self._canvas
             canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
+
+    def _draw_spectrum(self, spectrum: Spectrum | None) -> None:
+        last = self._axes[-1]
+        if self._area is not None:
+            self._area.remove()
+            self._area = None
+        if spectrum is None:
+            self._density.set_data([], [])
+            self._outliers.set_data([], [])
+            self._words.set_text("computing …")
+            return
+        x, density = spectrum.x, spectrum.density
+        known = np.isfinite(density)
+        top = density[known].max(initial=0)
+        self._density.set_data(x, density)
+        self._area = last.fill_between(
+            x, np.where(known, density, 0), where=known, color=COLOURS[3], alpha=0.4, lw=0
+        )
+        outliers = spectrum.outliers
+        self._outliers.set_data(outliers, np.full(outliers.shape, 0.03 * top))
+        words = spectrum.words()
+        if top == 0:
+            words.insert(0, "no density was found here")
+        self._words.set_text("\n".join(words))
+        last.set_xlim(x[0], x[-1])
+        # Room for the words above the density.
+        last.set_ylim(0, (1.05 + 0.09 * len(words)) * top if top > 0 else 1)
 
 
 def _error_bars(ax: Any, simulated: xr.Dataset) -> Any:
@@ -291,7 +416,7 @@ def _error_bars(ax: Any, simulated: xr.Dataset) -> Any:
         yerr=values.std(-1, ddof=1) / np.sqrt(values.shape[-1]),
         fmt="s",
         color=COLOURS[1],
-        label=f"simulation, d = {SIZE['d']}, standard error",
+        label=f"{values.shape[-1]} networks at d = {SIZE['d']}:\nmean, standard error",
     )
 
 

@@ -8,6 +8,7 @@ app = marimo.App(width="medium", app_title="srfx: what does one gradient step bu
 
 @app.cell
 def _():
+    import base64
     import html
     import json
     import time
@@ -17,7 +18,7 @@ def _():
     from srfx import _explore as explore
     from srfx.models import ACTIVATION_NAMES
 
-    return ACTIVATION_NAMES, explore, html, json, mo, time
+    return ACTIVATION_NAMES, base64, explore, html, json, mo, time
 
 
 @app.cell
@@ -81,7 +82,7 @@ def _(mo, run, set_points, view):
 
 
 @app.cell
-def _(explore, get_points, html, json, mo, picture, problem, time, view):
+def _(base64, explore, get_points, html, json, mo, picture, problem, time, view):
     def panels():
         if problem is not None:
             return mo.callout(problem, kind="warn"), None
@@ -97,6 +98,7 @@ def _(explore, get_points, html, json, mo, picture, problem, time, view):
         seconds = time.perf_counter() - start
         facts = {
             "test_error": numbers.curve.tolist(),
+            "finite": numbers.finite.tolist(),
             "here": numbers.here,
             "simulated": None
             if simulated is None
@@ -104,7 +106,11 @@ def _(explore, get_points, html, json, mo, picture, problem, time, view):
             "seconds": seconds,
         }
         hidden = f"<div id='srfx-data' hidden>{html.escape(json.dumps(facts))}</div>"
-        return mo.vstack([mo.image(png, width="100%"), mo.Html(hidden)]), numbers
+        # Within the page: the file that mo.image would serve is gone once the next view is there,
+        # which a browser still fetching it takes for an error.
+        source = "data:image/png;base64," + base64.b64encode(png).decode()
+        image = f"<img src='{source}' alt='the panels of this view' style='width: 100%'>"
+        return mo.Html(image + hidden), numbers
 
     shown, numbers = panels()
     return numbers, shown
@@ -116,7 +122,7 @@ def _(mo, numbers, view):
         if numbers is None:
             return mo.md("")
         stats = [
-            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {view.alpha:g}"),
+            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {view.alpha:g}, d = ∞"),
             mo.stat(f"{numbers.floor:.4g}", label="linear floor"),
             mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
         ]
@@ -131,9 +137,23 @@ def _(mo, numbers, view):
 
 @app.cell
 def _(
-    activation, alpha, alpha0, beta, eta, lam, mo, noise, readout, run, shown, summary, target, view
+    activation,
+    alpha,
+    alpha0,
+    beta,
+    eta,
+    lam,
+    mo,
+    noise,
+    numbers,
+    readout,
+    run,
+    shown,
+    summary,
+    target,
+    view,
 ):
-    code = mo.md("" if view is None else f"```python\n{view.code()}```")
+    code = mo.md("" if view is None else f"```python\n{view.code(numbers and numbers.spectrum)}```")
     mo.vstack(
         [
             mo.md("## What does one gradient step buy?"),
