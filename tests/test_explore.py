@@ -50,6 +50,7 @@ def test_numbers_are_those_of_the_library():
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_the_code_reproduces_the_view():
     view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
     numbers, names = view.compute(), {}
@@ -65,6 +66,11 @@ def test_the_code_reproduces_the_view():
     legend = [text.get_text() for text in names["ax"].get_legend().get_texts()]
     assert "test error, theory at d = 200" in legend
     assert "networks at d = 200" in legend
+    # Groups that no spiked features are equivalent to have none to print.
+    assert "model.equivalent()" in view.code()
+    code = _explore.View("relu", eta=3, readout=(1.0, 2.0)).code(numbers.spectrum)
+    assert "equivalent" not in code
+    exec(code.split("alphas = ")[0], {})
     # Without a spectrum, of what was looked through for it.
     assert f"x = np.geomspace(1e-06, 1e+06, {_explore.X.size})" in view.code()
 
@@ -95,6 +101,42 @@ def test_simulated_points_lie_on_the_theory_at_their_d():
     lines = {line.get_label(): line for line in left.lines}
     assert np.array_equal(lines["test error, theory at d = 200"].get_ydata(), numbers.finite)
     assert left.get_ylim()[1] > max(mean.max(), numbers.finite.max())
+
+
+GROWS = srfx.Activation(lambda z: np.exp(z / 2), derivative=lambda z: np.exp(z / 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("activation", "readout", "bulk", "points"),
+    [
+        ("tanh", (1.0, 2.0), "one_step", 50),
+        ("relu", (1.0, 2.0), "one_step", 50),
+        ("tanh", (0.5, 1.0, 2.0), "one_step", 25),
+        ("tanh", (0.5, 1.0, 1.5, 2.0), "isotropic", 50),  # would take too long
+        ("sigmoid", (1.0,), "one_step", 50),
+        (GROWS, (1.0, 2.0), "isotropic", 50),  # which section 10 does not cover
+    ],
+)
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
+    activation, readout, bulk, points
+):
+    view = _explore.View(activation, eta=2, alpha0=3, readout=readout)
+    now = view.compute_at_once()
+    assert view.bulk == bulk
+    assert now.curve.size == points
+    model = srfx.OneStep(activation, "sin", eta=2, alpha0=3, readout=readout)
+    expected = srfx.solve(model, alpha=np.linspace(0.1, 5, points), lam=0.1, bulk=bulk)
+    assert np.array_equal(now.curve, expected.test_error)
+    # Only a spectrum of one value is there at once; that of several is of the isotropic bulk.
+    assert (now.spectrum is not None) == (len(readout) == 1)
+    whole = now.complete()
+    assert ("bulk isotropic" in whole.spectrum.words()) == (len(readout) > 1 and bulk == "one_step")
+    x = whole.spectrum.x
+    kind = "one_step" if len(readout) == 1 else "isotropic"
+    density = srfx.feature_spectrum(model, 2.0, x, bulk=kind).density.values
+    assert np.allclose(whole.spectrum.density, density * x, rtol=1e-9, atol=1e-12)
+    assert whole.complete() is whole
 
 
 def drawn(view):

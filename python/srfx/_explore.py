@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import socket
 import threading
+import warnings
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,16 @@ from srfx import _core, _validation
 from srfx._style import COLOURS, GREY, style
 from srfx.analysis import _spectra
 from srfx.figures import _quietly
-from srfx.models import FloatArray, OneStep, compiled
+from srfx.models import ApproximationWarning, FloatArray, OneStep, compiled
 from srfx.simulation import simulate
-from srfx.theory import bounds, learned_function, linear_floor, solve
+from srfx.theory import _check_bulk, bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Where the learning curve is drawn, and where it is simulated.
 ALPHA = np.linspace(0.1, 5, 50)
+ALPHA_THREE = np.linspace(0.1, 5, 25)  # of three values in the actual step
 ALPHA_SIMULATED = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Size of the page's simulation: a few seconds.
 SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
@@ -32,8 +34,14 @@ T = np.linspace(-3, 3, 121)
 #: Where the spectrum of the features is looked for; fewer points for the slower several groups.
 X = np.geomspace(1e-6, 1e6, 1201)
 X_GROUPS = np.geomspace(1e-6, 1e6, 361)
-#: Points of a spectrum drawn on its own support, where fewer of those above lie in it.
-POINTS = 80
+#: Where fewer of them than this lie in the support, it gets points of its own: three times these.
+POINTS = 40
+
+#: So many readout values are solved for in the actual step: of more, a curve takes too long here.
+GROUPS = 3
+
+#: What solving for a view may say, to be shown in its place.
+PROBLEMS = (ValueError, NotImplementedError, RuntimeError)
 
 #: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
@@ -70,8 +78,20 @@ class View:
 
     @property
     def bulk(self) -> str:
-        """The bulk of the actual step; for several readout values that would take too long here."""
-        return "one_step" if len(self.readout) == 1 else "isotropic"
+        """The bulk of the actual step, for as many readout values as it is quick and known for."""
+        if len(self.readout) > GROUPS:
+            return "isotropic"
+        try:
+            _check_bulk(self.model, "one_step", 1.0)
+        except NotImplementedError:
+            return "isotropic"
+        return "one_step"
+
+    @property
+    def alphas(self) -> FloatArray:
+        """Where the curves are drawn."""
+        slow = self.bulk == "one_step" and len(self.readout) == GROUPS
+        return ALPHA_THREE if slow else ALPHA
 
     @property
     def spectral_bulk(self) -> str:
@@ -92,10 +112,13 @@ class View:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
             fields.append(f"readout=({', '.join(f'{a:g}' for a in self.readout)},)")
+        shown = "srfx.bounds(model), srfx.linear_floor(model)"
+        if _spike(self.model) is not None:
+            shown += ", model.equivalent()"
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
-alpha, lam, d = np.linspace(0.1, 5, 50), {self.lam:g}, {SIZE["d"]}
+alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"]}
 sol = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r})  # d = infinity
 sol_d = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r}, d=d)
 ax = srfx.plot.learning_curve(sol)
@@ -103,7 +126,7 @@ ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
 t = np.linspace(-3, 3, 121)
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
-print(srfx.bounds(model), srfx.linear_floor(model), model.equivalent())
+print({shown})
 
 x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
 spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
@@ -119,7 +142,12 @@ ax.legend()
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
-        return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
+        return self.compute_curves().complete()
+
+    def compute_at_once(self) -> Numbers:
+        """Solve for what need not be waited for: the spectrum of several values comes later."""
+        numbers = self.compute_curves()
+        return numbers.complete() if len(self.readout) == 1 else numbers
 
     def compute_curves(self) -> Numbers:
         """Solve for all but the spectrum."""
@@ -130,8 +158,8 @@ ax.legend()
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
-        solution = _quietly(solve, model, ALPHA, self.lam, **recorded)
-        finite = _quietly(solve, model, ALPHA, self.lam, d=SIZE["d"], **recorded)
+        solution = _quietly(solve, model, self.alphas, self.lam, **recorded)
+        finite = _quietly(solve, model, self.alphas, self.lam, d=SIZE["d"], **recorded)
         limits = _quietly(bounds, model)
         return Numbers(
             view=self,
@@ -168,7 +196,7 @@ def _spectrum(view: View) -> Spectrum:
     low, high = _extent(x, raw)
     inside = (x >= low) & (x <= high)
     if high > x[-1] or inside.sum() < POINTS:
-        x = np.geomspace(low, high, 2 * POINTS + 1)
+        x = np.geomspace(low, high, 3 * POINTS + 1)
         raw = spectrum(x)
         inside = np.ones(x.size, dtype=bool)
     return Spectrum(
@@ -179,6 +207,7 @@ def _spectrum(view: View) -> Spectrum:
         mass_at_zero=float(raw["zero_mass"]),
         mass=float(raw["mass"]),
         outlier_over_d=float(raw["outlier_rate"]),
+        note="bulk isotropic" if view.spectral_bulk != view.bulk else "",
     )
 
 
@@ -218,7 +247,13 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
-    spectrum: Spectrum | None = None  # None: not yet there
+    spectrum: Spectrum | None = None  # None: yet to come
+
+    def complete(self) -> Numbers:
+        """Add the spectrum."""
+        if self.spectrum is not None:
+            return self
+        return dataclasses.replace(self, spectrum=self.view.compute_spectrum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,10 +267,11 @@ class Spectrum:
     mass_at_zero: float
     mass: float  # by integration, including zero
     outlier_over_d: float
+    note: str = ""
 
     def words(self) -> list[str]:
         """Say what the drawn line does not show."""
-        said = []
+        said = [self.note] if self.note else []
         if self.mass_at_zero > 0:
             said.append(f"{100 * self.mass_at_zero:.3g} % of the eigenvalues are 0")
         if self.edges.size and self.edges[0] < self.x[0]:
@@ -349,10 +385,10 @@ class Picture:
         view = numbers.view
         left, right, _ = self._axes
         with _LOCK, style():
-            self._test.set_data(ALPHA, numbers.curve)
+            self._test.set_data(view.alphas, numbers.curve)
             self._test.set_label(f"test error, $d = \\infty$, bulk {view.bulk}")
-            self._finite.set_data(ALPHA, numbers.finite)
-            self._train.set_data(ALPHA, numbers.train)
+            self._finite.set_data(view.alphas, numbers.finite)
+            self._train.set_data(view.alphas, numbers.train)
             self._here.set_data([view.alpha], [numbers.here])
             values = numbers.floor, numbers.upper, numbers.lower
             for line, level in zip(self._levels, values, strict=True):
@@ -450,6 +486,7 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
         raise ImportError(EXTRA) from error
     check_port(host, port)
     page = Path(__file__).with_name("app.py")
+    warnings.simplefilter("ignore", ApproximationWarning)  # panels say what bulk they show
     server = marimo.create_asgi_app(quiet=True, include_code=False)
     application: Any = server.with_app(path="", root=str(page)).build()
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
