@@ -386,9 +386,34 @@ def test_the_page_in_a_browser(request):
     folder.mkdir(parents=True, exist_ok=True)
     assert driver.save_screenshot(str(folder / "explore.png"))
 
+    # Faster than it can draw: every view replaces one that the browser is still fetching.
+    for step in range(60):
+        thumb.send_keys(Keys.ARROW_RIGHT if 20 <= step < 35 else Keys.ARROW_LEFT)
+    model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5)  # 30 steps of 0.1 down in all
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    settled = wait.until(
+        lambda _: np.allclose((d := data())["test_error"], expected, rtol=1e-12) and d
+    )
+    assert settled["simulated"] is None
+    assert driver.execute_script(IMAGE).startswith("data:image/png;base64,")
+
+    # Of several values the curve comes first, then the spectrum.
+    field = next(
+        e for e in driver.execute_script(DEEP, "input") if e.get_attribute("type") == "text"
+    )
+    field.send_keys(", 2" + Keys.ENTER)
+    several = wait.until(lambda _: (d := data())["here"] != settled["here"] and d)
+    several = wait.until(lambda _: (d := data())["spectrum"] and d)
+    model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5, readout=(1.0, 2.0))
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    assert np.allclose(several["test_error"], expected, rtol=1e-9)
+
     errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
+    assert "Traceback" not in (request.getfixturevalue("tmp_path") / "log").read_text()
 
+
+IMAGE = "return document.querySelector('img[alt*=panels]').src"
 
 DEEP = """
 const found = [];

@@ -364,6 +364,10 @@ class Picture:
                 title="features: density of its logarithm",
             )
             self._axes = left, right, last
+            for ax in self._axes:  # placed once: looking for room takes a quarter of a redraw
+                ax.set_title(ax.get_title(), y=1.0)
+                ax.xaxis.set_label_coords(0.5, -0.09)
+                ax.yaxis.set_label_coords(-0.1, 0.5)
 
     def png(self, numbers: Numbers, simulated: xr.Dataset | None = None) -> bytes:
         """Draw a view.
