@@ -119,8 +119,9 @@ GROWS = srfx.Activation(lambda z: np.exp(z / 2), derivative=lambda z: np.exp(z /
 )
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
-    activation, readout, bulk, points
+    activation, readout, bulk, points, monkeypatch
 ):
+    monkeypatch.setattr(_explore, "_PACE", {"spectrum": 0.0})
     view = _explore.View(activation, eta=2, alpha0=3, readout=readout)
     now = view.compute_at_once()
     assert view.bulk == bulk
@@ -137,6 +138,9 @@ def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
     density = srfx.feature_spectrum(model, 2.0, x, bulk=kind).density.values
     assert np.allclose(whole.spectrum.density, density * x, rtol=1e-9, atol=1e-12)
     assert whole.complete() is whole
+    # After a slow spectrum the next one is not waited for.
+    _explore._PACE["spectrum"] = 1.0
+    assert view.compute_at_once().spectrum is None
 
 
 def drawn(view):
@@ -161,6 +165,8 @@ def test_the_spectrum_is_drawn_where_it_is(view, inside):
     low, high = panel.get_xlim()
     assert low < inside[0] < inside[1] < high
     assert high / low < 3 * inside[1] / inside[0]
+    ticks = panel.xaxis.get_ticklocs()
+    assert np.count_nonzero((low <= ticks) & (ticks <= high)) >= 2
     assert np.array_equal(panel.lines[0].get_xdata(), spectrum.x)
     assert np.array_equal(panel.lines[0].get_ydata(), spectrum.density)
     # All the mass is there to be seen.
@@ -180,6 +186,8 @@ def test_the_panel_says_what_mass_is_at_zero():
     tailed, panel, words = drawn(_explore.View(eta=10, alpha0=0.1, alpha=0.1))
     assert "the support goes down to" in words
     assert tailed.edges[0] < panel.get_xlim()[0]
+    view = _explore.View("leaky_relu", "tanh", 10, 20, 5, alpha=5, noise=1)
+    assert "the support goes down to 0, 5.2 % below 1e-06" in drawn(view)[2]
 
 
 def test_an_unresolved_point_is_a_gap_with_a_word():

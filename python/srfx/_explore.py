@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import socket
 import threading
+import time
 import warnings
 import webbrowser
 from pathlib import Path
@@ -45,6 +46,9 @@ PROBLEMS = (ValueError, NotImplementedError, RuntimeError)
 
 #: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
+#: Seconds that the last spectrum took; after one of more than PATIENCE they come later.
+_PACE = {"spectrum": 0.0}
+PATIENCE = 0.1
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -145,9 +149,14 @@ ax.legend()
         return self.compute_curves().complete()
 
     def compute_at_once(self) -> Numbers:
-        """Solve for what need not be waited for: the spectrum of several values comes later."""
+        """Solve for what need not be waited for.
+
+        The spectrum comes later if there are several values, or the last one (of a slider's
+        neighbouring position, as a rule) took long.
+        """
         numbers = self.compute_curves()
-        return numbers.complete() if len(self.readout) == 1 else numbers
+        wait = len(self.readout) == 1 and _PACE["spectrum"] < PATIENCE
+        return numbers.complete() if wait else numbers
 
     def compute_curves(self) -> Numbers:
         """Solve for all but the spectrum."""
@@ -191,6 +200,7 @@ def _spectrum(view: View) -> Spectrum:
         threads = _validation.thread_count(None)
         return _spectra(view.model, view.spectral_bulk, view.alpha, (), x, threads)[0]
 
+    start = time.perf_counter()
     x = X if view.spectral_bulk == "one_step" else X_GROUPS
     raw = spectrum(x)
     low, high = _extent(x, raw)
@@ -199,6 +209,7 @@ def _spectrum(view: View) -> Spectrum:
         x = np.geomspace(low, high, 3 * POINTS + 1)
         raw = spectrum(x)
         inside = np.ones(x.size, dtype=bool)
+    _PACE["spectrum"] = time.perf_counter() - start
     return Spectrum(
         x=x[inside],
         density=np.asarray(raw["density"] * x)[inside],
@@ -275,7 +286,10 @@ class Spectrum:
         if self.mass_at_zero > 0:
             said.append(f"{100 * self.mass_at_zero:.3g} % of the eigenvalues are 0")
         if self.edges.size and self.edges[0] < self.x[0]:
-            said.append(f"the support goes down to {self.edges[0]:.2g}")
+            steps = np.diff(np.log(self.x)) * (self.density[1:] + self.density[:-1]) / 2
+            below = self.mass - self.mass_at_zero - np.nansum(steps)
+            share = f", {100 * below:.2g} % below {self.x[0]:.1g}" if below > 5e-3 else ""
+            said.append(f"the support goes down to {self.edges[0]:.2g}{share}")
         if self.outliers.size:
             said.append(f"{self.outliers.size} beside the bulk (marked)")
         if self.outlier_over_d > 0:
@@ -421,6 +435,8 @@ class Picture:
         return buffer.getvalue()
 
     def _draw_spectrum(self, spectrum: Spectrum | None) -> None:
+        from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+
         last = self._axes[-1]
         if self._area is not None:
             self._area.remove()
@@ -444,6 +460,12 @@ class Picture:
             words.insert(0, "no density was found here")
         self._words.set_text("\n".join(words))
         last.set_xlim(x[0], x[-1])
+        if x[-1] < 50 * x[0]:  # powers of ten alone may be one or none
+            last.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            last.xaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
+        else:
+            last.xaxis.set_major_locator(LogLocator())
+            last.xaxis.set_major_formatter(LogFormatterSciNotation())
         # Room for the words above the density.
         last.set_ylim(0, (1.05 + 0.09 * len(words)) * top if top > 0 else 1)
 
