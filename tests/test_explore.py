@@ -18,7 +18,6 @@ import pytest
 
 import srfx
 from srfx import _explore, cli
-from srfx.models import ACTIVATION_NAMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -40,69 +39,177 @@ def test_numbers_are_those_of_the_library():
         numbers.learned,
         srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
     )
-    finite = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step", d=200)
-    assert np.array_equal(numbers.finite, finite.test_error)
-    drawn = numbers.spectrum
-    spectrum = srfx.feature_spectrum(model, 1.5, drawn.x, bulk="one_step")
-    np.testing.assert_allclose(drawn.density, spectrum.density * drawn.x, rtol=1e-9)
-    assert drawn.mass_at_zero == spectrum.mass_at_zero
+    d = _explore.SIZE["d"]
+    finite = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step", d=d).test_error
+    assert np.array_equal(numbers.finite, finite)
+    assert not np.allclose(numbers.finite, numbers.curve, rtol=1e-3)
+    x = numbers.spectrum.x
+    density = srfx.feature_spectrum(model, 1.5, x, bulk="one_step").density.values
+    assert np.array_equal(numbers.spectrum.density, density * x)
     spiked = model.equivalent()
     assert numbers.spike == (spiked.r, spiked.c, spiked.gamma)
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_the_code_reproduces_the_view():
+    view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
+    numbers, names = view.compute(), {}
+    exec(view.code(numbers.spectrum).replace("replicates=8", "replicates=2"), names)
+    assert names["model"] == view.model
+    assert np.array_equal(names["sol"].test_error, numbers.curve)
+    assert np.array_equal(names["sol_d"].test_error, numbers.finite)
+    assert np.array_equal(names["f"], numbers.learned)
+    assert np.allclose(names["x"], numbers.spectrum.x, rtol=1e-5)
+    density = names["spectrum"].density * names["x"]
+    assert np.allclose(density, numbers.spectrum.density, atol=1e-3)
+    assert dict(names["ds"].sizes) == {"alpha": 5, "lam": 1, "replicate": 2}
+    legend = [text.get_text() for text in names["ax"].get_legend().get_texts()]
+    assert "test error, theory at d = 200" in legend
+    assert "networks at d = 200" in legend
+    # Groups that no spiked features are equivalent to have none to print.
+    assert "model.equivalent()" in view.code()
+    code = _explore.View("relu", eta=3, readout=(1.0, 2.0)).code(numbers.spectrum)
+    assert "equivalent" not in code
+    exec(code.split("alphas = ")[0], {})
+    # Without a spectrum, of what was looked through for it.
+    assert f"x = np.geomspace(1e-06, 1e+06, {_explore.X.size})" in view.code()
+
+
+def test_simulated_points_lie_on_the_theory_at_their_d():
+    """Where d = 200 is far from the limit: that curve is drawn, and says so."""
+    view = _explore.View("tanh", "tanh", eta=0.4, alpha0=20)
+    numbers, ds = view.compute(), view.simulate()
+    values = ds.test_error.values[:, 0]
+    mean, error = values.mean(-1), values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
+    model = view.model
+    at_d = srfx.solve(
+        model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step", d=_explore.SIZE["d"]
+    ).test_error
+    limit = srfx.solve(model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step").test_error
+    assert np.all(np.abs(mean - at_d) < 4 * error)
+    assert np.all(mean - limit > 8 * error)
+
+    picture = _explore.Picture()
+    picture.png(numbers, ds)
+    left = picture.figure.axes[0]
+    legend = {text.get_text() for text in left.get_legend().get_texts()}
+    assert {
+        r"test error, $d = \infty$, bulk one_step",
+        "test error, theory at d = 200",
+        "8 networks at d = 200:\nmean, standard error",
+    } <= legend
+    lines = {line.get_label(): line for line in left.lines}
+    assert np.array_equal(lines["test error, theory at d = 200"].get_ydata(), numbers.finite)
+    assert left.get_ylim()[1] > max(mean.max(), numbers.finite.max())
+
+
+GROWS = srfx.Activation(lambda z: np.exp(z / 2), derivative=lambda z: np.exp(z / 2) / 2)
+
+
 @pytest.mark.parametrize(
-    ("view", "words"),
+    ("activation", "readout", "bulk", "points"),
     [
-        (_explore.View("hermite2", eta=10, alpha0=5, alpha=5), ["near 748 d"]),
-        (_explore.View(beta=5, alpha=2), ["60 % of the eigenvalues are 0"]),
-        (_explore.View(eta=20, alpha0=0.1, alpha=0.2), ["80 % of", "support goes down to 0"]),
-        (_explore.View(readout=(1.0, 2.0)), ["one more near"]),
+        ("tanh", (1.0, 2.0), "one_step", 50),
+        ("relu", (1.0, 2.0), "one_step", 50),
+        ("tanh", (0.5, 1.0, 2.0), "one_step", 25),
+        ("tanh", (0.5, 1.0, 1.5, 2.0), "isotropic", 50),  # would take too long
+        ("sigmoid", (1.0,), "one_step", 50),
+        (GROWS, (1.0, 2.0), "isotropic", 50),  # which section 10 does not cover
     ],
 )
-def test_a_spectrum_is_shown_where_it_is(view, words):
-    """Eigenvalues may be thousands, or nearly all zero: the axis follows, words say the rest."""
-    numbers, picture = view.compute(), _explore.Picture()
-    spectrum = numbers.spectrum
-    assert all(any(word in said for said in spectrum.words()) for word in words)
-    assert spectrum.x[-1] > spectrum.edges[-1]
-    seen = (
-        np.sum(0.5 * (spectrum.density[1:] + spectrum.density[:-1]) * np.diff(np.log(spectrum.x)))
-        + spectrum.mass_at_zero
-    )
-    assert seen == pytest.approx(1, abs=0.02)
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
+    activation, readout, bulk, points, monkeypatch
+):
+    monkeypatch.setattr(_explore, "_PACE", {"spectrum": 0.0})
+    view = _explore.View(activation, eta=2, alpha0=3, readout=readout)
+    now = view.compute_at_once()
+    assert view.bulk == bulk
+    assert now.curve.size == points
+    model = srfx.OneStep(activation, "sin", eta=2, alpha0=3, readout=readout)
+    expected = srfx.solve(model, alpha=np.linspace(0.1, 5, points), lam=0.1, bulk=bulk)
+    assert np.array_equal(now.curve, expected.test_error)
+    # Only a spectrum of one value is there at once; that of several is of the isotropic bulk.
+    assert (now.spectrum is not None) == (len(readout) == 1)
+    whole = now.complete()
+    assert ("bulk isotropic" in whole.spectrum.words()) == (len(readout) > 1 and bulk == "one_step")
+    x = whole.spectrum.x
+    kind = "one_step" if len(readout) == 1 else "isotropic"
+    density = srfx.feature_spectrum(model, 2.0, x, bulk=kind).density.values
+    assert np.allclose(whole.spectrum.density, density * x, rtol=1e-9, atol=1e-12)
+    assert whole.complete() is whole
+    # After a slow spectrum the next one is not waited for.
+    _explore._PACE["spectrum"] = 1.0
+    assert view.compute_at_once().spectrum is None
+
+
+def drawn(view):
+    """The panel of the spectrum, and the words in it."""
+    picture, numbers = _explore.Picture(), view.compute()
     picture.png(numbers)
-    last = picture.figure.axes[2]
-    assert last.get_xlim() == (spectrum.x[0], spectrum.x[-1])
-    assert words[0] in last.texts[0].get_text()
+    panel = picture.figure.axes[2]
+    return numbers.spectrum, panel, panel.texts[0].get_text()
 
 
-def test_the_bulk_of_several_readouts():
-    """That of the step for as many values as a move leaves time for."""
-    assert _explore.View("relu", readout=(1.0, 2.0)).bulk == "one_step"
-    assert _explore.View("relu", readout=(1.0, 2.0, 3.0, 4.0)).bulk == "isotropic"
-    for name in ACTIVATION_NAMES:  # those of the menu
-        if name != "sign":
-            srfx.solve(_explore.View(name, readout=(1.0, 2.0)).model, 1, 0.1, bulk="one_step")
+@pytest.mark.parametrize(
+    ("view", "inside"),
+    [
+        (_explore.View("hermite2", "sin", eta=10, alpha0=5, alpha=5), (512, 3500)),
+        (_explore.View("hermite2", "sin", eta=10, alpha0=0.1, alpha=0.1), (360e3, 1.29e6)),
+        (_explore.View(eta=0.1, beta=0.1, alpha=5), (9.3, 35)),
+        (_explore.View(eta=3, alpha0=5), (0.014, 2.8)),
+    ],
+)
+def test_the_spectrum_is_drawn_where_it_is(view, inside):
+    spectrum, panel, _ = drawn(view)
+    low, high = panel.get_xlim()
+    assert low < inside[0] < inside[1] < high
+    assert high / low < 3 * inside[1] / inside[0]
+    ticks = panel.xaxis.get_ticklocs()
+    assert np.count_nonzero((low <= ticks) & (ticks <= high)) >= 2
+    assert np.array_equal(panel.lines[0].get_xdata(), spectrum.x)
+    assert np.array_equal(panel.lines[0].get_ydata(), spectrum.density)
+    # All the mass is there to be seen.
+    widths, density = np.diff(np.log(spectrum.x)), spectrum.density
+    seen = widths @ (density[1:] + density[:-1]) / 2
+    assert abs(seen + spectrum.mass_at_zero - 1) < 0.01
+    assert np.count_nonzero(spectrum.density) > 40
+    assert panel.get_ylim()[1] > spectrum.density.max()
 
 
-def test_unresolved_densities_are_named():
-    spectrum = _explore.View().compute().spectrum
-    density = spectrum.density.copy()
-    density[10] = np.nan
-    holed = dataclasses.replace(spectrum, density=density)
-    assert f"gaps: not resolved at 1 of {density.size} points" in holed.words()
+def test_the_panel_says_what_mass_is_at_zero():
+    spectrum, panel, words = drawn(_explore.View(beta=5, alpha=2))
+    assert spectrum.mass_at_zero == pytest.approx(0.6)
+    assert "60 % of the eigenvalues are 0" in words
+    assert "are 0" not in drawn(_explore.View())[2]
+    # A tail down to zero is cut off where nothing of it is seen, and the panel says so.
+    tailed, panel, words = drawn(_explore.View(eta=10, alpha0=0.1, alpha=0.1))
+    assert "the support goes down to" in words
+    assert tailed.edges[0] < panel.get_xlim()[0]
+    view = _explore.View("leaky_relu", "tanh", 10, 20, 5, alpha=5, noise=1)
+    assert "the support goes down to 0, 5.2 % below 1e-06" in drawn(view)[2]
 
 
-@pytest.mark.filterwarnings("ignore::srfx.models.ApproximationWarning")
-@pytest.mark.parametrize("activation", ["erf", "relu"])  # relu: no equivalent features
-def test_the_code_reproduces_the_view(activation):
-    view = _explore.View(activation, "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
-    names = {}
-    exec(view.code().split("alphas = ")[0], names)
-    assert names["model"] == view.model
-    assert np.array_equal(names["sol"].test_error, view.compute().curve)
-    assert np.array_equal(names["sol_d"].test_error, view.compute().finite)
-    assert np.array_equal(names["f"], view.compute().learned)
+def test_an_unresolved_point_is_a_gap_with_a_word():
+    view, picture = _explore.View(), _explore.Picture()
+    numbers = view.compute()
+    density = numbers.spectrum.density.copy()
+    density[100:103] = np.nan
+    broken = dataclasses.replace(numbers.spectrum, density=density, mass=0.93)
+    picture.png(dataclasses.replace(numbers, spectrum=broken))
+    panel = picture.figure.axes[2]
+    words = panel.texts[0].get_text()
+    assert f"gaps: not resolved at 3 of {density.size} points" in words
+    assert "7 % of them not resolved" in words
+    assert np.isnan(panel.lines[0].get_ydata()).sum() == 3
+    assert len(panel.collections[-1].get_paths()) == 2  # filled on both sides of the gap
+    # Nothing at all is said too, and so is what is not there yet.
+    nothing = dataclasses.replace(numbers.spectrum, density=np.full(density.size, np.nan))
+    picture.png(dataclasses.replace(numbers, spectrum=nothing))
+    assert "no density was found here" in panel.texts[0].get_text()
+    picture.png(dataclasses.replace(numbers, spectrum=None))
+    assert panel.texts[0].get_text() == "computing …"
+    assert len(panel.lines[0].get_xdata()) == 0
 
 
 def test_the_picture_is_drawn():
@@ -127,7 +234,6 @@ def test_the_picture_shows_the_numbers():
     assert np.array_equal(
         lines[r"test error, $d = \infty$, bulk one_step"].get_ydata(), numbers.curve
     )
-    assert np.array_equal(lines["test error, theory at d = 200"].get_ydata(), numbers.finite)
     assert np.array_equal(lines[r"training error, $d = \infty$"].get_ydata(), numbers.train)
     assert np.array_equal(lines["linear floor"].get_ydata(), [numbers.floor] * 2)
     assert np.array_equal(lines["lower bound"].get_ydata(), [numbers.lower] * 2)
@@ -288,9 +394,34 @@ def test_the_page_in_a_browser(request):
     folder.mkdir(parents=True, exist_ok=True)
     assert driver.save_screenshot(str(folder / "explore.png"))
 
+    # Faster than it can draw: every view replaces one that the browser is still fetching.
+    for step in range(60):
+        thumb.send_keys(Keys.ARROW_RIGHT if 20 <= step < 35 else Keys.ARROW_LEFT)
+    model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5)  # 30 steps of 0.1 down in all
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    settled = wait.until(
+        lambda _: np.allclose((d := data())["test_error"], expected, rtol=1e-12) and d
+    )
+    assert settled["simulated"] is None
+    assert driver.execute_script(IMAGE).startswith("data:image/png;base64,")
+
+    # Of several values the curve comes first, then the spectrum.
+    field = next(
+        e for e in driver.execute_script(DEEP, "input") if e.get_attribute("type") == "text"
+    )
+    field.send_keys(", 2" + Keys.ENTER)
+    several = wait.until(lambda _: (d := data())["here"] != settled["here"] and d)
+    several = wait.until(lambda _: (d := data())["spectrum"] and d)
+    model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5, readout=(1.0, 2.0))
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    assert np.allclose(several["test_error"], expected, rtol=1e-9)
+
     errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
+    assert "Traceback" not in (request.getfixturevalue("tmp_path") / "log").read_text()
 
+
+IMAGE = "return document.querySelector('img[alt*=panels]').src"
 
 DEEP = """
 const found = [];

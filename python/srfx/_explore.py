@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import socket
 import threading
+import time
+import warnings
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,27 +18,37 @@ from srfx import _core, _validation
 from srfx._style import COLOURS, GREY, style
 from srfx.analysis import _spectra
 from srfx.figures import _quietly
-from srfx.models import FloatArray, OneStep, compiled
+from srfx.models import ApproximationWarning, FloatArray, OneStep, compiled
 from srfx.simulation import simulate
-from srfx.theory import bounds, learned_function, linear_floor, solve
+from srfx.theory import _check_bulk, bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Where the learning curve is drawn, and where it is simulated.
 ALPHA = np.linspace(0.1, 5, 50)
+ALPHA_THREE = np.linspace(0.1, 5, 25)  # of three values in the actual step
 ALPHA_SIMULATED = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Size of the page's simulation: a few seconds.
 SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
 T = np.linspace(-3, 3, 121)
 #: Where the spectrum of the features is looked for; fewer points for the slower several groups.
-X = np.geomspace(1e-6, 1e6, 481)
-X_GROUPS = np.geomspace(1e-6, 1e6, 241)
-#: Points of a spectrum drawn on its own support, where fewer of those above lie in it.
-POINTS = 80
+X = np.geomspace(1e-6, 1e6, 1201)
+X_GROUPS = np.geomspace(1e-6, 1e6, 361)
+#: Where fewer of them than this lie in the support, it gets points of its own: three times these.
+POINTS = 40
+
+#: So many readout values are solved for in the actual step: of more, a curve takes too long here.
+GROUPS = 3
+
+#: What solving for a view may say, to be shown in its place.
+PROBLEMS = (ValueError, NotImplementedError, RuntimeError)
 
 #: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
+#: Seconds that the last spectrum took; after one of more than PATIENCE they come later.
+_PACE = {"spectrum": 0.0}
+PATIENCE = 0.1
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -70,12 +82,24 @@ class View:
 
     @property
     def bulk(self) -> str:
-        """The bulk of the actual step, which for more than three values would take too long."""
-        return "one_step" if len(self.readout) <= 3 else "isotropic"
+        """The bulk of the actual step, for as many readout values as it is quick and known for."""
+        if len(self.readout) > GROUPS:
+            return "isotropic"
+        try:
+            _check_bulk(self.model, "one_step", 1.0)
+        except NotImplementedError:
+            return "isotropic"
+        return "one_step"
+
+    @property
+    def alphas(self) -> FloatArray:
+        """Where the curves are drawn."""
+        slow = self.bulk == "one_step" and len(self.readout) == GROUPS
+        return ALPHA_THREE if slow else ALPHA
 
     @property
     def spectral_bulk(self) -> str:
-        """The bulk of the features' spectrum: of several values the isotropic one only."""
+        """The bulk of the spectrum, which has only the isotropic one for several values."""
         return "one_step" if len(self.readout) == 1 else "isotropic"
 
     @property
@@ -86,17 +110,19 @@ class View:
     def code(self, spectrum: Spectrum | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
         x = X if spectrum is None else spectrum.x
-        spike = "" if _spike(self.model) is None else ", model.equivalent()"
         fields = [f"{self.activation!r}", f"{self.target!r}"]
         fields += [f"{name}={getattr(self, name):g}" for name in ("eta", "alpha0", "beta")]
         if self.noise:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
             fields.append(f"readout=({', '.join(f'{a:g}' for a in self.readout)},)")
+        shown = "srfx.bounds(model), srfx.linear_floor(model)"
+        if _spike(self.model) is not None:
+            shown += ", model.equivalent()"
         return f"""import numpy as np, srfx
 
 model = srfx.OneStep({", ".join(fields)})
-alpha, lam, d = np.linspace(0.1, 5, 50), {self.lam:g}, {SIZE["d"]}
+alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"]}
 sol = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r})  # d = infinity
 sol_d = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r}, d=d)
 ax = srfx.plot.learning_curve(sol)
@@ -104,7 +130,7 @@ ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
 t = np.linspace(-3, 3, 121)
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
-print(srfx.bounds(model), srfx.linear_floor(model){spike})
+print({shown})
 
 x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
 spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
@@ -120,6 +146,20 @@ ax.legend()
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
+        return self.compute_curves().complete()
+
+    def compute_at_once(self) -> Numbers:
+        """Solve for what need not be waited for.
+
+        The spectrum comes later if there are several values, or the last one (of a slider's
+        neighbouring position, as a rule) took long.
+        """
+        numbers = self.compute_curves()
+        wait = len(self.readout) == 1 and _PACE["spectrum"] < PATIENCE
+        return numbers.complete() if wait else numbers
+
+    def compute_curves(self) -> Numbers:
+        """Solve for all but the spectrum."""
         with _LOCK:
             return self._compute()
 
@@ -127,8 +167,8 @@ ax.legend()
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
-        solution = _quietly(solve, model, ALPHA, self.lam, **recorded)
-        finite = _quietly(solve, model, ALPHA, self.lam, d=SIZE["d"], **recorded)
+        solution = _quietly(solve, model, self.alphas, self.lam, **recorded)
+        finite = _quietly(solve, model, self.alphas, self.lam, d=SIZE["d"], **recorded)
         limits = _quietly(bounds, model)
         return Numbers(
             view=self,
@@ -142,8 +182,11 @@ ax.legend()
             learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
-            spectrum=_spectrum(dataclasses.replace(self, lam=1.0)),  # which does not depend on lam
         )
+
+    def compute_spectrum(self) -> Spectrum:
+        """Find the spectrum of the features, on its own support."""
+        return _spectrum(dataclasses.replace(self, lam=1.0))  # on which it does not depend
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
@@ -152,21 +195,21 @@ ax.legend()
 
 @functools.lru_cache(maxsize=64)
 def _spectrum(view: View) -> Spectrum:
-    """Find the spectrum of the features, on its own support."""
-
     def spectrum(x: FloatArray) -> Any:
         # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
         threads = _validation.thread_count(None)
         return _spectra(view.model, view.spectral_bulk, view.alpha, (), x, threads)[0]
 
+    start = time.perf_counter()
     x = X if view.spectral_bulk == "one_step" else X_GROUPS
     raw = spectrum(x)
     low, high = _extent(x, raw)
     inside = (x >= low) & (x <= high)
     if high > x[-1] or inside.sum() < POINTS:
-        x = np.geomspace(low, high, 2 * POINTS + 1)
+        x = np.geomspace(low, high, 3 * POINTS + 1)
         raw = spectrum(x)
         inside = np.ones(x.size, dtype=bool)
+    _PACE["spectrum"] = time.perf_counter() - start
     return Spectrum(
         x=x[inside],
         density=np.asarray(raw["density"] * x)[inside],
@@ -175,6 +218,7 @@ def _spectrum(view: View) -> Spectrum:
         mass_at_zero=float(raw["zero_mass"]),
         mass=float(raw["mass"]),
         outlier_over_d=float(raw["outlier_rate"]),
+        note="bulk isotropic" if view.spectral_bulk != view.bulk else "",
     )
 
 
@@ -214,7 +258,13 @@ class Numbers:
     learned: FloatArray
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
-    spectrum: Spectrum
+    spectrum: Spectrum | None = None  # None: yet to come
+
+    def complete(self) -> Numbers:
+        """Add the spectrum."""
+        if self.spectrum is not None:
+            return self
+        return dataclasses.replace(self, spectrum=self.view.compute_spectrum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,18 +278,22 @@ class Spectrum:
     mass_at_zero: float
     mass: float  # by integration, including zero
     outlier_over_d: float
+    note: str = ""
 
     def words(self) -> list[str]:
         """Say what the drawn line does not show."""
-        said = []
+        said = [self.note] if self.note else []
         if self.mass_at_zero > 0:
             said.append(f"{100 * self.mass_at_zero:.3g} % of the eigenvalues are 0")
         if self.edges.size and self.edges[0] < self.x[0]:
-            said.append(f"the support goes down to {self.edges[0]:.2g}")
+            steps = np.diff(np.log(self.x)) * (self.density[1:] + self.density[:-1]) / 2
+            below = self.mass - self.mass_at_zero - np.nansum(steps)
+            share = f", {100 * below:.2g} % below {self.x[0]:.1g}" if below > 5e-3 else ""
+            said.append(f"the support goes down to {self.edges[0]:.2g}{share}")
         if self.outliers.size:
             said.append(f"{self.outliers.size} beside the bulk (marked)")
         if self.outlier_over_d > 0:
-            said.append(f"one more near {self.outlier_over_d:.3g} d")
+            said.append(f"one more eigenvalue near {self.outlier_over_d:.3g} d")
         gaps = np.isnan(self.density)
         if gaps.any():
             said.append(f"gaps: not resolved at {gaps.sum()} of {gaps.size} points")
@@ -324,6 +378,10 @@ class Picture:
                 title="features: density of its logarithm",
             )
             self._axes = left, right, last
+            for ax in self._axes:  # placed once: looking for room takes a quarter of a redraw
+                ax.set_title(ax.get_title(), y=1.0)
+                ax.xaxis.set_label_coords(0.5, -0.09)
+                ax.yaxis.set_label_coords(-0.1, 0.5)
 
     def png(self, numbers: Numbers, simulated: xr.Dataset | None = None) -> bytes:
         """Draw a view.
@@ -345,10 +403,10 @@ class Picture:
         view = numbers.view
         left, right, _ = self._axes
         with _LOCK, style():
-            self._test.set_data(ALPHA, numbers.curve)
+            self._test.set_data(view.alphas, numbers.curve)
             self._test.set_label(f"test error, $d = \\infty$, bulk {view.bulk}")
-            self._finite.set_data(ALPHA, numbers.finite)
-            self._train.set_data(ALPHA, numbers.train)
+            self._finite.set_data(view.alphas, numbers.finite)
+            self._train.set_data(view.alphas, numbers.train)
             self._here.set_data([view.alpha], [numbers.here])
             values = numbers.floor, numbers.upper, numbers.lower
             for line, level in zip(self._levels, values, strict=True):
@@ -361,7 +419,7 @@ class Picture:
             shown = [numbers.curve, numbers.finite, np.array([numbers.floor])]
             if simulated is not None:
                 shown.append(simulated.test_error.values.mean(-1).ravel())
-            left.set_ylim(0, 1.45 * np.nanmax(np.concatenate(shown)))
+            left.set_ylim(0, 1.45 * np.nanmax(np.concatenate(shown)) or 1.0)
             left.legend(loc="upper right", ncols=2)
 
             self._target.set_data(T, numbers.target)
@@ -376,11 +434,18 @@ class Picture:
             canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
-    def _draw_spectrum(self, spectrum: Spectrum) -> None:
+    def _draw_spectrum(self, spectrum: Spectrum | None) -> None:
+        from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+
         last = self._axes[-1]
         if self._area is not None:
             self._area.remove()
             self._area = None
+        if spectrum is None:
+            self._density.set_data([], [])
+            self._outliers.set_data([], [])
+            self._words.set_text("computing …")
+            return
         x, density = spectrum.x, spectrum.density
         known = np.isfinite(density)
         top = density[known].max(initial=0)
@@ -395,6 +460,12 @@ class Picture:
             words.insert(0, "no density was found here")
         self._words.set_text("\n".join(words))
         last.set_xlim(x[0], x[-1])
+        if x[-1] < 50 * x[0]:  # powers of ten alone may be one or none
+            last.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            last.xaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
+        else:
+            last.xaxis.set_major_locator(LogLocator())
+            last.xaxis.set_major_formatter(LogFormatterSciNotation())
         # Room for the words above the density.
         last.set_ylim(0, (1.05 + 0.09 * len(words)) * top if top > 0 else 1)
 
@@ -441,6 +512,7 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
         raise ImportError(EXTRA) from error
     check_port(host, port)
     page = Path(__file__).with_name("app.py")
+    warnings.simplefilter("ignore", ApproximationWarning)  # panels say what bulk they show
     server = marimo.create_asgi_app(quiet=True, include_code=False)
     application: Any = server.with_app(path="", root=str(page)).build()
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"

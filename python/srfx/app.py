@@ -83,37 +83,40 @@ def _(mo, run, set_points, view):
 
 @app.cell
 def _(base64, explore, get_points, html, json, mo, picture, problem, time, view):
-    def panels():
-        if problem is not None:
-            return mo.callout(problem, kind="warn"), None
-        start = time.perf_counter()
-        try:
-            numbers = view.compute()
-        except (ValueError, NotImplementedError, RuntimeError) as error:
-            return mo.callout(str(error), kind="warn"), None
+    def draw(numbers, start):
         experiment, simulated = get_points()
         if experiment != view.experiment:
             simulated = None
         png = picture.png(numbers, simulated)
-        seconds = time.perf_counter() - start
         facts = {
             "test_error": numbers.curve.tolist(),
             "finite": numbers.finite.tolist(),
             "here": numbers.here,
+            "spectrum": numbers.spectrum is not None,
             "simulated": None
             if simulated is None
             else simulated.test_error.mean("replicate").values[:, 0].tolist(),
-            "seconds": seconds,
+            "seconds": time.perf_counter() - start,
         }
         hidden = f"<div id='srfx-data' hidden>{html.escape(json.dumps(facts))}</div>"
         # Within the page: the file that mo.image would serve is gone once the next view is there,
         # which a browser still fetching it takes for an error.
         source = "data:image/png;base64," + base64.b64encode(png).decode()
         image = f"<img src='{source}' alt='the panels of this view' style='width: 100%'>"
-        return mo.Html(image + hidden), numbers
+        return mo.Html(image + hidden)
+
+    def panels():
+        if problem is not None:
+            return mo.callout(problem, kind="warn"), None
+        start = time.perf_counter()
+        try:
+            numbers = view.compute_at_once()
+        except explore.PROBLEMS as error:
+            return mo.callout(str(error), kind="warn"), None
+        return draw(numbers, start), numbers
 
     shown, numbers = panels()
-    return numbers, shown
+    return draw, numbers, shown
 
 
 @app.cell
@@ -141,7 +144,9 @@ def _(
     alpha,
     alpha0,
     beta,
+    draw,
     eta,
+    explore,
     lam,
     mo,
     noise,
@@ -151,21 +156,38 @@ def _(
     shown,
     summary,
     target,
+    time,
     view,
 ):
-    code = mo.md("" if view is None else f"```python\n{view.code(numbers and numbers.spectrum)}```")
-    mo.vstack(
-        [
-            mo.md("## What does one gradient step buy?"),
-            mo.hstack([activation, target, readout, run], justify="start", wrap=True),
-            mo.hstack(
-                [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
-            ),
-            shown,
-            summary,
-            mo.accordion({"Python code of this view": code}),
-        ]
-    )
+    def page(shown, numbers):
+        spectrum = None if numbers is None else numbers.spectrum
+        code = mo.md("" if view is None else f"```python\n{view.code(spectrum)}```")
+        return mo.vstack(
+            [
+                mo.md("## What does one gradient step buy?"),
+                mo.hstack([activation, target, readout, run], justify="start", wrap=True),
+                mo.hstack(
+                    [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
+                ),
+                shown,
+                summary,
+                mo.accordion({"Python code of this view": code}),
+            ]
+        )
+
+    def whole():
+        """Show what there is at once, and the spectrum when it is there too."""
+        if numbers is None or numbers.spectrum is not None:
+            return page(shown, numbers)
+        mo.output.replace(page(shown, numbers))
+        start = time.perf_counter()
+        try:
+            complete = numbers.complete()
+        except explore.PROBLEMS as error:
+            return page(mo.vstack([shown, mo.callout(str(error), kind="warn")]), numbers)
+        return page(draw(complete, start), complete)
+
+    whole()
     return
 
 
