@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -119,28 +120,55 @@ GROWS = srfx.Activation(lambda z: np.exp(z / 2), derivative=lambda z: np.exp(z /
 )
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
-    activation, readout, bulk, points, monkeypatch
+    activation, readout, bulk, points
 ):
-    monkeypatch.setattr(_explore, "_PACE", {"spectrum": 0.0})
     view = _explore.View(activation, eta=2, alpha0=3, readout=readout)
-    now = view.compute_at_once()
+    now = view.compute_curves()
     assert view.bulk == bulk
     assert now.curve.size == points
     model = srfx.OneStep(activation, "sin", eta=2, alpha0=3, readout=readout)
     expected = srfx.solve(model, alpha=np.linspace(0.1, 5, points), lam=0.1, bulk=bulk)
     assert np.array_equal(now.curve, expected.test_error)
-    # Only a spectrum of one value is there at once; that of several is of the isotropic bulk.
-    assert (now.spectrum is not None) == (len(readout) == 1)
-    whole = now.complete()
+    # The spectrum of several values is of the isotropic bulk.
+    whole = view.compute()
+    assert np.array_equal(whole.curve, now.curve)
     assert ("bulk isotropic" in whole.spectrum.words()) == (len(readout) > 1 and bulk == "one_step")
     x = whole.spectrum.x
     kind = "one_step" if len(readout) == 1 else "isotropic"
     density = srfx.feature_spectrum(model, 2.0, x, bulk=kind).density.values
     assert np.allclose(whole.spectrum.density, density * x, rtol=1e-9, atol=1e-12)
-    assert whole.complete() is whole
-    # After a slow spectrum the next one is not waited for.
-    _explore._PACE["spectrum"] = 1.0
-    assert view.compute_at_once().spectrum is None
+
+
+def test_slow_spectra_are_not_waited_for(monkeypatch):
+    """They come later; those that another view has overtaken are never begun; some are kept."""
+    begun, gate = [], threading.Event()
+    find = _explore.View.compute_spectrum
+
+    def held(view):
+        begun.append(view.eta)
+        assert gate.wait(60)
+        return find(view)
+
+    monkeypatch.setattr(_explore.View, "compute_spectrum", held)
+    spectra = _explore.Spectra()
+    first, second, third = (
+        _explore.View(eta=eta).compute_at_once(spectra) for eta in (1.0, 2.0, 3.0)
+    )
+    for numbers in (first, second, third):
+        assert numbers.spectrum is None
+        assert np.isfinite(numbers.curve).all()
+    gate.set()
+    with pytest.raises(_explore.PASSED):
+        second.complete()
+    for numbers in (first, third):
+        whole = numbers.complete(60)
+        assert np.array_equal(whole.spectrum.density, find(numbers.view).density)
+        assert whole.complete() is whole
+    assert begun == [1.0, 3.0]
+    # The penalty does not matter to it.
+    again = _explore.View(eta=3.0, lam=0.5).compute_at_once(spectra)
+    assert again.spectrum is third.complete().spectrum
+    assert begun == [1.0, 3.0]
 
 
 def drawn(view):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import socket
 import threading
-import time
 import warnings
 import webbrowser
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +42,13 @@ GROUPS = 3
 
 #: What solving for a view may say, to be shown in its place.
 PROBLEMS = (ValueError, NotImplementedError, RuntimeError)
+#: What waiting for a spectrum may say: another was asked for before this one was begun.
+PASSED = CancelledError
 
 #: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
-#: Seconds that the last spectrum took; after one of more than PATIENCE they come later.
-_PACE = {"spectrum": 0.0}
-PATIENCE = 0.1
+#: Seconds that a redraw waits for its spectrum, which is drawn later if it takes more.
+PATIENCE = 0.05
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -146,17 +146,16 @@ ax.legend()
 
     def compute(self) -> Numbers:
         """Solve for all that is shown."""
-        return self.compute_curves().complete()
+        return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
 
-    def compute_at_once(self) -> Numbers:
-        """Solve for what need not be waited for.
-
-        The spectrum comes later if there are several values, or the last one (of a slider's
-        neighbouring position, as a rule) took long.
-        """
-        numbers = self.compute_curves()
-        wait = len(self.readout) == 1 and _PACE["spectrum"] < PATIENCE
-        return numbers.complete() if wait else numbers
+    def compute_at_once(self, spectra: Spectra) -> Numbers:
+        """Solve for all, but leave out a spectrum that takes more than `PATIENCE` longer."""
+        later = spectra.of(self)
+        numbers = dataclasses.replace(self.compute_curves(), later=later)
+        try:
+            return numbers.complete(PATIENCE)
+        except TimeoutError:
+            return numbers
 
     def compute_curves(self) -> Numbers:
         """Solve for all but the spectrum."""
@@ -167,15 +166,17 @@ ax.legend()
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
-        solution = _quietly(solve, model, self.alphas, self.lam, **recorded)
+        # The last one is where the slider of alpha is.
+        alphas = np.append(self.alphas, self.alpha)
+        solution = _quietly(solve, model, alphas, self.lam, **recorded)
         finite = _quietly(solve, model, self.alphas, self.lam, d=SIZE["d"], **recorded)
         limits = _quietly(bounds, model)
         return Numbers(
             view=self,
-            curve=np.asarray(solution.test_error),
+            curve=np.asarray(solution.test_error)[:-1],
             finite=np.asarray(finite.test_error),
-            train=np.asarray(solution.train_error),
-            here=float(_quietly(solve, model, self.alpha, self.lam, **recorded).test_error),
+            train=np.asarray(solution.train_error)[:-1],
+            here=float(np.asarray(solution.test_error)[-1]),
             floor=linear_floor(model),
             lower=float(limits.lower),
             upper=float(limits.upper),
@@ -186,40 +187,54 @@ ax.legend()
 
     def compute_spectrum(self) -> Spectrum:
         """Find the spectrum of the features, on its own support."""
-        return _spectrum(dataclasses.replace(self, lam=1.0))  # on which it does not depend
+
+        def spectrum(x: FloatArray) -> Any:
+            # Not by feature_spectrum, whose labelled answer would load xarray: half a second.
+            threads = _validation.thread_count(None)
+            return _spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
+
+        x = X if self.spectral_bulk == "one_step" else X_GROUPS
+        raw = spectrum(x)
+        low, high = _extent(x, raw)
+        inside = (x >= low) & (x <= high)
+        if high > x[-1] or inside.sum() < POINTS:
+            x = np.geomspace(low, high, 3 * POINTS + 1)
+            raw = spectrum(x)
+            inside = np.ones(x.size, dtype=bool)
+        return Spectrum(
+            x=x[inside],
+            density=np.asarray(raw["density"] * x)[inside],
+            edges=np.asarray(raw["edges"]),
+            outliers=np.asarray(raw["outliers"]),
+            mass_at_zero=float(raw["zero_mass"]),
+            mass=float(raw["mass"]),
+            outlier_over_d=float(raw["outlier_rate"]),
+            note="bulk isotropic" if self.spectral_bulk != self.bulk else "",
+        )
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
         return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
 
 
-@functools.lru_cache(maxsize=64)
-def _spectrum(view: View) -> Spectrum:
-    def spectrum(x: FloatArray) -> Any:
-        # Not by feature_spectrum, whose labelled answer would load xarray: half a second at start.
-        threads = _validation.thread_count(None)
-        return _spectra(view.model, view.spectral_bulk, view.alpha, (), x, threads)[0]
+class Spectra:
+    """Finds spectra beside the rest, the last one asked for next; keeps some of them."""
 
-    start = time.perf_counter()
-    x = X if view.spectral_bulk == "one_step" else X_GROUPS
-    raw = spectrum(x)
-    low, high = _extent(x, raw)
-    inside = (x >= low) & (x <= high)
-    if high > x[-1] or inside.sum() < POINTS:
-        x = np.geomspace(low, high, 3 * POINTS + 1)
-        raw = spectrum(x)
-        inside = np.ones(x.size, dtype=bool)
-    _PACE["spectrum"] = time.perf_counter() - start
-    return Spectrum(
-        x=x[inside],
-        density=np.asarray(raw["density"] * x)[inside],
-        edges=np.asarray(raw["edges"]),
-        outliers=np.asarray(raw["outliers"]),
-        mass_at_zero=float(raw["zero_mass"]),
-        mass=float(raw["mass"]),
-        outlier_over_d=float(raw["outlier_rate"]),
-        note="bulk isotropic" if view.spectral_bulk != view.bulk else "",
-    )
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "spectrum")
+        self._known: dict[View, Future[Spectrum]] = {}
+
+    def of(self, view: View) -> Future[Spectrum]:
+        """Ask for the spectrum of a view; what was asked before and has not begun is cancelled."""
+        view = dataclasses.replace(view, lam=1.0)  # on which it does not depend
+        known = self._known
+        for other in [other for other in known if other != view and known[other].cancel()]:
+            del known[other]
+        if view not in known:
+            while len(known) >= 64:
+                del known[next(iter(known))]
+            known[view] = self._pool.submit(view.compute_spectrum)
+        return known[view]
 
 
 def _extent(x: FloatArray, raw: Any) -> tuple[float, float]:
@@ -259,12 +274,13 @@ class Numbers:
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
     spectrum: Spectrum | None = None  # None: yet to come
+    later: Future[Spectrum] | None = None
 
-    def complete(self) -> Numbers:
-        """Add the spectrum."""
-        if self.spectrum is not None:
+    def complete(self, seconds: float | None = None) -> Numbers:
+        """Add the spectrum; raise TimeoutError if it takes longer, CancelledError if none comes."""
+        if self.later is None:
             return self
-        return dataclasses.replace(self, spectrum=self.view.compute_spectrum())
+        return dataclasses.replace(self, spectrum=self.later.result(seconds), later=None)
 
 
 @dataclasses.dataclass(frozen=True)

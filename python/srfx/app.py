@@ -47,9 +47,9 @@ def _(ACTIVATION_NAMES, mo):
 
 @app.cell
 def _(explore, mo):
-    picture = explore.Picture()
+    picture, spectra = explore.Picture(), explore.Spectra()
     get_points, set_points = mo.state((None, None))
-    return get_points, picture, set_points
+    return get_points, picture, set_points, spectra
 
 
 @app.cell
@@ -82,7 +82,7 @@ def _(mo, run, set_points, view):
 
 
 @app.cell
-def _(base64, explore, get_points, html, json, mo, picture, problem, time, view):
+def _(base64, explore, get_points, html, json, mo, picture, problem, spectra, time, view):
     def draw(numbers, start):
         experiment, simulated = get_points()
         if experiment != view.experiment:
@@ -110,7 +110,7 @@ def _(base64, explore, get_points, html, json, mo, picture, problem, time, view)
             return mo.callout(problem, kind="warn"), None
         start = time.perf_counter()
         try:
-            numbers = view.compute_at_once()
+            numbers = view.compute_at_once(spectra)
         except explore.PROBLEMS as error:
             return mo.callout(str(error), kind="warn"), None
         return draw(numbers, start), numbers
@@ -175,19 +175,22 @@ def _(
             ]
         )
 
-    def whole():
-        """Show what there is at once, and the spectrum when it is there too."""
-        if numbers is None or numbers.spectrum is not None:
-            return page(shown, numbers)
-        mo.output.replace(page(shown, numbers))
+    def finish():
+        """Show the spectrum too, unless the next view is there before it."""
         start = time.perf_counter()
         try:
             complete = numbers.complete()
+            out = page(draw(complete, start), complete)
+        except explore.PASSED:
+            return
         except explore.PROBLEMS as error:
-            return page(mo.vstack([shown, mo.callout(str(error), kind="warn")]), numbers)
-        return page(draw(complete, start), complete)
+            out = page(mo.vstack([shown, mo.callout(str(error), kind="warn")]), numbers)
+        if not mo.current_thread().should_exit:
+            mo.output.replace(out)
 
-    whole()
+    mo.output.replace(page(shown, numbers))
+    if numbers is not None and numbers.spectrum is None:
+        mo.Thread(target=finish, daemon=True).start()
     return
 
 
