@@ -62,6 +62,52 @@ def test_identical_readouts_are_one(name, target, model, point, a):
     assert apart["residual"][0] < 1e-12
 
 
+@pytest.mark.parametrize("lam", [1e-2, 1e-5, 1e-8])
+@pytest.mark.parametrize("readout", [(2.0, 1.0), (1.6, -0.5, 0.9), (1.0, 2.0, 3.0, 4.0)])
+def test_linear_networks_have_one_value(readout, lam):
+    """Neurons of linear networks may be rotated into each other: only the mean square counts.
+
+    The features of the groups are parallel: all but one of their combinations do not act at all.
+    """
+    options = dict(alpha0=0.7, beta=4, noise=0.1)
+    several = one_step(step("linear", "tanh", readout, eta=1.5, **options), alpha=2, lam=lam)
+    rms = float(np.sqrt(np.mean(np.square(readout))))
+    one = one_step(step("linear", "tanh", (1,), eta=1.5 * rms, **options), alpha=2, lam=lam)
+    for key in ("test_error", "train_error"):
+        assert getattr(several, key) == pytest.approx(getattr(one, key), rel=1e-10)
+    assert several.residual < 1e-12
+
+
+LARGE_STEPS = [
+    ("softplus", "tanh", dict(eta=16.3, alpha0=0.028, beta=6.7), (0.5, 0.8, 1.2, 1.5), 3.5, 1e-3),
+    (
+        "softplus",
+        "sign",
+        dict(eta=5.15, alpha0=0.06, beta=8.4),
+        (1.66, 1.72, 0.76, 1.96),
+        9.3,
+        0.02,
+    ),
+    ("relu", "relu", dict(eta=9.8, alpha0=0.011, beta=2.9, noise=0.1), (1, 2, 3, 4), 1.5, 4e-7),
+    ("leaky_relu", "tanh", dict(eta=19.6, alpha0=760, beta=6.7), (0.6, 0.9, 0.8, 0.4), 3.7, 2e-7),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "model", "readout", "alpha", "lam"), LARGE_STEPS)
+def test_large_steps_leave_nearly_parallel_features(name, target, model, readout, alpha, lam):
+    """Errors of copies of the groups, in another order and with other weights, are the same."""
+    a = one_step(step(name, target, readout, **model), alpha=alpha, lam=lam)
+    assert a.residual < 1e-10
+    halves = (*readout[::-1], readout[0])
+    weights = (0.25, 0.25, 0.25, 0.1, 0.15)
+    b = one_step(step(name, target, halves, weights, **model), alpha=alpha, lam=lam)
+    assert b.test_error == pytest.approx(a.test_error, rel=1e-8)
+    # one solution as lam falls: continuous, and the training error grows with lam
+    near = one_step(step(name, target, readout, **model), alpha=alpha, lam=lam * 1.001)
+    assert near.test_error == pytest.approx(a.test_error, rel=5e-3)
+    assert near.train_error > a.train_error
+
+
 def test_the_mean_of_identical_values_where_the_two_forms_differ():
     """At finite d and h2 != 0 section 10 has two leading-order forms of the mean's damping."""
     options = dict(eta=2, alpha0=1, beta=2, noise=0.2)

@@ -132,6 +132,45 @@ void derivatives(const char* activation, const GroupStep& step) {
   }
 }
 
+/// Over other axes of the features everything is the same but for the axes: V1 = L V1' L^T if Vh1' = L^T Vh1 L.
+void other_axes(const char* activation, GroupStep step) {
+  const double beta = 1.3, lam = 0.05, angle = 0.4;
+  const int k = step.k();
+  step.axes.resize(k, k);
+  step.axes << std::cos(angle), -std::sin(angle), std::sin(angle), std::cos(angle);
+  const Matrix legs = step.legs();
+  const Vector vh = averages(k, 0.3);
+  const auto square = [&](const Vector& packed) {
+    Matrix out(k, k);
+    for (int g = 0; g < k; ++g)
+      for (int h = 0; h < k; ++h) out(g, h) = packed(detail::index(k, g, h));
+    return out;
+  };
+  Vector turned = vh;
+  const Matrix turned_vh1 = legs.transpose() * square(vh) * legs;
+  for (int g = 0; g < k; ++g)
+    for (int h = g; h < k; ++h) turned(detail::index(k, g, h)) = turned_vh1(g, h);
+  GroupStepBulk bulk(step, beta), other(step, beta, true);
+  bulk.solve(vh, lam), other.solve(turned, lam);
+  const auto same = [&](const Matrix& a, const Matrix& b, const char* what) {
+    for (Index i = 0; i < a.size(); ++i) CHECK_ABS(a.data()[i], b.data()[i], 1e-12 * a.cwiseAbs().maxCoeff() + 1e-13, activation, what, i);
+  };
+  same(square(bulk.values()), legs * square(other.values()) * legs.transpose(), "V1");
+  same(bulk.values().tail(k), other.values().tail(k), "V2");
+  const GroupOverlaps<double> a = bulk.overlaps(), b = other.overlaps();
+  same(a.vv, legs * b.vv * legs.transpose(), "vv"), same(a.vz, legs * b.vz * legs.transpose(), "vz"), same(a.zz, legs * b.zz * legs.transpose(), "zz");
+  same(a.dv, b.dv * legs.transpose(), "dv"), same(a.dz, b.dz * legs.transpose(), "dz"), same(a.dd, b.dd, "dd"), same(a.mean, b.mean, "mean");
+  // T[N] along the same direction N
+  const Matrix change = legs * square(other.traces().col(1)) * legs.transpose();  // along the off-diagonal element of Vh1'
+  Matrix direction = Matrix::Zero(k, k);
+  direction(0, 1) = direction(1, 0) = 1;
+  direction = (legs.transpose().inverse() * direction * legs.inverse()).eval();
+  Vector along = Vector::Zero(bulk.packed());
+  for (int g = 0; g < k; ++g)
+    for (int h = g; h < k; ++h) along += direction(g, h) * bulk.traces().col(detail::index(k, g, h));
+  same(change, square(along), "T");
+}
+
 /// A batch of points, their inputs and everything that comes out.
 struct Solved {
   std::vector<double> alpha{0.4, 1, 3, 1}, beta{1, 0.5, 2, 1}, lam{0.1, 1e-6, 1e-3, 2}, noise, inverse_d;
@@ -246,6 +285,8 @@ int main() {
   the_fixed_point("a value of zero", line.step({0, 1.7}, {0.4, 0.6}, 2, 1, 0.2));
   derivatives("tanh", narrow);
   derivatives("relu", wide);
+  other_axes("tanh", narrow);
+  other_axes("relu", wide);
   copies("tanh", "sin", 1, 3, 0.25, 0, infinity);
   copies("tanh", "tanh", 0.6, 0.5, 20, 0.1, 600);
   copies("relu", "tanh", 1, 2, 1, 0.2, infinity);

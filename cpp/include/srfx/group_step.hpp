@@ -23,6 +23,7 @@
 #include <array>
 #include <cassert>
 #include <complex>
+#include <map>
 
 namespace srfx {
 
@@ -36,6 +37,7 @@ struct GroupStep {
   bool wide = false, lean = false, stepped = false;
   ResidualNodes nodes, check;
   double nodes_error = 0;
+  Eigen::MatrixXd axes;  ///< K x K, orthogonal: of the features sqrt(1/c_g) mu1_g, from the largest to the smallest; see find_axes
   std::vector<std::array<int, 2>> places;  ///< of the unknown elements of X: its upper triangle by rows
 
   int k() const { return static_cast<int>(a.size()); }
@@ -80,6 +82,46 @@ struct GroupStep {
     const ResidualNodes all(fine, false);
     check = ResidualNodes(residual_rule(target, offset, noise, delta, ratio, 20), false);
     nodes = all.size() <= 64 ? all : all.compressed(delta, 2, 14);
+  }
+
+  /// Groups with nearly parallel features have combinations that hardly act: V is large along those and small along the others, by
+  /// 1/lam, and would lose that many digits as a matrix over the groups. Over the principal axes of the features it does not.
+  void find_axes(const GroupNodes& of) {
+    Eigen::MatrixXd second = Eigen::MatrixXd::Zero(k(), k());
+    for (int g = 0; g < k(); ++g)
+      for (int h = g; h < k(); ++h) {
+        const double x = of.mean_e[detail::index(k(), g, h)] / std::sqrt(groups[g].spike.c * groups[h].spike.c);
+        second(g, h) = second(h, g) = x;
+      }
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(second);
+    axes = eigen.eigenvectors().rowwise().reverse();
+  }
+  /// Coefficients of the features along the axes, in those of the groups' mu1.
+  Eigen::MatrixXd legs() const {
+    Eigen::MatrixXd out = axes;
+    for (int g = 0; g < k(); ++g) out.row(g) /= std::sqrt(groups[g].spike.c);
+    return out;
+  }
+  /// The same nodes with the features along the axes in place of mu1.
+  GroupNodes along_axes(const GroupNodes& of) const {
+    GroupNodes out = of;
+    const Eigen::MatrixXd combination = legs();
+    std::fill(out.mean_e.begin(), out.mean_e.begin() + out.pairs, 0.0);
+    for (Index node = 0; node < out.size; ++node) {
+      double *const f = &out.mu1[node * k()], *const kf = &out.kmu1[node * k()], *const e = &out.e[node * out.stride];
+      for (int i = 0; i < k(); ++i) {
+        f[i] = 0;
+        for (int g = 0; g < k(); ++g) f[i] += combination(g, i) * of.mu1[node * k() + g];
+        kf[i] = out.k[node] * f[i];
+      }
+      for (int i = 0; i < k(); ++i)
+        for (int j = i; j < k(); ++j) {
+          const int at = detail::index(k(), i, j);
+          e[at] = f[i] * f[j];
+          out.mean_e[at] += out.weight[node] * e[at];
+        }
+    }
+    return out;
   }
 };
 
@@ -174,7 +216,9 @@ template <class V> void invert_lanes(int n, V* m) {
 
 }  // namespace detail
 
-/// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it.
+/// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it. Vh1, V1 and the overlaps' legs of vhat and zhat are
+/// over the groups, in the unit convention, or, if `along_axes`, over the axes of the step. VV, X VV and what is made of them are
+/// over the axes always; B, Q, X and V2 over the groups.
 class GroupStepBulk {
  public:
   using C = std::complex<double>;
@@ -183,8 +227,10 @@ class GroupStepBulk {
     Mat<T> x;
   };
 
-  GroupStepBulk(const GroupStep& step, double beta) : step_(&step), beta_(beta), k_(step.k()), n_(step.n()), pairs_(k_ * (k_ + 1) / 2) {
-    for (const StepModel& g : step.groups) root_c_.push_back(std::sqrt(g.spike.c));
+  GroupStepBulk(const GroupStep& step, double beta, bool along_axes = false)
+      : step_(&step), beta_(beta), k_(step.k()), n_(step.n()), pairs_(k_ * (k_ + 1) / 2), axes_(Eigen::MatrixXd::Identity(n_, n_)) {
+    for (const StepModel& g : step.groups) root_c_.push_back(along_axes ? 1 : std::sqrt(g.spike.c));
+    if (along_axes) axes_.topLeftCorner(k_, k_) = step.axes;
     unknowns_ = k_ + n_ * (n_ + 1) / 2;
   }
 
@@ -310,8 +356,29 @@ class GroupStepBulk {
     return out;
   }
 
-  template <class T> Mat<T> resolvent(const Parameters<T>& p, const Mat<T>& x) const {  // (1 + X VV)^-1
-    return detail::inv<T>(detail::identity<T>(n_) + detail::mul(x, p.vv));
+  /// From the groups to the axes, and back.
+  template <class T> Mat<T> turned(const Mat<T>& a) const { return detail::mul<T>(detail::mul<T>(axes_.transpose().cast<T>(), a), axes_.cast<T>()); }
+  template <class T> Mat<T> turned_back(const Mat<T>& a) const { return detail::mul<T>(detail::mul<T>(axes_.cast<T>(), a), axes_.transpose().cast<T>()); }
+
+  /// X over the axes, (1 + X VV)^-1 and (1 + VV X)^-1. Rows of the former, columns of the latter are as small as the feature is large.
+  template <class T> struct Resolvents {
+    Mat<T> x, left, right;
+  };
+  template <class T> Resolvents<T> resolvents(const Parameters<T>& p, const Mat<T>& x) const {
+    Resolvents<T> out;
+    out.x = turned(x);
+    out.left = detail::inv<T>(detail::identity<T>(n_) + detail::mul(out.x, p.vv));
+    out.right.resize(n_, n_);  // = (1 + X^T VV)^-T, and X^T is X but for signs
+    for (int i = 0; i < n_; ++i)
+      for (int j = 0; j < n_; ++j) out.right(i, j) = sign(i) * sign(j) * out.left(j, i);
+    return out;
+  }
+  /// (1 + X VV)^-1 X, symmetric but for signs; the row of the larger feature is the exact one.
+  template <class T> Mat<T> sandwiched(const Mat<T>& left, const Mat<T>& x) const {
+    Mat<T> out = detail::mul(left, x);
+    for (int i = 0; i < n_; ++i)
+      for (int j = 0; j < i; ++j) out(i, j) = sign(i) * sign(j) * out(j, i);
+    return out;
   }
 
   /// 1 - dmap/dstate, and dmap/d(Vh1, A), packed.
@@ -385,8 +452,9 @@ class GroupStepBulk {
     using V = detail::Eight;
     const int n = n_, k = k_;
     const double iota = step_->iota;
-    const Mat<double> left = resolvent<double>(p, s.x), gm = detail::mul(p.vv, left);
-    const Mat<double> right = linear ? detail::inv<double>(detail::identity<double>(n) + detail::mul(p.vv, s.x)) : Mat<double>();
+    const Resolvents<double> r = resolvents<double>(p, s.x);
+    const Mat<double> gm = turned_back<double>(detail::mul(p.vv, r.left));
+    const Mat<double> left = detail::mul<double>(r.left, axes_.transpose()), right = detail::mul<double>(axes_, r.right);  // from the groups to the axes, and back
     const int nx = unknowns_ - k;
     const int of_linear = 4 * n * n + 4 * n * k + 2 * nx * k + k * k + (nx + k) * pairs_;
     detail::Scratch<V> scratch(Node<double>::size(n, k) + n * n + 2 * k + (linear ? of_linear : 0));
@@ -437,15 +505,15 @@ class GroupStepBulk {
           ul[i * k + g] = a, uy[i * k + g] = b, rw[g * n + i] = c, yw[g * n + i] = d;
         }
       for (int o = 0; o < nx; ++o) {
-        const auto [r, c] = step_->places[o];
+        const auto [row_of, c] = step_->places[o];
         for (int g = 0; g < k; ++g) {
           const V half = V(0.5) * node.beside[g];
-          V change = q[r * n + g] * node.diagonal[g] * qt[g * n + c];
-          if (n > k) change += half * (q[r * n + g] * qt[(k + g) * n + c] - q[r * n + k + g] * qt[g * n + c]);
+          V change = q[row_of * n + g] * node.diagonal[g] * qt[g * n + c];
+          if (n > k) change += half * (q[row_of * n + g] * qt[(k + g) * n + c] - q[row_of * n + k + g] * qt[g * n + c]);
           xv[o * k + g] += w * change;
           for (int f = g; f < k; ++f) {
-            V moved = uy[r * k + g] * yw[f * n + c];
-            if (f != g) moved += uy[r * k + f] * yw[g * n + c];
+            V moved = uy[row_of * k + g] * yw[f * n + c];
+            if (f != g) moved += uy[row_of * k + f] * yw[g * n + c];
             xp[o * pairs_ + detail::index(k, g, f)] += w * moved;
           }
         }
@@ -493,14 +561,14 @@ class GroupStepBulk {
     js.setIdentity(unknowns_, unknowns_), ja.setZero(unknowns_, packed());
     const Eigen::MatrixXd twice = bh_all * hb_all.transpose();  // sum of w (B H)_ki (H B)_jl at (k i, j l)
     for (int o = 0; o < nx; ++o) {
-      const auto [r, c] = step_->places[o];
+      const auto [row_of, c] = step_->places[o];
       for (int d = 0; d < nx; ++d) {
         const auto [i, j] = step_->places[d];
-        double x = twice(r * n + i, j * n + c);
-        if (i != j) x += sign(i) * sign(j) * twice(r * n + j, i * n + c);
+        double x = twice(row_of * n + i, j * n + c);
+        if (i != j) x += sign(i) * sign(j) * twice(row_of * n + j, i * n + c);
         js(k + o, k + d) -= iota * x;
       }
-      for (int g = 0; g < k; ++g) js(k + o, g) -= total(xv[o * k + g]) / s.v2(g) + (r == g && c == g ? beta_ : 0.0);
+      for (int g = 0; g < k; ++g) js(k + o, g) -= total(xv[o * k + g]) / s.v2(g) + (row_of == g && c == g ? beta_ : 0.0);
     }
     for (int g = 0; g < k; ++g) {
       const double slope = out.v2(g) * out.v2(g) / step_->pi[g];  // dV2 = -slope d(1/..)
@@ -564,8 +632,9 @@ class GroupStepBulk {
   bool plainly(const Parameters<double>& p) {
     state_.v2.resize(k_);
     state_.x.setZero(n_, n_);
+    const Mat<double> vv = turned_back<double>(p.vv);
     for (int g = 0; g < k_; ++g) {
-      state_.v2(g) = step_->pi[g] / (p.a(g) + p.vv(g, g));
+      state_.v2(g) = step_->pi[g] / (p.a(g) + vv(g, g));
       state_.x(g, g) = beta_ * state_.v2(g);
     }
     double moved = 1;
@@ -605,10 +674,11 @@ class GroupStepBulk {
 
   /// (V1, V2) packed, unit convention.
   template <class T> Vec<T> values(const Parameters<T>& p, const State<T>& s) const {
-    const Mat<T> v1 = detail::mul(resolvent<T>(p, s.x), s.x);  // X (1 + VV X)^-1 = (1 + X VV)^-1 X
+    const Resolvents<T> r = resolvents<T>(p, s.x);
+    const Mat<T> v1 = sandwiched(r.left, r.x);
     Vec<T> out(packed());
     for (int g = 0; g < k_; ++g) {
-      for (int h = g; h < k_; ++h) out(detail::index(k_, g, h)) = (v1(g, h) + v1(h, g)) / (2 * beta_ * root_c_[g] * root_c_[h]);
+      for (int h = g; h < k_; ++h) out(detail::index(k_, g, h)) = v1(g, h) / (beta_ * root_c_[g] * root_c_[h]);
       out(pairs_ + g) = s.v2(g);
     }
     return out;
@@ -638,8 +708,9 @@ class GroupStepBulk {
     using detail::add, detail::corner, detail::inv, detail::mul;
     const Mat<T>& vv = p.vv;
     const Mat<T> vh1 = corner(vv, k_), one = detail::identity<T>(k_), unit = detail::identity<T>(n_);
-    const Mat<T> left = resolvent<T>(p, s.x), gm = mul(p.vv, left);
-    const Mat<T> right = inv<T>(unit + mul(vv, s.x));  // (1 + VV X)^-1
+    const Resolvents<T> of_g = resolvents<T>(p, s.x);
+    const Mat<T>&x = of_g.x, &left = of_g.left, &right = of_g.right;
+    const Mat<T> gm = turned_back<T>(mul(p.vv, left));
     constexpr int top = 7;
     double e0[top] = {}, e1[4] = {};
     const int powers = step.lean ? top : 3, powers1 = step.lean ? 4 : 2;
@@ -673,25 +744,24 @@ class GroupStepBulk {
       return out;
     };
     std::vector<Mat<T>> y0, y1;
-    for (int n = 0; n < top; ++n) y0.push_back(gathered(s0 + n * square));
-    for (int n = 0; n < 4; ++n) y1.push_back(gathered(s1 + n * square));
-    const Mat<T> y2 = gathered(s2), mean_q = gathered(sum_q);
+    for (int n = 0; n < top; ++n) y0.push_back(turned<T>(gathered(s0 + n * square)));
+    for (int n = 0; n < 4; ++n) y1.push_back(turned<T>(gathered(s1 + n * square)));
+    const Mat<T> mean_q = gathered(sum_q);
     const Mat<T> mean_qt = T(e0[0]) * unit - T(step.iota) * gathered(sum_gy);  // (1 + Gm B/alpha0)^-1 = 1 - Gm Y/alpha0
     GroupOverlaps<T> out;
     out.mean = mean(s, gm, mean_q, mean_qt);
     if (!step.stepped) {  // W0 vhat and W0 zhat: V1 without and with vhat taken out
-      out.vv = corner(s.x, k_);
-      out.zz = corner(mul(left, s.x), k_);
+      out.vv = corner(x, k_);
+      out.zz = corner(sandwiched(left, x), k_);
       out.vz = out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
       scale_legs(out);
       return out;
     }
-    Mat<T> ah = Mat<T>::Zero(n_, n_), flip = Mat<T>::Identity(n_, n_);
-    for (int g = 0; g < k_; ++g) ah(g, g) = beta_ * s.v2(g);
-    for (int i = k_; i < n_; ++i) flip(i, i) = T(-1);
-    const Two<T> gme{T(1), mul(left, s.x)};
-    const Mat<T> xt = ah + y2;
-    const Two<T> tt{T(1), mul(xt, inv<T>(unit + mul(vv, xt)))};
+    Mat<T> xt = gathered(s2);
+    for (int g = 0; g < k_; ++g) xt(g, g) += beta_ * s.v2(g);
+    const Resolvents<T> of_t = resolvents<T>(p, xt);
+    // g and t: 1 - x VV is `left` of theirs, 1 - VV x is `right`, without the cancellation.
+    const Two<T> gme{T(1), sandwiched(left, x)}, tt{T(1), sandwiched(of_t.left, of_t.x)};
     using Polynomial = std::array<double, top>;
     const auto of_q = [&](const Polynomial& f, bool with_t) {
       Two<T> sum{T(0), Mat<T>::Zero(n_, n_)};
@@ -704,7 +774,19 @@ class GroupStepBulk {
       sum.x *= T(step.iota);
       return sum;
     };
-    const auto of_qt = [&](const Two<T>& q) { return Two<T>{q.s, mul<T>(mul<T>(flip, q.x.transpose()), flip)}; };
+    const auto of_qt = [&](const Two<T>& q) {
+      Mat<T> flipped(n_, n_);
+      for (int i = 0; i < n_; ++i)
+        for (int j = 0; j < n_; ++j) flipped(i, j) = sign(i) * sign(j) * q.x(j, i);
+      return Two<T>{q.s, flipped};
+    };
+    const auto g_times = [&](const Two<T>& q) { return Two<T>{q.s, q.s * gme.x + mul(left, q.x)}; };
+    const auto t_times = [&](const Two<T>& q) { return Two<T>{q.s, q.s * tt.x + mul(of_t.left, q.x)}; };
+    const auto times_t = [&](const Two<T>& q) { return Two<T>{q.s, q.s * tt.x + mul(q.x, of_t.right)}; };
+    const auto times_t_times = [&](const Two<T>& a, const Two<T>& b) {
+      const Mat<T> rest = a.s * unit - mul(a.x, vv);
+      return Two<T>{a.s * b.s, b.s * times_t(a).x + mul(rest, mul(of_t.left, b.x))};
+    };
     const auto block = [&](const Two<T>& a) { return Two<T>{a.s, corner(a.x, k_)}; };
     const auto product = [](const Polynomial& f, const Polynomial& g) {
       Polynomial out_{};
@@ -714,12 +796,12 @@ class GroupStepBulk {
     };
     const auto overlap = [&](const Polynomial& f, const Polynomial& g) {
       const Two<T> nf = of_qt(of_q(f, true)), ng = of_q(g, true);
-      return block(T(step.iota) * times(gme, of_q(product(f, g), false), vv) + times(times(nf, tt, vv), ng, vv));
+      return block(T(step.iota) * g_times(of_q(product(f, g), false)) + times_t_times(nf, ng));
     };
     const Polynomial fv{0, 1 / step.l};
     const Two<T> pvv = overlap(fv, fv), ptt = block(tt);
     const Two<T> qv = of_q(fv, true);
-    const Two<T> ptv = block(times(tt, qv, vv)), pvt = block(times(of_qt(qv), tt, vv));
+    const Two<T> ptv = block(t_times(qv)), pvt = block(times_t(of_qt(qv)));
     const double gamma = step.gamma, rho = step.iota > 0 ? std::sqrt(step.groups[0].moments.u[2] * step.iota) / step.l : 0;
     const bool aligned = rho < 1e-7;
     const T inverse_rho(aligned ? 0 : 1 / rho);
@@ -737,21 +819,23 @@ class GroupStepBulk {
       for (int g = 0; g < k_; ++g) {
         for (int n = 0; n < 4; ++n) f[g][n] = step.groups[g].la[n] + step.groups[g].lb[n];
         lv.push_back(overlap(f[g], fv)), vl.push_back(overlap(fv, f[g]));
-        lt.push_back(block(times(of_qt(of_q(f[g], true)), tt, vv)));
+        lt.push_back(block(times_t(of_qt(of_q(f[g], true)))));
       }
       for (int g = 0; g < k_; ++g) {
         const Two<T> with = times(lv[g], inverse_vv, vh1);
         const Two<T> lz = inverse_rho * (lt[g] - T(gamma) * lv[g]) - times(with, pvz, vh1);
+        const Mat<T> own = axes_.row(g).head(k_).template cast<T>();
         const auto set_row = [&](const Two<T>& a, Mat<T>& to) {
-          const Mat<T> x = mul(vh1, a.x);
-          for (int h = 0; h < k_; ++h) to(g, h) = beta_ * s.v2(g) * (a.s * one(g, h) - x(g, h));
+          const Mat<T> row = mul<T>(own, a.s * one - mul(vh1, a.x));
+          for (int h = 0; h < k_; ++h) to(g, h) = beta_ * s.v2(g) * row(0, h);
         };
         set_row(with, out.dv);
         set_row(lz, out.dz);
         for (int h = 0; h < k_; ++h) {
           const Two<T> ll = overlap(f[g], f[h]) - times(with, vl[h], vh1);
-          const Mat<T> x = mul(mul(vh1, ll.x), vh1);
-          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * (ll.s * vh1(g, h) - x(g, h));
+          const Mat<T> other = axes_.row(h).head(k_).transpose().template cast<T>();
+          const Mat<T> both = mul<T>(mul<T>(own, ll.s * vh1 - mul(mul(vh1, ll.x), vh1)), other);
+          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * both(0, 0);
         }
       }
     }
@@ -789,8 +873,9 @@ class GroupStepBulk {
   const GroupStep* step_;
   double beta_, lam_ = 0, defect_ = 0;
   int k_, n_, pairs_, unknowns_ = 0;
+  Eigen::MatrixXd axes_;  ///< n x n: those of the step, and 1
   bool failed_ = false, known_ = false;  ///< known_: state_ solves the equations at at_
-  std::vector<double> root_c_;
+  std::vector<double> root_c_;  ///< 1 over the axes, which have it
   Eigen::VectorXd vh_, v_;
   Eigen::MatrixXd traces_;
   State<double> state_;
@@ -808,14 +893,18 @@ struct GroupStepOrder {
   int iterations = 0;
 };
 
-/// One point.
+/// One point, from nodes and with V1 over the axes of the step; `linear_part` is in the unit convention again.
 class GroupStepSolver {
  public:
   GroupStepSolver(const GroupStep& step, const Point<double>& point)
-      : point_(point), bulk_(step, point.beta), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
+      : point_(point), bulk_(step, point.beta, true), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
     for (int j = 0; j < n_; ++j) twice_(j) = bulk_.twice(j);
     v.setZero();
-    for (int g = 0; g < k_; ++g) v(detail::index(k_, g, g)) = v(pairs_ + g) = step.pi[g] / point.lam;
+    for (int g = 0; g < k_; ++g) {
+      v(pairs_ + g) = step.pi[g] / point.lam;
+      for (int a = 0; a < k_; ++a)
+        for (int b = a; b < k_; ++b) v(detail::index(k_, a, b)) += step.axes(g, a) * step.groups[g].spike.c * v(pairs_ + g) * step.axes(g, b);
+    }
   }
 
   void newton(const GroupNodes& nodes, const NewtonSettings& settings) {
@@ -945,6 +1034,12 @@ class GroupStepSolver {
     const Eigen::VectorXd moved = solve(pushed, std::min(left_vector().dot(pushed), free_ + point_.lam * v.tail(k_).sum()));
     out.amplification = std::max(1.0, moved.cwiseQuotient(scale(v)).cwiseAbs().maxCoeff());
     const double defect_map = (bulk_.values() - v).cwiseQuotient(scale(v)).cwiseAbs().maxCoeff();
+    const Eigen::MatrixXd legs = step_->legs(), legs_t = legs.transpose();
+    out.theta = apply(legs, out.theta), out.psi = apply(legs, out.psi);
+    for (Eigen::MatrixXd* square : {&out.q1, &out.v1}) {
+      const Eigen::MatrixXd back = mul(mul(legs, *square), legs_t);
+      *square = 0.5 * (back + back.transpose());
+    }
     const double defect_energy = std::abs(out.train_error + point_.lam / ratio * out.q2.sum() - loss - energy);
     out.residual = std::max({defect_map, step_size, bulk_.defect(), (defect_energy + defect_linear) / size});
     if (bulk_.failed()) out.residual = std::max(out.residual, 1.0);
@@ -980,9 +1075,13 @@ class GroupStepSolver {
       out(n_ + k_, 0) += ww * square, out(n_ + k_ + 1, 0) += ww * w[i] * square, out(n_ + k_ + 2, 0) += ww * w[i];
     }
     out.col(1) = out.col(0).cwiseAbs();
+    // Vh1 acts beside the inverse of X: what is far below 1/(beta V1) does not matter.
+    const auto size = [&](int g) {
+      const int j = detail::index(k_, g, g);
+      return out(j, 0) + 1 / (point_.alpha * v(j));
+    };
     for (int g = 0; g < k_; ++g)
-      for (int h = g; h < k_; ++h)
-        out(detail::index(k_, g, h), 1) = std::sqrt(out(detail::index(k_, g, g), 0) * out(detail::index(k_, h, h), 0));
+      for (int h = g; h < k_; ++h) out(detail::index(k_, g, h), 1) = std::sqrt(size(g) * size(h));
     return out;
   }
 
@@ -1087,6 +1186,13 @@ struct GroupStepSet {
   std::unique_ptr<GroupStep> step;
   std::unique_ptr<GroupTable> table;
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
+  std::map<const GroupNodes*, GroupNodes> along_axes;
+
+  /// Nodes of the table, along the axes.
+  const GroupNodes& turned(const GroupNodes& nodes) {
+    const auto found = along_axes.find(&nodes);
+    return found != along_axes.end() ? found->second : along_axes.emplace(&nodes, step->along_axes(nodes)).first->second;
+  }
 
   const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung, int cls) {
     std::unique_ptr<std::vector<double>>& out = muc[rung * n_sizes + cls];
@@ -1117,7 +1223,7 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
   const GroupNodes* nodes;
   {
     const std::lock_guard<std::mutex> lock(set.mutex);
-    nodes = &set.table->starter();
+    nodes = &set.turned(set.table->starter());
   }
   solver.newton(*nodes, {60, 1e-4});
   double size = 0;
@@ -1138,8 +1244,9 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     const std::vector<double>* muc;
     {
       const std::lock_guard<std::mutex> lock(set.mutex);
-      nodes = &set.table->nodes(rung, cls), denser = &set.table->nodes(rung + 1, cls);
-      muc = &set.norms(*in.sigma, *nodes, rung, cls);
+      const GroupNodes& found = set.table->nodes(rung, cls);
+      nodes = &set.turned(found), denser = &set.turned(set.table->nodes(rung + 1, cls));
+      muc = &set.norms(*in.sigma, found, rung, cls);
     }
     solver.newton(*nodes, {});
     x = solver.linear_part(*nodes, *muc);
@@ -1198,6 +1305,7 @@ template <class Stop> void solve_group_step(const GroupStepInput& in, const Grou
     p.pi = set.step->pi, p.gamma = set.step->gamma;
     for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
     set.table = std::make_unique<GroupTable>(*in.sigma, *in.target, p, set.scratch);
+    set.step->find_axes(set.table->starter());
     // How good the rule for u is, at a few V.
     const int k = set.step->k(), pairs = k * (k + 1) / 2;
     set.step->nodes_error = constants.error;
