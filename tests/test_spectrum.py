@@ -276,6 +276,7 @@ def test_distribution_of_the_actual_step(activation, target, eta, alpha0):
         counted = np.searchsorted(seen, parts, side="right")
         bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
         given = srfx.feature_spectrum(model, alpha, x, bulk=bulk)
+        assert [given[key].item() for key in ("r", "c")] == [bulk.r, bulk.c]
         for name, ds in (typical | {"given": given}).items():
             differences[name].append(counts(ds, parts) - counted)
     for name, rows in differences.items():

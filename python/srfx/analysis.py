@@ -387,7 +387,7 @@ def feature_spectrum(
         relevant = dict(model.numeric)
     if isinstance(bulk, EmpiricalBulk):
         one_step.check_weights(model, bulk)
-        relevant = {"beta": bulk.p / bulk.d}
+        relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
     arguments = {**relevant, "alpha": alpha_values}
     shape = check.common_shape(arguments)
     raw = _spectra(model, bulk, alpha_values, shape, points, threads)
