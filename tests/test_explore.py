@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_numbers_are_those_of_the_library():
 def test_the_code_reproduces_the_view():
     view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
     numbers, names = view.compute(), {}
-    exec(view.code(numbers.spectrum).replace("replicates=8", "replicates=2"), names)
+    exec(view.code(numbers).replace("replicates=8", "replicates=2"), names)
     assert names["model"] == view.model
     assert np.array_equal(names["sol"].test_error, numbers.curve)
     assert np.array_equal(names["sol_d"].test_error, numbers.finite)
@@ -69,7 +70,7 @@ def test_the_code_reproduces_the_view():
     assert "networks at d = 200" in legend
     # Groups that no spiked features are equivalent to have none to print.
     assert "model.equivalent()" in view.code()
-    code = _explore.View("relu", eta=3, readout=(1.0, 2.0)).code(numbers.spectrum)
+    code = _explore.View("relu", eta=3, readout=(1.0, 2.0)).code()
     assert "equivalent" not in code
     exec(code.split("alphas = ")[0], {})
     # Without a spectrum, of what was looked through for it.
@@ -139,36 +140,58 @@ def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
     assert np.allclose(whole.spectrum.density, density * x, rtol=1e-9, atol=1e-12)
 
 
-def test_slow_spectra_are_not_waited_for(monkeypatch):
+@pytest.mark.parametrize("slow", ["compute_curves", "compute_spectrum"])
+def test_slow_views_are_not_waited_for(slow, monkeypatch):
     """They come later; those that another view has overtaken are never begun; some are kept."""
     begun, gate = [], threading.Event()
-    find = _explore.View.compute_spectrum
+    find = getattr(_explore.View, slow)
 
     def held(view):
         begun.append(view.eta)
         assert gate.wait(60)
         return find(view)
 
-    monkeypatch.setattr(_explore.View, "compute_spectrum", held)
-    spectra = _explore.Spectra()
-    first, second, third = (
-        _explore.View(eta=eta).compute_at_once(spectra) for eta in (1.0, 2.0, 3.0)
-    )
-    for numbers in (first, second, third):
-        assert numbers.spectrum is None
-        assert np.isfinite(numbers.curve).all()
+    monkeypatch.setattr(_explore.View, slow, held)
+    desk = _explore.Desk()
+    first, second, third = (desk.of(_explore.View(eta=eta)) for eta in (1.0, 2.0, 3.0))
+    start = time.perf_counter()
+    now = third.now()
+    assert time.perf_counter() - start < 5
+    if slow == "compute_curves":
+        assert now is None
+    else:
+        assert now.spectrum is None
+        assert np.isfinite(now.curve).all()
     gate.set()
     with pytest.raises(_explore.PASSED):
-        second.complete()
-    for numbers in (first, third):
-        whole = numbers.complete(60)
-        assert np.array_equal(whole.spectrum.density, find(numbers.view).density)
-        assert whole.complete() is whole
-    assert begun == [1.0, 3.0]
-    # The penalty does not matter to it.
-    again = _explore.View(eta=3.0, lam=0.5).compute_at_once(spectra)
-    assert again.spectrum is third.complete().spectrum
-    assert begun == [1.0, 3.0]
+        (second.curves if slow == "compute_curves" else second.spectrum).result()
+    for eta, pending in ((1.0, first), (3.0, third)):
+        whole = pending.complete(pending.curves.result(60), 60)
+        expected = _explore.View(eta=eta).compute()
+        assert np.array_equal(whole.curve, expected.curve)
+        assert np.array_equal(whole.spectrum.density, expected.spectrum.density)
+    assert begun[:2] == [1.0, 3.0]
+    # The penalty does not matter to a spectrum.
+    again = desk.of(_explore.View(eta=3.0, lam=0.5))
+    assert again.spectrum is third.spectrum
+    assert again.curves.result(60).view.lam == 0.5
+
+
+def test_unsolved_points_are_said():
+    numbers = _explore.View().compute()
+    assert numbers.unsolved == 0
+    assert "record" not in numbers.view.code(numbers)
+    curve = numbers.curve.copy()
+    curve[3:5] = np.nan
+    broken = dataclasses.replace(numbers, curve=curve)
+    assert broken.unsolved == 2
+    assert broken.view.code(broken).count('errors="record"') == 2
+    picture = _explore.Picture()
+    picture.png(broken)
+    title = picture.figure.axes[0].get_legend().get_title()
+    assert title.get_text() == "gaps: 2 points did not converge"
+    picture.png(numbers)
+    assert picture.figure.axes[0].get_legend().get_title().get_text() in ("", "None")
 
 
 def drawn(view):
@@ -290,6 +313,11 @@ def test_a_port_in_use(capsys):
     assert f"srfx explore --port {port + 1}" in said
 
 
+def test_a_host_of_another_machine(capsys):
+    assert cli.run(["explore", "--no-browser", "--host", "192.0.2.1"]) == 2
+    assert "host '192.0.2.1' is not an address of this machine" in capsys.readouterr().err
+
+
 def test_a_missing_marimo_is_said_plainly(run_python):
     code = """
 import sys, contextlib
@@ -343,8 +371,10 @@ def page(tmp_path):
                 time.sleep(0.05)
         print(f"the page answered after {time.perf_counter() - start:.2f} s")
         yield f"http://127.0.0.1:{port}/"
+        server.send_signal(signal.SIGINT)  # Ctrl-C ends it, whatever has been opened
+        assert server.wait(20) == 0
     finally:
-        server.terminate()
+        server.kill()
         server.wait(20)
         log.close()
 
@@ -408,14 +438,14 @@ def test_the_page_in_a_browser(request):
     thumb = find(driver, "[role=slider]")
     start = time.perf_counter()
     thumb.send_keys(Keys.ARROW_RIGHT)
-    second = wait.until(lambda _: (d := data())["test_error"] != first["test_error"] and d)
+    second = wait.until(lambda _: (d := data()) and d["test_error"] != first["test_error"] and d)
     print(f"redrawn after {time.perf_counter() - start:.2f} s, {second['seconds']:.3f} s of them")
     model = srfx.OneStep("tanh", "sin", eta=3.1, alpha0=5)
     expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(second["test_error"], expected, rtol=1e-12)
 
     button(driver, "Simulate").click()
-    third = wait.until(lambda _: (d := data())["simulated"] and d)
+    third = wait.until(lambda _: (d := data()) and d["simulated"] and d)
     ds = _explore.View(eta=3.1, alpha0=5).simulate()
     assert np.allclose(third["simulated"], ds.test_error.mean("replicate")[:, 0])
     folder = Path(os.environ.get("SRFX_TEST_ARTEFACTS", request.config.rootpath / "build"))
@@ -428,7 +458,7 @@ def test_the_page_in_a_browser(request):
     model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5)  # 30 steps of 0.1 down in all
     expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     settled = wait.until(
-        lambda _: np.allclose((d := data())["test_error"], expected, rtol=1e-12) and d
+        lambda _: (d := data()) and np.allclose(d["test_error"], expected, rtol=1e-12) and d
     )
     assert settled["simulated"] is None
     assert driver.execute_script(IMAGE).startswith("data:image/png;base64,")
@@ -438,11 +468,28 @@ def test_the_page_in_a_browser(request):
         e for e in driver.execute_script(DEEP, "input") if e.get_attribute("type") == "text"
     )
     field.send_keys(", 2" + Keys.ENTER)
-    several = wait.until(lambda _: (d := data())["here"] != settled["here"] and d)
-    several = wait.until(lambda _: (d := data())["spectrum"] and d)
+    several = wait.until(
+        lambda _: (d := data()) and d["here"] != settled["here"] and d["spectrum"] and d
+    )
     model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5, readout=(1.0, 2.0))
     expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(several["test_error"], expected, rtol=1e-9)
+
+    # Views change while the spectrum of the one before is still to come.
+    for step in range(24):
+        thumb.send_keys(Keys.ARROW_RIGHT if step < 16 else Keys.ARROW_LEFT)
+        time.sleep(0.04 * (step % 6))
+    model = srfx.OneStep("tanh", "sin", eta=0.9, alpha0=5, readout=(1.0, 2.0))
+    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    wait.until(lambda _: (d := data()) and np.allclose(d["test_error"], expected) and d["spectrum"])
+
+    # What cannot be solved says so and leaves the controls.
+    sliders = len(driver.execute_script(DEEP, "[role=slider]"))
+    field.send_keys("e300" + Keys.ENTER)
+    wait.until(lambda _: not driver.execute_script(DEEP, "#srfx-data"))
+    assert len(driver.execute_script(DEEP, "[role=slider]")) == sliders
+    field.send_keys(Keys.BACKSPACE * 4 + Keys.ENTER)
+    wait.until(lambda _: data() and np.allclose(data()["test_error"], expected))
 
     errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []

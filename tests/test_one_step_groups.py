@@ -90,6 +90,9 @@ LARGE_STEPS = [
     ),
     ("relu", "relu", dict(eta=9.8, alpha0=0.011, beta=2.9, noise=0.1), (1, 2, 3, 4), 1.5, 4e-7),
     ("leaky_relu", "tanh", dict(eta=19.6, alpha0=760, beta=6.7), (0.6, 0.9, 0.8, 0.4), 3.7, 2e-7),
+    ("tanh", "sin", dict(eta=50 / 3, alpha0=100), (0.1, 1, 1.2, 0.7), 0.8, 1e-8),
+    ("erf", "sin", dict(eta=15, alpha0=100), (0.1, 1, 1.2, 0.7), 0.8, 1e-8),
+    ("softplus", "relu", dict(eta=4.77, alpha0=693, beta=0.89), (1.2, 1.2, 1.4, 1.4), 1.14, 2.6e-7),
 ]
 
 
@@ -106,6 +109,23 @@ def test_large_steps_leave_nearly_parallel_features(name, target, model, readout
     near = one_step(step(name, target, readout, **model), alpha=alpha, lam=lam * 1.001)
     assert near.test_error == pytest.approx(a.test_error, rel=5e-3)
     assert near.train_error > a.train_error
+
+
+def test_values_that_overflow_are_an_error():
+    with pytest.raises(srfx.ConvergenceError, match="Numbers overflowed"):
+        one_step(step("tanh", "sin", (1, 2e300), eta=3, alpha0=5), alpha=2, lam=0.1)
+
+
+def test_saturated_features_at_a_small_penalty():
+    """Weighted by w, the features of the smallest readout value are the largest.
+
+    Values of the code before it took principal axes, with residuals below 3e-13.
+    """
+    model = step("tanh", "sin", (0.1, 1, 1.2), eta=50 / 3, alpha0=100)
+    sol = one_step(model, alpha=0.8, lam=[1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
+    expected = [421.93159997, 164.28981872, 28.01179419, 3.79213597, 0.54502542]
+    np.testing.assert_allclose(sol.test_error, expected, rtol=1e-8)
+    assert sol.residual.max() < 1e-11
 
 
 def test_the_mean_of_identical_values_where_the_two_forms_differ():

@@ -133,12 +133,12 @@ void derivatives(const char* activation, const GroupStep& step) {
 }
 
 /// Over other axes of the features everything is the same but for the axes: V1 = L V1' L^T if Vh1' = L^T Vh1 L.
-void other_axes(const char* activation, GroupStep step) {
+void other_axes(const char* activation, const GroupStep& step) {
   const double beta = 1.3, lam = 0.05, angle = 0.4;
   const int k = step.k();
-  step.axes.resize(k, k);
-  step.axes << std::cos(angle), -std::sin(angle), std::sin(angle), std::cos(angle);
-  const Matrix legs = step.legs();
+  Matrix axes(k, k);
+  axes << std::cos(angle), -std::sin(angle), std::sin(angle), std::cos(angle);
+  const Matrix legs = step.legs(axes);
   const Vector vh = averages(k, 0.3);
   const auto square = [&](const Vector& packed) {
     Matrix out(k, k);
@@ -150,7 +150,9 @@ void other_axes(const char* activation, GroupStep step) {
   const Matrix turned_vh1 = legs.transpose() * square(vh) * legs;
   for (int g = 0; g < k; ++g)
     for (int h = g; h < k; ++h) turned(detail::index(k, g, h)) = turned_vh1(g, h);
-  GroupStepBulk bulk(step, beta), other(step, beta, true);
+  const Matrix twice = axes * axes;  // turned by as much again, and back
+  GroupStepBulk bulk(step, beta), other(step, beta, &twice);
+  other.turn(axes.transpose());
   bulk.solve(vh, lam), other.solve(turned, lam);
   const auto same = [&](const Matrix& a, const Matrix& b, const char* what) {
     for (Index i = 0; i < a.size(); ++i) CHECK_ABS(a.data()[i], b.data()[i], 1e-12 * a.cwiseAbs().maxCoeff() + 1e-13, activation, what, i);
@@ -160,6 +162,15 @@ void other_axes(const char* activation, GroupStep step) {
   const GroupOverlaps<double> a = bulk.overlaps(), b = other.overlaps();
   same(a.vv, legs * b.vv * legs.transpose(), "vv"), same(a.vz, legs * b.vz * legs.transpose(), "vz"), same(a.zz, legs * b.zz * legs.transpose(), "zz");
   same(a.dv, b.dv * legs.transpose(), "dv"), same(a.dz, b.dz * legs.transpose(), "dz"), same(a.dd, b.dd, "dd"), same(a.mean, b.mean, "mean");
+  // The state stays where it is when the axes are turned.
+  other.turn(axes.transpose());
+  Vector plain = vh;
+  for (int g = 0; g < k; ++g)
+    for (int h = g; h < k; ++h) plain(detail::index(k, g, h)) /= std::sqrt(step.groups[g].spike.c * step.groups[h].spike.c);
+  other.solve(plain, lam);
+  const Matrix back = Matrix(step.legs(Matrix::Identity(k, k)));
+  same(square(bulk.values()), back * square(other.values()) * back.transpose(), "V1 after a turn");
+  other.turn(axes), other.solve(turned, lam);
   // T[N] along the same direction N
   const Matrix change = legs * square(other.traces().col(1)) * legs.transpose();  // along the off-diagonal element of Vh1'
   Matrix direction = Matrix::Zero(k, k);

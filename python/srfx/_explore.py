@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import os
 import socket
+import sys
 import threading
+import time
 import warnings
 import webbrowser
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -41,14 +46,14 @@ POINTS = 40
 GROUPS = 3
 
 #: What solving for a view may say, to be shown in its place.
-PROBLEMS = (ValueError, NotImplementedError, RuntimeError)
-#: What waiting for a spectrum may say: another was asked for before this one was begun.
+PROBLEMS = (ValueError, NotImplementedError, RuntimeError, ArithmeticError)
+#: What waiting for a view may say: another was asked for before this one was begun.
 PASSED = CancelledError
 
-#: Views are computed and drawn one at a time: matplotlib's settings belong to the whole process.
+#: Views are drawn one at a time: matplotlib's settings belong to the whole process.
 _LOCK = threading.RLock()
-#: Seconds that a redraw waits for its spectrum, which is drawn later if it takes more.
-PATIENCE = 0.05
+#: Seconds that a redraw waits for curves and spectrum; what takes more is drawn later.
+PATIENCE = 0.1
 
 EXTRA = "srfx explore needs marimo and matplotlib: pip install 'srfx[app]'"
 
@@ -107,15 +112,19 @@ class View:
         """The view without what a simulation of the curve does not depend on."""
         return dataclasses.replace(self, alpha=1.0)
 
-    def code(self, spectrum: Spectrum | None = None) -> str:
+    def code(self, numbers: Numbers | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
+        spectrum = None if numbers is None else numbers.spectrum
         x = X if spectrum is None else spectrum.x
+        given = f"bulk={self.bulk!r}"
+        if numbers is not None and numbers.unsolved:
+            given += ', errors="record"'
         fields = [f"{self.activation!r}", f"{self.target!r}"]
         fields += [f"{name}={getattr(self, name):g}" for name in ("eta", "alpha0", "beta")]
         if self.noise:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
-            fields.append(f"readout=({', '.join(f'{a:g}' for a in self.readout)},)")
+            fields.append(f"readout=({', '.join(f'{a!r}' for a in self.readout)},)")
         shown = "srfx.bounds(model), srfx.linear_floor(model)"
         if _spike(self.model) is not None:
             shown += ", model.equivalent()"
@@ -123,8 +132,8 @@ class View:
 
 model = srfx.OneStep({", ".join(fields)})
 alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"]}
-sol = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r})  # d = infinity
-sol_d = srfx.solve(model, alpha=alpha, lam=lam, bulk={self.bulk!r}, d=d)
+sol = srfx.solve(model, alpha=alpha, lam=lam, {given})  # d = infinity
+sol_d = srfx.solve(model, alpha=alpha, lam=lam, {given}, d=d)
 ax = srfx.plot.learning_curve(sol)
 ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
@@ -148,21 +157,8 @@ ax.legend()
         """Solve for all that is shown."""
         return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
 
-    def compute_at_once(self, spectra: Spectra) -> Numbers:
-        """Solve for all, but leave out a spectrum that takes more than `PATIENCE` longer."""
-        later = spectra.of(self)
-        numbers = dataclasses.replace(self.compute_curves(), later=later)
-        try:
-            return numbers.complete(PATIENCE)
-        except TimeoutError:
-            return numbers
-
     def compute_curves(self) -> Numbers:
         """Solve for all but the spectrum."""
-        with _LOCK:
-            return self._compute()
-
-    def _compute(self) -> Numbers:
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
@@ -217,24 +213,59 @@ ax.legend()
         return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
 
 
-class Spectra:
-    """Finds spectra beside the rest, the last one asked for next; keeps some of them."""
+class Desk:
+    """Computes views beside the page, the last one asked for next; keeps some spectra.
+
+    What another view has overtaken before it was begun is cancelled: waiting for it raises
+    `PASSED`. Curves and spectra do not wait for each other.
+    """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "spectrum")
+        self._curves = ThreadPoolExecutor(1, "curves")
+        self._spectra = ThreadPoolExecutor(1, "spectrum")
+        self._last: Future[Numbers] | None = None
         self._known: dict[View, Future[Spectrum]] = {}
 
-    def of(self, view: View) -> Future[Spectrum]:
-        """Ask for the spectrum of a view; what was asked before and has not begun is cancelled."""
-        view = dataclasses.replace(view, lam=1.0)  # on which it does not depend
+    def of(self, view: View) -> Pending:
+        """Ask for a view."""
+        if self._last is not None:
+            self._last.cancel()
+        self._last = self._curves.submit(view.compute_curves)
+        return Pending(self._last, self._spectrum(dataclasses.replace(view, lam=1.0)))
+
+    def _spectrum(self, view: View) -> Future[Spectrum]:  # which does not depend on lam
         known = self._known
         for other in [other for other in known if other != view and known[other].cancel()]:
             del known[other]
         if view not in known:
             while len(known) >= 64:
                 del known[next(iter(known))]
-            known[view] = self._pool.submit(view.compute_spectrum)
+            known[view] = self._spectra.submit(view.compute_spectrum)
         return known[view]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A view that is being computed."""
+
+    curves: Future[Numbers]
+    spectrum: Future[Spectrum]
+
+    def now(self) -> Numbers | None:
+        """Wait for little: all, or all but a slow spectrum, or None if the curves take longer."""
+        until = time.monotonic() + PATIENCE
+        try:
+            numbers = self.curves.result(PATIENCE)
+        except TimeoutError:
+            return None
+        try:
+            return self.complete(numbers, max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            return numbers
+
+    def complete(self, numbers: Numbers, seconds: float | None = None) -> Numbers:
+        """Add the spectrum."""
+        return dataclasses.replace(numbers, spectrum=self.spectrum.result(seconds))
 
 
 def _extent(x: FloatArray, raw: Any) -> tuple[float, float]:
@@ -274,13 +305,11 @@ class Numbers:
     target: FloatArray
     spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
     spectrum: Spectrum | None = None  # None: yet to come
-    later: Future[Spectrum] | None = None
 
-    def complete(self, seconds: float | None = None) -> Numbers:
-        """Add the spectrum; raise TimeoutError if it takes longer, CancelledError if none comes."""
-        if self.later is None:
-            return self
-        return dataclasses.replace(self, spectrum=self.later.result(seconds), later=None)
+    @property
+    def unsolved(self) -> int:
+        """How many points of the curves did not converge."""
+        return int(np.count_nonzero(~np.isfinite(np.concatenate([self.curve, self.finite]))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -436,7 +465,12 @@ class Picture:
             if simulated is not None:
                 shown.append(simulated.test_error.values.mean(-1).ravel())
             left.set_ylim(0, 1.45 * np.nanmax(np.concatenate(shown)) or 1.0)
-            left.legend(loc="upper right", ncols=2)
+            unsolved = numbers.unsolved
+            left.legend(
+                loc="upper right",
+                ncols=2,
+                title=f"gaps: {unsolved} points did not converge" if unsolved else None,
+            )
 
             self._target.set_data(T, numbers.target)
             self._learned.set_data(T, numbers.learned)
@@ -537,7 +571,13 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
     threading.Thread(target=_first_view, daemon=True).start()
     if browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
-    uvicorn.run(application, host=host, port=port, log_level="error")
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.run(
+            application, host=host, port=port, log_level="error", timeout_graceful_shutdown=1
+        )
+    # Threads of sessions that are still open would hold up the end of the process.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _first_view() -> None:
@@ -558,14 +598,25 @@ def check_port(host: str, port: int) -> None:
     Raises
     ------
     OSError
-        It is in use, or not ours to take.
+        It is in use, or not ours to take; or the host is not an address of this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OSError(
+            f"host {host!r} is not an address of this machine ({error.strerror or error}): give "
+            "127.0.0.1, or 0.0.0.0 for all interfaces"
+        ) from None
+    try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise OSError(
+                f"host {host!r} is not an address of this machine: give 127.0.0.1, or 0.0.0.0 for "
+                "all interfaces"
+            ) from None
         raise OSError(
             f"port {port} of {host} is in use or not available ({error.strerror or error}): "
             f"give another one, as in srfx explore --port {port % 65535 + 1}"

@@ -47,9 +47,10 @@ def _(ACTIVATION_NAMES, mo):
 
 @app.cell
 def _(explore, mo):
-    picture, spectra = explore.Picture(), explore.Spectra()
+    picture, desk = explore.Picture(), explore.Desk()
+    last = {"image": ""}
     get_points, set_points = mo.state((None, None))
-    return get_points, picture, set_points, spectra
+    return desk, get_points, last, picture, set_points
 
 
 @app.cell
@@ -82,10 +83,11 @@ def _(mo, run, set_points, view):
 
 
 @app.cell
-def _(base64, explore, get_points, html, json, mo, picture, problem, spectra, time, view):
+def _(base64, get_points, html, json, last, mo, picture, time):
     def draw(numbers, start):
+        """Draw a view, with the points that were simulated for it."""
         experiment, simulated = get_points()
-        if experiment != view.experiment:
+        if experiment != numbers.view.experiment:
             simulated = None
         png = picture.png(numbers, simulated)
         facts = {
@@ -102,30 +104,19 @@ def _(base64, explore, get_points, html, json, mo, picture, problem, spectra, ti
         # Within the page: the file that mo.image would serve is gone once the next view is there,
         # which a browser still fetching it takes for an error.
         source = "data:image/png;base64," + base64.b64encode(png).decode()
-        image = f"<img src='{source}' alt='the panels of this view' style='width: 100%'>"
-        return mo.Html(image + hidden)
+        last["image"] = f"<img src='{source}' alt='the panels of this view' style='width: 100%'>"
+        return mo.Html(last["image"] + hidden)
 
-    def panels():
-        if problem is not None:
-            return mo.callout(problem, kind="warn"), None
-        start = time.perf_counter()
-        try:
-            numbers = view.compute_at_once(spectra)
-        except explore.PROBLEMS as error:
-            return mo.callout(str(error), kind="warn"), None
-        return draw(numbers, start), numbers
+    def computing():
+        """Keep the picture before, as a shadow."""
+        return mo.Html(f"<div>computing …</div><div style='opacity: 0.3'>{last['image']}</div>")
 
-    shown, numbers = panels()
-    return draw, numbers, shown
-
-
-@app.cell
-def _(mo, numbers, view):
-    def facts():
+    def summarise(numbers):
         if numbers is None:
             return mo.md("")
+        at = numbers.view.alpha
         stats = [
-            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {view.alpha:g}, d = ∞"),
+            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {at:g}, d = ∞"),
             mo.stat(f"{numbers.floor:.4g}", label="linear floor"),
             mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
         ]
@@ -134,8 +125,7 @@ def _(mo, numbers, view):
             stats.append(mo.stat(f"{r:.3f}, {c:.3f}, {gamma:.3f}", label="equivalent r, c, γ"))
         return mo.hstack(stats, widths="equal")
 
-    summary = facts()
-    return (summary,)
+    return computing, draw, summarise
 
 
 @app.cell
@@ -144,24 +134,25 @@ def _(
     alpha,
     alpha0,
     beta,
+    computing,
+    desk,
     draw,
     eta,
     explore,
+    get_points,
     lam,
     mo,
     noise,
-    numbers,
+    problem,
     readout,
     run,
-    shown,
-    summary,
+    summarise,
     target,
     time,
     view,
 ):
     def page(shown, numbers):
-        spectrum = None if numbers is None else numbers.spectrum
-        code = mo.md("" if view is None else f"```python\n{view.code(spectrum)}```")
+        code = mo.md("" if numbers is None else f"```python\n{numbers.view.code(numbers)}```")
         return mo.vstack(
             [
                 mo.md("## What does one gradient step buy?"),
@@ -170,27 +161,54 @@ def _(
                     [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
                 ),
                 shown,
-                summary,
+                summarise(numbers),
                 mo.accordion({"Python code of this view": code}),
             ]
         )
 
-    def finish():
-        """Show the spectrum too, unless the next view is there before it."""
-        start = time.perf_counter()
-        try:
-            complete = numbers.complete()
-            out = page(draw(complete, start), complete)
-        except explore.PASSED:
-            return
-        except explore.PROBLEMS as error:
-            out = page(mo.vstack([shown, mo.callout(str(error), kind="warn")]), numbers)
-        if not mo.current_thread().should_exit:
-            mo.output.replace(out)
+    def show(page, problem, view):
+        """Show what is there at once, and the rest when it is there, but for the next view.
 
-    mo.output.replace(page(shown, numbers))
-    if numbers is not None and numbers.spectrum is None:
-        mo.Thread(target=finish, daemon=True).start()
+        Locals alone, as this goes on while the next view is computed: its names are not these.
+        """
+        get_points()  # new points are drawn too
+        start = time.perf_counter()
+
+        def warned(error):
+            return mo.callout(str(error), kind="warn")
+
+        def finish(numbers, pending):
+            thread = mo.current_thread()
+
+            def put(shown, numbers):
+                if not thread.should_exit:
+                    mo.output.replace(page(shown, numbers))
+
+            try:
+                if numbers is None:
+                    numbers = pending.curves.result()
+                    put(draw(numbers, start), numbers)
+                numbers = pending.complete(numbers)
+                put(draw(numbers, start), numbers)
+            except explore.PASSED:
+                pass
+            except explore.PROBLEMS as error:
+                put(warned(error), numbers)
+
+        if view is None:
+            mo.output.replace(page(warned(problem), None))
+            return
+        pending = desk.of(view)
+        try:
+            numbers = pending.now()
+        except explore.PROBLEMS as error:
+            mo.output.replace(page(warned(error), None))
+            return
+        mo.output.replace(page(computing() if numbers is None else draw(numbers, start), numbers))
+        if numbers is None or numbers.spectrum is None:
+            mo.Thread(target=finish, args=(numbers, pending), daemon=True).start()
+
+    show(page, problem, view)
     return
 
 

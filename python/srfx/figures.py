@@ -742,7 +742,9 @@ def _compute3(
     for name, (m, theta, psi, value) in fitted.items():
         exact = float(getattr(limits, name))
         if abs(value - exact) > 1e-3 * exact + 1e-9:
-            raise ArithmeticError(
+            raise ValueError(
+                "figure 3 needs an activation and a target that a grid resolves to 1e-3, "
+                f"without jumps and with moderate r: of {label(activation)} and {label(target)}, "
                 f"the function of the {name} bound has error {value:.6g} where the bound is "
                 f"{exact:.6g}"
             )
@@ -1471,6 +1473,11 @@ _STRICTER: dict[tuple[str, str], _Range] = {
     ("phase", "alpha0"): check.positive,
     ("phase", "eta"): check.positive,
     ("phase", "lam"): check.positive,
+    # the bulk of the step is known for these only
+    ("1", "lam"): check.positive,
+    ("2", "lam"): check.positive,
+    ("5", "lam"): check.positive,
+    ("network", "lam"): check.positive,
 }
 
 #: Least integers. A standard error needs two networks; the histogram of a spectrum has none.
@@ -1530,6 +1537,8 @@ def _numbers(name: str, value: Any, valid: _Range) -> tuple[float, ...]:
         raise ValueError(
             f"{name} must be a number or a non-empty sequence of numbers; got {value!r}"
         )
+    if name != "lam" and np.unique(array).size < array.size:  # lam has one for each panel
+        raise ValueError(f"{name} must hold distinct values; got {value!r}")
     return tuple(array.tolist())
 
 

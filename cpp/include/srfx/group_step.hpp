@@ -23,7 +23,6 @@
 #include <array>
 #include <cassert>
 #include <complex>
-#include <map>
 
 namespace srfx {
 
@@ -37,7 +36,7 @@ struct GroupStep {
   bool wide = false, lean = false, stepped = false;
   ResidualNodes nodes, check;
   double nodes_error = 0;
-  Eigen::MatrixXd axes;  ///< K x K, orthogonal: of the features sqrt(1/c_g) mu1_g, from the largest to the smallest; see find_axes
+  Eigen::MatrixXd axes;  ///< K x K, orthogonal: of the features mu1_g/sqrt(c_g), from the largest to the smallest; see find_axes
   std::vector<std::array<int, 2>> places;  ///< of the unknown elements of X: its upper triangle by rows
 
   int k() const { return static_cast<int>(a.size()); }
@@ -85,7 +84,8 @@ struct GroupStep {
   }
 
   /// Groups with nearly parallel features have combinations that hardly act: V is large along those and small along the others, by
-  /// 1/lam, and would lose that many digits as a matrix over the groups. Over the principal axes of the features it does not.
+  /// 1/lam, and would lose that many digits as a matrix over the groups. Over the principal axes of Vh1 it does not. These are where
+  /// a point starts from: the axes without its weights w, which may be quite others.
   void find_axes(const GroupNodes& of) {
     Eigen::MatrixXd second = Eigen::MatrixXd::Zero(k(), k());
     for (int g = 0; g < k(); ++g)
@@ -93,19 +93,22 @@ struct GroupStep {
         const double x = of.mean_e[detail::index(k(), g, h)] / std::sqrt(groups[g].spike.c * groups[h].spike.c);
         second(g, h) = second(h, g) = x;
       }
-    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(second);
-    axes = eigen.eigenvectors().rowwise().reverse();
+    axes = principal_axes(second);
   }
-  /// Coefficients of the features along the axes, in those of the groups' mu1.
-  Eigen::MatrixXd legs() const {
-    Eigen::MatrixXd out = axes;
+  /// Orthogonal, the largest first.
+  static Eigen::MatrixXd principal_axes(const Eigen::MatrixXd& symmetric) {
+    return Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(symmetric).eigenvectors().rowwise().reverse();
+  }
+  /// Coefficients of the features along axes, in those of the groups' mu1.
+  Eigen::MatrixXd legs(const Eigen::MatrixXd& along) const {
+    Eigen::MatrixXd out = along;
     for (int g = 0; g < k(); ++g) out.row(g) /= std::sqrt(groups[g].spike.c);
     return out;
   }
-  /// The same nodes with the features along the axes in place of mu1.
-  GroupNodes along_axes(const GroupNodes& of) const {
+  /// The same nodes with the features along axes in place of mu1.
+  GroupNodes turned(const GroupNodes& of, const Eigen::MatrixXd& along) const {
     GroupNodes out = of;
-    const Eigen::MatrixXd combination = legs();
+    const Eigen::MatrixXd combination = legs(along);
     std::fill(out.mean_e.begin(), out.mean_e.begin() + out.pairs, 0.0);
     for (Index node = 0; node < out.size; ++node) {
       double *const f = &out.mu1[node * k()], *const kf = &out.kmu1[node * k()], *const e = &out.e[node * out.stride];
@@ -217,8 +220,8 @@ template <class V> void invert_lanes(int n, V* m) {
 }  // namespace detail
 
 /// The map (Vh1, A) -> (V1, V2) of one point, with everything that hangs on it. Vh1, V1 and the overlaps' legs of vhat and zhat are
-/// over the groups, in the unit convention, or, if `along_axes`, over the axes of the step. VV, X VV and what is made of them are
-/// over the axes always; B, Q, X and V2 over the groups.
+/// over the groups, in the unit convention, or over axes if there are any. VV, X VV and what is made of them are over the axes
+/// always; B, Q, X and V2 over the groups.
 class GroupStepBulk {
  public:
   using C = std::complex<double>;
@@ -227,14 +230,24 @@ class GroupStepBulk {
     Mat<T> x;
   };
 
-  GroupStepBulk(const GroupStep& step, double beta, bool along_axes = false)
+  GroupStepBulk(const GroupStep& step, double beta, const Eigen::MatrixXd* along = nullptr)
       : step_(&step), beta_(beta), k_(step.k()), n_(step.n()), pairs_(k_ * (k_ + 1) / 2), axes_(Eigen::MatrixXd::Identity(n_, n_)) {
-    for (const StepModel& g : step.groups) root_c_.push_back(along_axes ? 1 : std::sqrt(g.spike.c));
-    if (along_axes) axes_.topLeftCorner(k_, k_) = step.axes;
+    for (const StepModel& g : step.groups) root_c_.push_back(along ? 1 : std::sqrt(g.spike.c));
+    if (along) axes_.topLeftCorner(k_, k_) = *along;
     unknowns_ = k_ + n_ * (n_ + 1) / 2;
+    state_.v2.setConstant(k_, std::numeric_limits<double>::quiet_NaN());  // until one is found
+    state_.x.setZero(n_, n_);
   }
 
   int packed() const { return pairs_ + k_; }
+  Eigen::MatrixXd axes() const { return axes_.topLeftCorner(k_, k_); }
+  /// Turns the axes; the state stays.
+  void turn(const Eigen::MatrixXd& by) {
+    Eigen::MatrixXd all = Eigen::MatrixXd::Identity(n_, n_);
+    all.topLeftCorner(k_, k_) = by;
+    axes_ = detail::mul(axes_, all);
+    if (known_) at_.vv = detail::mul<double>(detail::mul<double>(all.transpose(), at_.vv), all);
+  }
   bool failed() const { return failed_; }
   double defect() const { return defect_; }
 
@@ -618,7 +631,9 @@ class GroupStepBulk {
       const double moved = std::max(step.head(k_).cwiseQuotient(state_.v2).cwiseAbs().maxCoeff(),
                                     step.tail(unknowns_ - k_).cwiseAbs().maxCoeff() / state_.x.cwiseAbs().maxCoeff());
       if (!std::isfinite(size) || !(moved < (iteration == 0 ? 0.5 : 1.0))) break;
-      state_ = unpack<double>(pack(state_) + step);
+      // Steps to and fro, as of a square root: half of them leads inside.
+      const double part = size > 1e-8 && size > 0.3 * previous ? 0.5 : 1;
+      state_ = unpack<double>(pack(state_) + part * step);
       if (!(state_.v2.minCoeff() > 0)) break;
       defect_ = size;
       if (size < 1e-14 || (size < 1e-10 && size > 0.5 * previous)) return true;
@@ -654,7 +669,7 @@ class GroupStepBulk {
     const Parameters<double> from = at_;
     // A changes by a factor of 20 at most in the first step.
     double done = 0, stride = std::min(1.0, 3 / (p.a.array() / from.a.array()).log().abs().maxCoeff());
-    for (int tries = 0; tries < 400 && stride > 1e-7;) {
+    for (int tries = 0, steps = 0; tries < 2000 && stride > 1e-7;) {
       const double next = std::min(1.0, done + stride);
       Parameters<double> there = p;
       if (next < 1) {
@@ -662,14 +677,31 @@ class GroupStepBulk {
         there.a = (from.a.array().log() * (1 - next) + p.a.array().log() * next).exp().matrix();
       }
       ++tries;
+      const State<double> before = state_;
+      if (steps > 0) predict(there);
       if (!newton(there)) {
+        state_ = before;
         stride *= 0.4;
         continue;
       }
+      ++steps;
       at_ = there, done = next, stride *= 2;
       if (done == 1) return true;
     }
     return false;
+  }
+
+  /// Moves the state along its derivative at at_, where Newton's method was last.
+  void predict(const Parameters<double>& to) {
+    Eigen::VectorXd change(packed());
+    for (int g = 0; g < k_; ++g) {
+      for (int h = g; h < k_; ++h) change(detail::index(k_, g, h)) = (to.vv(g, h) - at_.vv(g, h)) * root_c_[g] * root_c_[h];
+      change(pairs_ + g) = at_.a(g) * std::log(to.a(g) / at_.a(g));
+    }
+    const Eigen::VectorXd moved = jacobian_.solve(detail::apply(linear_.along, change)), v2 = state_.v2;
+    State<double> next = unpack<double>(pack(state_) + moved);
+    next.v2 = (v2.array() * (moved.head(k_).array() / v2.array()).exp()).matrix();
+    if (next.v2.allFinite() && next.x.allFinite()) state_ = next;
   }
 
   /// (V1, V2) packed, unit convention.
@@ -893,11 +925,11 @@ struct GroupStepOrder {
   int iterations = 0;
 };
 
-/// One point, from nodes and with V1 over the axes of the step; `linear_part` is in the unit convention again.
+/// One point, from nodes and with V1 over axes of its own; `linear_part` is in the unit convention again.
 class GroupStepSolver {
  public:
   GroupStepSolver(const GroupStep& step, const Point<double>& point)
-      : point_(point), bulk_(step, point.beta, true), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
+      : point_(point), bulk_(step, point.beta, &step.axes), step_(&step), k_(step.k()), n_(bulk_.packed()), pairs_(n_ - k_), twice_(n_), v(n_) {
     for (int j = 0; j < n_; ++j) twice_(j) = bulk_.twice(j);
     v.setZero();
     for (int g = 0; g < k_; ++g) {
@@ -905,6 +937,17 @@ class GroupStepSolver {
       for (int a = 0; a < k_; ++a)
         for (int b = a; b < k_; ++b) v(detail::index(k_, a, b)) += step.axes(g, a) * step.groups[g].spike.c * v(pairs_ + g) * step.axes(g, b);
     }
+  }
+
+  /// Nodes along the axes.
+  GroupNodes turned(const GroupNodes& nodes) const { return step_->turned(nodes, bulk_.axes()); }
+  /// Turns the axes to the principal ones of Vh1 as it was last.
+  void turn() {
+    if (!vh_.allFinite()) return;
+    const Eigen::MatrixXd by = GroupStep::principal_axes(square(vh_)), v1 = detail::mul<double>(detail::mul<double>(by.transpose(), square(v)), by);
+    bulk_.turn(by);
+    for (int g = 0; g < k_; ++g)
+      for (int h = g; h < k_; ++h) v(detail::index(k_, g, h)) = v1(g, h);
   }
 
   void newton(const GroupNodes& nodes, const NewtonSettings& settings) {
@@ -1034,11 +1077,11 @@ class GroupStepSolver {
     const Eigen::VectorXd moved = solve(pushed, std::min(left_vector().dot(pushed), free_ + point_.lam * v.tail(k_).sum()));
     out.amplification = std::max(1.0, moved.cwiseQuotient(scale(v)).cwiseAbs().maxCoeff());
     const double defect_map = (bulk_.values() - v).cwiseQuotient(scale(v)).cwiseAbs().maxCoeff();
-    const Eigen::MatrixXd legs = step_->legs(), legs_t = legs.transpose();
+    const Eigen::MatrixXd legs = step_->legs(bulk_.axes()), legs_t = legs.transpose();
     out.theta = apply(legs, out.theta), out.psi = apply(legs, out.psi);
-    for (Eigen::MatrixXd* square : {&out.q1, &out.v1}) {
-      const Eigen::MatrixXd back = mul(mul(legs, *square), legs_t);
-      *square = 0.5 * (back + back.transpose());
+    for (Eigen::MatrixXd* matrix : {&out.q1, &out.v1}) {
+      const Eigen::MatrixXd back = mul(mul(legs, *matrix), legs_t);
+      *matrix = 0.5 * (back + back.transpose());
     }
     const double defect_energy = std::abs(out.train_error + point_.lam / ratio * out.q2.sum() - loss - energy);
     out.residual = std::max({defect_map, step_size, bulk_.defect(), (defect_energy + defect_linear) / size});
@@ -1102,11 +1145,14 @@ class GroupStepSolver {
     bulk_.solve(vh_, point_.lam);
   }
   bool inside(const Eigen::VectorXd& x) const {
-    if (!x.allFinite() || !(x.tail(k_).minCoeff() > 0)) return false;
-    Eigen::MatrixXd v1(k_, k_);
+    return x.allFinite() && x.tail(k_).minCoeff() > 0 && square(x).llt().info() == Eigen::Success;
+  }
+  /// What is packed first, as a matrix.
+  Eigen::MatrixXd square(const Eigen::VectorXd& x) const {
+    Eigen::MatrixXd out(k_, k_);
     for (int g = 0; g < k_; ++g)
-      for (int h = 0; h < k_; ++h) v1(g, h) = x(detail::index(k_, g, h));
-    return v1.llt().info() == Eigen::Success;
+      for (int h = 0; h < k_; ++h) out(g, h) = x(detail::index(k_, g, h));
+    return out;
   }
   Eigen::VectorXd scale(const Eigen::VectorXd& x) const {
     Eigen::VectorXd out = x;
@@ -1186,13 +1232,6 @@ struct GroupStepSet {
   std::unique_ptr<GroupStep> step;
   std::unique_ptr<GroupTable> table;
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
-  std::map<const GroupNodes*, GroupNodes> along_axes;
-
-  /// Nodes of the table, along the axes.
-  const GroupNodes& turned(const GroupNodes& nodes) {
-    const auto found = along_axes.find(&nodes);
-    return found != along_axes.end() ? found->second : along_axes.emplace(&nodes, step->along_axes(nodes)).first->second;
-  }
 
   const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung, int cls) {
     std::unique_ptr<std::vector<double>>& out = muc[rung * n_sizes + cls];
@@ -1223,9 +1262,10 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
   const GroupNodes* nodes;
   {
     const std::lock_guard<std::mutex> lock(set.mutex);
-    nodes = &set.turned(set.table->starter());
+    nodes = &set.table->starter();
   }
-  solver.newton(*nodes, {60, 1e-4});
+  solver.newton(solver.turned(*nodes), {60, 1e-4});
+  solver.turn();
   double size = 0;
   for (int g = 0; g < distinct; ++g) {
     const double ratio = solver.v(solver.v.size() - distinct + g) / set.step->pi[g];
@@ -1244,13 +1284,21 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     const std::vector<double>* muc;
     {
       const std::lock_guard<std::mutex> lock(set.mutex);
-      const GroupNodes& found = set.table->nodes(rung, cls);
-      nodes = &set.turned(found), denser = &set.turned(set.table->nodes(rung + 1, cls));
-      muc = &set.norms(*in.sigma, found, rung, cls);
+      nodes = &set.table->nodes(rung, cls), denser = &set.table->nodes(rung + 1, cls);
+      muc = &set.norms(*in.sigma, *nodes, rung, cls);
     }
-    solver.newton(*nodes, {});
-    x = solver.linear_part(*nodes, *muc);
-    error = solver.difference(*nodes, *denser);
+    GroupNodes turned = solver.turned(*nodes);
+    solver.newton(turned, {});
+    x = solver.linear_part(turned, *muc);
+    for (int again = 0; again < 2 && !(x.residual <= 1e-13); ++again) {  // the axes may have been those of a poor start
+      solver.turn();
+      turned = solver.turned(*nodes);
+      solver.newton(turned, {});
+      const GroupStepOrder next = solver.linear_part(turned, *muc);
+      if (!(next.residual < x.residual) && std::isfinite(x.residual)) break;
+      x = next;
+    }
+    error = solver.difference(turned, solver.turned(*denser));
     const int next = GroupTable::next(rung);
     if (next < 0 || !(x.residual <= residual_tolerance) || error <= 3e-14 || error * x.amplification <= 2e-11) break;
     rung = next;
