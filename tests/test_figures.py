@@ -645,7 +645,11 @@ def bad(names, **given):
         (bad(["5", "network", "phase"], eta=()), ValueError, "eta must be a number or a non-empty"),
         (bad(["4"], r=[[1, 2]]), ValueError, "r must be a number or a non-empty"),
         (bad(["5"], beta=0), ValueError, "beta must be finite and > 0; got 0"),
-        (bad(["1", "2", "4", "5"], lam="x"), TypeError, "lam must be finite and >= 0 .*'x'"),
+        (bad(["1", "2", "5"], lam="x"), TypeError, "lam must be finite and > 0 .*'x'"),
+        (bad(["4"], lam="x"), TypeError, "lam must be finite and >= 0 .*'x'"),
+        (bad(["1", "5", "network"], lam=0), ValueError, "lam must be finite and > 0; got 0"),
+        (bad(["2"], lam=(0.1, 0)), ValueError, "lam must be finite and > 0; got 0"),
+        (bad(["2"], alpha=(1, 1)), ValueError, r"alpha must hold distinct values; got \(1, 1\)"),
         (bad(["1", "5", "readout"], lam=(0.1, 1)), ValueError, r"lam must be a single number.*1\)"),
         (bad(["1", "2", "phase"], alpha0=np.inf), ValueError, "alpha0 must be finite .* got inf"),
         (bad(["2"], targets=()), ValueError, r"targets must be a .*; got \(\)"),
@@ -661,7 +665,8 @@ def bad(names, **given):
         (bad(["network"], alpha0=(0, 1)), ValueError, "alpha0 must be finite and > 0; got 0.0"),
         (bad(["phase"], alpha0=(0, 1)), ValueError, "alpha0 must be finite and > 0; got 0.0"),
         (bad(["phase"], eta=(0, 1)), ValueError, "eta must be finite and > 0; got 0.0 at index 0"),
-        (bad(["phase"], eta=(2, 2)), ValueError, r"eta must hold at least two .* got \(2.0,\)"),
+        (bad(["phase"], eta=(2, 2)), ValueError, r"eta must hold distinct values; got \(2, 2\)"),
+        (bad(["phase"], eta=2), ValueError, r"eta must hold at least two .* got \(2.0,\)"),
         (bad(["phase"], alpha0=3), ValueError, r"alpha0 must hold at least two .* got \(3.0,\)"),
         (bad(["phase"], lam=(0, 1)), ValueError, "lam must be finite and > 0; got 0.0 at index 0"),
         (bad(["phase"], lam=(1, 0.1)), ValueError, "lam must be two increasing numbers"),
@@ -746,6 +751,11 @@ def test_one_number_is_a_list_of_one(name, scalar, listed):
     if len(points) == 1:  # the curve goes to both sides of it
         assert (curve[0], curve[-1]) == (points[0] / 2, 2 * points[0])
     figures.draw(a)
+
+
+def test_jumps_are_beyond_figure_3():
+    with pytest.raises(ValueError, match=r"figure 3 needs .* without jumps .* of tanh and sign"):
+        figures.compute("3", target="sign")
 
 
 def test_what_cannot_be_drawn():

@@ -1582,7 +1582,7 @@ def _consistent(name: str, values: dict[str, Any]) -> dict[str, Any]:
             )
     if name == "phase":
         for axis in ("alpha0", "eta"):
-            values[axis] = tuple(sorted(set(values[axis])))
+            values[axis] = tuple(sorted(values[axis]))
             if len(values[axis]) < 2:
                 raise ValueError(
                     f"{axis} must hold at least two different values, an axis of the plane; got "
