@@ -6,9 +6,10 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srfx import _core, simulation
 from srfx import _validation as check
@@ -200,6 +201,7 @@ class Plan:
             "srfx_version": version(),
             "tolerance": TOLERANCE,
             **axes,
+            **{f"labels of {dim}": _digest_labels(item) for dim, item in self.labels.items()},
         }
 
     def attributes(self) -> dict[str, Any]:
@@ -288,6 +290,17 @@ def _digest(values: FloatArray) -> dict[str, Any]:
     digest = _sha256(np.ascontiguousarray(values, dtype="<f8").tobytes())
     first, last = (f"{float(v):.10g}" for v in (values[0], values[-1]))
     return {"count": int(values.size), "first": first, "last": last, "sha256": digest}
+
+
+def _digest_labels(labels: NDArray[Any]) -> dict[str, Any]:
+    """Tell labels apart by their kind and values, whatever their width."""
+    import json
+
+    plain = labels.astype(str) if labels.dtype.kind in "mM" else labels
+    text = json.dumps([labels.dtype.kind.replace("u", "i"), plain.tolist()])
+    first, last = (str(plain[i]) for i in (0, -1))
+    digest = _sha256(text.encode())
+    return {"count": int(labels.size), "first": first, "last": last, "sha256": digest}
 
 
 def _identity(function: str | Activation) -> str:
@@ -414,7 +427,9 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
         if _is_dataarray(value):
             if value.ndim > 1:
                 raise ValueError(f"{name} must have one dimension; got dimensions {value.dims}")
-            dim = str(value.dims[0]) if value.ndim else None
+            dim = value.dims[0] if value.ndim else None
+            if dim is not None and not isinstance(dim, str):
+                raise TypeError(f"{name} must have a dimension named by text; got {dim!r}")
             if dim is not None and dim in given and dim != name and not _own_axis(given[dim], dim):
                 raise ValueError(
                     f"{name} has the dimension {dim!r}, which is also an argument but not an axis "
@@ -427,10 +442,15 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
             ):
                 raise ValueError(f"{name} must not have a dimension called {dim!r}; rename it")
             if dim is not None and dim in value.coords:
-                stamp = np.asarray(value[dim])
-            labelled = dim is not None and dim not in given and dim in value.coords
-            if labelled and value[dim].dtype.kind in "iufU":
-                labels.setdefault(str(dim), np.asarray(value[dim]))
+                stamp = _labels(name, dim, value)
+                if dim not in given:
+                    labels.setdefault(dim, stamp)
+                elif stamp.dtype.kind not in "iuf":
+                    raise ValueError(
+                        f"{name} must be labelled by numbers along {dim!r}, where the values of "
+                        f"that axis are the labels; got {_listed(stamp)}: call the dimension "
+                        "something else"
+                    )
             value = value.values
         array = np.asarray(check.number_or_array(name, value, allowed, lambda x: ~np.isnan(x)))
         if array.ndim == 0:
@@ -463,11 +483,59 @@ _RESERVED = (
 
 def _aligned(name: str, dim: str, stamp: Any, other: str, wanted: Any) -> None:
     """Refuse to pair values by place that are labelled as different ones."""
-    if not np.array_equal(stamp, wanted):
+    if not _same(stamp, wanted):
         raise ValueError(
             f"{name} must have the coordinate of {other}, with which it is paired along {dim!r} "
             f"({_listed(wanted)}); got {_listed(stamp)}: align them first, as by reindex_like"
         )
+
+
+def _same(labels: Any, wanted: Any) -> bool:
+    """Whether labels are equal; what is no number (NaN, NaT) is equal to itself."""
+    if labels.shape != wanted.shape:
+        return False
+    return bool(((labels == wanted) | ((labels != labels) & (wanted != wanted))).all())
+
+
+def _labels(name: str, dim: str, value: xr.DataArray) -> NDArray[Any]:
+    """Labels of a DataArray in the one form that memory, stores and files give back alike.
+
+    Numbers and truth values keep their type, in the byte order of the machine; text is of fixed
+    width; dates and time differences count nanoseconds.
+    """
+    import pandas as pd
+
+    def refuse(got: str) -> NoReturn:
+        raise TypeError(
+            f"{name} must have labels along {dim!r} that are integers, float32, float64, bool, "
+            f"text, datetime64 (1678 to 2262) or timedelta64; got {got}: convert them, as by "
+            f".assign_coords({dim}=...), or take them off, by .drop_vars({dim!r})"
+        )
+
+    index = value.indexes.get(dim)
+    if isinstance(index, pd.MultiIndex):
+        refuse(f"a MultiIndex of {', '.join(map(repr, index.names))}")
+    kept: Any = value[dim].dtype if index is None else index.dtype
+    if not isinstance(kept, (np.dtype, pd.StringDtype)):
+        refuse(f"dtype {kept}")
+    labels = np.asarray(value[dim])
+    kind = labels.dtype.kind
+    if kind in "OUT":
+        labels = labels.astype(object)
+        for label in labels:
+            if not isinstance(label, str):
+                refuse(f"{label!r} of type {type(label).__name__}")
+            if "\0" in label or any("\ud800" <= c <= "\udfff" for c in label):
+                refuse(f"{label!r}, which files cannot hold")
+        return labels.astype(str)
+    if kind in "mM":
+        fine = labels.astype(f"{kind}8[ns]")
+        if not _same(fine.astype(labels.dtype), labels):
+            refuse(f"{_listed(labels)}, beyond what counts nanoseconds")
+        return fine
+    if kind not in "biuf" or labels.dtype.itemsize not in ((4, 8) if kind == "f" else (1, 2, 4, 8)):
+        refuse(f"{_listed(labels)} of dtype {labels.dtype}")
+    return labels.astype(labels.dtype.newbyteorder("="))
 
 
 def _listed(values: Any) -> str:

@@ -305,15 +305,29 @@ def _create(
 
 
 def _make_coordinate(group: Any, template: xr.Dataset, name: str) -> None:
-    item = template[name]
-    group.create_array(
+    values, attributes = plain(template[name].values)
+    kind, zero = values.dtype.kind, values.dtype.type(0)
+    array = group.create_array(
         name,
-        data=item.values,
-        chunks=tuple(max(1, size) for size in item.shape),
-        fill_value=float("nan") if item.dtype.kind == "f" else -1,
+        shape=values.shape,
+        dtype="string" if kind == "U" else values.dtype,
+        chunks=tuple(max(1, size) for size in values.shape),
+        fill_value=float("nan") if kind == "f" else "" if kind == "U" else zero,
         compressors=None,
-        dimension_names=list(map(str, item.dims)),
+        dimension_names=list(map(str, template[name].dims)),
+        attributes=attributes,
     )
+    array[...] = values
+
+
+def plain(values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, str]]:
+    """Values of a type that zarr and NetCDF have, and the CF attributes that xarray decodes."""
+    if values.dtype.kind == "M":
+        since = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+        return values.astype("int64"), since
+    if values.dtype.kind == "m":
+        return values.astype("int64"), {"units": "nanoseconds", "dtype": "timedelta64[ns]"}
+    return values, {}
 
 
 def _make_array(
@@ -447,10 +461,10 @@ def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
     """Whether a coordinate is there with its values; there may be more replicates."""
     if not (path / name / "zarr.json").exists():
         return False
-    wanted, found = template[name].values, np.asarray(group[name][...])
+    wanted, found = plain(template[name].values)[0], np.asarray(group[name][...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
-    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind != "U")
+    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind == "f")
 
 
 # --- writing blocks, from any thread or process ---

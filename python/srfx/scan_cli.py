@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from srfx import _validation as check
 from srfx import scans
@@ -83,7 +85,7 @@ def register(group: click.Group) -> None:
         "selections",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Keep the nearest value of another parameter; may be repeated.",
+        help="Keep the nearest value of another parameter, or a label; may be repeated.",
     )
     @click.option(
         "-o", "--output", type=path_type, metavar="FILE", help="The picture.  [default: STORE.png]"
@@ -398,9 +400,31 @@ def _select(ds: xr.Dataset, selections: tuple[str, ...]) -> xr.Dataset:
                 f"--at must be NAME=VALUE with a NAME of {', '.join(varying)}; got {selection!r}"
             )
         try:
+            place = _place(ds[name].values, text)
+        except ValueError as error:
+            raise click.UsageError(f"--at {selection!r}: {error}") from None
+        ds = ds.isel({str(ds[name].dims[0]): place})
+    return ds
+
+
+def _place(values: NDArray[Any], text: str) -> int:
+    """Find the nearest number, or the very label."""
+    if values.dtype.kind in "iuf":
+        try:
             value = float(text)
         except ValueError:
-            raise click.UsageError(f"--at {selection!r}: {text!r} is not a number") from None
-        nearest = int(np.abs(ds[name].values - value).argmin())
-        ds = ds.isel({str(ds[name].dims[0]): nearest})
-    return ds
+            raise ValueError(f"{text!r} is not a number") from None
+        same = values == value  # infinities too
+        away = np.where(same, 0.0, np.abs(np.where(same, 0.0, values) - value))
+        if np.isfinite(away).any():
+            return int(np.nanargmin(away))
+    else:
+        labels = np.datetime_as_string(values) if values.dtype.kind == "M" else values.astype(str)
+        found = labels == text
+        if values.dtype.kind == "M":  # 2024-05-01 is short for its midnight
+            with contextlib.suppress(ValueError):
+                found = values == np.datetime64(text)
+        if found.any():
+            return int(found.argmax())
+    some = ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
+    raise ValueError(f"no value is near {text!r}; there are {some}")

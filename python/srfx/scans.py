@@ -83,7 +83,10 @@ def scan(
     **axes : float, sequence or DataArray
         alpha and lam, and optionally d and numeric fields of the model. A number is fixed; a
         sequence is an axis of distinct values; DataArrays with one common dimension are paired
-        along it instead of crossed.
+        along it instead of crossed. Their labels along it have to agree (NaN agrees with NaN) and
+        are kept, in memory and in a store alike: integers, float32, float64, bool, text, dates and
+        time differences (both to the nanosecond); others are refused. A dimension that is itself
+        an axis has that axis' values for labels. Other coordinates of a DataArray are left out.
 
     Returns
     -------
@@ -97,7 +100,8 @@ def scan(
     ------
     TypeError, ValueError
         An argument is of the wrong type or out of range; an axis is no field, is empty, holds
-        non-finite or repeated values; paired axes differ in length or in their labels; ``out``
+        non-finite or repeated values; paired axes differ in length or in their labels, or have
+        labels of another kind (a MultiIndex, categories, bytes, complex, mixed objects); ``out``
         exists and is not resumed, or belongs to another scan (the difference is shown) or another
         writer. Said before any work.
     KeyboardInterrupt
@@ -471,6 +475,11 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
     ds: xr.Dataset = xr.open_zarr(path, chunks=None)
+    text = {name: item for name, item in ds.coords.items() if item.dtype.kind in "OT"}
+    if text:  # of any width in the store; as it was given, and is in memory
+        ds = ds.assign_coords(
+            {name: item.astype(object).astype(str) for name, item in text.items()}
+        )
     return ds
 
 
@@ -540,8 +549,12 @@ def _parts(ds: xr.Dataset) -> Iterator[dict[str, slice]]:
 def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
     import netCDF4
 
+    from srfx import _store
+
     names = [str(name) for name in ds.data_vars]
-    ds.drop_vars(names).to_netcdf(path)
+    times = {name: item for name, item in ds.coords.items() if item.dtype.kind in "mM"}
+    plain = {name: (item.dims, *_store.plain(item.values)) for name, item in times.items()}
+    ds.drop_vars(names).assign_coords(plain).to_netcdf(path)
     with netCDF4.Dataset(path, "a") as file:
         others = " ".join(sorted(str(c) for c in ds.coords if c not in ds.sizes))
         for dim, size in ds.sizes.items():
