@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _store, scans
+from srfx import _executors, _store, scans
 
 MODEL = srfx.OneStep("tanh", "sin", alpha0=20)
 AXES = {"alpha": np.linspace(0.5, 3, 7), "eta": [0.5, 1.0, 3.0], "lam": [0.001, 0.1]}
@@ -495,6 +495,9 @@ def cluster():
         yield client
 
 
+NAMELESS = srfx.SpikedRF(lambda x: np.tanh(x), "sin")  # for executors that take it by value
+
+
 class TestSameBytes:
     def check(self, out, reference, want, executor, **changes):
         ds = run(out, executor=executor, **changes)
@@ -518,15 +521,19 @@ class TestSameBytes:
         pool = loky.ProcessPoolExecutor(2)
         try:
             self.check(out, reference, want, pool)
+            same = srfx.scan(NAMELESS, executor=pool, alpha=[1, 2], lam=0.1)
+            xr.testing.assert_equal(same, srfx.scan(NAMELESS, alpha=[1, 2], lam=0.1))
         finally:
             pool.shutdown()
 
     def test_dask_cluster_of_two_processes(self, out, reference, want, cluster):
         assert len(cluster.scheduler_info()["workers"]) == 2
         self.check(out, reference, want, cluster)
-        model = srfx.SpikedRF(lambda x: np.tanh(x), "sin")  # dask takes functions by value
-        ds = srfx.scan(model, executor=cluster, alpha=[1, 2], lam=0.1)
-        xr.testing.assert_equal(ds, srfx.scan(model, alpha=[1, 2], lam=0.1))
+        same = srfx.scan(NAMELESS, alpha=[1, 2], lam=0.1)
+        for executor in (cluster, cluster.get_executor()):
+            ds = srfx.scan(NAMELESS, executor=executor, alpha=[1, 2], lam=0.1)
+            xr.testing.assert_equal(ds, same)
+            assert _executors.Pool(executor).workers() == 2
 
     def test_simulations_on_a_cluster(self, out, cluster):
         arguments = {"alpha": [0.5, 1], "lam": 0.1, "simulate": {"d": 40, "replicates": 3}}
@@ -537,6 +544,36 @@ class TestSameBytes:
         monkeypatch.setattr(_store, "visible", lambda *_: False)
         with ThreadPoolExecutor(2) as pool:
             self.check(out, reference, want, pool)
+
+    @pytest.mark.parametrize("cancelled", [True, False])
+    def test_executors_that_fail_midway(self, out, reference, want, cancelled):
+        """What was finished stays, and the same call goes on."""
+
+        class Failing(ThreadPoolExecutor):
+            given = 0
+
+            def submit(self, *arguments):
+                self.given += 1
+                if self.given <= 5:
+                    future = super().submit(*arguments)
+                    future.result()
+                    return future
+                if not cancelled:
+                    raise OSError("the queue is full")
+                future = Future()
+                future.cancel()
+                return future
+
+        message = "must not cancel" if cancelled else "the queue is full"
+        with (
+            Failing(1) as pool,
+            pytest.raises((RuntimeError, OSError), match=message) as caught,
+        ):
+            run(out, executor=pool)
+        assert len(markers(out)) == 5
+        assert "5 of 12 blocks are in" in caught.value.__notes__[-1]
+        equal(run(out), want)
+        assert chunks(out) == reference
 
     def test_an_asynchronous_client_is_refused(self, cluster, monkeypatch):
         monkeypatch.setattr(type(cluster), "asynchronous", True)
@@ -582,7 +619,8 @@ class TestKilledWorkers:
             killer.join()
         finished = len(markers(out))
         assert 3 <= finished < 40
-        assert f"{finished} of 40 blocks are in" in caught.value.__notes__[0]
+        assert f"{finished} of 40 blocks are in" in caught.value.__notes__[-1]
+        assert "the pool lost a worker: it was killed" in caught.value.__notes__[0]
         xr.testing.assert_equal(srfx.scan(MODEL, out, **SLOW).load(), srfx.scan(MODEL, **SLOW))
 
 

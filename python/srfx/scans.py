@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from srfx import _store
+    from srfx._executors import Pool
 
 
 def scan(
@@ -43,6 +44,7 @@ def scan(
     bulk: Any = "isotropic",
     n_threads: int | None = None,
     block_points: int | None = None,
+    max_in_flight: int | None = None,
     **axes: Any,
 ) -> xr.Dataset:
     """Solve, or simulate, every combination of named axes.
@@ -61,7 +63,8 @@ def scan(
         that a later call with the same arguments goes on with. None: everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
-        dask ``Client``. None: one block after the other, each with all threads.
+        dask ``Client``. None: one block after the other, each with all threads. Callables of the
+        model have to get to the workers, which is tried before any work.
     resume : bool
         Whether to go on with an existing store. False: it is an error if ``out`` exists.
     progress : bool, optional
@@ -80,6 +83,10 @@ def scan(
         Threads for a block; None: all that this process may use, one with an executor.
     block_points : int, optional
         At most so many points in a block of a new store. None: by the estimated cost.
+    max_in_flight : int, optional
+        At most so many blocks, at least 1, are with the executor at a time. None: two for each of
+        its workers, or for each processor of this machine where it does not say how many it has
+        (as on many clusters: give twice the number of workers). Without an executor of no effect.
     **axes : float, sequence or DataArray
         alpha and lam, and optionally d and numeric fields of the model. A number is fixed; a
         sequence is an axis of distinct values; DataArrays with one common dimension are paired
@@ -131,16 +138,21 @@ def scan(
     plan = make_plan(
         model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
     )
-    _executors.check_executor(executor)
-    _executors.check_portable(executor, (model, bulk))
+    most = in_flight(max_in_flight)
+    pool = None if executor is None else _executors.Pool(executor, most)
     threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
     for name, flag in (("resume", resume), ("progress", progress)):
         if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
     plan.probe()
     if out is None:
-        return _in_memory(plan, executor, threads, progress)
-    return _to_store(plan, _path(out), executor, threads, resume, progress)
+        return _in_memory(plan, pool, threads, progress)
+    return _to_store(plan, _path(out), pool, threads, resume, progress)
+
+
+def in_flight(most: object) -> int | None:
+    """Check ``max_in_flight``."""
+    return None if most is None else simulation._integer("max_in_flight", most, 1)
 
 
 def _path(out: object) -> Path:
@@ -157,7 +169,7 @@ def _path(out: object) -> Path:
 def _run_blocks(
     plan: Plan,
     blocks: list[int],
-    executor: Any,
+    pool: Pool | None,
     threads: int,
     store: _store.Store | None,
     memory: dict[str, NDArray[Any]] | None,
@@ -165,7 +177,7 @@ def _run_blocks(
     interrupted: Callable[[], None],
 ) -> tuple[int, float]:
     """Compute blocks and put them where they belong; count failures, measure quadrature."""
-    from srfx import _executors, _store
+    from srfx import _store
 
     run = os.urandom(16).hex()
     simulation._FLAGS[run] = _core.CancelFlag()
@@ -173,9 +185,7 @@ def _run_blocks(
     failed, worst = 0, 0.0
     tasks = tasks_of(plan, blocks, threads, run, place)
     results = (
-        _here(tasks, plan, memory)
-        if executor is None
-        else _executors.Pool(executor, lambda: _stop(run)).run(work, tasks)
+        _here(tasks, plan, memory) if pool is None else pool.run(work, tasks, lambda: _stop(run))
     )
     try:
         for block, arrays, notes in results:
@@ -271,21 +281,20 @@ def _stop(run: str) -> None:
     simulation._FLAGS[run].cancel()
 
 
-def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -> xr.Dataset:
+def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | None) -> xr.Dataset:
     available = simulation._available_memory()
     if available is not None and plan.bytes > available:
         raise ValueError(
             f"{plan.points} points need {plan.bytes / 1e9:.3g} GB of memory, of which "
             f"{available / 1e9:.3g} GB are available: give out=, or fewer variables"
         )
+    _check_portable(plan, pool)
     template = plan.template()
     shape = tuple(plan.dims.values())
     memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
     blocks = list(range(plan.blocks))
     with Progress(plan, 0, progress) as report, _ctrl_c() as interrupted:
-        failed, worst = _run_blocks(
-            plan, blocks, executor, threads, None, memory, report, interrupted
-        )
+        failed, worst = _run_blocks(plan, blocks, pool, threads, None, memory, report, interrupted)
     _report_accuracy(plan, worst)
     described = plan.described()
     ds = template.assign(
@@ -296,16 +305,24 @@ def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -
     return ds
 
 
+def _check_portable(plan: Plan, pool: Pool | None) -> None:
+    if pool is not None:
+        pool.check_portable((plan.model.activation, plan.model.target))
+
+
 def _report_accuracy(plan: Plan, worst: float) -> None:
     warn_accuracy(worst, "the scan", plan.model.activation, plan.model.target)
 
 
 def _to_store(
-    plan: Plan, path: Path, executor: Any, threads: int, resume: bool, progress: bool | None
+    plan: Plan, path: Path, pool: Pool | None, threads: int, resume: bool, progress: bool | None
 ) -> xr.Dataset:
     from srfx import _store
 
     template, variables = plan.template(), plan.described()
+    new = not (path / "zarr.json").exists()
+    if new:
+        _check_portable(plan, pool)
     if not path.exists():
         _check_disk(path, plan.bytes)
     store = _store.open_store(
@@ -326,9 +343,11 @@ def _to_store(
                 f"{str(path)!r}, which is read only"
             )
         if missing:
+            if not new:  # a finished store needs no worker
+                _check_portable(plan, pool)
             before = sum(plan.box_points(int(b)) for b in np.flatnonzero(done))
             with Progress(plan, before, progress) as report:
-                _guarded(plan, missing, executor, threads, store, report)
+                _guarded(plan, missing, pool, threads, store, report)
         if plan.simulate is None:
             failed, worst = store.summary(total)
             if store.writable:
@@ -345,7 +364,7 @@ def _to_store(
 def _guarded(
     plan: Plan,
     missing: list[int],
-    executor: Any,
+    pool: Pool | None,
     threads: int,
     store: _store.Store,
     report: Progress,
@@ -353,7 +372,7 @@ def _guarded(
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
         with _ctrl_c() as interrupted:
-            _run_blocks(plan, missing, executor, threads, store, None, report, interrupted)
+            _run_blocks(plan, missing, pool, threads, store, None, report, interrupted)
     except BaseException as error:
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
