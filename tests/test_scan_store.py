@@ -539,6 +539,9 @@ class TestSameBytes:
         arguments = {"alpha": [0.5, 1], "lam": 0.1, "simulate": {"d": 40, "replicates": 3}}
         ds = srfx.scan(srfx.SpikedRF(), out, cluster, **arguments)
         xr.testing.assert_equal(ds.load(), srfx.scan(srfx.SpikedRF(), **arguments))
+        once = {"alpha": [0.5, 1], "lam": 0.1, "d": 40, "replicates": 3}
+        ds = srfx.simulate(NAMELESS, executor=cluster, **once)
+        xr.testing.assert_equal(ds, srfx.simulate(NAMELESS, **once))
 
     def test_workers_that_do_not_see_the_store(self, out, reference, want, monkeypatch):
         monkeypatch.setattr(_store, "visible", lambda *_: False)
