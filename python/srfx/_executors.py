@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from srfx import _validation as check
 
 #: Blocks handed out for each worker: one it works on and one that waits.
 IN_FLIGHT = 2
@@ -15,8 +16,7 @@ IN_FLIGHT = 2
 
 def is_dask(executor: object) -> bool:
     """Whether it is a dask client; dask is not imported to find out."""
-    distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(executor, distributed.Client)
+    return check.of_loaded(executor, "distributed", "Client")
 
 
 def check_executor(executor: object) -> None:

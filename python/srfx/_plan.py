@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -475,8 +474,7 @@ def _listed(values: Any) -> str:
 
 
 def _is_dataarray(value: object) -> bool:
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(value, xarray.DataArray)
+    return check.of_loaded(value, "xarray", "DataArray")
 
 
 def _own_axis(value: Any, name: str) -> bool:

@@ -3,6 +3,9 @@
 A block is one chunk of every variable. Its chunks are written first (each to a temporary file that
 is renamed), then its done-marker: an entry of the array ``_srfx/done``, itself a chunk. One writer
 at a time holds an advisory lock on ``_srfx/done/lock``.
+
+zarr's settings (``zarr.config``) and Python's warning filters belong to the whole process, whose
+other threads use them. They are neither changed here nor relied on: settings go with the call.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import shutil
 import socket
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,39 +116,32 @@ class Store:
         """Points that failed, and the largest quadrature error, over the finished blocks."""
         if not blocks:
             return 0, 0.0
-        notes = np.asarray(_array(str(self.path), self.identity, "_srfx/done")[: 2 * blocks])
+        notes = np.asarray(_open_array(self.path, "_srfx/done")[: 2 * blocks])
         return int(np.nansum(notes[0::2])), float(np.nanmax(notes[1::2], initial=0.0))
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Set attributes of the store."""
-        zarr = require_zarr()
-        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
-        if all(group.attrs.get(key) == value for key, value in values.items()):
-            return
-        group.attrs.update(values)
-        self._consolidate()
+        attributes = _attributes(self.path)
+        if not values.items() <= attributes.items():
+            _write_root(self.path, attributes | dict(values))
 
     def _consolidate(self) -> None:
-        with warnings.catch_warnings():  # zarr reminds that it is an extension of the format
-            warnings.simplefilter("ignore")
-            require_zarr().consolidate_metadata(_local(self.path))
+        _write_root(self.path, _attributes(self.path))
 
     def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
         """Make room for so many replicates of so many blocks each: the last dimension grows."""
-        zarr = require_zarr()
-        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
-        names = [*variables, "replicate"]
-        most = max(replicates, *(group[name].shape[-1] for name in names))
-        if all(group[name].shape[-1] == most for name in names) and (
-            group["_srfx/done"].shape[0] == 2 * blocks * most
-        ):
+        names = [*variables, "replicate", "_srfx/done"]
+        arrays = {name: _open_array(self.path, name) for name in names}
+        lengths = {name: array.shape[-1] for name, array in arrays.items()}
+        lengths["_srfx/done"] //= 2 * blocks
+        most = max(replicates, *lengths.values())
+        if all(length == most for length in lengths.values()):
             return
-        _array.cache_clear()
         for name in variables:
-            group[name].resize((*group[name].shape[:-1], most))
-        group["_srfx/done"].resize((2 * blocks * most,))
-        group["replicate"].resize((most,))
-        group["replicate"][:] = np.arange(most)
+            arrays[name].resize((*arrays[name].shape[:-1], most))
+        arrays["_srfx/done"].resize((2 * blocks * most,))
+        arrays["replicate"].resize((most,))
+        arrays["replicate"][:] = np.arange(most)
         self._consolidate()
 
 
@@ -266,6 +261,62 @@ def _local(path: Path) -> Any:
     return LocalStore(path)
 
 
+def _new_array(path: Path, name: str, dims: list[str] | None, **options: Any) -> Any:
+    """Create an array, whatever zarr's settings are."""
+    from zarr.codecs import BytesCodec
+
+    text = options["dtype"] is str
+    return require_zarr().create_array(
+        _local(path),
+        name=name,
+        zarr_format=3,
+        filters=None,
+        serializer="auto" if text else BytesCodec(endian="little"),
+        chunk_key_encoding={"name": "default", "separator": "/"},
+        dimension_names=dims,
+        config=_SETTINGS,
+        **options,
+    )
+
+
+def _open_array(path: Path, name: str) -> Any:
+    """Open an array, whatever zarr's settings are."""
+    zarr = require_zarr()
+    array = zarr.open_array(_local(path), path=name, mode="r+", zarr_format=3)
+    return zarr.Array(zarr.AsyncArray(array.metadata, array.store_path, _SETTINGS))
+
+
+#: A block of NaN is a result too, and is written though it looks like what is not computed yet.
+_SETTINGS: Any = {"order": "C", "write_empty_chunks": True}
+
+
+def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write the metadata of the root, and in them, for readers, a copy of those of all arrays.
+
+    It is what ``zarr.consolidate_metadata`` writes, which warns at every call that other programs
+    may not know this part.
+    """
+    nodes = [*sorted(path.glob("*/zarr.json")), path / "_srfx" / "done" / "zarr.json"]
+    copy = {
+        node.parent.relative_to(path).as_posix(): json.loads(node.read_text("utf-8"))
+        for node in nodes
+    }
+    inline = {"kind": "inline", "must_understand": False}
+    copy["_srfx"]["consolidated_metadata"] = {**inline, "metadata": {}}
+    root = {
+        "attributes": dict(attributes),
+        "zarr_format": 3,
+        "consolidated_metadata": {**inline, "metadata": copy},
+        "node_type": "group",
+    }
+    part = path / f"zarr.{uuid.uuid4().hex}.partial"
+    try:
+        part.write_text(json.dumps(root, indent=2), "utf-8")
+        os.replace(part, path / "zarr.json")
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _create(
     path: Path,
     template: xr.Dataset,
@@ -275,7 +326,6 @@ def _create(
     blocks: int,
 ) -> None:
     """Lay out a new store; the root's metadata, written last, make it one."""
-    zarr = require_zarr()
     home = path / "_srfx" / "done"
     (home / "creating").touch()
     for entry in path.iterdir():
@@ -284,40 +334,39 @@ def _create(
     for entry in home.iterdir():
         if entry.name not in ("lock", "creating"):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.create_group(_local(path))
-        for name in template.coords:
-            _make_coordinate(group, template, str(name))
-        for name in variables:
-            _make_array(group, template, variables, chunks, name)
-        _make_marks(group, blocks)
-        group.attrs.update(
-            {
-                **template.attrs,
-                IDENTITY: uuid.uuid4().hex,
-                SPECIFICATION: json.dumps(specification, sort_keys=True),
-                LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
-            }
-        )
-        zarr.consolidate_metadata(_local(path))
+    for name in template.coords:
+        _make_coordinate(path, template, str(name))
+    for name in variables:
+        _make_array(path, template, variables, chunks, name)
+    _make_marks(path, blocks)
+    attributes = {
+        **template.attrs,
+        IDENTITY: uuid.uuid4().hex,
+        SPECIFICATION: json.dumps(specification, sort_keys=True),
+        LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
+    }
+    _write_root(path, attributes)
     (home / "creating").unlink()
 
 
-def _make_coordinate(group: Any, template: xr.Dataset, name: str) -> None:
+def _make_coordinate(path: Path, template: xr.Dataset, name: str) -> None:
     item = template[name]
-    group.create_array(
+    text = item.dtype.kind == "U"  # of fixed length, it is no settled part of the format
+    array = _new_array(
+        path,
         name,
-        data=item.values,
+        list(map(str, item.dims)),
+        shape=item.shape,
+        dtype=str if text else item.dtype,
         chunks=tuple(max(1, size) for size in item.shape),
-        fill_value=float("nan") if item.dtype.kind == "f" else -1,
+        fill_value="" if text else float("nan") if item.dtype.kind == "f" else -1,
         compressors=None,
-        dimension_names=list(map(str, item.dims)),
     )
+    array[...] = item.values
 
 
 def _make_array(
-    group: Any,
+    path: Path,
     template: xr.Dataset,
     variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
     chunks: tuple[int, ...],
@@ -328,24 +377,28 @@ def _make_array(
     dtype, attributes = variables[name]
     dims = [str(dim) for dim in template.attrs["srfx_dims"]]
     others = " ".join(sorted(str(c) for c in template.coords if c not in dims))
-    group.create_array(
+    _new_array(
+        path,
         name,
+        dims,
         shape=tuple(template.sizes[dim] for dim in dims),
         chunks=chunks,
         dtype=dtype,
         # what is not computed yet: no value that a result can have
         fill_value=float("nan") if np.dtype(dtype).kind == "f" else -1,
         compressors=[Crc32cCodec()],  # digits do not compress; damage is noticed on reading
-        dimension_names=dims,
         attributes={**attributes, **({"coordinates": others} if others else {})},
     )
 
 
-def _make_marks(group: Any, blocks: int) -> None:
+def _make_marks(path: Path, blocks: int) -> None:
     from zarr.codecs import Crc32cCodec
 
-    group.require_group("_srfx").create_array(
-        "done",
+    _make_group(path)
+    _new_array(
+        path,
+        "_srfx/done",
+        None,
         shape=(2 * blocks,),
         chunks=(2,),
         dtype="float64",
@@ -353,6 +406,10 @@ def _make_marks(group: Any, blocks: int) -> None:
         compressors=[Crc32cCodec()],
         attributes={"meaning": "for each block: points that failed, largest quadrature error"},
     )
+
+
+def _make_group(path: Path) -> None:
+    require_zarr().open_group(_local(path), path="_srfx", mode="a", zarr_format=3)
 
 
 def _attributes(path: Path) -> dict[str, Any]:
@@ -419,35 +476,32 @@ def _mend(
     blocks: int,
 ) -> None:
     """Put back metadata of arrays that somebody deleted; their blocks count as missing."""
-    zarr = require_zarr()
     path = store.path
     lost = [name for name in variables if not (path / name / "zarr.json").exists()]
     marks = not (path / "_srfx" / "done" / "zarr.json").exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
-        gone = [str(c) for c in template.coords if not _intact(group, path, template, str(c))]
-        if not (lost or marks or gone or not (path / "_srfx" / "zarr.json").exists()):
-            return
-        _array.cache_clear()
-        for name in lost:
-            shutil.rmtree(path / name, ignore_errors=True)
-            _make_array(group, template, variables, store.chunks, name)
-        if marks:
-            shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
-            _make_marks(group, blocks)
-        for name in gone:
-            shutil.rmtree(path / name, ignore_errors=True)
-            _make_coordinate(group, template, name)
-        group.require_group("_srfx")
-        store._consolidate()
+    group = (path / "_srfx" / "zarr.json").exists()
+    gone = [str(c) for c in template.coords if not _intact(path, template, str(c))]
+    if group and not (lost or marks or gone):
+        return
+    for name in lost:
+        shutil.rmtree(path / name, ignore_errors=True)
+        _make_array(path, template, variables, store.chunks, name)
+    if marks:
+        shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
+        _make_marks(path, blocks)
+    if not group:
+        _make_group(path)
+    for name in gone:
+        shutil.rmtree(path / name, ignore_errors=True)
+        _make_coordinate(path, template, name)
+    store._consolidate()
 
 
-def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
+def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
     """Whether a coordinate is there with its values; there may be more replicates."""
     if not (path / name / "zarr.json").exists():
         return False
-    wanted, found = template[name].values, np.asarray(group[name][...])
+    wanted, found = template[name].values, np.asarray(_open_array(path, name)[...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
     return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind != "U")
@@ -457,10 +511,17 @@ def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _array(path: str, identity: str, name: str) -> Any:
-    zarr = require_zarr()
-    with zarr.config.set({"array.write_empty_chunks": True}):  # a block of NaN is a result too
-        return zarr.open_array(_local(Path(path)), path=name, mode="r+")
+def _kept_open(path: str, identity: str, name: str) -> Any:
+    return _open_array(Path(path), name)
+
+
+def _put(path: str, identity: str, name: str, where: tuple[slice, ...], values: Any) -> None:
+    """Write into an array, which may have grown (replicates) since this process opened it."""
+    array = _kept_open(path, identity, name)
+    if any(box.stop > size for box, size in zip(where, array.shape, strict=True)):
+        _kept_open.cache_clear()
+        array = _kept_open(path, identity, name)
+    array[where] = values
 
 
 def visible(path: str, identity: str) -> bool:
@@ -483,9 +544,10 @@ def write_block(
 ) -> None:
     """Write a block: its chunks, then, when they are on the disk, its marker."""
     for name, values in arrays.items():
-        _array(path, identity, name)[where] = values
+        _put(path, identity, name, where, values)
         _to_disk(Path(path).joinpath(name, "c", *map(str, index)))
-    _array(path, identity, "_srfx/done")[2 * block : 2 * block + 2] = np.array(notes, dtype=float)
+    mark = (slice(2 * block, 2 * block + 2),)
+    _put(path, identity, "_srfx/done", mark, np.array(notes, dtype=float))
 
 
 def _to_disk(file: Path) -> None:

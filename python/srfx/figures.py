@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,14 +33,13 @@ from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, s
 from srfx.analysis import feature_spectrum
 from srfx.config import provenance, version
 from srfx.models import (
-    AccuracyWarning,
-    ApproximationWarning,
     FloatArray,
     OneStep,
     SpikedRF,
     as_function,
     compiled,
     label,
+    quiet,
     readout_quantiles,
 )
 from srfx.optima import thresholds
@@ -385,10 +383,8 @@ def _curves(
 
 
 def _quietly(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call without the reminders that do not matter to a picture."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ApproximationWarning)
-        warnings.simplefilter("ignore", AccuracyWarning)  # 1e-8 is below the width of a line
+    """Call without the reminders that do not matter to a picture: 1e-8 is less than a line."""
+    with quiet():
         return function(*args, **options)
 
 

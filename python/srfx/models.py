@@ -201,23 +201,44 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
         )
 
 
-_quiet = threading.local()
+Listener: TypeAlias = Callable[[str], None]
+
+
+class _Told(threading.local):
+    """Who is told of this package's warnings in this thread: None is Python's ``warnings``.
+
+    The filters of ``warnings`` belong to the whole process, so that no thread may change them.
+    """
+
+    listener: Listener | None = None
+
+
+_told = _Told()
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without warnings of this package in this thread: for a caller who reports by itself."""
-    before = getattr(_quiet, "on", False)
-    _quiet.on = True
+def warnings_to(listener: Listener) -> Iterator[None]:
+    """Hand this package's warnings in this thread to a function."""
+    before, _told.listener = _told.listener, listener
     try:
         yield
     finally:
-        _quiet.on = before
+        _told.listener = before
+
+
+def _nobody(message: str) -> None:
+    pass
+
+
+def quiet() -> contextlib.AbstractContextManager[None]:
+    """Without warnings of this package in this thread: for a caller who reports by itself."""
+    return warnings_to(_nobody)
 
 
 def _warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user's code that called into this package."""
-    if getattr(_quiet, "on", False):
+    if _told.listener is not None:
+        _told.listener(message)
         return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__package__") == "srfx":
@@ -631,7 +652,7 @@ _warned_not_odd = False
 
 def _warn_not_odd(name: str) -> None:
     global _warned_not_odd
-    if not _warned_not_odd and not getattr(_quiet, "on", False):
+    if not _warned_not_odd and _told.listener is not _nobody:
         _warned_not_odd = True
         _warn(
             f"the activation {name} is not odd: its network after one step is equivalent to spiked "

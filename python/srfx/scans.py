@@ -258,7 +258,8 @@ def _ctrl_c() -> Iterator[Callable[[], None]]:
     try:
         yield look
     finally:
-        signal.signal(signal.SIGINT, usual)
+        if signal.getsignal(signal.SIGINT) is press:  # and nobody's who came meanwhile
+            signal.signal(signal.SIGINT, usual)
 
 
 def _stop(run: str) -> None:
