@@ -263,11 +263,12 @@ class TestRefusals:
         def fit(fn):
             return srfx.scan(srfx.SpikedRF(fn, "sin"), out, alpha=1, lam=1)
 
+        message = r"activation: callable <lambda> in the store, .* a mean is -?\d\."
         fit(srfx.Activation(lambda x: np.tanh(x)))
         fit(srfx.Activation(lambda x: np.tanh(x) + 0))  # the same function
-        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+        with pytest.raises(ValueError, match=message):
             fit(srfx.Activation(lambda x: np.tanh(1.0001 * x)))
-        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+        with pytest.raises(ValueError, match=message):
             fit(srfx.Activation(lambda x: np.tanh(x) + ((x > 0.501) & (x < 0.502))))
 
     def test_an_existing_store_without_resume(self, out):

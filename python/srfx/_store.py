@@ -18,18 +18,20 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srfx import _identity
+
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Version of the layout described above.
-FORMAT = 1
+#: Version of the layout described above, and of what the specification holds.
+FORMAT = 2
 
 #: Attributes of a store that hold what is compared on resuming, and the names of its parts.
 SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
@@ -60,10 +62,19 @@ class Store:
         Written into it at its creation: tells it from a later one at the same place.
     chunks : tuple of int
         Shape of a block.
+    arguments : dict
+        Values of arguments of the scan whose last digits are others than those asked for.
     """
 
-    def __init__(self, path: Path, lock: _Lock | None, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: _Lock | None,
+        attributes: dict[str, Any],
+        arguments: dict[str, NDArray[np.float64]],
+    ) -> None:
         self.path = path
+        self.arguments = arguments
         self._lock = lock
         self.attributes = attributes
         self.identity = str(attributes[IDENTITY])
@@ -151,6 +162,7 @@ def open_store(
     variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
     chunks: tuple[int, ...],
     specification: dict[str, Any],
+    arguments: Mapping[str, NDArray[np.float64]],
     blocks: int,
     resume: bool,
 ) -> Store:
@@ -168,6 +180,8 @@ def open_store(
         Shape of a block in a new store; an old one keeps its own.
     specification : dict
         What the numbers depend on.
+    arguments : mapping
+        Values of the arguments in it.
     blocks : int
         Number of blocks of a new store.
     resume : bool
@@ -200,8 +214,8 @@ def open_store(
         if lock is not None and (not existed or marker.exists() or _only_a_lock(path)):
             _create(path, template, variables, chunks, specification, blocks)
         attributes = _attributes(path)
-        _compare(path, attributes, specification)
-        store = Store(path, lock, attributes)
+        kept = _compare(path, attributes, specification, arguments)
+        store = Store(path, lock, attributes, kept)
         if lock is not None:
             _sweep(path)
             _mend(store, template, variables, blocks)
@@ -425,39 +439,51 @@ def _attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _compare(path: Path, attributes: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse a store of another specification, and show the difference."""
+def _compare(
+    path: Path,
+    attributes: dict[str, Any],
+    wanted: dict[str, Any],
+    arguments: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[np.float64]]:
+    """Refuse a store of another specification, and show the difference.
+
+    Return the store's values of arguments whose last digits are others than those asked for.
+    """
     found = json.loads(attributes[SPECIFICATION])
+    layout = json.loads(attributes[LAYOUT])["format"]
+    if layout != FORMAT:
+        raise ValueError(
+            f"out must be a store of this version of srfx; {str(path)!r} was written by srfx "
+            f"{found.get('srfx_version')} in format {layout}, and not {FORMAT}: it can be read, "
+            "but not gone on with: finish it with that version, give another name, or remove it"
+        )
     wanted = json.loads(json.dumps(wanted))
-    if found == wanted:
-        return
-    differences = list(_differences(found, wanted, ""))
-    more = f" (and {len(differences) - 6} more)" if len(differences) > 6 else ""
-    raise ValueError(
-        f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
-        + "; ".join(differences[:6])
-        + more
-        + ": give another name, or remove it"
-    )
+    values = {
+        name: (_stored(path, name, found[name]), asked)
+        for name, asked in arguments.items()
+        if name in found and found[name] != wanted[name]
+    }
+    said = list(_identity.differences(found, wanted, values))
+    if said:
+        more = f" (and {len(said) - 6} more)" if len(said) > 6 else ""
+        raise ValueError(
+            f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
+            + "; ".join(said[:6])
+            + more
+            + ": give another name, or remove it"
+        )
+    return {name: stored for name, (stored, _) in values.items() if stored is not None}
 
 
-def _differences(found: Any, wanted: Any, name: str) -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict) and "sha256" not in found:
-        for key in sorted({*found, *wanted}):
-            if found.get(key) != wanted.get(key):
-                yield from _differences(found.get(key), wanted.get(key), str(key))
-    else:
-        yield f"{name}: {_said(found)} in the store, {_said(wanted)} asked for"
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict) and "count" in value:
-        return f"{value['count']} values from {value['first']} to {value['last']}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
-        return "(" + ", ".join(map(str, value)) + ")"
-    return "nothing" if value is None else str(value)
+def _stored(path: Path, name: str, known: Any) -> NDArray[np.float64] | None:
+    """Return the values of an argument in a store; None if they are lost."""
+    if not isinstance(known, dict):
+        return np.asarray(known, dtype=np.float64)
+    try:
+        values = np.asarray(_open_array(path, name)[...], dtype=np.float64)
+    except (OSError, ValueError, KeyError):
+        return None
+    return values if _identity.of_argument(values, known["dimension"]) == known else None
 
 
 def _sweep(path: Path) -> None:
@@ -504,7 +530,9 @@ def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
     wanted, found = template[name].values, np.asarray(_open_array(path, name)[...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
-    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind != "U")
+    if wanted.dtype.kind == "f":
+        return found.shape == wanted.shape and bool(_identity.close(found, wanted).all())
+    return np.array_equal(found, wanted)
 
 
 # --- writing blocks, from any thread or process ---

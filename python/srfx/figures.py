@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import inspect
 import json
 import os
@@ -25,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _core, _identity, simulation
 from srfx import _validation as check
-from srfx._plan import _identity as function_identity
 from srfx._store import require_zarr
 from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.analysis import feature_spectrum
@@ -173,19 +171,20 @@ class _Job:
         """Name of the job in a store: everything its numbers depend on, except the replicates.
 
         A callable counts by its values, as in the specification of a scan: its name says nothing.
+        Last digits, which depend on the processor, do not count.
         """
         model = self.model
         facts = {
             "model": type(model).__name__,
-            "activation": function_identity(model.activation),
-            "target": function_identity(model.target),
-            "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
-            "readout": [list(model.readout), list(model.weights or ())],
-            "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
-            "sizes": [self.d, self.n_test, self.seed, list(self.edges)],
+            "activation": _identity.of_function(model.activation),
+            "target": _identity.of_function(model.target),
+            "numeric": {name: _digits(x) for name, x in model.numeric.items()},
+            "readout": [_digits(model.readout), _digits(model.weights or ())],
+            "axes": {name: _digits(x) for name, x in self.axes.items()},
+            "sizes": [self.d, self.n_test, self.seed, _digits(self.edges)],
             "version": version(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        return _identity.fingerprint(facts)[:20]
 
     def errors(self, run: _Run) -> xr.Dataset:
         """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
@@ -223,6 +222,10 @@ class _Job:
         if path is not None:
             _replace(path, ds.to_netcdf)
         return ds
+
+
+def _digits(values: Any) -> list[str]:
+    return [f"{x:.12g}" for x in np.ravel(np.asarray(values, dtype=float))]
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
@@ -1684,7 +1687,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    return function_identity(value) if callable(value) else str(value)
+    return _identity.recorded(value) if callable(value) else str(value)
 
 
 def draw(ds: xr.Dataset) -> Figure:

@@ -53,14 +53,20 @@ class Activation:
     kinks : sequence of float, optional
         Where ``fn`` or its derivative is not smooth. The quadrature puts its panel edges there; an
         undeclared kink costs accuracy, which `solve` measures and warns about.
+    name : str, optional
+        What titles and attributes call it; by default the name of ``fn``. A stored scan goes on
+        with a function whose values are those it began with but for rounding errors. One that has
+        a name, the same in both, may differ by a part in ten thousand: so one of single precision
+        is known again on another processor.
 
     Raises
     ------
     TypeError
-        ``fn`` or ``derivative`` is not callable, or ``kinks`` are not real numbers.
+        ``fn`` or ``derivative`` is not callable, ``kinks`` are not real numbers, or ``name`` is not
+        a string.
     ValueError
-        A callable returns the wrong shape or non-finite values, or ``derivative`` is not the
-        derivative of ``fn``.
+        ``name`` is empty or that of a function srfx has; a callable returns the wrong shape or
+        non-finite values; ``derivative`` is not the derivative of ``fn``.
 
     Examples
     --------
@@ -74,8 +80,16 @@ class Activation:
     fn: Function
     derivative: Function | None = None
     kinks: tuple[float, ...] = ()
+    name: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"name must be None or a string; got {self.name!r}")
+        if self.name is not None and (not self.name.strip() or self.name in ACTIVATION_NAMES):
+            raise ValueError(
+                "name must not be empty or that of a function srfx has "
+                f"({', '.join(ACTIVATION_NAMES)}); got {self.name!r}"
+            )
         if isinstance(self.fn, str):
             raise TypeError(f"fn must be callable; got {self.fn!r} (a name needs no Activation)")
         if not callable(self.fn):
@@ -153,9 +167,9 @@ def compiled(function: str | Activation) -> _core.Activation:
     """Return the function as the compiled core knows it."""
     if isinstance(function, str):
         return _compiled_name(function)
-    label = getattr(function.fn, "__name__", type(function.fn).__name__)
+    name = function.name or str(getattr(function.fn, "__name__", type(function.fn).__name__))
     return _core.Activation.from_callable(
-        function.fn, function.derivative, list(function.kinks), label
+        function.fn, function.derivative, list(function.kinks), name
     )
 
 
@@ -166,7 +180,9 @@ def _compiled_name(name: str) -> _core.Activation:
 
 def label(function: str | Activation) -> str:
     """Name the function, for titles and attributes."""
-    return function if isinstance(function, str) else f"callable {compiled(function).name}"
+    if isinstance(function, str):
+        return function
+    return function.name or f"callable {compiled(function).name}"
 
 
 def gaussian_constants(function: str | Activation, derivative: bool = False) -> dict[str, float]:
@@ -188,7 +204,7 @@ def floor_of(function: str | Activation) -> float:
 def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8."""
     if error > 1e-8:
-        callables = [label(f) for f in functions if isinstance(f, Activation)]
+        callables = [f"callable {compiled(f).name}" for f in functions if isinstance(f, Activation)]
         advice = (
             f"; declare the kinks and jumps of the {' and the '.join(callables)} by "
             "srfx.Activation(fn, kinks=[...])"

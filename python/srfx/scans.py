@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import signal
@@ -306,11 +305,17 @@ def _to_store(
     if not path.exists():
         _check_disk(path, plan.bytes)
     store = _store.open_store(
-        path, template, variables, plan.chunk_shape, plan.specification(), plan.blocks, resume
+        path,
+        template,
+        variables,
+        plan.chunk_shape,
+        plan.specification(),
+        {name: item.values for name, item in plan.inputs.items()},
+        plan.blocks,
+        resume,
     )
     try:
-        chunk = dict(zip(plan.dims, store.chunks, strict=True))
-        plan = dataclasses.replace(plan, chunk=chunk)
+        plan = plan.resumed(store.chunks, store.arguments)
         total = plan.blocks
         if plan.simulate is not None and store.writable:
             replicates = plan.dims["replicate"]
