@@ -500,6 +500,5 @@ def main() -> NoReturn:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         _say(f"warning: {message}")
 
-    warnings.simplefilter("default")
-    warnings.showwarning = show  # those of other packages
+    warnings.showwarning = show  # those of other packages, where Python's filters let them pass
     sys.exit(run())

@@ -41,7 +41,7 @@ from srfx.models import (
     readout_quantiles,
 )
 from srfx.optima import thresholds
-from srfx.scans import open_scan, scan
+from srfx.scans import NETCDF, open_scan, scan
 from srfx.simulation import predictions, sample_weights
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
@@ -206,7 +206,7 @@ class _Job:
 
         path = self.path(run)
         if path is not None and path.exists():
-            with xr.open_dataset(path) as kept:
+            with NETCDF, xr.open_dataset(path) as kept:
                 return kept.load()
         out = predictions(
             self.model,
@@ -220,7 +220,8 @@ class _Job:
         )
         ds = _binned(out, np.array(self.edges))
         if path is not None:
-            _replace(path, ds.to_netcdf)
+            with NETCDF:
+                _replace(path, ds.to_netcdf)
         return ds
 
 
@@ -2149,7 +2150,8 @@ def make(
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
                 _replace(path, lambda p: figure.savefig(p, metadata=undated))  # noqa: B023
                 files.append(path)
-        _replace(stem.with_suffix(".nc"), ds.to_netcdf)
+        with NETCDF:
+            _replace(stem.with_suffix(".nc"), ds.to_netcdf)
         record = _provenance(ds, [path.name for path in files])
         _replace(
             stem.with_suffix(".json"),

@@ -519,13 +519,18 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
     part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         if suffix == ".nc":
-            _to_netcdf(ds, part)
+            with NETCDF:
+                _to_netcdf(ds, part)
         else:
             _to_parquet(ds, part)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
+
+#: Threads of srfx take turns at netCDF files: the library is made for one thread, and xarray's own
+#: locks leave out what it does at opening a file.
+NETCDF = threading.RLock()
 
 _EXPORT_POINTS = 2**20
 
