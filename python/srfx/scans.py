@@ -57,7 +57,9 @@ def scan(
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
-        that a later call with the same arguments goes on with. None: everything in memory.
+        that a later call with the same arguments goes on with. Given weights and callables are the
+        same if their values are, but for rounding errors. So are axes and numbers, to a part in
+        1e13: the store's are then used. None: everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
         dask ``Client``. None: one block after the other, each with all threads.
