@@ -157,7 +157,9 @@ class TestBulks:
         assert "eta" not in ds.coords
         srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
         bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(STEP, d=100, seed=1))
-        with pytest.raises(ValueError, match=r"differs in bulk: EmpiricalBulk \w+ in the store"):
+        with pytest.raises(
+            ValueError, match=r"bulk: a mean of W from row 0, column 0 on is .* in the store"
+        ):
             srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
 
     def test_groups_of_neurons(self):

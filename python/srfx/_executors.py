@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
@@ -20,6 +19,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from srfx import _validation as check
+
 #: Blocks handed out for each worker: one it works on and one that waits.
 IN_FLIGHT = 2
 
@@ -29,8 +30,7 @@ PATIENCE = 60.0
 
 def is_dask(executor: object) -> bool:
     """Whether it is a dask client; dask is not imported to find out."""
-    distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(executor, distributed.Client)
+    return check.of_loaded(executor, "distributed", "Client")
 
 
 def check_executor(executor: object) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _identity, simulation
 from srfx import _validation as check
 from srfx.config import provenance, version
-from srfx.models import Activation, FloatArray, OneStep, SpikedRF, compiled, floor_of, label
+from srfx.models import FloatArray, OneStep, SpikedRF, compiled, floor_of, label
 from srfx.one_step import EmpiricalBulk, inputs_of
 from srfx.results import OBSERVABLES, Status
 from srfx.theory import solve
@@ -129,6 +128,12 @@ class Plan:
         """Points of a block."""
         return math.prod(s.stop - s.start for s in self.box(block).values())
 
+    def resumed(self, chunks: tuple[int, ...], arguments: Mapping[str, FloatArray]) -> Plan:
+        """Return the same scan in the blocks of a store, and with its last digits of arguments."""
+        kept = {name: Input(values, self.inputs[name].dim) for name, values in arguments.items()}
+        chunk = dict(zip(self.dims, chunks, strict=True))
+        return dataclasses.replace(self, chunk=chunk, inputs=self.inputs | kept)
+
     def seconds(self, lengths: Mapping[str, int] | None = None) -> float:
         """Estimated time of one thread for a box of the given lengths: the whole by default."""
         lengths = self.dims if lengths is None else lengths
@@ -179,37 +184,28 @@ class Plan:
     def specification(self) -> dict[str, Any]:
         """List what the numbers depend on, in plain values; the count of replicates is not part."""
         model = self.model
-        axes = {
-            name: _digest(item.values) | {"dimension": item.dim}
-            if item.dim is not None
-            else repr(float(item.values))
-            for name, item in self.inputs.items()
-        }
         return {
             "kind": "theory" if self.simulate is None else "simulation",
             "model": type(model).__name__,
-            "activation": _identity(model.activation),
-            "target": _identity(model.target),
-            "readout": [repr(a) for a in model.readout],
-            "weights": None if model.weights is None else [repr(w) for w in model.weights],
+            "activation": _identity.of_function(model.activation),
+            "target": _identity.of_function(model.target),
+            "readout": list(model.readout),
+            "weights": None if model.weights is None else list(model.weights),
             "dimensions": [dim for dim in self.dims if dim != "replicate"],
             "variables": list(self.variables),
-            "bulk": None if self.simulate is not None else _bulk_identity(self.bulk),
+            "bulk": None if self.simulate is not None else _identity.of_bulk(self.bulk),
             "simulate": None
             if self.simulate is None
             else {k: str(v) for k, v in self.simulate.items()},
             "srfx_version": version(),
             "tolerance": TOLERANCE,
-            **axes,
-            **{f"labels of {dim}": _digest_labels(item) for dim, item in self.labels.items()},
+            **{n: _identity.of_argument(item.values, item.dim) for n, item in self.inputs.items()},
+            **{f"labels of {d}": _identity.of_labels(item, d) for d, item in self.labels.items()},
         }
 
     def attributes(self) -> dict[str, Any]:
         """Model, setting and origin in plain values, as `Solution.describe` has them."""
-        import json
-
         model = self.model
-        specification = json.dumps(self.specification(), sort_keys=True)
         out: dict[str, Any] = {
             "model": type(model).__name__,
             "activation": label(model.activation),
@@ -218,7 +214,7 @@ class Plan:
             "weights": list(model.weights or (1 / len(model.readout),) * len(model.readout)),
             "linear_floor": floor_of(model.target),
             "units": "dimensionless",
-            "srfx_fingerprint": _sha256(specification.encode()),
+            "srfx_fingerprint": _identity.fingerprint(self.specification()),
             "tolerance": TOLERANCE,
             "srfx_dims": list(self.dims),
             **provenance(),
@@ -278,48 +274,6 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 def _extremes(values: FloatArray) -> FloatArray:
     return np.array([values.min(), values.max()])
-
-
-def _sha256(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest(values: FloatArray) -> dict[str, Any]:
-    digest = _sha256(np.ascontiguousarray(values, dtype="<f8").tobytes())
-    first, last = (f"{float(v):.10g}" for v in (values[0], values[-1]))
-    return {"count": int(values.size), "first": first, "last": last, "sha256": digest}
-
-
-def _digest_labels(labels: NDArray[Any]) -> dict[str, Any]:
-    """Tell labels apart by their kind and values, whatever their width."""
-    import json
-
-    plain = labels.astype(str) if labels.dtype.kind in "mM" else labels
-    text = json.dumps([labels.dtype.kind.replace("u", "i"), plain.tolist()])
-    first, last = (str(plain[i]) for i in (0, -1))
-    digest = _sha256(text.encode())
-    return {"count": int(labels.size), "first": first, "last": last, "sha256": digest}
-
-
-def _identity(function: str | Activation) -> str:
-    """Return a name, or for a callable a digest of its values on a grid."""
-    if isinstance(function, str):
-        return function
-    grid = np.linspace(-12.1, 12.3, 2**16 + 1)
-    core = compiled(function)
-    parts = [_core.evaluate(core, grid).tobytes(), repr(function.kinks).encode()]
-    if function.derivative is not None:
-        parts.append(_core.evaluate_derivative(core, grid).tobytes())
-    return f"{label(function)} with values {_sha256(b''.join(parts))[:16]}"
-
-
-def _bulk_identity(bulk: Any) -> str:
-    if isinstance(bulk, str):
-        return bulk
-    numbers = [bulk.r, bulk.c, bulk.gamma, bulk.p, bulk.d, *bulk.eigenvalues, *bulk.vectors.flat]
-    return f"{type(bulk).__name__} {_sha256(np.array(numbers, dtype='<f8').tobytes())[:16]}"
 
 
 def make_plan(
@@ -543,8 +497,7 @@ def _listed(values: Any) -> str:
 
 
 def _is_dataarray(value: object) -> bool:
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(value, xarray.DataArray)
+    return check.of_loaded(value, "xarray", "DataArray")
 
 
 def _own_axis(value: Any, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import signal
@@ -60,7 +59,9 @@ def scan(
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
-        that a later call with the same arguments goes on with. None: everything in memory.
+        that a later call with the same arguments goes on with. Given weights and callables are the
+        same if their values are, but for rounding errors. So are axes and numbers, to a part in
+        1e13: the store's are then used. None: everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
         dask ``Client``. None: one block after the other, each with all threads. Callables of the
@@ -272,7 +273,8 @@ def _ctrl_c() -> Iterator[Callable[[], None]]:
     try:
         yield look
     finally:
-        signal.signal(signal.SIGINT, usual)
+        if signal.getsignal(signal.SIGINT) is press:  # and nobody's who came meanwhile
+            signal.signal(signal.SIGINT, usual)
 
 
 def _stop(run: str) -> None:
@@ -326,11 +328,17 @@ def _to_store(
     if not path.exists():
         _check_disk(path, plan.bytes)
     store = _store.open_store(
-        path, template, variables, plan.chunk_shape, plan.specification(), plan.blocks, resume
+        path,
+        template,
+        variables,
+        plan.chunk_shape,
+        plan.specification(),
+        {name: item.values for name, item in plan.inputs.items()},
+        plan.blocks,
+        resume,
     )
     try:
-        chunk = dict(zip(plan.dims, store.chunks, strict=True))
-        plan = dataclasses.replace(plan, chunk=chunk)
+        plan = plan.resumed(store.chunks, store.arguments)
         total = plan.blocks
         if plan.simulate is not None and store.writable:
             replicates = plan.dims["replicate"]
@@ -541,13 +549,18 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
     part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         if suffix == ".nc":
-            _to_netcdf(ds, part)
+            with NETCDF:
+                _to_netcdf(ds, part)
         else:
             _to_parquet(ds, part)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
+
+#: Threads of srfx take turns at netCDF files: the library is made for one thread, and xarray's own
+#: locks leave out what it does at opening a file.
+NETCDF = threading.RLock()
 
 _EXPORT_POINTS = 2**20
 
