@@ -4,7 +4,10 @@ import importlib.metadata
 import importlib.resources
 import os
 import platform
+import re
+import tomllib
 import types
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +74,19 @@ def test_version_is_stated_once():
 
 def test_the_package_is_typed():
     assert importlib.resources.files("srfx").joinpath("py.typed").is_file()
+
+
+def test_the_oldest_versions_are_those_that_are_tested():
+    """`.ci/run` runs tests with .ci/oldest.txt; a floor has one value wherever it stands."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    floors = sorted({tuple(text.split(">=")) for some in lists for text in some})
+    pins = re.findall(r"^([\w-]+)==(\S+)$", (root / ".ci" / "oldest.txt").read_text(), re.M)
+    assert [name for name, _ in floors] == [name for name, _ in sorted(pins)]
+    for (name, floor), (_, pin) in zip(floors, sorted(pins), strict=True):
+        parts = floor.split(".")
+        assert pin.split(".") == parts + ["0"] * (pin.count(".") + 1 - len(parts)), name
 
 
 @pytest.mark.skipif(platform.python_implementation() != "CPython", reason="timed on CPython")

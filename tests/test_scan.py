@@ -5,7 +5,10 @@ import functools
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,7 +18,7 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _plan, scans
+from srfx import _executors, _plan, scans
 
 ETA, ALPHA, LAM = np.array([0.5, 1, 3]), np.linspace(0.5, 3, 6), np.array([1e-3, 0.1])
 STEP = srfx.OneStep("tanh", "sin", alpha0=20)
@@ -154,7 +157,9 @@ class TestBulks:
         assert "eta" not in ds.coords
         srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
         bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(STEP, d=100, seed=1))
-        with pytest.raises(ValueError, match=r"differs in bulk: EmpiricalBulk \w+ in the store"):
+        with pytest.raises(
+            ValueError, match=r"bulk: a mean of W from row 0, column 0 on is .* in the store"
+        ):
             srfx.scan(STEP, tmp_path / "scan.zarr", bulk=bulk, **axes)
 
     def test_groups_of_neurons(self):
@@ -303,6 +308,7 @@ class TestBadInput:
             ({"bulk": "iso"}, "bulk must be one of"),
             ({"bulk": "one_step", "simulate": {"d": 30}}, "bulk must be left out of a simulation"),
             ({"block_points": 0}, "block_points must be an integer >= 1; got 0"),
+            ({"max_in_flight": 0}, "max_in_flight must be an integer >= 1; got 0"),
             ({"n_threads": 0}, "n_threads must be"),
         ],
     )
@@ -323,6 +329,7 @@ class TestBadInput:
             ({"out": 3}, "out must be None or the path"),
             ({"variables": "test_error"}, "variables must be a sequence of names"),
             ({"bulk": 3}, "bulk must be"),
+            ({"max_in_flight": 2.0}, "max_in_flight must be an integer >= 1; got 2.0"),
         ],
     )
     def test_types(self, changes, message):
@@ -399,7 +406,9 @@ class TestBadInput:
     def test_lambdas_do_not_go_to_other_processes(self):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             model = srfx.SpikedRF(lambda x: np.tanh(x), "sin")
-            with pytest.raises(ValueError, match=r"model must be picklable.*no lambdas"):
+            with pytest.raises(
+                ValueError, match=r"model must have callables that the workers .* load"
+            ):
                 srfx.scan(model, executor=pool, alpha=ALPHA, lam=LAM)
 
 
@@ -447,6 +456,101 @@ class TestExecutors:
         assert len(most) == 36
         assert max(most) <= 4
 
+    @pytest.mark.parametrize("most", [None, 1, 7])
+    def test_as_many_blocks_in_flight_as_asked_for(self, most):
+        class Counting(Oddball):
+            """Runs a block when its result is asked for, and does not say how many workers."""
+
+            given, finished, flying = 0, 0, 0
+
+            def submit(self, function, *arguments):
+                self.given += 1
+
+                def call():
+                    self.flying = max(self.flying, self.given - self.finished)
+                    self.finished += 1
+                    return function(*arguments)
+
+                return self.Later(call)
+
+        pool = Counting()
+        srfx.scan(STEP, executor=pool, block_points=1, max_in_flight=most, **AXES)
+        assert pool.flying == min(36, most or 2 * os.cpu_count())
+
+    def test_results_are_taken_as_they_come(self):
+        """Also of futures of another make, if they tell when they have ended."""
+
+        class Foreign:
+            def __init__(self, call):
+                self.call, self.tell = call, []
+
+            def add_done_callback(self, tell):
+                self.tell.append(tell)
+                if self.call is None:
+                    tell(self)
+
+            def run(self):
+                self.value, self.call = self.call(), None
+                for tell in self.tell:
+                    tell(self)
+
+            def result(self):
+                assert self.call is None, "it has not ended"
+                return self.value
+
+        class SlowFirst:
+            given = ()
+
+            def submit(self, function, *arguments):
+                future = Foreign(lambda: function(*arguments))
+                self.given = (*self.given, future)
+                if len(self.given) > 1:
+                    future.run()
+                if len(self.given) == 10:
+                    self.given[0].run()
+                return future
+
+        ds = srfx.scan(STEP, executor=SlowFirst(), max_in_flight=2, block_points=1, **AXES)
+        xr.testing.assert_equal(ds, srfx.scan(STEP, **AXES))
+
+    @pytest.mark.parametrize("wrong", [RuntimeError("no good"), KeyboardInterrupt()])
+    def test_futures_that_cannot_be_cancelled_hide_nothing(self, wrong, monkeypatch):
+        class Stubborn(Future):
+            def cancel(self):
+                raise NotImplementedError("cancelling is not supported")
+
+        class Parsley:
+            def submit(self, function, *arguments):
+                return Stubborn()
+
+        def raising(self, running, ended):
+            raise wrong
+
+        monkeypatch.setattr(_executors.Pool, "_finished", raising)
+        for call in (
+            functools.partial(srfx.scan, STEP, **AXES),
+            functools.partial(srfx.simulate, STEP, alpha=1, lam=0.1, d=30),
+        ):
+            with pytest.raises(type(wrong)) as caught:
+                call(executor=Parsley())
+            assert caught.value is wrong
+
+    def test_pools_that_are_shut_down(self):
+        pool = ThreadPoolExecutor(1)
+        pool.shutdown()
+        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+            srfx.scan(STEP, executor=pool, **AXES)
+
+    def test_cancelled_elsewhere(self):
+        class Cancelling:
+            def submit(self, function, *arguments):
+                future = Future()
+                future.cancel()
+                return future
+
+        with pytest.raises(RuntimeError, match="executor must not cancel what it was given"):
+            srfx.scan(STEP, executor=Cancelling(), **AXES)
+
     def test_errors_of_blocks_come_through(self):
         def broken(x):
             if threading.current_thread() is not threading.main_thread():
@@ -455,6 +559,93 @@ class TestExecutors:
 
         with ThreadPoolExecutor(2) as pool, pytest.raises(RuntimeError, match="no good"):
             srfx.scan(srfx.SpikedRF(broken, "sin"), executor=pool, alpha=ALPHA, lam=LAM)
+
+
+class Pickling:
+    """An executor that pickles what it is given in a way of its own."""
+
+    def __init__(self, dumps, answers=True):
+        self.dumps, self.answers, self.given = dumps, answers, []
+
+    def submit(self, function, *arguments):
+        future = Future()
+        self.given.append(function)
+        try:
+            function, arguments = pickle.loads(self.dumps((function, arguments)))
+            future.set_result(function(*arguments))
+        except Exception as error:
+            if self.answers:
+                future.set_exception(error)
+        return future
+
+
+SCRIPT = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np, srfx
+
+def known(x):
+    return np.tanh(x)
+
+if __name__ == "__main__":
+    def unknown(x):  # as a function of a notebook's cell: there is no module to import it from
+        return np.tanh(x)
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            srfx.scan(srfx.SpikedRF(unknown), None, pool, alpha=[1, 2], lam=0.1)
+        except ValueError as error:
+            print(error)
+        print(srfx.scan(srfx.SpikedRF(known), None, pool, alpha=[1, 2], lam=0.1).sizes["alpha"])
+"""
+
+
+class TestCallables:
+    MODEL = srfx.SpikedRF(lambda x: np.tanh(x), "sin")
+
+    def test_taken_by_value(self):
+        cloudpickle = pytest.importorskip("cloudpickle")
+        pool = Pickling(cloudpickle.dumps)
+        ds = srfx.scan(self.MODEL, executor=pool, alpha=ALPHA, lam=LAM)
+        xr.testing.assert_equal(ds, srfx.scan(self.MODEL, alpha=ALPHA, lam=LAM))
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_refused_before_any_work(self, answers, tmp_path, monkeypatch):
+        monkeypatch.setattr(_executors, "PATIENCE", 0.05)
+        pool = Pickling(pickle.dumps, answers)
+        for call in (
+            functools.partial(srfx.scan, out=tmp_path / "scan.zarr"),
+            functools.partial(srfx.scan, simulate={"d": 30}),
+            functools.partial(srfx.simulate, d=30),
+        ):
+            with pytest.raises(ValueError, match="model must have callables that the workers"):
+                call(self.MODEL, executor=pool, alpha=1, lam=0.1)
+        assert not list(tmp_path.iterdir())
+        assert not {"work", "_numbered"} & {function.__name__ for function in pool.given}
+
+    def test_names_are_not_tried(self):
+        pool = Pickling(pickle.dumps)
+        srfx.scan(srfx.SpikedRF(), executor=pool, alpha=[1, 2], lam=0.1)
+        assert {function.__name__ for function in pool.given} == {"work"}
+
+    def test_a_finished_store_needs_no_worker(self, tmp_path):
+        class Nobody:
+            def submit(self, *_):
+                raise RuntimeError("nobody is there")
+
+        arguments = {"out": tmp_path / "scan.zarr", "alpha": [1, 2], "lam": 0.1}
+        srfx.scan(self.MODEL, **arguments)
+        assert srfx.scan(self.MODEL, executor=Nobody(), **arguments).sizes == {"alpha": 2}
+
+    def test_functions_of_a_script(self, tmp_path):
+        """Those that a worker does not find are refused, and the pool stays whole."""
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT)
+        said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+        first, second = said.stdout.splitlines()
+        assert first.startswith("model must have callables that the workers of executor can load")
+        assert "Can't get attribute 'unknown'" in first
+        assert second == "2"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")

@@ -66,7 +66,7 @@ def test_resume_is_asked_for(folder, capsys):
     (folder / "spec.toml").write_text(SPEC.replace("[1, 3]", "[1, 2]"))
     assert run(["scan", "spec.toml", "--resume"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "eta: 2 values from 1 to 3 in the store, 2 values from 1 to 2 asked for" in error
+    assert "eta[1]: 3.0 in the store, 2.0 asked for" in error
 
 
 def test_another_output(folder):
@@ -196,7 +196,7 @@ def test_the_example_of_the_help_is_valid(folder):
     )
     arguments = read_specification(folder / "spec.toml")
     assert set(arguments) == {
-        "model", "axes", "simulate", "out", "variables", "bulk", "block_points",
+        "model", "axes", "simulate", "out", "variables", "bulk", "block_points", "max_in_flight",
     }  # fmt: skip
 
 
@@ -248,6 +248,28 @@ def test_dask(folder, want, capsys):
         xr.testing.assert_equal(ds.load()[list(want.data_vars)], want)
 
 
+def test_max_in_flight(folder, capsys, monkeypatch):
+    """From the file, or else from the command line, to `scan`."""
+    seen = []
+
+    def scan(*_, max_in_flight=None, original=srfx.scans.scan, **arguments):
+        seen.append(max_in_flight)
+        return original(*_, max_in_flight=max_in_flight, **arguments)
+
+    monkeypatch.setattr(srfx.scans, "scan", scan)
+    (folder / "spec.toml").write_text(SPEC + "max_in_flight = 3\n")
+    assert run(["scan", "spec.toml"]) == 0
+    assert run(["scan", "spec.toml", "--resume", "--max-in-flight", "5"]) == 0
+    assert seen == [3, 5]
+    for words in ([], ["--dry-run"]):
+        assert run(["scan", "spec.toml", "-o", "new.zarr", "--max-in-flight", "0", *words]) == 2
+        assert "max_in_flight must be an integer >= 1; got 0" in capsys.readouterr().err
+    (folder / "spec.toml").write_text(SPEC + "max_in_flight = true\n")
+    assert run(["scan", "spec.toml", "-o", "new.zarr"]) == 2
+    assert "max_in_flight must be an integer >= 1; got True" in capsys.readouterr().err
+    assert not (folder / "new.zarr").exists()
+
+
 def test_dask_is_missing(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert run(["scan", "spec.toml", "--dask", "tcp://127.0.0.1:1"]) == 2
@@ -271,6 +293,14 @@ class TestPlotAndExport:
         words = ["--x", "alpha", "--at", "lam=0.1", "--variable", "train_error", "-o", "c.pdf"]
         assert run(["plot", "scan.zarr", *words]) == 0
         assert (folder / "c.pdf").exists()
+
+    def test_a_label(self, folder):
+        pair = {"dims": "run", "coords": {"run": ["small", "large"]}}
+        ds = srfx.scan(
+            srfx.OneStep(), "runs.zarr", alpha=[1, 2], eta=xr.DataArray([1, 3.0], **pair), lam=0.1
+        )
+        assert run(["plot", "runs.zarr", "--x", "alpha", "--at", "run=large"]) == 0
+        ds.close()
 
     @pytest.mark.parametrize(
         ("words", "message"),

@@ -1,18 +1,20 @@
 """Stored scans: what is marked as finished is right, whatever happened to the writer."""
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -22,7 +24,7 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _store, scans
+from srfx import _executors, _store, scans
 
 MODEL = srfx.OneStep("tanh", "sin", alpha0=20)
 AXES = {"alpha": np.linspace(0.5, 3, 7), "eta": [0.5, 1.0, 3.0], "lam": [0.001, 0.1]}
@@ -190,6 +192,190 @@ class TestStore:
             srfx.scan(model, out, bulk=other, alpha=[1, 2], lam=0.1)
 
 
+def sampled(d=40):
+    return srfx.simulation.sample_weights(srfx.OneStep("tanh", "sin", eta=2, alpha0=1), d=d)
+
+
+class TestWhatIsKnown:
+    """A scan is known by what the user gave, not by digits that depend on the machine."""
+
+    MODEL = srfx.OneStep("tanh", "sin", eta=2, alpha0=1)
+
+    def weights(self, out, W, v, theta):
+        bulk = srfx.EmpiricalBulk.from_weights(W, v, theta)
+        return self.bulk(out, bulk)
+
+    def bulk(self, out, bulk):
+        return srfx.scan(self.MODEL, out, bulk=bulk, alpha=[1, 2], lam=0.1).load()
+
+    def function(self, out, fn, **options):
+        model = srfx.SpikedRF(srfx.Activation(fn, **options), "sin")
+        return srfx.scan(model, out, alpha=1, lam=1).load()
+
+    def test_given_weights(self, out, monkeypatch, computed):
+        W, v, theta = sampled()
+        W = W.astype(np.float32)
+        first = self.weights(out, W, v, theta)
+
+        def otherwise(matrix, original=np.linalg.eigh):
+            """As with another number of BLAS threads."""
+            values, vectors = original(matrix)
+            return values * (1 + 1e-15), -vectors
+
+        monkeypatch.setattr(np.linalg, "eigh", otherwise)
+        computed.clear()
+        for again in (
+            (np.asfortranarray(W), v, theta),
+            (W.astype(np.float64), v, theta),
+            (W.tolist(), 3 * v, theta / 7),  # of any norm
+        ):
+            xr.testing.assert_identical(self.weights(out, *again), first)
+        assert computed == []
+
+    def test_other_weights(self, out):
+        W, v, theta = sampled()
+        self.weights(out, W, v, theta)
+        other = W.copy()
+        other[3, 5] *= 1 + 1e-6
+        turned = np.roll(theta, 1)
+        for again, message in (
+            ((other, v, theta), r"in bulk: a mean of W from row 3, column 5 on is \S+ in the"),
+            ((W[::-1], v, theta), r"in bulk: a mean of W from row 0, column 0 on is \S+ in the"),
+            ((W, v, turned), r"in bulk: a mean of theta from index 0 on is \S+ in the store"),
+            (sampled(42), "in bulk: weights with p = 40 and d = 40 in the store, weights with p"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                self.weights(out, *again)
+
+    def test_a_bulk_made_of_its_fields(self, out, computed):
+        bulk = srfx.EmpiricalBulk.from_weights(*sampled())
+        fields = {f.name: getattr(bulk, f.name) for f in dataclasses.fields(bulk)}
+        made = srfx.EmpiricalBulk(**fields | {"given": None})
+        self.bulk(out, made)
+        computed.clear()
+        self.bulk(out, dataclasses.replace(made, vectors=np.asfortranarray(bulk.vectors)))
+        assert computed == []
+        with pytest.raises(ValueError, match=r"bulk: fields of an E.* in the store, weights with"):
+            self.bulk(out, bulk)
+        with pytest.raises(ValueError, match=r"in bulk: r: 1\.\d+ in the store, 1\.\d+ asked for"):
+            self.bulk(out, dataclasses.replace(made, r=bulk.r + 1e-9))
+        changed = dataclasses.replace(bulk, vectors=1.01 * bulk.vectors)  # W made other vectors
+        with pytest.raises(ValueError, match="in bulk: a mean of vectors is"):
+            self.bulk(out, changed)
+
+    def test_unpickled_weights(self, out, computed):
+        bulk = srfx.EmpiricalBulk.from_weights(*sampled())
+        self.bulk(out, bulk)
+        computed.clear()
+        self.bulk(out, pickle.loads(pickle.dumps(bulk)))
+        self.bulk(out, copy.deepcopy(bulk))
+        assert computed == []
+
+    def test_a_function_on_another_processor(self, out, computed):
+        def last_digits(x):
+            y = np.tanh(x)
+            return np.where(np.arange(x.size) % 3 == 1, np.nextafter(y, 2), y)
+
+        first = self.function(out, np.tanh)
+        computed.clear()
+        xr.testing.assert_identical(self.function(out, last_digits), first)
+        assert computed == []
+        with pytest.raises(ValueError, match="activation: callable tanh in the store, callable <l"):
+            self.function(out, lambda x: np.tanh((1 + 1e-8) * x))
+        with pytest.raises(ValueError, match="derivative of activation: none in the store, one a"):
+            self.function(out, np.tanh, derivative=lambda x: 1 / np.cosh(x) ** 2)
+        with pytest.raises(
+            ValueError, match=r"kinks of activation: \(\) in the store, \(1.0\) ask"
+        ):
+            self.function(out, np.tanh, kinks=[1])
+
+    def test_a_function_with_a_name(self, out, computed):
+        def single(x):
+            return np.tanh(x).astype(np.float32).astype(np.float64)
+
+        ds = self.function(out, single, name="soft step")
+        assert ds.attrs["activation"] == "soft step"
+        computed.clear()
+        self.function(out, lambda x: single(x) * (1 + 2e-7), name="soft step")
+        assert computed == []
+        with pytest.raises(ValueError, match="activation: soft step in the store, other asked for"):
+            self.function(out, np.tanh, name="other")
+        with pytest.raises(ValueError, match="activation: soft step in the store, callable tanh a"):
+            self.function(out, np.tanh)
+        with pytest.raises(ValueError, match=r"activation: soft step .*of their values between"):
+            self.function(out, lambda x: np.tanh(1.001 * x), name="soft step")
+
+    def test_axes_but_for_their_last_digits(self, out, computed):
+        """As of np.arange, or of powers on another processor: those of the store are used."""
+        grid = np.arange(0.1, 1, 0.1)
+        literal = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        assert (grid != literal).any()
+        arguments = {"alpha": grid, "lam": 0.1 + 0.2, "block_points": 1}
+        first = srfx.scan(srfx.SpikedRF(), out, **arguments).load()
+        (markers(out)[2]).unlink()
+        before = chunks(out)
+        computed.clear()
+        again = srfx.scan(srfx.SpikedRF(), out, **arguments | {"alpha": literal, "lam": 0.3}).load()
+        assert computed == [2]
+        xr.testing.assert_identical(again, first)
+        assert chunks(out) == before  # to the last bit
+
+    def test_other_axes(self, out):
+        srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.3], lam=0.1)
+        for changes, message in (
+            (
+                {"alpha": [0.1, 0.2 + 1e-12, 0.3]},
+                r"in alpha\[1\]: 0\.2 in the store, 0\.2000000000010",
+            ),
+            ({"lam": 0.1 + 1e-12}, r"in lam: 0\.1 in the store, 0\.10000000000100001 asked"),
+            ({"alpha": 0.1}, "in alpha: 3 values from 0.1 to 0.3 in the store, 0.1 asked for"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                srfx.scan(srfx.SpikedRF(), out, **{"alpha": [0.1, 0.2, 0.3], "lam": 0.1} | changes)
+        (out / "alpha" / "c" / "0").unlink()
+        with pytest.raises(ValueError, match="whose values in the store are lost"):
+            srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.1 + 0.2], lam=0.1)
+        srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.3], lam=0.1)  # put back
+
+    def test_readout_values(self, out):
+        def fit(readout):
+            model = srfx.SpikedRF("tanh", "sin", readout=readout)
+            return srfx.scan(model, out, alpha=1, lam=1)
+
+        fit([0.5, 1.2])
+        fit([0.5, np.nextafter(1.2, 2)])
+        with pytest.raises(
+            ValueError, match=r"in readout\[1\]: 1\.2 in the store, 1\.2000001 asked"
+        ):
+            fit([0.5, 1.2000001])
+        with pytest.raises(
+            ValueError, match=r"in readout: \(0\.5, 1\.2\) in the store, \(0\.5\) asked"
+        ):
+            fit([0.5])
+
+    def test_fingerprints(self):
+        def fingerprint(fn, **axes):
+            model = srfx.SpikedRF(srfx.Activation(fn), "sin")
+            return srfx.scan(model, **{"alpha": 1, "lam": 1} | axes).attrs["srfx_fingerprint"]
+
+        first = fingerprint(np.tanh)
+        assert fingerprint(lambda x: np.tanh(x) * (1 + 2e-16)) == first
+        assert fingerprint(lambda x: np.tanh(x) * (1 + 1e-6)) != first
+        assert fingerprint(np.tanh, lam=2) != first
+
+    def test_a_store_of_an_earlier_format(self, out):
+        run(out)
+        root = json.loads((out / "zarr.json").read_text())
+        layout = json.loads(root["attributes"]["srfx_blocks"])
+        root["attributes"]["srfx_blocks"] = json.dumps(layout | {"format": 1})
+        (out / "zarr.json").write_text(json.dumps(root))
+        with pytest.raises(
+            ValueError, match=r"by srfx .* in format 1, and not 2: it can be read, "
+        ):
+            run(out)
+        assert scans.open_scan(out).test_error.notnull().all()
+
+
 class TestReplicates:
     ARGUMENTS = {"gamma": [0.5, 1], "alpha": [0.5, 1], "lam": 0.1}  # noqa: RUF012
 
@@ -263,11 +449,12 @@ class TestRefusals:
         def fit(fn):
             return srfx.scan(srfx.SpikedRF(fn, "sin"), out, alpha=1, lam=1)
 
+        message = r"activation: callable <lambda> in the store, .* a mean is -?\d\."
         fit(srfx.Activation(lambda x: np.tanh(x)))
         fit(srfx.Activation(lambda x: np.tanh(x) + 0))  # the same function
-        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+        with pytest.raises(ValueError, match=message):
             fit(srfx.Activation(lambda x: np.tanh(1.0001 * x)))
-        with pytest.raises(ValueError, match="activation: callable <lambda> with values"):
+        with pytest.raises(ValueError, match=message):
             fit(srfx.Activation(lambda x: np.tanh(x) + ((x > 0.501) & (x < 0.502))))
 
     def test_an_existing_store_without_resume(self, out):
@@ -495,6 +682,9 @@ def cluster():
         yield client
 
 
+NAMELESS = srfx.SpikedRF(lambda x: np.tanh(x), "sin")  # for executors that take it by value
+
+
 class TestSameBytes:
     def check(self, out, reference, want, executor, **changes):
         ds = run(out, executor=executor, **changes)
@@ -513,30 +703,75 @@ class TestSameBytes:
     def test_spawned_processes(self, out, reference, want, spawned):
         self.check(out, reference, want, spawned)
 
+    def test_workers_that_opened_it_before_it_grew(self, out, spawned):
+        arguments = {"gamma": [0.5, 1.0], "alpha": 1.0, "lam": 0.1}
+        for replicates in (1, 3):
+            simulate = {"d": 20, "replicates": replicates}
+            ds = srfx.scan(srfx.SpikedRF(), out, spawned, simulate=simulate, **arguments)
+        want = srfx.scan(srfx.SpikedRF(), simulate=simulate, **arguments)
+        xr.testing.assert_equal(ds.load(), want)
+
     def test_loky(self, out, reference, want):
         loky = pytest.importorskip("loky")
         pool = loky.ProcessPoolExecutor(2)
         try:
             self.check(out, reference, want, pool)
+            same = srfx.scan(NAMELESS, executor=pool, alpha=[1, 2], lam=0.1)
+            xr.testing.assert_equal(same, srfx.scan(NAMELESS, alpha=[1, 2], lam=0.1))
         finally:
             pool.shutdown()
 
     def test_dask_cluster_of_two_processes(self, out, reference, want, cluster):
         assert len(cluster.scheduler_info()["workers"]) == 2
         self.check(out, reference, want, cluster)
-        model = srfx.SpikedRF(lambda x: np.tanh(x), "sin")  # dask takes functions by value
-        ds = srfx.scan(model, executor=cluster, alpha=[1, 2], lam=0.1)
-        xr.testing.assert_equal(ds, srfx.scan(model, alpha=[1, 2], lam=0.1))
+        same = srfx.scan(NAMELESS, alpha=[1, 2], lam=0.1)
+        for executor in (cluster, cluster.get_executor()):
+            ds = srfx.scan(NAMELESS, executor=executor, alpha=[1, 2], lam=0.1)
+            xr.testing.assert_equal(ds, same)
+            assert _executors.Pool(executor).workers() == 2
 
     def test_simulations_on_a_cluster(self, out, cluster):
         arguments = {"alpha": [0.5, 1], "lam": 0.1, "simulate": {"d": 40, "replicates": 3}}
         ds = srfx.scan(srfx.SpikedRF(), out, cluster, **arguments)
         xr.testing.assert_equal(ds.load(), srfx.scan(srfx.SpikedRF(), **arguments))
+        once = {"alpha": [0.5, 1], "lam": 0.1, "d": 40, "replicates": 3}
+        ds = srfx.simulate(NAMELESS, executor=cluster, **once)
+        xr.testing.assert_equal(ds, srfx.simulate(NAMELESS, **once))
 
     def test_workers_that_do_not_see_the_store(self, out, reference, want, monkeypatch):
         monkeypatch.setattr(_store, "visible", lambda *_: False)
         with ThreadPoolExecutor(2) as pool:
             self.check(out, reference, want, pool)
+
+    @pytest.mark.parametrize("cancelled", [True, False])
+    def test_executors_that_fail_midway(self, out, reference, want, cancelled):
+        """What was finished stays, and the same call goes on."""
+
+        class Failing(ThreadPoolExecutor):
+            given = 0
+
+            def submit(self, *arguments):
+                self.given += 1
+                if self.given <= 5:
+                    future = super().submit(*arguments)
+                    future.result()
+                    return future
+                if not cancelled:
+                    raise OSError("the queue is full")
+                future = Future()
+                future.cancel()
+                return future
+
+        message = "must not cancel" if cancelled else "the queue is full"
+        with (
+            Failing(1) as pool,
+            pytest.raises((RuntimeError, OSError), match=message) as caught,
+        ):
+            run(out, executor=pool)
+        assert len(markers(out)) == 5
+        assert "5 of 12 blocks are in" in caught.value.__notes__[-1]
+        equal(run(out), want)
+        assert chunks(out) == reference
 
     def test_an_asynchronous_client_is_refused(self, cluster, monkeypatch):
         monkeypatch.setattr(type(cluster), "asynchronous", True)
@@ -582,7 +817,8 @@ class TestKilledWorkers:
             killer.join()
         finished = len(markers(out))
         assert 3 <= finished < 40
-        assert f"{finished} of 40 blocks are in" in caught.value.__notes__[0]
+        assert f"{finished} of 40 blocks are in" in caught.value.__notes__[-1]
+        assert "the pool lost a worker: it was killed" in caught.value.__notes__[0]
         xr.testing.assert_equal(srfx.scan(MODEL, out, **SLOW).load(), srfx.scan(MODEL, **SLOW))
 
 

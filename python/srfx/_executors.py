@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import pickle
-import sys
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
+
+from srfx import _validation as check
 
 #: Blocks handed out for each worker: one it works on and one that waits.
 IN_FLIGHT = 2
 
+#: Seconds that workers known to be there have for taking a function.
+PATIENCE = 60.0
+
 
 def is_dask(executor: object) -> bool:
     """Whether it is a dask client; dask is not imported to find out."""
-    distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(executor, distributed.Client)
+    return check.of_loaded(executor, "distributed", "Client")
 
 
 def check_executor(executor: object) -> None:
     """Refuse what cannot run blocks, and pools that fork."""
-    if executor is None:
-        return
     if is_dask(executor):
         if getattr(executor, "asynchronous", False):
             raise TypeError("executor must be a synchronous dask client; got an asynchronous one")
@@ -41,42 +53,42 @@ def check_executor(executor: object) -> None:
         )
 
 
-def check_portable(executor: object, model: Any) -> None:
-    """Refuse a model that cannot go to another process."""
-    if executor is None or isinstance(executor, ThreadPoolExecutor):
-        return
-    if is_dask(executor) or type(executor).__module__.startswith("loky"):
-        return  # these take functions by value
+def _loaded(data: bytes) -> str | None:
+    """Load what was pickled, on a worker; hand back what is wrong, if anything."""
     try:
-        pickle.dumps(model)
+        pickle.loads(data)
     except Exception as error:
-        raise ValueError(
-            "model must be picklable to go to other processes: its callables must be functions of "
-            f"an importable module, no lambdas; got {model!r} ({error})"
-        ) from None
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _arrived(*_: object) -> None:
+    """Do nothing: that it runs says that its arguments have arrived."""
 
 
 class Pool:
-    """Runs tasks, a few in flight for each worker, and gives results as they come.
+    """Runs tasks, a few in flight, and gives results as they come.
 
     Parameters
     ----------
     executor : Executor or dask Client
         Not closed here.
-    stop : callable
-        Called before unfinished tasks are abandoned: makes those in threads of this process end.
+    max_in_flight : int, optional
+        How many tasks are handed out at a time. None: `IN_FLIGHT` for each worker.
     """
 
-    def __init__(self, executor: Any, stop: Callable[[], None]) -> None:
+    def __init__(self, executor: Any, max_in_flight: int | None = None) -> None:
+        check_executor(executor)
         self.executor = executor
-        self.stop = stop
+        self.max_in_flight = max_in_flight
         self.dask = is_dask(executor)
         self.same_process = isinstance(executor, ThreadPoolExecutor)
 
     def workers(self) -> int:
         """How many tasks run at once."""
-        if self.dask:
-            threads: dict[str, int] = self.executor.nthreads()
+        client: Any = self.executor if self.dask else getattr(self.executor, "_client", None)
+        if is_dask(client):
+            threads: dict[str, int] = client.nthreads()
             return max(1, sum(threads.values()))
         for name in ("_max_workers", "num_workers"):
             count = getattr(self.executor, name, None)
@@ -84,53 +96,133 @@ class Pool:
                 return count
         return os.cpu_count() or 1
 
-    def run(self, work: Callable[[Any], Any], tasks: Iterable[Any]) -> Generator[Any, None, None]:
-        """Yield what ``work`` returns for each task, in the order in which they end."""
+    def check_portable(self, functions: tuple[Any, ...]) -> None:
+        """Refuse callables that do not get to the workers, having tried it before any work.
+
+        They are sent as bytes first: what cannot be loaded fails inside a task and leaves the pool
+        whole. Where that fails, by reference, the executor may still send functions by value, as
+        dask and loky do; a function that has no name shows whether it does.
+        """
+        if self.same_process or not any(map(callable, functions)):
+            return
+        try:
+            data, wrong = pickle.dumps(functions), None
+        except Exception as error:
+            data, wrong = pickle.dumps(None), f"{type(error).__name__}: {error}"
+        by_reference = type(self.executor) is ProcessPoolExecutor
+        if wrong is None or not by_reference:  # an answer also says that there are workers
+            wrong = wrong or self._ask(_loaded, data)
+            if wrong is None:
+                return
+        if not by_reference:
+            try:
+                self._ask(lambda: None, seconds=PATIENCE)
+                self._ask(_arrived, functions, seconds=PATIENCE)
+                return
+            except Exception as error:
+                wrong += f"; {type(error).__name__}: {error}"
+        raise ValueError(
+            "model must have callables that the workers of executor can load: functions of a "
+            "module that they import, no lambdas and none defined in a notebook or under "
+            f"`if __name__ == '__main__'` (dask and loky take those); got {functions!r} ({wrong})"
+        )
+
+    def _ask(self, work: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+        """Run one call on a worker and wait for it."""
+        future = self._submit(work, *arguments)
+        try:
+            timed = seconds is not None and isinstance(future, Future)
+            with explained():
+                return future.result(seconds) if timed else future.result()
+        except BaseException:
+            self._cancel({future})
+            raise
+
+    def run(
+        self, work: Callable[[Any], Any], tasks: Iterable[Any], stop: Callable[[], None]
+    ) -> Generator[Any, None, None]:
+        """Yield what ``work`` returns for each task, in the order in which they end.
+
+        ``stop`` is called before unfinished tasks are abandoned: it makes those in threads of this
+        process end.
+        """
         waiting = iter(tasks)
         running: set[Any] = set()
+        ended: SimpleQueue[Any] = SimpleQueue()
         try:
             while True:
-                for _ in range(IN_FLIGHT * self.workers() - len(running)):
+                most = self.max_in_flight or IN_FLIGHT * self.workers()
+                for _ in range(most - len(running)):
                     task = next(waiting, None)
                     if task is None:
                         break
-                    running.add(self._submit(work, task))
+                    with explained():
+                        future = self._submit(work, task)
+                    running.add(future)
+                    if not self.dask and hasattr(future, "add_done_callback"):
+                        future.add_done_callback(partial(_put, ended, future))
                 if not running:
                     return
-                for future in self._finished(running):
+                with explained():
+                    future = self._finished(running, ended)
                     running.discard(future)
-                    yield future.result()
+                    result = future.result()
+                yield result
         finally:
-            self._abandon(running)
+            if running:
+                stop()
+                begun = self._cancel(running)
+                if self.same_process:  # they stop at the next piece: nobody writes after this
+                    wait(begun)
 
-    def _submit(self, work: Callable[[Any], Any], task: Any) -> Any:
+    def _submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
         if self.dask:
-            return self.executor.submit(work, task, pure=False)
-        return self.executor.submit(work, task)
+            return self.executor.submit(work, *arguments, pure=False)
+        return self.executor.submit(work, *arguments)
 
-    def _finished(self, running: set[Any]) -> set[Any]:
+    def _finished(self, running: set[Any], ended: SimpleQueue[Any]) -> Any:
+        """One that has ended: those that cannot tell are waited for one by one."""
         if self.dask:
             import distributed
 
             done: Any = distributed.wait(list(running), return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
-            return set(done.done)
-        from concurrent.futures import FIRST_COMPLETED, Future
-        from concurrent.futures import wait as wait_for
+            return next(iter(done.done))
+        some = next(iter(running))
+        if hasattr(some, "add_done_callback"):
+            return ended.get()
+        return next((future for future in running if future.done()), some)
 
-        if all(isinstance(future, Future) for future in running):
-            return set(wait_for(running, return_when=FIRST_COMPLETED).done)
-        return {next((f for f in running if f.done()), next(iter(running)))}
-
-    def _abandon(self, running: set[Any]) -> None:
-        if not running:
-            return
-        self.stop()
+    def _cancel(self, futures: set[Any]) -> set[Any]:
+        """Cancel what can be, and return the rest; no error here hides why."""
+        begun = set(futures)
         if self.dask:
-            self.executor.cancel(list(running))
-            return
-        for future in running:
-            future.cancel()
-        if self.same_process:  # they stop at the next piece: nobody writes after this
-            from concurrent.futures import wait as wait_for
+            with contextlib.suppress(Exception):
+                self.executor.cancel(list(futures))
+            return begun
+        for future in futures:
+            with contextlib.suppress(Exception):  # those of parsl, for one, cannot be cancelled
+                if future.cancel():
+                    begun.discard(future)
+        return begun
 
-            wait_for(running)
+
+def _put(ended: SimpleQueue[Any], future: Any, *_: object) -> None:
+    ended.put(future)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Say what has happened where an executor says little."""
+    try:
+        yield
+    except (CancelledError, asyncio.CancelledError) as error:
+        raise RuntimeError(
+            "executor must not cancel what it was given; it did (was it shut down, or did its "
+            "scheduler end?)"
+        ) from error
+    except BrokenExecutor as error:
+        error.add_note(
+            "srfx.scan: the pool lost a worker: it was killed (memory?), or could not start (a "
+            "script needs `if __name__ == '__main__'`) or load what it was sent"
+        )
+        raise

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-import warnings
 import webbrowser
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +20,7 @@ import numpy as np
 from srfx import _core, _validation
 from srfx._style import COLOURS, GREY, style
 from srfx.analysis import _spectra
-from srfx.figures import _quietly
-from srfx.models import ApproximationWarning, FloatArray, OneStep, compiled
+from srfx.models import FloatArray, OneStep, compiled, quiet
 from srfx.simulation import simulate
 from srfx.theory import _check_bulk, bounds, learned_function, linear_floor, solve
 
@@ -50,8 +48,6 @@ PROBLEMS = (ValueError, NotImplementedError, RuntimeError, ArithmeticError)
 #: What waiting for a view may say: another was asked for before this one was begun.
 PASSED = CancelledError
 
-#: Views are drawn one at a time: matplotlib's settings belong to the whole process.
-_LOCK = threading.RLock()
 #: Seconds that a redraw waits for curves and spectrum; what takes more is drawn later.
 PATIENCE = 0.1
 
@@ -158,15 +154,19 @@ ax.legend()
         return dataclasses.replace(self.compute_curves(), spectrum=self.compute_spectrum())
 
     def compute_curves(self) -> Numbers:
-        """Solve for all but the spectrum."""
+        """Solve for all but the spectrum; panels say what bulk they show."""
+        with quiet():
+            return self._compute_curves()
+
+    def _compute_curves(self) -> Numbers:
         model = self.model
         options: dict[str, Any] = {"bulk": self.bulk}
         recorded = options | {"errors": "record"}
         # The last one is where the slider of alpha is.
         alphas = np.append(self.alphas, self.alpha)
-        solution = _quietly(solve, model, alphas, self.lam, **recorded)
-        finite = _quietly(solve, model, self.alphas, self.lam, d=SIZE["d"], **recorded)
-        limits = _quietly(bounds, model)
+        solution = solve(model, alphas, self.lam, **recorded)
+        finite = solve(model, self.alphas, self.lam, d=SIZE["d"], **recorded)
+        limits = bounds(model)
         return Numbers(
             view=self,
             curve=np.asarray(solution.test_error)[:-1],
@@ -176,7 +176,7 @@ ax.legend()
             floor=linear_floor(model),
             lower=float(limits.lower),
             upper=float(limits.upper),
-            learned=_quietly(learned_function, model, self.alpha, self.lam, T, **options),
+            learned=learned_function(model, self.alpha, self.lam, T, **options),
             target=_core.evaluate(compiled(model.target), T),
             spike=_spike(model),
         )
@@ -187,7 +187,8 @@ ax.legend()
         def spectrum(x: FloatArray) -> Any:
             # Not by feature_spectrum, whose labelled answer would load xarray: half a second.
             threads = _validation.thread_count(None)
-            return _spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
+            with quiet():
+                return _spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
 
         x = X if self.spectral_bulk == "one_step" else X_GROUPS
         raw = spectrum(x)
@@ -283,7 +284,7 @@ def _extent(x: FloatArray, raw: Any) -> tuple[float, float]:
 
 def _spike(model: OneStep) -> tuple[float, float, float] | None:
     try:
-        spiked = _quietly(model.equivalent)
+        spiked = model.equivalent()
     except NotImplementedError:  # groups whose bulks are not those of one SpikedRF
         return None
     return float(spiked.r), float(spiked.c), float(spiked.gamma)
@@ -375,7 +376,7 @@ class Picture:
         from matplotlib.figure import Figure
         from matplotlib.ticker import NullLocator
 
-        with _LOCK, style():
+        with style():
             self.figure = Figure(figsize=(11.5, 3.5), dpi=100)
             self._canvas = FigureCanvasAgg(self.figure)
             left, right, last = self.figure.subplots(1, 3, width_ratios=[3, 2, 2])
@@ -447,7 +448,7 @@ class Picture:
 
         view = numbers.view
         left, right, _ = self._axes
-        with _LOCK, style():
+        with style():
             self._test.set_data(view.alphas, numbers.curve)
             self._test.set_label(f"test error, $d = \\infty$, bulk {view.bulk}")
             self._finite.set_data(view.alphas, numbers.finite)
@@ -562,7 +563,6 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
         raise ImportError(EXTRA) from error
     check_port(host, port)
     page = Path(__file__).with_name("app.py")
-    warnings.simplefilter("ignore", ApproximationWarning)  # panels say what bulk they show
     server = marimo.create_asgi_app(quiet=True, include_code=False)
     application: Any = server.with_app(path="", root=str(page)).build()
     url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -581,8 +581,7 @@ def serve(host: str = "127.0.0.1", port: int = 2718, *, browser: bool = True) ->
 
 
 def _first_view() -> None:
-    with _LOCK:
-        Picture().png(View().compute())
+    Picture().png(View().compute())
 
 
 def check_port(host: str, port: int) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _identity, simulation
 from srfx import _validation as check
 from srfx.config import provenance, version
-from srfx.models import Activation, FloatArray, OneStep, SpikedRF, compiled, floor_of, label
+from srfx.models import FloatArray, OneStep, SpikedRF, compiled, floor_of, label
 from srfx.one_step import EmpiricalBulk, inputs_of
 from srfx.results import OBSERVABLES, Status
 from srfx.theory import solve
@@ -128,6 +128,12 @@ class Plan:
         """Points of a block."""
         return math.prod(s.stop - s.start for s in self.box(block).values())
 
+    def resumed(self, chunks: tuple[int, ...], arguments: Mapping[str, FloatArray]) -> Plan:
+        """Return the same scan in the blocks of a store, and with its last digits of arguments."""
+        kept = {name: Input(values, self.inputs[name].dim) for name, values in arguments.items()}
+        chunk = dict(zip(self.dims, chunks, strict=True))
+        return dataclasses.replace(self, chunk=chunk, inputs=self.inputs | kept)
+
     def seconds(self, lengths: Mapping[str, int] | None = None) -> float:
         """Estimated time of one thread for a box of the given lengths: the whole by default."""
         lengths = self.dims if lengths is None else lengths
@@ -178,36 +184,28 @@ class Plan:
     def specification(self) -> dict[str, Any]:
         """List what the numbers depend on, in plain values; the count of replicates is not part."""
         model = self.model
-        axes = {
-            name: _digest(item.values) | {"dimension": item.dim}
-            if item.dim is not None
-            else repr(float(item.values))
-            for name, item in self.inputs.items()
-        }
         return {
             "kind": "theory" if self.simulate is None else "simulation",
             "model": type(model).__name__,
-            "activation": _identity(model.activation),
-            "target": _identity(model.target),
-            "readout": [repr(a) for a in model.readout],
-            "weights": None if model.weights is None else [repr(w) for w in model.weights],
+            "activation": _identity.of_function(model.activation),
+            "target": _identity.of_function(model.target),
+            "readout": list(model.readout),
+            "weights": None if model.weights is None else list(model.weights),
             "dimensions": [dim for dim in self.dims if dim != "replicate"],
             "variables": list(self.variables),
-            "bulk": None if self.simulate is not None else _bulk_identity(self.bulk),
+            "bulk": None if self.simulate is not None else _identity.of_bulk(self.bulk),
             "simulate": None
             if self.simulate is None
             else {k: str(v) for k, v in self.simulate.items()},
             "srfx_version": version(),
             "tolerance": TOLERANCE,
-            **axes,
+            **{n: _identity.of_argument(item.values, item.dim) for n, item in self.inputs.items()},
+            **{f"labels of {d}": _identity.of_labels(item, d) for d, item in self.labels.items()},
         }
 
     def attributes(self) -> dict[str, Any]:
         """Model, setting and origin in plain values, as `Solution.describe` has them."""
-        import json
-
         model = self.model
-        specification = json.dumps(self.specification(), sort_keys=True)
         out: dict[str, Any] = {
             "model": type(model).__name__,
             "activation": label(model.activation),
@@ -216,7 +214,7 @@ class Plan:
             "weights": list(model.weights or (1 / len(model.readout),) * len(model.readout)),
             "linear_floor": floor_of(model.target),
             "units": "dimensionless",
-            "srfx_fingerprint": _sha256(specification.encode()),
+            "srfx_fingerprint": _identity.fingerprint(self.specification()),
             "tolerance": TOLERANCE,
             "srfx_dims": list(self.dims),
             **provenance(),
@@ -276,37 +274,6 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 def _extremes(values: FloatArray) -> FloatArray:
     return np.array([values.min(), values.max()])
-
-
-def _sha256(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest(values: FloatArray) -> dict[str, Any]:
-    digest = _sha256(np.ascontiguousarray(values, dtype="<f8").tobytes())
-    first, last = (f"{float(v):.10g}" for v in (values[0], values[-1]))
-    return {"count": int(values.size), "first": first, "last": last, "sha256": digest}
-
-
-def _identity(function: str | Activation) -> str:
-    """Return a name, or for a callable a digest of its values on a grid."""
-    if isinstance(function, str):
-        return function
-    grid = np.linspace(-12.1, 12.3, 2**16 + 1)
-    core = compiled(function)
-    parts = [_core.evaluate(core, grid).tobytes(), repr(function.kinks).encode()]
-    if function.derivative is not None:
-        parts.append(_core.evaluate_derivative(core, grid).tobytes())
-    return f"{label(function)} with values {_sha256(b''.join(parts))[:16]}"
-
-
-def _bulk_identity(bulk: Any) -> str:
-    if isinstance(bulk, str):
-        return bulk
-    numbers = [bulk.r, bulk.c, bulk.gamma, bulk.p, bulk.d, *bulk.eigenvalues, *bulk.vectors.flat]
-    return f"{type(bulk).__name__} {_sha256(np.array(numbers, dtype='<f8').tobytes())[:16]}"
 
 
 def make_plan(
@@ -414,7 +381,9 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
         if _is_dataarray(value):
             if value.ndim > 1:
                 raise ValueError(f"{name} must have one dimension; got dimensions {value.dims}")
-            dim = str(value.dims[0]) if value.ndim else None
+            dim = value.dims[0] if value.ndim else None
+            if dim is not None and not isinstance(dim, str):
+                raise TypeError(f"{name} must have a dimension named by text; got {dim!r}")
             if dim is not None and dim in given and dim != name and not _own_axis(given[dim], dim):
                 raise ValueError(
                     f"{name} has the dimension {dim!r}, which is also an argument but not an axis "
@@ -427,10 +396,15 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Input], dict[str, int],
             ):
                 raise ValueError(f"{name} must not have a dimension called {dim!r}; rename it")
             if dim is not None and dim in value.coords:
-                stamp = np.asarray(value[dim])
-            labelled = dim is not None and dim not in given and dim in value.coords
-            if labelled and value[dim].dtype.kind in "iufU":
-                labels.setdefault(str(dim), np.asarray(value[dim]))
+                stamp = _labels(name, dim, value)
+                if dim not in given:
+                    labels.setdefault(dim, stamp)
+                elif stamp.dtype.kind not in "iuf":
+                    raise ValueError(
+                        f"{name} must be labelled by numbers along {dim!r}, where the values of "
+                        f"that axis are the labels; got {_listed(stamp)}: call the dimension "
+                        "something else"
+                    )
             value = value.values
         array = np.asarray(check.number_or_array(name, value, allowed, lambda x: ~np.isnan(x)))
         if array.ndim == 0:
@@ -463,11 +437,59 @@ _RESERVED = (
 
 def _aligned(name: str, dim: str, stamp: Any, other: str, wanted: Any) -> None:
     """Refuse to pair values by place that are labelled as different ones."""
-    if not np.array_equal(stamp, wanted):
+    if not _same(stamp, wanted):
         raise ValueError(
             f"{name} must have the coordinate of {other}, with which it is paired along {dim!r} "
             f"({_listed(wanted)}); got {_listed(stamp)}: align them first, as by reindex_like"
         )
+
+
+def _same(labels: Any, wanted: Any) -> bool:
+    """Whether labels are equal; what is no number (NaN, NaT) is equal to itself."""
+    if labels.shape != wanted.shape:
+        return False
+    return bool(((labels == wanted) | ((labels != labels) & (wanted != wanted))).all())
+
+
+def _labels(name: str, dim: str, value: xr.DataArray) -> NDArray[Any]:
+    """Labels of a DataArray in the one form that memory, stores and files give back alike.
+
+    Numbers and truth values keep their type, in the byte order of the machine; text is of fixed
+    width; dates and time differences count nanoseconds.
+    """
+    import pandas as pd
+
+    def refuse(got: str) -> NoReturn:
+        raise TypeError(
+            f"{name} must have labels along {dim!r} that are integers, float32, float64, bool, "
+            f"text, datetime64 (1678 to 2262) or timedelta64; got {got}: convert them, as by "
+            f".assign_coords({dim}=...), or take them off, by .drop_vars({dim!r})"
+        )
+
+    index = value.indexes.get(dim)
+    if isinstance(index, pd.MultiIndex):
+        refuse(f"a MultiIndex of {', '.join(map(repr, index.names))}")
+    kept: Any = value[dim].dtype if index is None else index.dtype
+    if not isinstance(kept, (np.dtype, pd.StringDtype)):
+        refuse(f"dtype {kept}")
+    labels = np.asarray(value[dim])
+    kind = labels.dtype.kind
+    if kind in "OUT":
+        labels = labels.astype(object)
+        for label in labels:
+            if not isinstance(label, str):
+                refuse(f"{label!r} of type {type(label).__name__}")
+            if "\0" in label or any("\ud800" <= c <= "\udfff" for c in label):
+                refuse(f"{label!r}, which files cannot hold")
+        return labels.astype(str)
+    if kind in "mM":
+        fine = labels.astype(f"{kind}8[ns]")
+        if not _same(fine.astype(labels.dtype), labels):
+            refuse(f"{_listed(labels)}, beyond what counts nanoseconds")
+        return fine
+    if kind not in "biuf" or labels.dtype.itemsize not in ((4, 8) if kind == "f" else (1, 2, 4, 8)):
+        refuse(f"{_listed(labels)} of dtype {labels.dtype}")
+    return labels.astype(labels.dtype.newbyteorder("="))
 
 
 def _listed(values: Any) -> str:
@@ -475,8 +497,7 @@ def _listed(values: Any) -> str:
 
 
 def _is_dataarray(value: object) -> bool:
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(value, xarray.DataArray)
+    return check.of_loaded(value, "xarray", "DataArray")
 
 
 def _own_axis(value: Any, name: str) -> bool:

@@ -3,6 +3,9 @@
 A block is one chunk of every variable. Its chunks are written first (each to a temporary file that
 is renamed), then its done-marker: an entry of the array ``_srfx/done``, itself a chunk. One writer
 at a time holds an advisory lock on ``_srfx/done/lock``.
+
+zarr's settings (``zarr.config``) and Python's warning filters belong to the whole process, whose
+other threads use them. They are neither changed here nor relied on: settings go with the call.
 """
 
 from __future__ import annotations
@@ -15,19 +18,20 @@ import shutil
 import socket
 import time
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srfx import _identity
+
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Version of the layout described above.
-FORMAT = 1
+#: Version of the layout described above, and of what the specification holds.
+FORMAT = 2
 
 #: Attributes of a store that hold what is compared on resuming, and the names of its parts.
 SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
@@ -58,10 +62,19 @@ class Store:
         Written into it at its creation: tells it from a later one at the same place.
     chunks : tuple of int
         Shape of a block.
+    arguments : dict
+        Values of arguments of the scan whose last digits are others than those asked for.
     """
 
-    def __init__(self, path: Path, lock: _Lock | None, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: _Lock | None,
+        attributes: dict[str, Any],
+        arguments: dict[str, NDArray[np.float64]],
+    ) -> None:
         self.path = path
+        self.arguments = arguments
         self._lock = lock
         self.attributes = attributes
         self.identity = str(attributes[IDENTITY])
@@ -114,39 +127,32 @@ class Store:
         """Points that failed, and the largest quadrature error, over the finished blocks."""
         if not blocks:
             return 0, 0.0
-        notes = np.asarray(_array(str(self.path), self.identity, "_srfx/done")[: 2 * blocks])
+        notes = np.asarray(_open_array(self.path, "_srfx/done")[: 2 * blocks])
         return int(np.nansum(notes[0::2])), float(np.nanmax(notes[1::2], initial=0.0))
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Set attributes of the store."""
-        zarr = require_zarr()
-        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
-        if all(group.attrs.get(key) == value for key, value in values.items()):
-            return
-        group.attrs.update(values)
-        self._consolidate()
+        attributes = _attributes(self.path)
+        if not values.items() <= attributes.items():
+            _write_root(self.path, attributes | dict(values))
 
     def _consolidate(self) -> None:
-        with warnings.catch_warnings():  # zarr reminds that it is an extension of the format
-            warnings.simplefilter("ignore")
-            require_zarr().consolidate_metadata(_local(self.path))
+        _write_root(self.path, _attributes(self.path))
 
     def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
         """Make room for so many replicates of so many blocks each: the last dimension grows."""
-        zarr = require_zarr()
-        group = zarr.open_group(_local(self.path), mode="r+", use_consolidated=False)
-        names = [*variables, "replicate"]
-        most = max(replicates, *(group[name].shape[-1] for name in names))
-        if all(group[name].shape[-1] == most for name in names) and (
-            group["_srfx/done"].shape[0] == 2 * blocks * most
-        ):
+        names = [*variables, "replicate", "_srfx/done"]
+        arrays = {name: _open_array(self.path, name) for name in names}
+        lengths = {name: array.shape[-1] for name, array in arrays.items()}
+        lengths["_srfx/done"] //= 2 * blocks
+        most = max(replicates, *lengths.values())
+        if all(length == most for length in lengths.values()):
             return
-        _array.cache_clear()
         for name in variables:
-            group[name].resize((*group[name].shape[:-1], most))
-        group["_srfx/done"].resize((2 * blocks * most,))
-        group["replicate"].resize((most,))
-        group["replicate"][:] = np.arange(most)
+            arrays[name].resize((*arrays[name].shape[:-1], most))
+        arrays["_srfx/done"].resize((2 * blocks * most,))
+        arrays["replicate"].resize((most,))
+        arrays["replicate"][:] = np.arange(most)
         self._consolidate()
 
 
@@ -156,6 +162,7 @@ def open_store(
     variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
     chunks: tuple[int, ...],
     specification: dict[str, Any],
+    arguments: Mapping[str, NDArray[np.float64]],
     blocks: int,
     resume: bool,
 ) -> Store:
@@ -173,6 +180,8 @@ def open_store(
         Shape of a block in a new store; an old one keeps its own.
     specification : dict
         What the numbers depend on.
+    arguments : mapping
+        Values of the arguments in it.
     blocks : int
         Number of blocks of a new store.
     resume : bool
@@ -205,8 +214,11 @@ def open_store(
         if lock is not None and (not existed or marker.exists() or _only_a_lock(path)):
             _create(path, template, variables, chunks, specification, blocks)
         attributes = _attributes(path)
-        _compare(path, attributes, specification)
-        store = Store(path, lock, attributes)
+        labels = {
+            f"labels of {dim}": template[dim].values for dim in template.dims if dim in template
+        }
+        kept = _compare(path, attributes, specification, arguments, labels)
+        store = Store(path, lock, attributes, kept)
         if lock is not None:
             _sweep(path)
             _mend(store, template, variables, blocks)
@@ -266,6 +278,62 @@ def _local(path: Path) -> Any:
     return LocalStore(path)
 
 
+def _new_array(path: Path, name: str, dims: list[str] | None, **options: Any) -> Any:
+    """Create an array, whatever zarr's settings are."""
+    from zarr.codecs import BytesCodec
+
+    text = options["dtype"] is str
+    return require_zarr().create_array(
+        _local(path),
+        name=name,
+        zarr_format=3,
+        filters=None,
+        serializer="auto" if text else BytesCodec(endian="little"),
+        chunk_key_encoding={"name": "default", "separator": "/"},
+        dimension_names=dims,
+        config=_SETTINGS,
+        **options,
+    )
+
+
+def _open_array(path: Path, name: str) -> Any:
+    """Open an array, whatever zarr's settings are."""
+    zarr = require_zarr()
+    array = zarr.open_array(_local(path), path=name, mode="r+", zarr_format=3)
+    return zarr.Array(zarr.AsyncArray(array.metadata, array.store_path, _SETTINGS))
+
+
+#: A block of NaN is a result too, and is written though it looks like what is not computed yet.
+_SETTINGS: Any = {"order": "C", "write_empty_chunks": True}
+
+
+def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write the metadata of the root, and in them, for readers, a copy of those of all arrays.
+
+    It is what ``zarr.consolidate_metadata`` writes, which warns at every call that other programs
+    may not know this part.
+    """
+    nodes = [*sorted(path.glob("*/zarr.json")), path / "_srfx" / "done" / "zarr.json"]
+    copy = {
+        node.parent.relative_to(path).as_posix(): json.loads(node.read_text("utf-8"))
+        for node in nodes
+    }
+    inline = {"kind": "inline", "must_understand": False}
+    copy["_srfx"]["consolidated_metadata"] = {**inline, "metadata": {}}
+    root = {
+        "attributes": dict(attributes),
+        "zarr_format": 3,
+        "consolidated_metadata": {**inline, "metadata": copy},
+        "node_type": "group",
+    }
+    part = path / f"zarr.{uuid.uuid4().hex}.partial"
+    try:
+        part.write_text(json.dumps(root, indent=2), "utf-8")
+        os.replace(part, path / "zarr.json")
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _create(
     path: Path,
     template: xr.Dataset,
@@ -275,7 +343,6 @@ def _create(
     blocks: int,
 ) -> None:
     """Lay out a new store; the root's metadata, written last, make it one."""
-    zarr = require_zarr()
     home = path / "_srfx" / "done"
     (home / "creating").touch()
     for entry in path.iterdir():
@@ -284,40 +351,50 @@ def _create(
     for entry in home.iterdir():
         if entry.name not in ("lock", "creating"):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.create_group(_local(path))
-        for name in template.coords:
-            _make_coordinate(group, template, str(name))
-        for name in variables:
-            _make_array(group, template, variables, chunks, name)
-        _make_marks(group, blocks)
-        group.attrs.update(
-            {
-                **template.attrs,
-                IDENTITY: uuid.uuid4().hex,
-                SPECIFICATION: json.dumps(specification, sort_keys=True),
-                LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
-            }
-        )
-        zarr.consolidate_metadata(_local(path))
+    for name in template.coords:
+        _make_coordinate(path, template, str(name))
+    for name in variables:
+        _make_array(path, template, variables, chunks, name)
+    _make_marks(path, blocks)
+    attributes = {
+        **template.attrs,
+        IDENTITY: uuid.uuid4().hex,
+        SPECIFICATION: json.dumps(specification, sort_keys=True),
+        LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
+    }
+    _write_root(path, attributes)
     (home / "creating").unlink()
 
 
-def _make_coordinate(group: Any, template: xr.Dataset, name: str) -> None:
-    item = template[name]
-    group.create_array(
+def _make_coordinate(path: Path, template: xr.Dataset, name: str) -> None:
+    values, attributes = plain(template[name].values)
+    kind, zero = values.dtype.kind, values.dtype.type(0)
+    array = _new_array(
+        path,
         name,
-        data=item.values,
-        chunks=tuple(max(1, size) for size in item.shape),
-        fill_value=float("nan") if item.dtype.kind == "f" else -1,
+        list(map(str, template[name].dims)),
+        shape=values.shape,
+        dtype=str if kind == "U" else values.dtype,  # text of fixed length is not settled yet
+        chunks=tuple(max(1, size) for size in values.shape),
+        fill_value=float("nan") if kind == "f" else "" if kind == "U" else zero,
         compressors=None,
-        dimension_names=list(map(str, item.dims)),
+        attributes=attributes,
     )
+    array[...] = values
+
+
+def plain(values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, str]]:
+    """Values of a type that zarr and NetCDF have, and the CF attributes that xarray decodes."""
+    if values.dtype.kind == "M":
+        since = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+        return values.astype("int64"), since
+    if values.dtype.kind == "m":
+        return values.astype("int64"), {"units": "nanoseconds", "dtype": "timedelta64[ns]"}
+    return values, {}
 
 
 def _make_array(
-    group: Any,
+    path: Path,
     template: xr.Dataset,
     variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
     chunks: tuple[int, ...],
@@ -328,24 +405,28 @@ def _make_array(
     dtype, attributes = variables[name]
     dims = [str(dim) for dim in template.attrs["srfx_dims"]]
     others = " ".join(sorted(str(c) for c in template.coords if c not in dims))
-    group.create_array(
+    _new_array(
+        path,
         name,
+        dims,
         shape=tuple(template.sizes[dim] for dim in dims),
         chunks=chunks,
         dtype=dtype,
         # what is not computed yet: no value that a result can have
         fill_value=float("nan") if np.dtype(dtype).kind == "f" else -1,
         compressors=[Crc32cCodec()],  # digits do not compress; damage is noticed on reading
-        dimension_names=dims,
         attributes={**attributes, **({"coordinates": others} if others else {})},
     )
 
 
-def _make_marks(group: Any, blocks: int) -> None:
+def _make_marks(path: Path, blocks: int) -> None:
     from zarr.codecs import Crc32cCodec
 
-    group.require_group("_srfx").create_array(
-        "done",
+    _make_group(path)
+    _new_array(
+        path,
+        "_srfx/done",
+        None,
         shape=(2 * blocks,),
         chunks=(2,),
         dtype="float64",
@@ -353,6 +434,10 @@ def _make_marks(group: Any, blocks: int) -> None:
         compressors=[Crc32cCodec()],
         attributes={"meaning": "for each block: points that failed, largest quadrature error"},
     )
+
+
+def _make_group(path: Path) -> None:
+    require_zarr().open_group(_local(path), path="_srfx", mode="a", zarr_format=3)
 
 
 def _attributes(path: Path) -> dict[str, Any]:
@@ -368,39 +453,66 @@ def _attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _compare(path: Path, attributes: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse a store of another specification, and show the difference."""
+def _compare(
+    path: Path,
+    attributes: dict[str, Any],
+    wanted: dict[str, Any],
+    arguments: Mapping[str, NDArray[np.float64]],
+    labels: Mapping[str, NDArray[Any]],
+) -> dict[str, NDArray[np.float64]]:
+    """Refuse a store of another specification, and show the difference.
+
+    Return the store's values of arguments whose last digits are others than those asked for.
+    """
     found = json.loads(attributes[SPECIFICATION])
+    layout = json.loads(attributes[LAYOUT])["format"]
+    if layout != FORMAT:
+        raise ValueError(
+            f"out must be a store of this version of srfx; {str(path)!r} was written by srfx "
+            f"{found.get('srfx_version')} in format {layout}, and not {FORMAT}: it can be read, "
+            "but not gone on with: finish it with that version, give another name, or remove it"
+        )
     wanted = json.loads(json.dumps(wanted))
-    if found == wanted:
-        return
-    differences = list(_differences(found, wanted, ""))
-    more = f" (and {len(differences) - 6} more)" if len(differences) > 6 else ""
-    raise ValueError(
-        f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
-        + "; ".join(differences[:6])
-        + more
-        + ": give another name, or remove it"
-    )
+    values = {
+        name: (_stored(path, name, found[name]), asked)
+        for name, asked in arguments.items()
+        if name in found and found[name] != wanted[name]
+    }
+    named = {
+        key: (_stored_labels(path, found[key]["dimension"], asked), asked)
+        for key, asked in labels.items()
+        if key in found and key in wanted and found[key] != wanted[key]
+    }
+    said = list(_identity.differences(found, wanted, {**values, **named}))
+    if said:
+        more = f" (and {len(said) - 6} more)" if len(said) > 6 else ""
+        raise ValueError(
+            f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
+            + "; ".join(said[:6])
+            + more
+            + ": give another name, or remove it"
+        )
+    return {name: stored for name, (stored, _) in values.items() if stored is not None}
 
 
-def _differences(found: Any, wanted: Any, name: str) -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict) and "sha256" not in found:
-        for key in sorted({*found, *wanted}):
-            if found.get(key) != wanted.get(key):
-                yield from _differences(found.get(key), wanted.get(key), str(key))
-    else:
-        yield f"{name}: {_said(found)} in the store, {_said(wanted)} asked for"
+def _stored(path: Path, name: str, known: Any) -> NDArray[np.float64] | None:
+    """Return the values of an argument in a store; None if they are lost."""
+    if not isinstance(known, dict):
+        return np.asarray(known, dtype=np.float64)
+    try:
+        values = np.asarray(_open_array(path, name)[...], dtype=np.float64)
+    except (OSError, ValueError, KeyError):
+        return None
+    return values if _identity.of_argument(values, known["dimension"]) == known else None
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, dict) and "count" in value:
-        return f"{value['count']} values from {value['first']} to {value['last']}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
-        return "(" + ", ".join(map(str, value)) + ")"
-    return "nothing" if value is None else str(value)
+def _stored_labels(path: Path, dim: str, like: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the labels in a store; None if they are lost."""
+    try:
+        labels = np.asarray(_open_array(path, dim)[...])
+    except (OSError, ValueError, KeyError):
+        return None
+    return labels.astype(like.dtype) if like.dtype.kind in "mM" else labels
 
 
 def _sweep(path: Path) -> None:
@@ -419,48 +531,52 @@ def _mend(
     blocks: int,
 ) -> None:
     """Put back metadata of arrays that somebody deleted; their blocks count as missing."""
-    zarr = require_zarr()
     path = store.path
     lost = [name for name in variables if not (path / name / "zarr.json").exists()]
     marks = not (path / "_srfx" / "done" / "zarr.json").exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(_local(path), mode="r+", use_consolidated=False)
-        gone = [str(c) for c in template.coords if not _intact(group, path, template, str(c))]
-        if not (lost or marks or gone or not (path / "_srfx" / "zarr.json").exists()):
-            return
-        _array.cache_clear()
-        for name in lost:
-            shutil.rmtree(path / name, ignore_errors=True)
-            _make_array(group, template, variables, store.chunks, name)
-        if marks:
-            shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
-            _make_marks(group, blocks)
-        for name in gone:
-            shutil.rmtree(path / name, ignore_errors=True)
-            _make_coordinate(group, template, name)
-        group.require_group("_srfx")
-        store._consolidate()
+    group = (path / "_srfx" / "zarr.json").exists()
+    gone = [str(c) for c in template.coords if not _intact(path, template, str(c))]
+    if group and not (lost or marks or gone):
+        return
+    for name in lost:
+        shutil.rmtree(path / name, ignore_errors=True)
+        _make_array(path, template, variables, store.chunks, name)
+    if marks:
+        shutil.rmtree(path / "_srfx" / "done" / "c", ignore_errors=True)
+        _make_marks(path, blocks)
+    if not group:
+        _make_group(path)
+    for name in gone:
+        shutil.rmtree(path / name, ignore_errors=True)
+        _make_coordinate(path, template, name)
+    store._consolidate()
 
 
-def _intact(group: Any, path: Path, template: xr.Dataset, name: str) -> bool:
+def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
     """Whether a coordinate is there with its values; there may be more replicates."""
     if not (path / name / "zarr.json").exists():
         return False
-    wanted, found = template[name].values, np.asarray(group[name][...])
+    wanted, found = plain(template[name].values)[0], np.asarray(_open_array(path, name)[...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
-    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind != "U")
+    return found.shape == wanted.shape and bool(_identity.close(found, wanted).all())
 
 
 # --- writing blocks, from any thread or process ---
 
 
 @functools.lru_cache(maxsize=64)
-def _array(path: str, identity: str, name: str) -> Any:
-    zarr = require_zarr()
-    with zarr.config.set({"array.write_empty_chunks": True}):  # a block of NaN is a result too
-        return zarr.open_array(_local(Path(path)), path=name, mode="r+")
+def _kept_open(path: str, identity: str, name: str) -> Any:
+    return _open_array(Path(path), name)
+
+
+def _put(path: str, identity: str, name: str, where: tuple[slice, ...], values: Any) -> None:
+    """Write into an array, which may have grown (replicates) since this process opened it."""
+    array = _kept_open(path, identity, name)
+    if any(box.stop > size for box, size in zip(where, array.shape, strict=True)):
+        _kept_open.cache_clear()
+        array = _kept_open(path, identity, name)
+    array[where] = values
 
 
 def visible(path: str, identity: str) -> bool:
@@ -483,9 +599,10 @@ def write_block(
 ) -> None:
     """Write a block: its chunks, then, when they are on the disk, its marker."""
     for name, values in arrays.items():
-        _array(path, identity, name)[where] = values
+        _put(path, identity, name, where, values)
         _to_disk(Path(path).joinpath(name, "c", *map(str, index)))
-    _array(path, identity, "_srfx/done")[2 * block : 2 * block + 2] = np.array(notes, dtype=float)
+    mark = (slice(2 * block, 2 * block + 2),)
+    _put(path, identity, "_srfx/done", mark, np.array(notes, dtype=float))
 
 
 def _to_disk(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,12 +49,20 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+#: Figures are drawn one at a time.
+_DRAWING = threading.RLock()
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Draw in srfx's style inside the ``with``; matplotlib's own settings return after it."""
+    """Draw in srfx's style inside the ``with``; matplotlib's own settings return after it.
+
+    These settings belong to the whole process and matplotlib, which is made for one thread, has no
+    others. So threads take turns here, and what is set before is there after.
+    """
     import matplotlib as mpl
 
-    with mpl.rc_context():
+    with _DRAWING, mpl.rc_context():
         mpl.rcdefaults()
         for name, value in _STYLE.items():
             mpl.rcParams[name] = value

@@ -6,6 +6,7 @@ import difflib
 import math
 import numbers
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _SCALARS = (numbers.Real, np.number)
+
+
+def of_loaded(value: object, package: str, name: str) -> bool:
+    """Whether a value is of a class of a package, which is not imported to find out.
+
+    While another thread imports the package, it is there without its class, and so no value of the
+    class is.
+    """
+    return isinstance(value, getattr(sys.modules.get(package), name, ()))
 
 
 def number_or_array(name: str, value: object, allowed: str, valid: Any) -> float | FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from srfx.models import (
     gaussian_constants,
     groups_of,
     probabilities,
+    quiet,
 )
 from srfx.one_step import EmpiricalBulk
 from srfx.results import Solution, describe, dimensions
@@ -88,8 +88,7 @@ def _jumps(solution: Solution, name: str, threads: int) -> NDArray[np.bool_] | b
     at = {key: values[doubtful] for key, values in inputs.items()}
     at[name] = at[name] + 1e-8
     model = _with(solution.model, {key: at[key] for key in solution.model._numeric_names})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         beside = solve(
             model, at["alpha"], at["lam"], bulk=solution.bulk, n_threads=threads, errors="record"
         )

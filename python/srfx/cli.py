@@ -18,7 +18,7 @@ import numpy as np
 
 from srfx import analysis_cli, figures_cli, scan_cli, simulation_cli
 from srfx.config import show_config, version
-from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
+from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF, warnings_to
 from srfx.results import ConvergenceError, Solution, Status
 from srfx.theory import solve
 
@@ -459,15 +459,19 @@ def _one_line(error: BaseException) -> str:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; every expected error is one line on stderr."""
+    """Run the command line and return its exit code; every expected error is one line on stderr.
 
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        _say(f"warning: {message}")
+    The process may be somebody else's, and this one of its threads.
+    """
+    said = set()
+
+    def show(message: str) -> None:
+        if message not in said:
+            said.add(message)
+            _say(f"warning: {message}")
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            warnings.showwarning = show
+        with warnings_to(show):
             code = cli.main(arguments, prog_name="srfx", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
@@ -491,5 +495,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def main() -> NoReturn:
-    """Entry point of the program ``srfx``."""
+    """Entry point of the program ``srfx``, to which the process belongs."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        _say(f"warning: {message}")
+
+    warnings.showwarning = show  # those of other packages, where Python's filters let them pass
     sys.exit(run())

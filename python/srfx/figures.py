@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import inspect
 import json
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,26 +24,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _core, _identity, simulation
 from srfx import _validation as check
-from srfx._plan import _identity as function_identity
 from srfx._store import require_zarr
 from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
 from srfx.analysis import feature_spectrum
 from srfx.config import provenance, version
 from srfx.models import (
-    AccuracyWarning,
-    ApproximationWarning,
     FloatArray,
     OneStep,
     SpikedRF,
     as_function,
     compiled,
     label,
+    quiet,
     readout_quantiles,
 )
 from srfx.optima import thresholds
-from srfx.scans import open_scan, scan
+from srfx.scans import NETCDF, open_scan, scan
 from srfx.simulation import predictions, sample_weights
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
@@ -175,19 +171,20 @@ class _Job:
         """Name of the job in a store: everything its numbers depend on, except the replicates.
 
         A callable counts by its values, as in the specification of a scan: its name says nothing.
+        Last digits, which depend on the processor, do not count.
         """
         model = self.model
         facts = {
             "model": type(model).__name__,
-            "activation": function_identity(model.activation),
-            "target": function_identity(model.target),
-            "numeric": {name: float(np.asarray(x).item()) for name, x in model.numeric.items()},
-            "readout": [list(model.readout), list(model.weights or ())],
-            "axes": {name: np.asarray(x).tolist() for name, x in self.axes.items()},
-            "sizes": [self.d, self.n_test, self.seed, list(self.edges)],
+            "activation": _identity.of_function(model.activation),
+            "target": _identity.of_function(model.target),
+            "numeric": {name: _digits(x) for name, x in model.numeric.items()},
+            "readout": [_digits(model.readout), _digits(model.weights or ())],
+            "axes": {name: _digits(x) for name, x in self.axes.items()},
+            "sizes": [self.d, self.n_test, self.seed, _digits(self.edges)],
             "version": version(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        return _identity.fingerprint(facts)[:20]
 
     def errors(self, run: _Run) -> xr.Dataset:
         """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
@@ -209,7 +206,7 @@ class _Job:
 
         path = self.path(run)
         if path is not None and path.exists():
-            with xr.open_dataset(path) as kept:
+            with NETCDF, xr.open_dataset(path) as kept:
                 return kept.load()
         out = predictions(
             self.model,
@@ -223,8 +220,13 @@ class _Job:
         )
         ds = _binned(out, np.array(self.edges))
         if path is not None:
-            _replace(path, ds.to_netcdf)
+            with NETCDF:
+                _replace(path, ds.to_netcdf)
         return ds
+
+
+def _digits(values: Any) -> list[str]:
+    return [f"{x:.12g}" for x in np.ravel(np.asarray(values, dtype=float))]
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
@@ -385,10 +387,8 @@ def _curves(
 
 
 def _quietly(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call without the reminders that do not matter to a picture."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ApproximationWarning)
-        warnings.simplefilter("ignore", AccuracyWarning)  # 1e-8 is below the width of a line
+    """Call without the reminders that do not matter to a picture: 1e-8 is less than a line."""
+    with quiet():
         return function(*args, **options)
 
 
@@ -1688,7 +1688,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    return function_identity(value) if callable(value) else str(value)
+    return _identity.recorded(value) if callable(value) else str(value)
 
 
 def draw(ds: xr.Dataset) -> Figure:
@@ -2150,7 +2150,8 @@ def make(
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
                 _replace(path, lambda p: figure.savefig(p, metadata=undated))  # noqa: B023
                 files.append(path)
-        _replace(stem.with_suffix(".nc"), ds.to_netcdf)
+        with NETCDF:
+            _replace(stem.with_suffix(".nc"), ds.to_netcdf)
         record = _provenance(ds, [path.name for path in files])
         _replace(
             stem.with_suffix(".json"),

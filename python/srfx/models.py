@@ -53,14 +53,20 @@ class Activation:
     kinks : sequence of float, optional
         Where ``fn`` or its derivative is not smooth. The quadrature puts its panel edges there; an
         undeclared kink costs accuracy, which `solve` measures and warns about.
+    name : str, optional
+        What titles and attributes call it; by default the name of ``fn``. A stored scan goes on
+        with a function whose values are those it began with but for rounding errors. One that has
+        a name, the same in both, may differ by a part in ten thousand: so one of single precision
+        is known again on another processor.
 
     Raises
     ------
     TypeError
-        ``fn`` or ``derivative`` is not callable, or ``kinks`` are not real numbers.
+        ``fn`` or ``derivative`` is not callable, ``kinks`` are not real numbers, or ``name`` is not
+        a string.
     ValueError
-        A callable returns the wrong shape or non-finite values, or ``derivative`` is not the
-        derivative of ``fn``.
+        ``name`` is empty or that of a function srfx has; a callable returns the wrong shape or
+        non-finite values; ``derivative`` is not the derivative of ``fn``.
 
     Examples
     --------
@@ -74,8 +80,16 @@ class Activation:
     fn: Function
     derivative: Function | None = None
     kinks: tuple[float, ...] = ()
+    name: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"name must be None or a string; got {self.name!r}")
+        if self.name is not None and (not self.name.strip() or self.name in ACTIVATION_NAMES):
+            raise ValueError(
+                "name must not be empty or that of a function srfx has "
+                f"({', '.join(ACTIVATION_NAMES)}); got {self.name!r}"
+            )
         if isinstance(self.fn, str):
             raise TypeError(f"fn must be callable; got {self.fn!r} (a name needs no Activation)")
         if not callable(self.fn):
@@ -153,9 +167,9 @@ def compiled(function: str | Activation) -> _core.Activation:
     """Return the function as the compiled core knows it."""
     if isinstance(function, str):
         return _compiled_name(function)
-    label = getattr(function.fn, "__name__", type(function.fn).__name__)
+    name = function.name or str(getattr(function.fn, "__name__", type(function.fn).__name__))
     return _core.Activation.from_callable(
-        function.fn, function.derivative, list(function.kinks), label
+        function.fn, function.derivative, list(function.kinks), name
     )
 
 
@@ -166,7 +180,9 @@ def _compiled_name(name: str) -> _core.Activation:
 
 def label(function: str | Activation) -> str:
     """Name the function, for titles and attributes."""
-    return function if isinstance(function, str) else f"callable {compiled(function).name}"
+    if isinstance(function, str):
+        return function
+    return function.name or f"callable {compiled(function).name}"
 
 
 def gaussian_constants(function: str | Activation, derivative: bool = False) -> dict[str, float]:
@@ -188,7 +204,7 @@ def floor_of(function: str | Activation) -> float:
 def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8."""
     if error > 1e-8:
-        callables = [label(f) for f in functions if isinstance(f, Activation)]
+        callables = [f"callable {compiled(f).name}" for f in functions if isinstance(f, Activation)]
         advice = (
             f"; declare the kinks and jumps of the {' and the '.join(callables)} by "
             "srfx.Activation(fn, kinks=[...])"
@@ -201,23 +217,44 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
         )
 
 
-_quiet = threading.local()
+Listener: TypeAlias = Callable[[str], None]
+
+
+class _Told(threading.local):
+    """Who is told of this package's warnings in this thread: None is Python's ``warnings``.
+
+    The filters of ``warnings`` belong to the whole process, so that no thread may change them.
+    """
+
+    listener: Listener | None = None
+
+
+_told = _Told()
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without warnings of this package in this thread: for a caller who reports by itself."""
-    before = getattr(_quiet, "on", False)
-    _quiet.on = True
+def warnings_to(listener: Listener) -> Iterator[None]:
+    """Hand this package's warnings in this thread to a function."""
+    before, _told.listener = _told.listener, listener
     try:
         yield
     finally:
-        _quiet.on = before
+        _told.listener = before
+
+
+def _nobody(message: str) -> None:
+    pass
+
+
+def quiet() -> contextlib.AbstractContextManager[None]:
+    """Without warnings of this package in this thread: for a caller who reports by itself."""
+    return warnings_to(_nobody)
 
 
 def _warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user's code that called into this package."""
-    if getattr(_quiet, "on", False):
+    if _told.listener is not None:
+        _told.listener(message)
         return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__package__") == "srfx":
@@ -631,7 +668,7 @@ _warned_not_odd = False
 
 def _warn_not_odd(name: str) -> None:
     global _warned_not_odd
-    if not _warned_not_odd and not getattr(_quiet, "on", False):
+    if not _warned_not_odd and _told.listener is not _nobody:
         _warned_not_odd = True
         _warn(
             f"the activation {name} is not odd: its network after one step is equivalent to spiked "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srfx import _core
+from srfx import _core, _identity
 from srfx import _validation as check
 from srfx.models import (
     MAX_GROUPS,
@@ -58,6 +58,10 @@ class EmpiricalBulk:
     vectors : array of shape (4, p)
         ``W v/|v| - r``, ``W`` applied to the part of theta orthogonal to v (normalised), ``|Pi
         w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors.
+    given : mapping, optional
+        Means over parts of the W, v and theta that `from_weights` was given: what a stored scan
+        knows them by. The eigenvectors are known to no last digit, which would depend on the
+        memory layout of W and the threads of BLAS. None: it was made of the other fields.
 
     Examples
     --------
@@ -80,6 +84,7 @@ class EmpiricalBulk:
     d: int
     eigenvalues: FloatArray
     vectors: FloatArray
+    given: Mapping[str, Any] | None = None
 
     @classmethod
     def from_weights(cls, W: ArrayLike, v: ArrayLike, theta: ArrayLike) -> EmpiricalBulk:
@@ -160,7 +165,8 @@ class EmpiricalBulk:
         eigenvalues = np.maximum(eigenvalues, 0.0)
         for array in (eigenvalues, vectors):
             array.flags.writeable = False
-        return cls(r, c, gamma, p, d, eigenvalues, vectors)
+        given = _identity.of_weights(weights, spike, target, eigenvalues, vectors)
+        return cls(r, c, gamma, p, d, eigenvalues, vectors, given)
 
     def __repr__(self) -> str:
         return (

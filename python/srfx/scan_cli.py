@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from srfx import _validation as check
 from srfx import scans
@@ -37,11 +39,12 @@ _SPEC = """Run the scan of a specification file.
   variables = ["test_error"]
   bulk = "isotropic"
   block_points = 100000
+  max_in_flight = 64            # blocks that a cluster is given at a time
 
 An interrupted scan goes on with --resume. Exit codes as of `srfx solve`; 130 if interrupted.
 """
 _TABLES = ("model", "axes", "simulate", "output")
-_OUTPUT = ("path", "variables", "bulk", "block_points")
+_OUTPUT = ("path", "variables", "bulk", "block_points", "max_in_flight")
 _GRID = ("start", "stop", "count", "scale")
 _MODELS: dict[str, type[SpikedRF] | type[OneStep]] = {"SpikedRF": SpikedRF, "OneStep": OneStep}
 
@@ -63,6 +66,7 @@ def register(group: click.Group) -> None:
     @click.option("--resume", is_flag=True, help="Go on with an existing store.")
     @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
     @click.option("--n-threads", type=int, help="Threads; with --dask, for each block.")
+    @click.option("--max-in-flight", type=int, help="Blocks that the cluster is given at a time.")
     @click.option("--dry-run", is_flag=True, help="Print points, blocks, time and size; stop.")
     @click.option("--progress/--no-progress", default=True, help="[default: progress]")
     def scan_command(**options: Any) -> None:
@@ -83,7 +87,7 @@ def register(group: click.Group) -> None:
         "selections",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Keep the nearest value of another parameter; may be repeated.",
+        help="Keep the nearest value of another parameter, or a label; may be repeated.",
     )
     @click.option(
         "-o", "--output", type=path_type, metavar="FILE", help="The picture.  [default: STORE.png]"
@@ -117,16 +121,20 @@ def _scan(
     resume: bool,
     dask: str | None,
     n_threads: int | None,
+    max_in_flight: int | None,
     dry_run: bool,
     progress: bool,
 ) -> None:
     from srfx import cli as house
 
     arguments = read_specification(spec)
+    if max_in_flight is not None:
+        arguments["max_in_flight"] = max_in_flight
     out = output or arguments.pop("out", None)
     arguments.pop("out", None)
     model, axes = arguments.pop("model"), arguments.pop("axes")
     if dry_run:
+        scans.in_flight(arguments.pop("max_in_flight", None))
         plan = make_plan(model, axes, **arguments)
         plan.probe()
         threads = check.thread_count(n_threads)
@@ -147,6 +155,7 @@ def _scan(
         command = ["srfx", "scan", str(spec), "-o", str(out), "--resume"]
         command += ["--dask", dask] if dask else []
         command += ["--n-threads", str(n_threads)] if n_threads else []
+        command += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
         house._say(f"go on with: {shlex.join(command)}")
         raise
     except OSError as error:
@@ -211,9 +220,7 @@ def read_specification(path: Path) -> dict[str, Any]:
         if not isinstance(output["path"], str):
             raise ValueError(f"path in [output] must be text; got {output['path']!r}")
         arguments["out"] = Path(output["path"])
-    arguments |= {
-        key: output[key] for key in ("variables", "bulk", "block_points") if key in output
-    }
+    arguments |= {key: output[key] for key in _OUTPUT if key != "path" and key in output}
     return arguments
 
 
@@ -398,9 +405,31 @@ def _select(ds: xr.Dataset, selections: tuple[str, ...]) -> xr.Dataset:
                 f"--at must be NAME=VALUE with a NAME of {', '.join(varying)}; got {selection!r}"
             )
         try:
+            place = _place(ds[name].values, text)
+        except ValueError as error:
+            raise click.UsageError(f"--at {selection!r}: {error}") from None
+        ds = ds.isel({str(ds[name].dims[0]): place})
+    return ds
+
+
+def _place(values: NDArray[Any], text: str) -> int:
+    """Find the nearest number, or the very label."""
+    if values.dtype.kind in "iuf":
+        try:
             value = float(text)
         except ValueError:
-            raise click.UsageError(f"--at {selection!r}: {text!r} is not a number") from None
-        nearest = int(np.abs(ds[name].values - value).argmin())
-        ds = ds.isel({str(ds[name].dims[0]): nearest})
-    return ds
+            raise ValueError(f"{text!r} is not a number") from None
+        same = values == value  # infinities too
+        away = np.where(same, 0.0, np.abs(np.where(same, 0.0, values) - value))
+        if np.isfinite(away).any():
+            return int(np.nanargmin(away))
+    else:
+        labels = np.datetime_as_string(values) if values.dtype.kind == "M" else values.astype(str)
+        found = labels == text
+        if values.dtype.kind == "M":  # 2024-05-01 is short for its midnight
+            with contextlib.suppress(ValueError):
+                found = values == np.datetime64(text)
+        if found.any():
+            return int(found.argmax())
+    some = ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
+    raise ValueError(f"no value is near {text!r}; there are {some}")

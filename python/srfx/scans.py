@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import signal
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from srfx import _store
+    from srfx._executors import Pool
 
 
 def scan(
@@ -43,6 +43,7 @@ def scan(
     bulk: Any = "isotropic",
     n_threads: int | None = None,
     block_points: int | None = None,
+    max_in_flight: int | None = None,
     **axes: Any,
 ) -> xr.Dataset:
     """Solve, or simulate, every combination of named axes.
@@ -58,10 +59,13 @@ def scan(
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
-        that a later call with the same arguments goes on with. None: everything in memory.
+        that a later call with the same arguments goes on with. Given weights and callables are the
+        same if their values are, but for rounding errors. So are axes and numbers, to a part in
+        1e13: the store's are then used. None: everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
-        dask ``Client``. None: one block after the other, each with all threads.
+        dask ``Client``. None: one block after the other, each with all threads. Callables of the
+        model have to get to the workers, which is tried before any work.
     resume : bool
         Whether to go on with an existing store. False: it is an error if ``out`` exists.
     progress : bool, optional
@@ -80,10 +84,17 @@ def scan(
         Threads for a block; None: all that this process may use, one with an executor.
     block_points : int, optional
         At most so many points in a block of a new store. None: by the estimated cost.
+    max_in_flight : int, optional
+        At most so many blocks, at least 1, are with the executor at a time. None: two for each of
+        its workers, or for each processor of this machine where it does not say how many it has
+        (as on many clusters: give twice the number of workers). Without an executor of no effect.
     **axes : float, sequence or DataArray
         alpha and lam, and optionally d and numeric fields of the model. A number is fixed; a
         sequence is an axis of distinct values; DataArrays with one common dimension are paired
-        along it instead of crossed.
+        along it instead of crossed. Their labels along it have to agree (NaN agrees with NaN) and
+        are kept, in memory and in a store alike: integers, float32, float64, bool, text, dates and
+        time differences (both to the nanosecond); others are refused. A dimension that is itself
+        an axis has that axis' values for labels. Other coordinates of a DataArray are left out.
 
     Returns
     -------
@@ -97,7 +108,8 @@ def scan(
     ------
     TypeError, ValueError
         An argument is of the wrong type or out of range; an axis is no field, is empty, holds
-        non-finite or repeated values; paired axes differ in length or in their labels; ``out``
+        non-finite or repeated values; paired axes differ in length or in their labels, or have
+        labels of another kind (a MultiIndex, categories, bytes, complex, mixed objects); ``out``
         exists and is not resumed, or belongs to another scan (the difference is shown) or another
         writer. Said before any work.
     KeyboardInterrupt
@@ -127,16 +139,21 @@ def scan(
     plan = make_plan(
         model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
     )
-    _executors.check_executor(executor)
-    _executors.check_portable(executor, (model, bulk))
+    most = in_flight(max_in_flight)
+    pool = None if executor is None else _executors.Pool(executor, most)
     threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
     for name, flag in (("resume", resume), ("progress", progress)):
         if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
     plan.probe()
     if out is None:
-        return _in_memory(plan, executor, threads, progress)
-    return _to_store(plan, _path(out), executor, threads, resume, progress)
+        return _in_memory(plan, pool, threads, progress)
+    return _to_store(plan, _path(out), pool, threads, resume, progress)
+
+
+def in_flight(most: object) -> int | None:
+    """Check ``max_in_flight``."""
+    return None if most is None else simulation._integer("max_in_flight", most, 1)
 
 
 def _path(out: object) -> Path:
@@ -153,7 +170,7 @@ def _path(out: object) -> Path:
 def _run_blocks(
     plan: Plan,
     blocks: list[int],
-    executor: Any,
+    pool: Pool | None,
     threads: int,
     store: _store.Store | None,
     memory: dict[str, NDArray[Any]] | None,
@@ -161,7 +178,7 @@ def _run_blocks(
     interrupted: Callable[[], None],
 ) -> tuple[int, float]:
     """Compute blocks and put them where they belong; count failures, measure quadrature."""
-    from srfx import _executors, _store
+    from srfx import _store
 
     run = os.urandom(16).hex()
     simulation._FLAGS[run] = _core.CancelFlag()
@@ -169,9 +186,7 @@ def _run_blocks(
     failed, worst = 0, 0.0
     tasks = tasks_of(plan, blocks, threads, run, place)
     results = (
-        _here(tasks, plan, memory)
-        if executor is None
-        else _executors.Pool(executor, lambda: _stop(run)).run(work, tasks)
+        _here(tasks, plan, memory) if pool is None else pool.run(work, tasks, lambda: _stop(run))
     )
     try:
         for block, arrays, notes in results:
@@ -258,7 +273,8 @@ def _ctrl_c() -> Iterator[Callable[[], None]]:
     try:
         yield look
     finally:
-        signal.signal(signal.SIGINT, usual)
+        if signal.getsignal(signal.SIGINT) is press:  # and nobody's who came meanwhile
+            signal.signal(signal.SIGINT, usual)
 
 
 def _stop(run: str) -> None:
@@ -267,21 +283,20 @@ def _stop(run: str) -> None:
     simulation._FLAGS[run].cancel()
 
 
-def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -> xr.Dataset:
+def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | None) -> xr.Dataset:
     available = simulation._available_memory()
     if available is not None and plan.bytes > available:
         raise ValueError(
             f"{plan.points} points need {plan.bytes / 1e9:.3g} GB of memory, of which "
             f"{available / 1e9:.3g} GB are available: give out=, or fewer variables"
         )
+    _check_portable(plan, pool)
     template = plan.template()
     shape = tuple(plan.dims.values())
     memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
     blocks = list(range(plan.blocks))
     with Progress(plan, 0, progress) as report, _ctrl_c() as interrupted:
-        failed, worst = _run_blocks(
-            plan, blocks, executor, threads, None, memory, report, interrupted
-        )
+        failed, worst = _run_blocks(plan, blocks, pool, threads, None, memory, report, interrupted)
     _report_accuracy(plan, worst)
     described = plan.described()
     ds = template.assign(
@@ -292,24 +307,38 @@ def _in_memory(plan: Plan, executor: Any, threads: int, progress: bool | None) -
     return ds
 
 
+def _check_portable(plan: Plan, pool: Pool | None) -> None:
+    if pool is not None:
+        pool.check_portable((plan.model.activation, plan.model.target))
+
+
 def _report_accuracy(plan: Plan, worst: float) -> None:
     warn_accuracy(worst, "the scan", plan.model.activation, plan.model.target)
 
 
 def _to_store(
-    plan: Plan, path: Path, executor: Any, threads: int, resume: bool, progress: bool | None
+    plan: Plan, path: Path, pool: Pool | None, threads: int, resume: bool, progress: bool | None
 ) -> xr.Dataset:
     from srfx import _store
 
     template, variables = plan.template(), plan.described()
+    new = not (path / "zarr.json").exists()
+    if new:
+        _check_portable(plan, pool)
     if not path.exists():
         _check_disk(path, plan.bytes)
     store = _store.open_store(
-        path, template, variables, plan.chunk_shape, plan.specification(), plan.blocks, resume
+        path,
+        template,
+        variables,
+        plan.chunk_shape,
+        plan.specification(),
+        {name: item.values for name, item in plan.inputs.items()},
+        plan.blocks,
+        resume,
     )
     try:
-        chunk = dict(zip(plan.dims, store.chunks, strict=True))
-        plan = dataclasses.replace(plan, chunk=chunk)
+        plan = plan.resumed(store.chunks, store.arguments)
         total = plan.blocks
         if plan.simulate is not None and store.writable:
             replicates = plan.dims["replicate"]
@@ -322,9 +351,11 @@ def _to_store(
                 f"{str(path)!r}, which is read only"
             )
         if missing:
+            if not new:  # a finished store needs no worker
+                _check_portable(plan, pool)
             before = sum(plan.box_points(int(b)) for b in np.flatnonzero(done))
             with Progress(plan, before, progress) as report:
-                _guarded(plan, missing, executor, threads, store, report)
+                _guarded(plan, missing, pool, threads, store, report)
         if plan.simulate is None:
             failed, worst = store.summary(total)
             if store.writable:
@@ -341,7 +372,7 @@ def _to_store(
 def _guarded(
     plan: Plan,
     missing: list[int],
-    executor: Any,
+    pool: Pool | None,
     threads: int,
     store: _store.Store,
     report: Progress,
@@ -349,7 +380,7 @@ def _guarded(
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
         with _ctrl_c() as interrupted:
-            _run_blocks(plan, missing, executor, threads, store, None, report, interrupted)
+            _run_blocks(plan, missing, pool, threads, store, None, report, interrupted)
     except BaseException as error:
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
@@ -471,6 +502,11 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
     ds: xr.Dataset = xr.open_zarr(path, chunks=None)
+    text = {name: item for name, item in ds.coords.items() if item.dtype.kind in "OT"}
+    if text:  # of any width in the store; as it was given, and is in memory
+        ds = ds.assign_coords(
+            {name: item.astype(object).astype(str) for name, item in text.items()}
+        )
     return ds
 
 
@@ -513,13 +549,18 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
     part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         if suffix == ".nc":
-            _to_netcdf(ds, part)
+            with NETCDF:
+                _to_netcdf(ds, part)
         else:
             _to_parquet(ds, part)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
+
+#: Threads of srfx take turns at netCDF files: the library is made for one thread, and xarray's own
+#: locks leave out what it does at opening a file.
+NETCDF = threading.RLock()
 
 _EXPORT_POINTS = 2**20
 
@@ -540,8 +581,12 @@ def _parts(ds: xr.Dataset) -> Iterator[dict[str, slice]]:
 def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
     import netCDF4
 
+    from srfx import _store
+
     names = [str(name) for name in ds.data_vars]
-    ds.drop_vars(names).to_netcdf(path)
+    times = {name: item for name, item in ds.coords.items() if item.dtype.kind in "mM"}
+    plain = {name: (item.dims, *_store.plain(item.values)) for name, item in times.items()}
+    ds.drop_vars(names).assign_coords(plain).to_netcdf(path)
     with netCDF4.Dataset(path, "a") as file:
         others = " ".join(sorted(str(c) for c in ds.coords if c not in ds.sizes))
         for dim, size in ds.sizes.items():

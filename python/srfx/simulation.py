@@ -7,6 +7,7 @@ import numbers
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from srfx.config import version
 from srfx.models import FloatArray, OneStep, SpikedRF, compiled, label
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
     import xarray as xr
+
+    from srfx._executors import Pool
 
 DTYPES = ("float64", "float32")
 
@@ -95,8 +98,9 @@ def simulate(
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one with an executor.
     executor : concurrent.futures.Executor, optional
-        Runs replicates in parallel; anything with ``submit`` (PEP 3148). Worker processes must be
-        spawned, not forked.
+        Runs replicates in parallel; anything with ``submit`` (PEP 3148), or a dask ``Client``.
+        Worker processes must be spawned, not forked. Callables of the model have to get to the
+        workers, which is tried before any work.
     progress : bool, optional
         A progress bar; None: only on a terminal.
     literal : bool
@@ -132,20 +136,21 @@ def simulate(
     >>> bool(ds.test_error.mean() < 0.5)
     True
     """
+    from srfx import _executors
+
     plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
     replicates = _integer("replicates", replicates, 1)
-    _check_executor(executor)
-    threads = (1 if n_threads is None else check.thread_count(n_threads)) if executor else None
-    if threads is None:
-        threads = check.thread_count(n_threads)
+    pool = None if executor is None else _executors.Pool(executor, replicates)
+    threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
     _check_memory(plan, executor)
+    if pool is not None:
+        pool.check_portable((model.activation, model.target))
 
     finished: dict[int, dict[str, FloatArray]] = {}
     interrupted = None
     try:
         with _bar(replicates, progress) as bar:
-            run = _in_executor if executor else _here
-            for replicate, errors in run(plan, replicates, threads, executor):
+            for replicate, errors in _run_all(plan, replicates, threads, pool):
                 finished[replicate] = errors
                 bar.update()
     except (KeyboardInterrupt, np.linalg.LinAlgError) as error:
@@ -489,13 +494,6 @@ def _largest_remainders(shares: FloatArray) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def _check_executor(executor: object) -> None:
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            f"executor must be None or have a method submit (PEP 3148); got {executor!r}"
-        )
-
-
 def _check_memory(plan: _Plan, executor: Executor | None) -> None:
     """Refuse a run that would not fit."""
     workers = int(getattr(executor, "_max_workers", 1) or 1) if executor is not None else 1
@@ -570,35 +568,29 @@ def _run(
     return out
 
 
-def _here(
-    plan: _Plan, replicates: int, threads: int, executor: Executor | None
+def _run_all(
+    plan: _Plan, replicates: int, threads: int, pool: Pool | None
 ) -> Iterator[tuple[int, dict[str, FloatArray]]]:
-    for replicate in range(replicates):
-        yield replicate, _run(plan, replicate, threads, None)
-
-
-def _in_executor(
-    plan: _Plan, replicates: int, threads: int, executor: Executor | None
-) -> Iterator[tuple[int, dict[str, FloatArray]]]:
-    from concurrent.futures import Future, as_completed
-
-    assert executor is not None
+    """Run replicates here, or all that an executor may run, and yield them as they end."""
+    if pool is None:
+        yield from ((i, _run(plan, i, threads, None)) for i in range(replicates))
+        return
     name = os.urandom(16).hex()
     _FLAGS[name] = _core.CancelFlag()
-    futures: dict[Future[dict[str, FloatArray]], int] = {}
+    results = pool.run(
+        partial(_numbered, plan, threads, name), range(replicates), _FLAGS[name].cancel
+    )
     try:
-        for replicate in range(replicates):
-            futures[executor.submit(_run, plan, replicate, threads, name)] = replicate
-        if all(isinstance(f, Future) for f in futures):
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        else:  # futures of another make
-            for future, replicate in futures.items():
-                yield replicate, future.result()
+        yield from results
     finally:
-        _FLAGS.pop(name).cancel()
-        for future in futures:
-            future.cancel()
+        results.close()
+        _FLAGS.pop(name)
+
+
+def _numbered(
+    plan: _Plan, threads: int, run_name: str, replicate: int
+) -> tuple[int, dict[str, FloatArray]]:
+    return replicate, _run(plan, replicate, threads, run_name)
 
 
 class _NoBar:
