@@ -23,7 +23,15 @@ from srfx.models import (
 )
 from srfx.one_step import EmpiricalBulk
 from srfx.results import Solution, describe, dimensions
-from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups, solve
+from srfx.theory import (
+    _check_bulk,
+    _check_model,
+    _coefficient_sets,
+    _flat,
+    _groups,
+    check_size,
+    solve,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -301,6 +309,7 @@ def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | 
     return chain
 
 
+@check.public
 def feature_spectrum(
     model: SpikedRF | OneStep,
     alpha: ArrayLike,
@@ -390,6 +399,7 @@ def feature_spectrum(
         relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
     arguments = {**relevant, "alpha": alpha_values}
     shape = check.common_shape(arguments)
+    check_size(shape, 1, 8 * points.size)
     raw = _spectra(model, bulk, alpha_values, shape, points, threads)
 
     dims, coordinates = dimensions(arguments, shape)

@@ -1600,6 +1600,7 @@ def _consistent(name: str, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+@check.public
 def compute(
     name: str | int,
     *,
@@ -1691,6 +1692,7 @@ def _plain(value: Any) -> Any:
     return function_identity(value) if callable(value) else str(value)
 
 
+@check.public
 def draw(ds: xr.Dataset) -> Figure:
     """Draw a figure from its data.
 
@@ -1732,6 +1734,7 @@ def _figure(name: str, options: dict[str, Any]) -> Figure:
     return draw(compute(name, **options))
 
 
+@check.public
 def figure1(*, quick: bool = False, **options: Any) -> Figure:
     r"""Figure 1 of CPD24: the function learned along the target's direction, and its theory.
 
@@ -1769,6 +1772,7 @@ def figure1(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("1", {"quick": quick} | options)
 
 
+@check.public
 def figure2(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 2 of CPD24: test error of the network after one step against alpha.
 
@@ -1804,6 +1808,7 @@ def figure2(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("2", {"quick": quick} | options)
 
 
+@check.public
 def figure3(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 3 of CPD24: the functions that realise the upper and the lower bound of the error.
 
@@ -1834,6 +1839,7 @@ def figure3(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("3", {"quick": quick} | options)
 
 
+@check.public
 def figure4(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 4 of CPD24: test error of spiked random features against alpha.
 
@@ -1870,6 +1876,7 @@ def figure4(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("4", {"quick": quick} | options)
 
 
+@check.public
 def figure5(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 5 of CPD24: test error of the network after one step against its width.
 
@@ -1903,6 +1910,7 @@ def figure5(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("5", {"quick": quick} | options)
 
 
+@check.public
 def readout(*, quick: bool = False, **options: Any) -> Figure:
     """Errors and bounds for initial readouts of one, two, three values, and Gaussian ones.
 
@@ -1941,6 +1949,7 @@ def readout(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("readout", {"quick": quick} | options)
 
 
+@check.public
 def spectrum(*, quick: bool = False, **options: Any) -> Figure:
     """Spectral density of the features before and after the step, with histograms.
 
@@ -1975,6 +1984,7 @@ def spectrum(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("spectrum", {"quick": quick} | options)
 
 
+@check.public
 def network(*, quick: bool = False, **options: Any) -> Figure:
     """Both theories against simulated networks over alpha0 and eta, for tanh and ReLU.
 
@@ -2012,6 +2022,7 @@ def network(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("network", {"quick": quick} | options)
 
 
+@check.public
 def phase(*, quick: bool = False, **options: Any) -> Figure:
     """Gain of one step over the linear floor in the (alpha0, eta) plane, at the best penalty.
 
@@ -2049,6 +2060,7 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 # --- writing -------------------------------------------------------------------------------------
 
 
+@check.public
 def make(
     names: str | int | Iterable[str | int],
     folder: str | os.PathLike[str] = "figures",

@@ -38,6 +38,7 @@ class AccuracyWarning(UserWarning):
     """The quadrature did not reach the accuracy that srfx promises."""
 
 
+@check.public
 @dataclasses.dataclass(frozen=True)
 class Activation:
     """A scalar function given as a vectorised Python callable, usable wherever a name is.
@@ -238,7 +239,22 @@ def rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-class _Model:
+class Rebuilt:
+    """A dataclass whose copies and pickles go through its constructor."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields})
+
+
+def freeze(*values: object) -> None:
+    """Make arrays read-only."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+
+
+class _Model(Rebuilt):
     """What SpikedRF and OneStep share: validation, equality by value, a short repr."""
 
     activation: str | Activation
@@ -274,10 +290,6 @@ class _Model:
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key()))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a copy is made, checked and frozen like the original
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields})
-
     def __repr__(self) -> str:
         def short(value: Any) -> str:
             if isinstance(value, np.ndarray) and value.size > 6:
@@ -290,6 +302,7 @@ class _Model:
         return f"{type(self).__name__}({inside})"
 
 
+@check.public
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SpikedRF(_Model):
     """Spiked random features: ridge regression on ``sigma(W x)`` with a spike in ``W``.
@@ -376,6 +389,7 @@ class SpikedRF(_Model):
         check.common_shape(self.numeric)
 
 
+@check.public
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class OneStep(_Model):
     """A two-layer network after one large gradient step, its readout fitted by ridge regression.
@@ -459,6 +473,7 @@ class OneStep(_Model):
         )
         check.common_shape(self.numeric)
 
+    @check.public
     def equivalent(self) -> SpikedRF:
         """Spiked random features with the same asymptotic errors, by the paper's map.
 
@@ -580,6 +595,7 @@ def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatA
     return np.stack(r, axis=-1), np.stack(c, axis=-1), np.asarray(model.gamma)
 
 
+@check.public
 def readout_quantiles(distribution: str = "gaussian", n: int = 16) -> tuple[float, ...]:
     """Readout values that stand for a continuous initialisation: equal-weight quantile midpoints.
 

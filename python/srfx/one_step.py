@@ -82,6 +82,7 @@ class EmpiricalBulk:
     vectors: FloatArray
 
     @classmethod
+    @check.public
     def from_weights(cls, W: ArrayLike, v: ArrayLike, theta: ArrayLike) -> EmpiricalBulk:
         """Measure a first layer: one eigendecomposition of size p.
 
@@ -280,9 +281,9 @@ def inputs_of(
     return {"r": bulk.r, "c": bulk.c, "gamma": bulk.gamma, **kept}
 
 
-def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray) -> float:
+def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
     """Return the input dimension of the weights; d may say so too."""
-    if np.any(np.asarray(d) != np.inf) and np.any(np.asarray(d) != bulk.d):
+    if d is not None and np.any(np.asarray(d) != bulk.d):
         raise ValueError(
             f"d must be None or that of the weights, {bulk.d}, with an EmpiricalBulk; got {d!r}"
         )
