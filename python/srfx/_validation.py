@@ -61,7 +61,7 @@ def _no_such_argument(
 
 def memory(what: str, needed: float, remedy: str = "") -> None:
     """Refuse what would not fit into memory: ``what`` is its size, in the words of the user."""
-    if needed < 2**27:  # always there, and asking the system takes longer than a small solve
+    if needed < 2**24:  # always there, and asking the system takes longer than a small solve
         return
     available = available_memory()
     if available is not None and needed > available:
@@ -153,7 +153,7 @@ def _real_array(name: str, value: object, allowed: str) -> FloatArray:
             raise ValueError(
                 f"{name} must be {allowed}; got a nested sequence with rows of unequal length"
             ) from None
-        raise wrong_type(unreadable(name, value, error)) from None
+        raise wrong_type(unreadable(value, error, f"pass {name}")) from None
     if _widens(raw.dtype):
         raw = raw.astype(np.float64)
     if raw.dtype.kind not in "iuf":
@@ -168,15 +168,15 @@ def _widens(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.names is None and np.can_cast(dtype, np.float64)
 
 
-def unreadable(name: str, value: object, error: Exception) -> str:
+def unreadable(value: object, error: Exception, remedy: str) -> str:
     """Say what NumPy cannot read: a tensor on a device, with a gradient, of another precision."""
-    kind = type(value)
     words = " ".join(str(error).split())
-    how = ".detach().cpu().double().numpy()" if hasattr(value, "detach") else ""
-    remedy = f"pass {name}{how}" if how else "pass a float64 array of NumPy"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    torch = hasattr(value, "detach")
+    how = ".detach().cpu().double().numpy()" if torch else " as a float64 array of NumPy"
     return (
-        f"a {kind.__module__}.{kind.__qualname__} that NumPy cannot read "
-        f"({words[:100]}{'...' if len(words) > 100 else ''}): {remedy}"
+        f"a {kind} that NumPy cannot read "
+        f"({words[:100]}{'...' if len(words) > 100 else ''}): {remedy}{how}"
     )
 
 

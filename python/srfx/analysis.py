@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,7 @@ from srfx.models import (
 )
 from srfx.one_step import EmpiricalBulk
 from srfx.results import Solution, describe, dimensions
-from srfx.theory import (
-    _check_bulk,
-    _check_model,
-    _coefficient_sets,
-    _flat,
-    _groups,
-    check_size,
-    solve,
-)
+from srfx.theory import _check_bulk, _check_model, _coefficient_sets, _flat, _groups, solve
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -399,7 +392,8 @@ def feature_spectrum(
         relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
     arguments = {**relevant, "alpha": alpha_values}
     shape = check.common_shape(arguments)
-    check_size(shape, 1, 8 * points.size)
+    spectra = math.prod(shape)
+    check.memory(f"{spectra} spectra at {points.size} x", 64.0 * spectra * points.size)
     raw = _spectra(model, bulk, alpha_values, shape, points, threads)
 
     dims, coordinates = dimensions(arguments, shape)

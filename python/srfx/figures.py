@@ -998,6 +998,10 @@ def _compute_spectrum(
 
     before = OneStep(activation, target, eta=eta, alpha0=0.0, beta=beta, noise=noise)
     after = dataclasses.replace(before, alpha0=alpha0)
+    n, p = round(alpha * d), round(beta * d)
+    check.memory(  # inputs, preactivations, features, weights, their matrix and its copies
+        f"d = {d}, p = {p}, n = {n}", 8.0 * (n * d + 3 * n * p + 2 * p * d + 3 * p * p)
+    )
     steps = {"before the step": before, "after the step": after}
     with _bar(len(steps) * replicates, run.progress) as bar:
         values = []

@@ -35,7 +35,7 @@ class ApproximationWarning(UserWarning):
 
 
 class AccuracyWarning(UserWarning):
-    """The quadrature did not reach the accuracy that srfx promises."""
+    """Numbers are less accurate than srfx promises: by the quadrature, or the weights given."""
 
 
 @check.public
@@ -46,8 +46,9 @@ class Activation:
     Parameters
     ----------
     fn : callable
-        Takes a float64 array of shape (n,) and returns the n values, real and finite. It must be
-        defined on the whole real line and not grow faster than a polynomial.
+        Takes a float64 array of shape (n,) and returns the n values, real and finite, in float64:
+        float32 limits every result to some seven digits. It must be defined on the whole real line
+        and not grow faster than a polynomial. It is called under NumPy's default ``errstate``.
     derivative : callable, optional
         The derivative of ``fn``, called alike. Needed only for the activation of a `OneStep` model:
         the gradient step contains it.
@@ -91,7 +92,7 @@ class Activation:
             self._check_derivative(self.derivative)
 
     def _check_derivative(self, derivative: Function) -> None:
-        step = 1e-4
+        step = max(1e-4, np.finfo(_precision(self.fn)).eps ** (1 / 3))
         x = _PROBE
         for kink in self.kinks:
             x = x[np.abs(x - kink) > 2 * step]
@@ -120,10 +121,16 @@ def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
     raw = fn(x.copy())
     try:
         values = np.asarray(raw)
-    except ValueError:
-        values = np.empty((), dtype=object)
+    except Exception as error:
+        got = check.unreadable(raw, error, "let it return values")
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {got}"
+        ) from None
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"{role} must return an array of real numbers; it returned {type(raw)}")
+        kind = "" if values.dtype == object else f" of {values.dtype}"
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {type(raw)}{kind}"
+        )
     if values.shape != x.shape:
         raise ValueError(
             f"{role} must return one value for each input: given shape {x.shape} "
@@ -134,6 +141,19 @@ def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
         i = int(np.argmin(finite))
         raise ValueError(f"{role} must return finite values; at {x[i]:.6g} it returned {values[i]}")
     return np.asarray(values, dtype=np.float64)
+
+
+def _precision(fn: Function) -> np.dtype[Any]:
+    """Precision of the values of a callable: of their type, or of what they were rounded to."""
+    raw = np.asarray(fn(_PROBE.copy()))
+    values = raw.astype(np.float64)
+    if np.array_equal(values, np.round(64 * values) / 64):  # steps: right in any type
+        return np.dtype(np.float64)
+    with np.errstate(over="ignore"):
+        for kind in (np.float16, np.float32):
+            if raw.dtype == kind or np.array_equal(values.astype(kind), values):
+                return np.dtype(kind)
+    return np.dtype(np.float64)
 
 
 def as_function(name: str, value: object) -> str | Activation:
@@ -187,15 +207,24 @@ def floor_of(function: str | Activation) -> float:
 
 
 def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
-    """Warn where an estimated quadrature error exceeds 1e-8."""
+    """Warn where an estimated quadrature error exceeds 1e-8, with what may be done about it."""
     if error > 1e-8:
-        callables = [label(f) for f in functions if isinstance(f, Activation)]
-        advice = (
-            f"; declare the kinks and jumps of the {' and the '.join(callables)} by "
-            "srfx.Activation(fn, kinks=[...])"
-            if callables
-            else ""
-        )
+        advice, kinked = "", []
+        for function in functions:
+            if isinstance(function, Activation):
+                precision = _precision(function.fn)
+                if precision != np.float64:  # rounding, up to its size, looks like kinks
+                    advice += (
+                        f"; the {label(function)} returns {precision}, whose rounding errors limit "
+                        "the accuracy: let it compute in float64"
+                    )
+                if precision == np.float64 or error > np.finfo(precision).eps:
+                    kinked.append(label(function))
+        if kinked:
+            advice += (
+                f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "
+                "srfx.Activation(fn, kinks=[...])"
+            )
         _warn(
             f"the quadrature error of {what} is about {error:.1e}, more than 1e-8{advice}",
             AccuracyWarning,

@@ -78,7 +78,7 @@ class _Problem:
             **{k: v for k, v in fixed.items() if v is not None},
         }
         self.shape = check.common_shape(self.arguments)
-        check_size(self.shape, len(model.readout), _SLOW_GRID[1])
+        check_size((*self.shape, 3), len(model.readout))
         self.lowest: tuple[FloatArray, FloatArray] | None = None  # error and coordinates
 
     def note(self, y: FloatArray, error: FloatArray) -> None:

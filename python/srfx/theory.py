@@ -217,11 +217,10 @@ def _solve_anisotropic(
     return one_step.solve_step(model, arguments, shape, threads)
 
 
-def check_size(shape: tuple[int, ...], k: int, *more: int) -> None:
-    """Refuse more points than fit into memory; ``more`` are numbers kept beside each solution."""
+def check_size(shape: tuple[int, ...], k: int) -> None:
+    """Refuse more points, of k readout values, than fit into memory."""
     points = math.prod(shape)
-    each = 8 * (14 + 5 * k + 2 * k * k + sum(more))
-    check.memory(f"{points} points, of shape {shape},", float(each) * points)
+    check.memory(f"{points} points, of shape {shape},", 8.0 * points * (14 + 5 * k + 2 * k * k))
 
 
 def _check_model(model: object) -> None:
@@ -456,7 +455,8 @@ def learned_function(
     """
     points = np.asarray(check.finite("t", t))
     solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
-    check_size(solution.shape, len(model.readout), 2 * points.size * len(model.readout))
+    values = solution.size * points.size
+    check.memory(f"{solution.size} points at {points.size} t", 16.0 * len(model.readout) * values)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
         raw = _solve_anisotropic(model, bulk, dict(solution.arguments), solution.shape, threads)
