@@ -358,7 +358,10 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --bulk iso", "bulk must be one of 'isotropic', 'one_step'"),
         ("--r 1 --alpha 1 --lam 1 --bulk one_step", "bulk='one_step' needs an srfx.OneStep model"),
         ("--eta 1 --alpha 1 --lam 0 --bulk one_step", "lam must be > 0 with bulk='one_step'"),
-        ("--eta 1 --alpha 1 --lam 1 --bulk one_step --d 0", "d must be None or inf (the limit), or"),
+        (
+            "--eta 1 --alpha 1 --lam 1 --bulk one_step --d 0",
+            "d must be None or inf (the limit), or",
+        ),
         (f"--eta 1 --alpha 1 --lam 1 --readout 1{',2' * 32}", "at most 32 values; got 33"),
         (
             f"--eta 1 --alpha 1 --lam 1 --bulk one_step --readout 1{',2' * 32}",

@@ -391,7 +391,7 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
         "literal": simulate.get("literal", False),
     }
     if settings["d"] is not None:
-        simulation.dimension(settings["d"])
+        simulation._dimension(settings["d"])
     if settings["n_test"] is not None:
         simulation._integer("n_test", settings["n_test"], 1)
     if not isinstance(settings["literal"], (bool, np.bool_)):

@@ -390,7 +390,7 @@ def _integer(name: str, value: object, least: int, below: int | None = None) -> 
     return count
 
 
-def dimension(d: object) -> int:
+def _dimension(d: object) -> int:
     """Accept the dimension of a network that can be drawn."""
     if isinstance(d, (float, np.floating)) and math.isinf(d):
         raise ValueError(
@@ -432,7 +432,7 @@ def _validated(
     values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     alphas = _axis("alpha", check.positive("alpha", alpha))
     lams = _axis("lam", check.non_negative("lam", lam))
-    d = dimension(d)
+    d = _dimension(d)
     n_test = max(2 * d, 5000) if n_test is None else _integer("n_test", n_test, 1)
     seed = _integer("seed", seed, 0, 2**64)
     if isinstance(dtype, type | np.dtype):

@@ -371,7 +371,8 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
     warn_accuracy(error, "the bounds", model.activation, model.target)
     n = int(np.prod(shape, dtype=np.int64))
     lower, upper = (
-        np.broadcast_to(raw[name][index], (n,)).reshape(shape)[()] for name in ("lower", "upper")
+        np.broadcast_to(raw[name][index], (n,)).reshape(shape).copy()[()]
+        for name in ("lower", "upper")
     )
     return Bounds(lower, upper)
 
