@@ -213,12 +213,13 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
         for function in functions:
             if isinstance(function, Activation):
                 precision = _precision(function.fn)
-                if precision != np.float64:  # rounding, up to its size, looks like kinks
+                if precision != np.float64:
                     advice += (
                         f"; the {label(function)} returns {precision}, whose rounding errors limit "
                         "the accuracy: let it compute in float64"
                     )
-                if precision == np.float64 or error > np.finfo(precision).eps:
+                # rounding errors look like kinks, up to some hundred times their size
+                if precision == np.float64 or error > 100 * np.finfo(precision).eps:
                     kinked.append(label(function))
         if kinked:
             advice += (

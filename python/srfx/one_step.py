@@ -75,10 +75,10 @@ class EmpiricalBulk(Rebuilt):
     >>> W, v, theta = srfx.simulation.sample_weights(model, d=400, seed=1)
     >>> bulk = srfx.EmpiricalBulk.from_weights(W, v, theta)
     >>> bulk
-    <EmpiricalBulk of 400 x 400 weights: r = 1.72437, c = 1.51337, gamma = 0.623744>
+    <EmpiricalBulk of 400 x 400 weights: r = 1.67214, c = 1.39668, gamma = 0.6994>
     >>> this_one = srfx.solve(model, alpha=2, lam=0.1, bulk=bulk).test_error
     >>> typical = srfx.solve(model, alpha=2, lam=0.1, bulk="one_step", d=400).test_error
-    >>> abs(this_one / typical - 1) < 0.1
+    >>> bool(abs(this_one / typical - 1) < 0.1)
     True
     """
 
@@ -149,7 +149,7 @@ class EmpiricalBulk(Rebuilt):
         >>> W = rng.standard_normal((50, 100)) / 10
         >>> bulk = srfx.EmpiricalBulk.from_weights(W, v=np.ones(100), theta=np.arange(100.0))
         >>> print(f"{bulk.gamma:.6f}")
-        0.863834
+        0.863847
         """
         weights = check.number_or_array("W", W, "a finite matrix of shape (p, d)", np.isfinite)
         weights = np.asarray(weights)

@@ -913,8 +913,9 @@ def equivalent(
 
     Examples
     --------
-    >>> equivalent("linear", "linear", eta=2.0, alpha0=1.0, noise=0.5)  # r = 2 sqrt(1.5 + 1)
-    (3.162277..., 1.0, 0.632455...)
+    >>> r, c, gamma = equivalent("linear", "linear", eta=2.0, alpha0=1.0, noise=0.5)
+    >>> print(f"{r:.6f} {c:.6f} {gamma:.6f}")  # r = 2 sqrt(1.5 + 1)
+    3.162278 1.000000 0.632456
     """
     sigma, star = _function(activation), _function(target)
     slope = sigma.derivative
