@@ -456,8 +456,8 @@ def learned_function(
     """
     points = np.asarray(check.finite("t", t))
     solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
-    values = solution.size * points.size
-    check.memory(f"{solution.size} points at {points.size} t", 16.0 * len(model.readout) * values)
+    needed = 16.0 * len(model.readout) * solution.size * points.size
+    check.memory(f"{solution.size} points at {points.size} t", needed)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
         raw = _solve_anisotropic(model, bulk, dict(solution.arguments), solution.shape, threads)
