@@ -306,6 +306,14 @@ def test_infinite_d_is_the_limit(tmp_path, capsys):
     assert ds.test_error.sel(d=np.inf).item() == limit.test_error
     again = srfx.scan(MODEL, alpha=2, lam=0.1, d=np.inf, progress=False)
     assert again.test_error.item() == limit.test_error
+    spec = tmp_path / "a.toml"
+    spec.write_text(
+        '[model]\ntype = "OneStep"\neta = 2\n[axes]\nalpha = 2\nlam = 0.1\nd = [100, inf]\n'
+        f'[output]\npath = "{tmp_path / "b.zarr"}"\n'
+    )
+    assert srfx.cli.run(["scan", str(spec)]) == 0
+    ds = srfx.scans.open_scan(tmp_path / "b.zarr")
+    assert ds.test_error.sel(d=np.inf).item() == limit.test_error
     assert srfx.cli.run(["solve", "--eta=2", "--alpha=2", "--lam=0.1", "--d=inf,100"]) == 0
     assert f"inf  {limit.test_error:.10f}" in capsys.readouterr().out
 
