@@ -1,5 +1,9 @@
 """Theory for your own trained weights: a first layer in a .npy file, p rows of length d.
 
+One row a neuron, as nn.Linear.weight of PyTorch has it: weight.detach().cpu().double().numpy().
+Kernels of flax, haiku and keras and coefs_[0] of scikit-learn have shape (d, p): save kernel.T.
+Biases are not modelled; where they are small beside |w| they change little (docs/when.md).
+
 Usage: own_weights.py [WEIGHTS.npy THETA.npy], THETA the direction of the target; without files, a
 small network is trained first.
 """

@@ -317,6 +317,50 @@ def test_the_estimate_grows_with_the_error():
     assert np.all(off < 10 * got.quadrature_error + 1e-12)
 
 
+def rounded(fn, kind):
+    """``fn`` computed in float64 and returned in another precision, or only rounded to it."""
+    return {
+        "returned": lambda x: fn(x).astype(kind),
+        "hidden": lambda x: fn(x).astype(kind).astype(np.float64),
+    }
+
+
+def raised(x):
+    return np.tanh(x) + 10
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.parametrize("how", ["returned", "hidden"])
+def test_a_callable_in_single_precision_is_told_so(how, kind):
+    with pytest.warns(srfx.AccuracyWarning) as caught:
+        srfx.solve(srfx.SpikedRF(rounded(raised, kind)[how], r=2), alpha=1, lam=1e-3)
+    said = str(caught[0].message)
+    assert f"returns {kind}, whose rounding errors limit the accuracy" in said
+    assert "kinks" not in said
+
+
+def test_what_a_callable_in_single_precision_has_besides():
+    def kinked(x):
+        return np.abs(x - 0.31).astype(np.float32)
+
+    with pytest.warns(srfx.AccuracyWarning, match="returns float32, .*declare the kinks"):
+        srfx.solve(srfx.SpikedRF(kinked), alpha=1, lam=0.1)
+    # steps have the same values in any type: no precision is missing
+    for kind in (bool, int, np.float32, np.float64):
+        with pytest.warns(srfx.AccuracyWarning, match=r"e-0\d, more than 1e-8; declare the kinks"):
+            srfx.solve(srfx.SpikedRF(lambda x, kind=kind: (x > 0.31).astype(kind)), 1, 0.1)
+        step = srfx.Activation(lambda x, kind=kind: (x > 0.31).astype(kind), kinks=[0.31])
+        assert srfx.solve(srfx.SpikedRF(step), 1, 0.1).quadrature_error < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_derivative_is_checked_at_the_precision_of_the_function(kind):
+    """Differences over 1e-4, as of float64, would be rounding errors."""
+    srfx.Activation(lambda x: np.tanh(x).astype(kind), lambda x: (1 - np.tanh(x) ** 2).astype(kind))
+    with pytest.raises(ValueError, match="derivative must be the derivative of fn"):
+        srfx.Activation(lambda x: np.tanh(x).astype(kind), lambda x: 1 - np.tanh(x))
+
+
 # --- stated numbers ---
 
 

@@ -349,7 +349,7 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha0 -1 --alpha 1 --lam 1", "alpha0 must be >= 0"),
         ("--eta 1 --alpha 1 --lam 1 --beta 0", "beta must be finite and > 0; got 0.0"),
         ("--eta 1 --alpha 1 --lam 1 --noise -1", "noise must be finite and >= 0; got -1.0"),
-        ("--eta 1 --alpha 1 --lam 1 --d 0.5", "d must be None (the limit) or finite and >= 1"),
+        ("--eta 1 --alpha 1 --lam 1 --d 0.5", "d must be None or inf (the limit), or >= 1"),
         ("--c 0 --alpha 1 --lam 1", "c must be finite and > 0; got 0.0"),
         ("--gamma 2 --alpha 1 --lam 1", "gamma must be between -1 and 1; got 2.0"),
         ("--eta 1 --alpha 1 --lam 1 --activation tnh", "did you mean 'tanh'?"),
@@ -358,7 +358,10 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --bulk iso", "bulk must be one of 'isotropic', 'one_step'"),
         ("--r 1 --alpha 1 --lam 1 --bulk one_step", "bulk='one_step' needs an srfx.OneStep model"),
         ("--eta 1 --alpha 1 --lam 0 --bulk one_step", "lam must be > 0 with bulk='one_step'"),
-        ("--eta 1 --alpha 1 --lam 1 --bulk one_step --d 0", "d must be None (the limit) or finite"),
+        (
+            "--eta 1 --alpha 1 --lam 1 --bulk one_step --d 0",
+            "d must be None or inf (the limit), or",
+        ),
         (f"--eta 1 --alpha 1 --lam 1 --readout 1{',2' * 32}", "at most 32 values; got 33"),
         (
             f"--eta 1 --alpha 1 --lam 1 --bulk one_step --readout 1{',2' * 32}",

@@ -447,6 +447,128 @@ def test_rows_that_differ_too_much_are_warned_of():
         srfx.EmpiricalBulk.from_weights(W * np.where(signs > 0, 2, 0.5)[:, None], v, theta)
 
 
+@pytest.mark.parametrize("target", ["sin", "relu"])
+@pytest.mark.parametrize("alpha0", [0.25, 1, 10])
+@pytest.mark.parametrize("eta", [0.5, 2])
+def test_weights_that_look_transposed_are_warned_of(eta, alpha0, target):
+    """A kernel of flax, keras or scikit-learn: (d, p), of the right shape where p = d."""
+    model = OneStep("tanh", target, eta=eta, alpha0=alpha0)
+    W, v, theta = simulation.sample_weights(model, d=200, seed=3)
+    srfx.EmpiricalBulk.from_weights(W, v, theta)  # says nothing
+    leading = np.linalg.svd(W.T)[2][0]  # a v taken from the kernel; theta tells
+    for given in (v, leading):
+        with pytest.warns(srfx.AccuracyWarning) as caught:
+            srfx.EmpiricalBulk.from_weights(W.T, given, theta)
+        said = str(caught[0].message)
+        assert said.startswith("W looks transposed: its columns align with v or theta")
+        assert said.endswith("have shape (d, p): pass W.T")
+        assert caught[0].filename == __file__
+
+
+def test_readouts_of_both_signs_tell_the_layout_too():
+    model = OneStep(eta=3, readout=(1, -1))
+    W, v, _ = simulation.sample_weights(model, d=200, seed=3)
+    assert one_step._fits_transposed(W.T, v / np.linalg.norm(v))
+    assert not one_step._fits_transposed(W, v / np.linalg.norm(v))
+
+
+def random_weights(rng, p):
+    """Square weights of many laws, with and without a spike, and a v and a theta."""
+    unit = lambda x: x / np.linalg.norm(x)  # noqa: E731
+    theta = unit([rng.standard_normal(p), np.ones(p), np.abs(rng.standard_normal(p))][p % 3])
+    gamma = rng.choice([0.0, 0.5, 1.0])
+    across = rng.standard_normal(p)
+    v = gamma * theta + np.sqrt(1 - gamma**2) * unit(across - across @ theta * theta)
+    bulk = [
+        rng.standard_normal((p, p)),
+        rng.standard_t(3, (p, p)),
+        rng.uniform(0, 1, (p, p)),
+        rng.standard_normal((p, 3)) @ rng.standard_normal((3, p)),
+        rng.standard_normal((p, p)) * np.exp(rng.standard_normal((p, 1))),
+        rng.standard_normal((p, p)) * np.exp(rng.standard_normal((1, p))),
+    ][rng.integers(6)]
+    r = rng.choice([0.0, 0.1, 1.0, 10.0]) * np.linalg.norm(bulk) / np.sqrt(p)
+    return bulk + r * np.outer(np.ones(p), v), v, theta
+
+
+def test_random_weights_do_not_look_transposed():
+    rng = np.random.default_rng(0)
+    for p in (2, 3, 5, 10, 31, 100):
+        for _ in range(150):
+            W, v, theta = random_weights(rng, p)
+            assert not one_step._fits_transposed(W, v)
+            assert not one_step._fits_transposed(W, theta)
+
+
+def test_no_step_tells_no_layout():
+    for seed in range(10):
+        W, _, theta = simulation.sample_weights(OneStep(alpha0=0), d=100, seed=seed)
+        v = np.random.default_rng(seed).standard_normal(100)
+        srfx.EmpiricalBulk.from_weights(W, v, theta)
+        srfx.EmpiricalBulk.from_weights(W.T, v, theta)
+
+
+def test_a_layout_that_the_shape_shows():
+    W, v, theta = weights()
+    with pytest.raises(ValueError, match=r"^v must be .*d = 60.*W looks transposed.*pass W\.T$"):
+        srfx.EmpiricalBulk.from_weights(W.T, v, theta)
+    with pytest.raises(ValueError, match=r"^theta must be .*W looks transposed.*pass W\.T$"):
+        srfx.EmpiricalBulk.from_weights(W.T, v[:60], theta)
+    with pytest.raises(ValueError, match=r"^v must be .*got shape \(70,\)$"):
+        srfx.EmpiricalBulk.from_weights(W, v[:70], theta)
+
+
+class Tensor:
+    """A tensor of torch that NumPy cannot read: words and kind of the error are torch's."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def detach(self):
+        return self
+
+    def __array__(self, *_, **__):
+        raise self.error
+
+
+UNREADABLE = [
+    RuntimeError(
+        "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+    ),
+    TypeError("Got unsupported ScalarType BFloat16"),
+    TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy"),
+]
+
+
+@pytest.mark.parametrize("error", UNREADABLE, ids=["gradient", "bfloat16", "device"])
+@pytest.mark.parametrize("name", ["W", "v", "theta"])
+def test_tensors_that_numpy_cannot_read(name, error):
+    good = dict(zip(("W", "v", "theta"), weights(), strict=True))
+    with pytest.raises(TypeError) as caught:
+        srfx.EmpiricalBulk.from_weights(**(good | {name: Tensor(error)}))
+    said = str(caught.value)
+    assert said.startswith(f"{name} must be a finite ")
+    assert f"Tensor that NumPy cannot read ({str(error)[:60]}" in said
+    assert said.endswith(f": pass {name}.detach().cpu().double().numpy()")
+    with pytest.raises(TypeError, match=r"^alpha must be .*pass alpha\.detach\(\)"):
+        solve(SpikedRF(), Tensor(error), 0.1)
+    with pytest.raises(ValueError, match=r"^fn must return .*let it return values\.detach\(\)"):
+        srfx.Activation(lambda x: Tensor(error))
+    with pytest.raises(TypeError, match=r"a list that NumPy cannot read .*: pass W as a float64 "):
+        srfx.EmpiricalBulk.from_weights(**(good | {"W": [Tensor(error)] * 60}))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "longdouble"])
+def test_weights_of_every_precision_are_converted(kind):
+    if kind == "bfloat16":
+        kind = pytest.importorskip("ml_dtypes").bfloat16
+    given = [x.astype(kind) for x in weights()]
+    bulk = srfx.EmpiricalBulk.from_weights(*given)
+    want = srfx.EmpiricalBulk.from_weights(*(x.astype(np.float64) for x in given))
+    assert np.array_equal(bulk.eigenvalues, want.eigenvalues)
+    assert np.array_equal(bulk.vectors, want.vectors)
+
+
 def test_endless_data_for_a_target_without_a_linear_part():
     """An odd activation makes no step then; with any other the direction of the spike is void."""
     point = dict(alpha=2, lam=0.1, bulk="one_step")

@@ -389,7 +389,7 @@ class TestBadInput:
         assert list(scan(lam=labelled([0.1, 0.2], "alpha", [1, 2]), alpha=own).alpha) == [3, 4]
 
     def test_more_points_than_memory(self, monkeypatch):
-        monkeypatch.setattr(srfx.simulation, "_available_memory", lambda: 1e6)
+        monkeypatch.setattr(srfx._validation, "available_memory", lambda: 1e6)
         with pytest.raises(ValueError, match=r"GB of memory.*give out="):
             srfx.scan(srfx.SpikedRF(), alpha=1 + np.arange(1000), lam=1 + np.arange(1000))
 

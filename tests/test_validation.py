@@ -42,7 +42,7 @@ NUMERIC = [
     (one_step, "noise", "finite and >= 0"),
     (solve, "alpha", "finite and > 0"),
     (solve, "lam", "finite and >= 0"),
-    (solve, "d", "None (the limit) or finite and >= 1"),
+    (solve, "d", "None or inf (the limit), or >= 1"),
 ]
 WRONG_TYPES = [
     ("0.5", "'0.5'"),
@@ -78,6 +78,9 @@ def test_nan_and_infinity(where, name, allowed, bad):
     if name == "alpha0" and bad == INF:
         assert where(alpha0=INF)().alpha0 == INF
         return
+    if name == "d" and bad == INF:  # the limit
+        assert where(d=INF)().test_error == where(d=None)().test_error
+        return
     with pytest.raises(ValueError, match=f"^{name} must be ") as error:
         where(**{name: bad})()
     assert str(error.value) == f"{name} must be {allowed}; got {bad!r}"
@@ -105,7 +108,7 @@ def test_nan_and_infinity(where, name, allowed, bad):
             one_step(alpha0=1e-320),
             "alpha0 must be 0, or at least 1e-150 (inf is allowed); got 1e-320",
         ),
-        (solve(d=0.5), "d must be None (the limit) or finite and >= 1; got 0.5"),
+        (solve(d=0.5), "d must be None or inf (the limit), or >= 1; got 0.5"),
         (spiked(r=10**400), "r must be finite; got an integer beyond float64"),
         (
             spiked(r=[[1, 2], [3]]),

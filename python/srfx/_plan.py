@@ -358,7 +358,7 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
         "literal": simulate.get("literal", False),
     }
     if settings["d"] is not None:
-        simulation._integer("d", settings["d"], 2)
+        simulation._dimension(settings["d"])
     if settings["n_test"] is not None:
         simulation._integer("n_test", settings["n_test"], 1)
     if not isinstance(settings["literal"], (bool, np.bool_)):
@@ -534,9 +534,10 @@ def _in_range(
     if "d" in inputs:
         d = inputs["d"].values
         check.dimension("d", d)
-        if simulating is not None and not ((d >= 2) & (d == np.round(d))).all():
-            bad = d[~((d >= 2) & (d == np.round(d)))]
-            raise ValueError(f"d must hold integers >= 2 in a simulation; got {float(bad[0])!r}")
+        good = (d >= 2) & (d == np.round(d)) & np.isfinite(d)
+        if simulating is not None and not good.all():
+            bad = float(d[~good][0])
+            raise ValueError(f"d must hold integers >= 2 in a simulation; got {bad!r}")
     if simulating is not None and "alpha0" in inputs and np.isinf(inputs["alpha0"].values).any():
         raise ValueError(
             "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
@@ -669,12 +670,11 @@ def solve_box(
     model: SpikedRF | OneStep, values: Mapping[str, FloatArray], bulk: Any, threads: int
 ) -> Any:
     fields = {name: values[name][()] for name in model._numeric_names}
-    d = values["d"]
     return solve(
         with_fields(model, fields),
         values["alpha"][()],
         values["lam"][()],
-        d=None if np.isinf(d).all() else d[()],
+        d=values["d"][()],
         bulk=bulk,
         n_threads=threads,
         errors="record",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,81 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _SCALARS = (numbers.Real, np.number)
+
+_Callable = TypeVar("_Callable", bound=Callable[..., Any])
+
+
+def public(thing: _Callable) -> _Callable:
+    """Make a function, or the constructor of a class, a door of the package.
+
+    Behind it NumPy handles overflow and the like as it does by default, whatever ``np.errstate`` of
+    the caller says: what underflows on the way to a right number is no concern of theirs. Functions
+    of the user that are called there are treated alike, in every thread; what they return is
+    checked. And an argument that the function does not have is refused by name.
+    """
+    if isinstance(thing, type):
+        thing.__init__ = public(thing.__init__)  # type: ignore[misc]
+        return thing
+    parameters = inspect.signature(thing).parameters
+    known = frozenset(parameters)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @functools.wraps(thing)
+    def door(*args: Any, **kwargs: Any) -> Any:
+        if not takes_any and not kwargs.keys() <= known:
+            raise _no_such_argument(thing, list(parameters), kwargs)
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+            return thing(*args, **kwargs)
+
+    return door  # type: ignore[return-value]
+
+
+def _no_such_argument(
+    function: Callable[..., Any], parameters: Sequence[str], given: Mapping[str, Any]
+) -> TypeError:
+    name = next(key for key in given if key not in parameters)
+    has = [p for p in parameters if p not in ("self", "cls")]
+    what = function.__qualname__.removesuffix(".__init__")
+    return TypeError(
+        f"{what} has no argument {name!r}; it has {', '.join(has) or 'none'}; got "
+        f"{name}={_short(given[name])}{_nearest(name, has)}"
+    )
+
+
+def memory(what: str, needed: float, remedy: str = "") -> None:
+    """Refuse what would not fit into memory: ``what`` is its size, in the words of the user."""
+    if needed < 2**24:  # always there, and asking the system takes longer than a small solve
+        return
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ValueError(
+            f"{what} would need about {needed / 1e9:.3g} GB of memory; {available / 1e9:.3g} GB "
+            f"are available{remedy}"
+        )
+
+
+def available_memory() -> float | None:
+    """Bytes this process could still take, where the system tells."""
+    limits = []
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    limits.append(float(line.split()[1]) * 1024)
+    except OSError:
+        try:
+            limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+        except (AttributeError, ValueError, OSError):
+            return None
+    try:  # a container's own limit
+        with (
+            open("/sys/fs/cgroup/memory.max") as most,
+            open("/sys/fs/cgroup/memory.current") as now,
+        ):
+            limits.append(float(most.read()) - float(now.read()))
+    except (OSError, ValueError):
+        pass
+    return min(limits) if limits else None
 
 
 def of_loaded(value: object, package: str, name: str) -> bool:
@@ -81,15 +158,36 @@ def _real_array(name: str, value: object, allowed: str) -> FloatArray:
         raise wrong_type("a masked array")
     try:
         raw = np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"{name} must be {allowed}; got a nested sequence with rows of unequal length"
-        ) from None
+    except Exception as error:
+        if isinstance(value, (list, tuple)) and isinstance(error, ValueError):
+            raise ValueError(
+                f"{name} must be {allowed}; got a nested sequence with rows of unequal length"
+            ) from None
+        raise wrong_type(unreadable(value, error, f"pass {name}")) from None
+    if _widens(raw.dtype):
+        raw = raw.astype(np.float64)
     if raw.dtype.kind not in "iuf":
         what = {"b": "booleans", "c": "complex numbers", "U": "text", "S": "text"}
         got = what.get(raw.dtype.kind, f"dtype {raw.dtype}")
         raise wrong_type(f"{got}: {_short(value)}")
     return np.array(raw, dtype=np.float64)
+
+
+def _widens(dtype: np.dtype[Any]) -> bool:
+    """Whether a type that NumPy does not know, as the bfloat16 of JAX, goes into float64."""
+    return dtype.kind == "V" and dtype.names is None and np.can_cast(dtype, np.float64)
+
+
+def unreadable(value: object, error: Exception, remedy: str) -> str:
+    """Say what NumPy cannot read: a tensor on a device, with a gradient, of another precision."""
+    words = " ".join(str(error).split())
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    torch = hasattr(value, "detach")
+    how = ".detach().cpu().double().numpy()" if torch else " as a float64 array of NumPy"
+    return (
+        f"a {kind} that NumPy cannot read "
+        f"({words[:100]}{'...' if len(words) > 100 else ''}): {remedy}{how}"
+    )
 
 
 def _index(where: Sequence[Any]) -> str:
@@ -134,9 +232,8 @@ def correlation(name: str, value: object) -> float | FloatArray:
 
 
 def dimension(name: str, value: object) -> float | FloatArray:
-    """Finite and at least one."""
-    allowed = "None (the limit) or finite and >= 1"
-    return number_or_array(name, value, allowed, lambda x: np.isfinite(x) & (x >= 1))
+    """At least one; infinity is the limit."""
+    return number_or_array(name, value, "None or inf (the limit), or >= 1", lambda x: x >= 1)
 
 
 def vector(name: str, value: object, allowed: str) -> tuple[float, ...]:
@@ -191,9 +288,13 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
         raise TypeError(f"{name} must be one of {_listed(choices)}; got {_short(value)}")
     if value in choices:
         return value
-    near = difflib.get_close_matches(value.strip().lower().replace("-", "_"), choices, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = _nearest(value, choices)
     raise ValueError(f"{name} must be one of {_listed(choices)}; got {value!r}{hint}")
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word.strip().lower().replace("-", "_"), choices, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _listed(choices: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -300,6 +301,7 @@ def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | 
     return chain
 
 
+@check.public
 def feature_spectrum(
     model: SpikedRF | OneStep,
     alpha: ArrayLike,
@@ -389,6 +391,8 @@ def feature_spectrum(
         relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
     arguments = {**relevant, "alpha": alpha_values}
     shape = check.common_shape(arguments)
+    spectra = math.prod(shape)
+    check.memory(f"{spectra} spectra at {points.size} x", 64.0 * spectra * points.size)
     raw = _spectra(model, bulk, alpha_values, shape, points, threads)
 
     dims, coordinates = dimensions(arguments, shape)

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 import numpy as np
 
+from srfx import _validation as check
 from srfx import analysis_cli, figures_cli, scan_cli, simulation_cli
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF, warnings_to
@@ -85,6 +86,7 @@ def _parse_grid(text: str) -> float | FloatArray:
     count = int(parts[2])
     if not np.isfinite([start, stop]).all():
         raise ValueError("has an end that is not finite")
+    check.memory(f"has too many points: {count}", 8.0 * count)
     if not logarithmic:
         return np.linspace(start, stop, count)
     if start <= 0 or stop <= 0:
@@ -458,6 +460,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+@check.public
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; every expected error is one line on stderr.
 
@@ -489,8 +492,8 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _say(f"error: {_one_line(error)}")
         return 2
-    except MemoryError:
-        _say("error: out of memory; ask for fewer points")
+    except MemoryError as error:
+        _say(f"error: out of memory; ask for fewer points. {_one_line(error)}".rstrip(". "))
         return 2
 
 

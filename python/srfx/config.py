@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from srfx import _core
-from srfx._validation import one_of, thread_count
+from srfx._validation import one_of, public, thread_count
 
 
 def version() -> str:
@@ -59,6 +59,7 @@ def commit() -> str | None:
         return None
 
 
+@public
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """Print, or return, how srfx was built: worth pasting into a bug report.
 

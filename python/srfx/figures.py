@@ -998,6 +998,10 @@ def _compute_spectrum(
 
     before = OneStep(activation, target, eta=eta, alpha0=0.0, beta=beta, noise=noise)
     after = dataclasses.replace(before, alpha0=alpha0)
+    n, p = round(alpha * d), round(beta * d)
+    check.memory(  # inputs, preactivations, features, weights, their matrix and its copies
+        f"d = {d}, p = {p}, n = {n}", 8.0 * (n * d + 3 * n * p + 2 * p * d + 3 * p * p)
+    )
     steps = {"before the step": before, "after the step": after}
     with _bar(len(steps) * replicates, run.progress) as bar:
         values = []
@@ -1600,6 +1604,7 @@ def _consistent(name: str, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+@check.public
 def compute(
     name: str | int,
     *,
@@ -1691,6 +1696,7 @@ def _plain(value: Any) -> Any:
     return _identity.recorded(value) if callable(value) else str(value)
 
 
+@check.public
 def draw(ds: xr.Dataset) -> Figure:
     """Draw a figure from its data.
 
@@ -1732,6 +1738,7 @@ def _figure(name: str, options: dict[str, Any]) -> Figure:
     return draw(compute(name, **options))
 
 
+@check.public
 def figure1(*, quick: bool = False, **options: Any) -> Figure:
     r"""Figure 1 of CPD24: the function learned along the target's direction, and its theory.
 
@@ -1769,6 +1776,7 @@ def figure1(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("1", {"quick": quick} | options)
 
 
+@check.public
 def figure2(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 2 of CPD24: test error of the network after one step against alpha.
 
@@ -1804,6 +1812,7 @@ def figure2(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("2", {"quick": quick} | options)
 
 
+@check.public
 def figure3(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 3 of CPD24: the functions that realise the upper and the lower bound of the error.
 
@@ -1834,6 +1843,7 @@ def figure3(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("3", {"quick": quick} | options)
 
 
+@check.public
 def figure4(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 4 of CPD24: test error of spiked random features against alpha.
 
@@ -1870,6 +1880,7 @@ def figure4(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("4", {"quick": quick} | options)
 
 
+@check.public
 def figure5(*, quick: bool = False, **options: Any) -> Figure:
     """Figure 5 of CPD24: test error of the network after one step against its width.
 
@@ -1903,6 +1914,7 @@ def figure5(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("5", {"quick": quick} | options)
 
 
+@check.public
 def readout(*, quick: bool = False, **options: Any) -> Figure:
     """Errors and bounds for initial readouts of one, two, three values, and Gaussian ones.
 
@@ -1941,6 +1953,7 @@ def readout(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("readout", {"quick": quick} | options)
 
 
+@check.public
 def spectrum(*, quick: bool = False, **options: Any) -> Figure:
     """Spectral density of the features before and after the step, with histograms.
 
@@ -1975,6 +1988,7 @@ def spectrum(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("spectrum", {"quick": quick} | options)
 
 
+@check.public
 def network(*, quick: bool = False, **options: Any) -> Figure:
     """Both theories against simulated networks over alpha0 and eta, for tanh and ReLU.
 
@@ -2012,6 +2026,7 @@ def network(*, quick: bool = False, **options: Any) -> Figure:
     return _figure("network", {"quick": quick} | options)
 
 
+@check.public
 def phase(*, quick: bool = False, **options: Any) -> Figure:
     """Gain of one step over the linear floor in the (alpha0, eta) plane, at the best penalty.
 
@@ -2049,6 +2064,7 @@ def phase(*, quick: bool = False, **options: Any) -> Figure:
 # --- writing -------------------------------------------------------------------------------------
 
 
+@check.public
 def make(
     names: str | int | Iterable[str | int],
     folder: str | os.PathLike[str] = "figures",

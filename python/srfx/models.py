@@ -35,9 +35,10 @@ class ApproximationWarning(UserWarning):
 
 
 class AccuracyWarning(UserWarning):
-    """The quadrature did not reach the accuracy that srfx promises."""
+    """Numbers are less accurate than srfx promises: by the quadrature, or the weights given."""
 
 
+@check.public
 @dataclasses.dataclass(frozen=True)
 class Activation:
     """A scalar function given as a vectorised Python callable, usable wherever a name is.
@@ -45,8 +46,9 @@ class Activation:
     Parameters
     ----------
     fn : callable
-        Takes a float64 array of shape (n,) and returns the n values, real and finite. It must be
-        defined on the whole real line and not grow faster than a polynomial.
+        Takes a float64 array of shape (n,) and returns the n values, real and finite, in float64:
+        float32 limits every result to some seven digits. It must be defined on the whole real line
+        and not grow faster than a polynomial. It is called under NumPy's default ``errstate``.
     derivative : callable, optional
         The derivative of ``fn``, called alike. Needed only for the activation of a `OneStep` model:
         the gradient step contains it.
@@ -104,7 +106,7 @@ class Activation:
             self._check_derivative(self.derivative)
 
     def _check_derivative(self, derivative: Function) -> None:
-        step = 1e-4
+        step = max(1e-4, np.finfo(_precision(self.fn)).eps ** (1 / 3))
         x = _PROBE
         for kink in self.kinks:
             x = x[np.abs(x - kink) > 2 * step]
@@ -133,10 +135,16 @@ def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
     raw = fn(x.copy())
     try:
         values = np.asarray(raw)
-    except ValueError:
-        values = np.empty((), dtype=object)
+    except Exception as error:
+        got = check.unreadable(raw, error, "let it return values")
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {got}"
+        ) from None
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"{role} must return an array of real numbers; it returned {type(raw)}")
+        kind = "" if values.dtype == object else f" of {values.dtype}"
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {type(raw)}{kind}"
+        )
     if values.shape != x.shape:
         raise ValueError(
             f"{role} must return one value for each input: given shape {x.shape} "
@@ -147,6 +155,19 @@ def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
         i = int(np.argmin(finite))
         raise ValueError(f"{role} must return finite values; at {x[i]:.6g} it returned {values[i]}")
     return np.asarray(values, dtype=np.float64)
+
+
+def _precision(fn: Function) -> np.dtype[Any]:
+    """Precision of the values of a callable: of their type, or of what they were rounded to."""
+    raw = np.asarray(fn(_PROBE.copy()))
+    values = raw.astype(np.float64)
+    if np.array_equal(values, np.round(64 * values) / 64):  # steps: right in any type
+        return np.dtype(np.float64)
+    with np.errstate(over="ignore"):
+        for kind in (np.float16, np.float32):
+            if raw.dtype == kind or np.array_equal(values.astype(kind), values):
+                return np.dtype(kind)
+    return np.dtype(np.float64)
 
 
 def as_function(name: str, value: object) -> str | Activation:
@@ -202,15 +223,25 @@ def floor_of(function: str | Activation) -> float:
 
 
 def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
-    """Warn where an estimated quadrature error exceeds 1e-8."""
+    """Warn where an estimated quadrature error exceeds 1e-8, with what may be done about it."""
     if error > 1e-8:
-        callables = [f"callable {compiled(f).name}" for f in functions if isinstance(f, Activation)]
-        advice = (
-            f"; declare the kinks and jumps of the {' and the '.join(callables)} by "
-            "srfx.Activation(fn, kinks=[...])"
-            if callables
-            else ""
-        )
+        advice, kinked = "", []
+        for function in functions:
+            if isinstance(function, Activation):
+                precision = _precision(function.fn)
+                if precision != np.float64:
+                    advice += (
+                        f"; the callable {compiled(function).name} returns {precision}, whose rounding errors limit "
+                        "the accuracy: let it compute in float64"
+                    )
+                # rounding errors look like kinks, up to some hundred times their size
+                if precision == np.float64 or error > 100 * np.finfo(precision).eps:
+                    kinked.append(f"callable {compiled(function).name}")
+        if kinked:
+            advice += (
+                f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "
+                "srfx.Activation(fn, kinks=[...])"
+            )
         _warn(
             f"the quadrature error of {what} is about {error:.1e}, more than 1e-8{advice}",
             AccuracyWarning,
@@ -275,7 +306,22 @@ def rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-class _Model:
+class Rebuilt:
+    """A dataclass whose copies and pickles go through its constructor."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields})
+
+
+def freeze(*values: object) -> None:
+    """Make arrays read-only."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+
+
+class _Model(Rebuilt):
     """What SpikedRF and OneStep share: validation, equality by value, a short repr."""
 
     activation: str | Activation
@@ -311,10 +357,6 @@ class _Model:
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key()))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a copy is made, checked and frozen like the original
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields})
-
     def __repr__(self) -> str:
         def short(value: Any) -> str:
             if isinstance(value, np.ndarray) and value.size > 6:
@@ -327,6 +369,7 @@ class _Model:
         return f"{type(self).__name__}({inside})"
 
 
+@check.public
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SpikedRF(_Model):
     """Spiked random features: ridge regression on ``sigma(W x)`` with a spike in ``W``.
@@ -413,6 +456,7 @@ class SpikedRF(_Model):
         check.common_shape(self.numeric)
 
 
+@check.public
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class OneStep(_Model):
     """A two-layer network after one large gradient step, its readout fitted by ridge regression.
@@ -496,6 +540,7 @@ class OneStep(_Model):
         )
         check.common_shape(self.numeric)
 
+    @check.public
     def equivalent(self) -> SpikedRF:
         """Spiked random features with the same asymptotic errors, by the paper's map.
 
@@ -617,6 +662,7 @@ def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatA
     return np.stack(r, axis=-1), np.stack(c, axis=-1), np.asarray(model.gamma)
 
 
+@check.public
 def readout_quantiles(distribution: str = "gaussian", n: int = 16) -> tuple[float, ...]:
     """Readout values that stand for a continuous initialisation: equal-weight quantile midpoints.
 

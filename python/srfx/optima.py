@@ -22,7 +22,7 @@ from srfx.models import (
 )
 from srfx.one_step import inputs_of
 from srfx.results import Solution, Status, describe, dimensions
-from srfx.theory import _check_model, _coefficient_sets, _flat, solve
+from srfx.theory import _check_model, _coefficient_sets, _flat, check_size, solve
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,6 +78,7 @@ class _Problem:
             **{k: v for k, v in fixed.items() if v is not None},
         }
         self.shape = check.common_shape(self.arguments)
+        check_size((*self.shape, 3), len(model.readout))
         self.lowest: tuple[FloatArray, FloatArray] | None = None  # error and coordinates
 
     def note(self, y: FloatArray, error: FloatArray) -> None:
@@ -448,6 +449,7 @@ def _descend(
     return y, converged
 
 
+@check.public
 def optimal(
     model: SpikedRF | OneStep,
     over: Mapping[str, tuple[float, float]],
@@ -652,6 +654,7 @@ def _minimise(problem: _Problem) -> _Best:
 # --- thresholds ---
 
 
+@check.public
 def thresholds(
     model: SpikedRF | OneStep,
     *,

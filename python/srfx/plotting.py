@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
+from srfx._validation import public
 from srfx.models import FloatArray
 from srfx.results import Solution
 
@@ -40,6 +41,7 @@ _MOST_LABELS = 8
 _MOST_LINES = 500
 
 
+@public
 def learning_curve(
     result: Solution | xr.Dataset,
     ax: Axes | None = None,
@@ -145,6 +147,7 @@ def learning_curve(
     return ax
 
 
+@public
 def heatmap(
     result: Solution | xr.Dataset,
     x: str | None = None,
@@ -223,6 +226,7 @@ def heatmap(
     return ax
 
 
+@public
 def contours(
     result: Solution | xr.Dataset,
     x: str | None = None,
@@ -287,6 +291,7 @@ def contours(
     return ax
 
 
+@public
 def curves(
     result: Solution | xr.Dataset,
     x: str | None = None,
@@ -522,6 +527,7 @@ def _name_of(data: xr.Dataset, variable: str) -> str:
     return str(data[variable].attrs.get("long_name", variable))
 
 
+@public
 def spectrum(
     result: xr.Dataset,
     eigenvalues: Any = None,
@@ -617,6 +623,7 @@ def spectrum(
     return ax
 
 
+@public
 def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Draw where the linear floor is crossed: one parameter against another.
 
@@ -687,6 +694,7 @@ def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@public
 def optima(
     result: xr.Dataset, x: str | None = None, axes: Sequence[Axes] | None = None
 ) -> list[Axes]:

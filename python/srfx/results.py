@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srfx._validation import public
 from srfx.config import version
 from srfx.models import (
     FloatArray,
     OneStep,
+    Rebuilt,
     SpikedRF,
     floor_of,
+    freeze,
     label,
     probabilities,
-    rebuild,
 )
 
 if TYPE_CHECKING:
@@ -107,8 +108,21 @@ def dimensions(
     return dims, coordinates
 
 
+class Arguments(dict[str, Any]):
+    """A read-only dict, which unlike a mapping proxy can be copied and pickled."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the arguments of a Solution are read-only")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Solution:
+class Solution(Rebuilt):
     """Solutions of the asymptotic equations, one for each point.
 
     Every array has the shape of the model's numeric fields, alpha, lam and d broadcast together;
@@ -173,15 +187,8 @@ class Solution:
     weights: Any = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
-        for name in OBSERVABLES:
-            value = getattr(self, name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return rebuild, (type(self), values | {"arguments": dict(self.arguments)})
+        object.__setattr__(self, "arguments", Arguments(self.arguments))
+        freeze(*self.arguments.values(), *(getattr(self, name) for name in OBSERVABLES))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -203,6 +210,7 @@ class Solution:
         """Numeric inputs by name, each a read-only view broadcast to `shape`."""
         return {name: np.broadcast_to(x, self.shape) for name, x in self.arguments.items()}
 
+    @public
     def at(self, index: int) -> dict[str, float]:
         """Return the inputs of one point, by its position in C order."""
         where = np.unravel_index(index, self.shape)
@@ -229,6 +237,7 @@ class Solution:
     def _group_axes(self, name: str) -> int:
         return GROUP_AXES.get(name, 0) if len(self.model.readout) > 1 else 0
 
+    @public
     def gradient(
         self,
         name: str,
@@ -286,6 +295,7 @@ class Solution:
 
         return gradient(self, [name], [of], n_threads)[of, name]
 
+    @public
     def to_xarray(self) -> xr.Dataset:
         """Everything as a labelled Dataset: results as variables, inputs as coordinates.
 
@@ -329,6 +339,7 @@ class Solution:
         """Return the model and the setting in plain values: the attributes of `to_xarray`."""
         return describe(self.model, self.bulk) | {"units": "dimensionless"}
 
+    @public
     def to_dataframe(self) -> pd.DataFrame:
         """Everything as a long table: one row for each point, in C order.
 
@@ -357,6 +368,7 @@ class Solution:
             columns |= self.columns(name)
         return pd.DataFrame(columns)
 
+    @public
     def columns(self, name: str) -> dict[str, NDArray[Any]]:
         """One observable as vectors over the points, by column name: one for each group."""
         values = np.asarray(getattr(self, name))
@@ -395,4 +407,4 @@ class ConvergenceError(RuntimeError):
         self.solution = solution
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.solution)
+        return type(self), (self.args[0], self.solution), vars(self)  # notes among them

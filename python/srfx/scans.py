@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from srfx._executors import Pool
 
 
+@check.public
 def scan(
     model: SpikedRF | OneStep,
     out: str | os.PathLike[str] | None = None,
@@ -284,12 +285,7 @@ def _stop(run: str) -> None:
 
 
 def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | None) -> xr.Dataset:
-    available = simulation._available_memory()
-    if available is not None and plan.bytes > available:
-        raise ValueError(
-            f"{plan.points} points need {plan.bytes / 1e9:.3g} GB of memory, of which "
-            f"{available / 1e9:.3g} GB are available: give out=, or fewer variables"
-        )
+    check.memory(f"{plan.points} points", plan.bytes, ": give out=, or fewer variables")
     _check_portable(plan, pool)
     template = plan.template()
     shape = tuple(plan.dims.values())
@@ -464,6 +460,7 @@ def _duration(seconds: float) -> str:
 # --- stored scans -------------------------------------------------------------------------------
 
 
+@check.public
 def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a stored scan; values are read when used.
 
@@ -510,6 +507,7 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     return ds
 
 
+@check.public
 def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Write a scan to one file: NetCDF (.nc), or a long table in Parquet (.parquet).
 

@@ -51,6 +51,7 @@ class _Plan:
         return _core.Experiment(**self.sizes, replicate=replicate)
 
 
+@check.public
 def simulate(
     model: SpikedRF | OneStep,
     alpha: ArrayLike,
@@ -160,6 +161,7 @@ def simulate(
     return _dataset(plan, finished, interrupted)
 
 
+@check.public
 def mean(ds: xr.Dataset) -> xr.Dataset:
     """Mean over replicates.
 
@@ -189,6 +191,7 @@ def mean(ds: xr.Dataset) -> xr.Dataset:
     return ds.mean("replicate", keep_attrs=True)
 
 
+@check.public
 def standard_deviation(ds: xr.Dataset) -> xr.Dataset:
     """Return the standard deviation over replicates (divided by their number minus one).
 
@@ -218,6 +221,7 @@ def standard_deviation(ds: xr.Dataset) -> xr.Dataset:
     return ds.std("replicate", ddof=1, keep_attrs=True)
 
 
+@check.public
 def standard_error(ds: xr.Dataset) -> xr.Dataset:
     """Return the standard error of the mean: `standard_deviation` over sqrt(replicates).
 
@@ -251,6 +255,7 @@ def standard_error(ds: xr.Dataset) -> xr.Dataset:
     return out
 
 
+@check.public
 def predictions(
     model: SpikedRF | OneStep,
     alpha: float,
@@ -300,6 +305,8 @@ def predictions(
     replicates = _integer("replicates", replicates, 1)
     threads = check.thread_count(n_threads)
     _check_memory(plan, None)
+    points = replicates * plan.sizes["n_test"]
+    check.memory(f"{points} points of {replicates} replicates", 32.0 * points)
     t, f = [], []
     for replicate in range(replicates):
         out = _run(plan, replicate, threads, None, with_predictions=True)
@@ -316,6 +323,7 @@ def predictions(
     )
 
 
+@check.public
 def sample_weights(
     model: SpikedRF | OneStep,
     *,
@@ -360,6 +368,8 @@ def sample_weights(
     """
     plan = _validated(model, 1.0, 1.0, d, 1, seed, dtype, True)
     replicate = _integer("replicate", replicate, 0)
+    p, d = sum(plan.sizes["sizes"]), plan.sizes["d"]
+    check.memory(f"weights of shape ({p}, {d})", 16.0 * p * d)
     w, v, theta = _core.simulated_weights(
         plan.experiment(replicate),
         compiled(model.activation),
@@ -383,6 +393,16 @@ def _integer(name: str, value: object, least: int, below: int | None = None) -> 
     if count < least or (below is not None and count >= below):
         raise ValueError(f"{name} must be {allowed}; got {count}")
     return count
+
+
+def _dimension(d: object) -> int:
+    """Accept the dimension of a network that can be drawn."""
+    if isinstance(d, (float, np.floating)) and math.isinf(d):
+        raise ValueError(
+            "d must be an integer >= 2 in a simulation, which draws inputs of that dimension; got "
+            f"{float(d)!r}: the limit is what srfx.solve computes"
+        )
+    return _integer("d", d, 2)
 
 
 def _axis(name: str, value: float | FloatArray) -> FloatArray:
@@ -417,7 +437,7 @@ def _validated(
     values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     alphas = _axis("alpha", check.positive("alpha", alpha))
     lams = _axis("lam", check.non_negative("lam", lam))
-    d = _integer("d", d, 2)
+    d = _dimension(d)
     n_test = max(2 * d, 5000) if n_test is None else _integer("n_test", n_test, 1)
     seed = _integer("seed", seed, 0, 2**64)
     if isinstance(dtype, type | np.dtype):
@@ -497,44 +517,15 @@ def _largest_remainders(shares: FloatArray) -> list[int]:
 def _check_memory(plan: _Plan, executor: Executor | None) -> None:
     """Refuse a run that would not fit."""
     workers = int(getattr(executor, "_max_workers", 1) or 1) if executor is not None else 1
-    needed = memory_estimate(plan) * workers
-    available = _available_memory()
-    if available is not None and needed > available:
-        sizes = plan.sizes
-        each = f" ({workers} workers)" if workers > 1 else ""
-        raise ValueError(
-            f"d = {sizes['d']}, p = {sum(sizes['sizes'])}, n = {max(sizes['n'])} would need about "
-            f"{needed / 1e9:.3g} GB of memory{each}; {available / 1e9:.3g} GB are available"
-        )
+    sizes = plan.sizes
+    each = f" with {workers} workers" if workers > 1 else ""
+    what = f"d = {sizes['d']}, p = {sum(sizes['sizes'])}, n = {max(sizes['n'])}{each}"
+    check.memory(what, memory_estimate(plan) * workers)
 
 
 def memory_estimate(plan: _Plan) -> float:
     """Peak memory of a replicate in bytes, to within some per cent."""
     return float(plan.experiment(0).memory(plan.single))
-
-
-def _available_memory() -> float | None:
-    """Bytes this process could still take, where the system tells."""
-    limits = []
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    limits.append(float(line.split()[1]) * 1024)
-    except OSError:
-        try:
-            limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
-        except (AttributeError, ValueError, OSError):
-            return None
-    try:  # a container's own limit
-        with (
-            open("/sys/fs/cgroup/memory.max") as most,
-            open("/sys/fs/cgroup/memory.current") as now,
-        ):
-            limits.append(float(most.read()) - float(now.read()))
-    except (OSError, ValueError):
-        pass
-    return min(limits) if limits else None
 
 
 # --- running ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
 BULKS = ("isotropic", "one_step")
 
 
+@check.public
 def solve(
     model: SpikedRF | OneStep,
     alpha: ArrayLike,
@@ -55,7 +57,8 @@ def solve(
         Ridge penalty, >= 0: the readout minimises ``sum_mu (y_mu - f(x_mu))^2 + lam |a|^2``, where
         ``f(x) = a.phi(x)/sqrt(p)``. ``lam = 0`` is the ridgeless limit.
     d : float or array, optional
-        Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None: the limit.
+        Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None, or inf: the
+        limit.
     bulk : {"isotropic", "one_step"} or EmpiricalBulk
         ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``: the anisotropic
         bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
@@ -123,16 +126,19 @@ def solve(
     _check_model(model)
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
-    d_values = np.inf if d is None else check.dimension("d", d)
+    d_values = None if d is None else check.dimension("d", d)
     _check_bulk(model, bulk, lam_values)
     check.one_of("errors", errors, ("raise", "record"))
     threads = check.thread_count(n_threads)
     if isinstance(bulk, EmpiricalBulk):
         d_values = one_step.dimension_of(bulk, d_values)
         one_step.check_weights(model, bulk)
+    elif d_values is None:
+        d_values = np.inf
     numeric = one_step.inputs_of(model.numeric, bulk)
     arguments = {**numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
+    check_size(shape, len(model.readout))
     if bulk != "isotropic":
         raw = _solve_anisotropic(model, bulk, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors)
@@ -209,6 +215,12 @@ def _solve_anisotropic(
         return one_step.solve_weights(model, bulk, arguments, shape, threads)
     assert isinstance(model, OneStep)
     return one_step.solve_step(model, arguments, shape, threads)
+
+
+def check_size(shape: tuple[int, ...], k: int) -> None:
+    """Refuse more points, of k readout values, than fit into memory."""
+    points = math.prod(shape)
+    check.memory(f"{points} points, of shape {shape},", 8.0 * points * (14 + 5 * k + 2 * k * k))
 
 
 def _check_model(model: object) -> None:
@@ -308,6 +320,7 @@ class Bounds(NamedTuple):
     upper: Any
 
 
+@check.public
 def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds:
     """Bound the test error from below for all alpha, beta and lam, and from above at many samples.
 
@@ -346,6 +359,7 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
     threads = check.thread_count(n_threads)
     r, c, gamma = _groups(model)
     shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
+    check_size(shape, len(model.readout))
     (r, c, gamma), index = _coefficient_sets((r, c, gamma), shape)
     functions = (compiled(model.activation), compiled(model.target))
     weights = np.asarray(probabilities(model))
@@ -357,11 +371,13 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
     warn_accuracy(error, "the bounds", model.activation, model.target)
     n = int(np.prod(shape, dtype=np.int64))
     lower, upper = (
-        np.broadcast_to(raw[name][index], (n,)).reshape(shape)[()] for name in ("lower", "upper")
+        np.broadcast_to(raw[name][index], (n,)).reshape(shape).copy()[()]
+        for name in ("lower", "upper")
     )
     return Bounds(lower, upper)
 
 
+@check.public
 def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> float:
     """Compute the least test error that kernel and linear methods reach when n is of order d.
 
@@ -393,6 +409,7 @@ def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> fl
     return floor_of(as_function("target", target))
 
 
+@check.public
 def learned_function(
     model: SpikedRF | OneStep,
     alpha: ArrayLike,
@@ -439,6 +456,8 @@ def learned_function(
     """
     points = np.asarray(check.finite("t", t))
     solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
+    needed = 16.0 * len(model.readout) * solution.size * points.size
+    check.memory(f"{solution.size} points at {points.size} t", needed)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
         raw = _solve_anisotropic(model, bulk, dict(solution.arguments), solution.shape, threads)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from srfx._validation import public
 from srfx.reference._spiked import K_ORDER, Z_MAX, _conditional, _nodes, _panels
 from srfx.reference._system import (
     Response,
@@ -84,6 +85,7 @@ def _tabulate(model: Any, density: int) -> tuple[Table, Array, Array]:
     return table(sigma, star, r, c, float(model.gamma), density), c, pi
 
 
+@public
 def solve_groups(
     model: Any, alpha: float, lam: float, d: float | None = None, *, density: int = 1
 ) -> SystemSolution:
@@ -122,6 +124,7 @@ def solve_groups(
     )  # fmt: skip
 
 
+@public
 def lower_bound_groups(model: Any, *, density: int = 1, cutoff: float = 1e-10) -> float:
     """Return the lower bound of the test error with K groups (THEORY sections 6 and 7).
 
@@ -150,6 +153,7 @@ def lower_bound_groups(model: Any, *, density: int = 1, cutoff: float = 1e-10) -
     return float(np.sum(t.p * t.hv)) + fit + miss(t.mu1, t.h1)
 
 
+@public
 def learned_function_groups(
     model: Any, solution: SystemSolution, t: ArrayLike, *, density: int = 1
 ) -> Array:

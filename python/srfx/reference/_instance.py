@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from srfx._validation import public
 from srfx.reference._system import Response, SystemSolution, as_function, solve_system, table
 
 Array = NDArray[Any]
@@ -31,6 +32,7 @@ class InstanceBulk:
         return Response(*self.averages(vh1, a), self.u.T @ (self.u / s[:, None]), None)
 
 
+@public
 def solve_instance(
     w: ArrayLike,
     v: ArrayLike,

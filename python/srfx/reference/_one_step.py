@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srfx._validation import public
 from srfx.reference._spiked import Function, _nodes, _phi, gaussian_mean
 from srfx.reference._system import (
     Response,
@@ -214,6 +215,7 @@ class OneStepMap:
     length: float
 
 
+@public
 def one_step_map(model: Any, density: int = 1) -> OneStepMap:
     """Return the map of section 10 for any activation with a derivative, noise and readouts.
 
@@ -579,6 +581,7 @@ class BlockBulk(_OneGroup):
 # ----------------------------------------------------------------------------------------- the verb
 
 
+@public
 def solve_one_step(
     model: Any,
     alpha: float,

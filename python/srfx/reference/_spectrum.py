@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from srfx._validation import public
 from srfx.reference._spiked import _table
 from srfx.reference._system import as_function
 
 Array = NDArray[Any]
 
 
+@public
 def feature_spectrum(model: Any, alpha: float, x: ArrayLike, *, density: int = 1) -> Array:
     """Return the limiting density of the eigenvalues of Phi^T Phi / p at `x` > 0.
 

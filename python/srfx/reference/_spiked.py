@@ -34,6 +34,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from srfx._validation import public
+
 __all__ = [
     "ACTIVATIONS",
     "Bounds",
@@ -162,6 +164,7 @@ def _function(f: str | Function | Scalar) -> Function:
 # -------------------------------------------------------------------------------------- quadrature
 
 
+@public
 def gaussian_mean(f: Scalar, kinks: Sequence[float] = (), density: int = 2) -> float:
     """Return E f(z), z standard normal, to about 1e-14 of the scale of f.
 
@@ -282,6 +285,7 @@ def _conditional(f: Function, mean: Array, sd: float, density: int) -> tuple[Arr
     return out[0], out[1], out[2]
 
 
+@public
 def coefficients(
     activation: str | Function | Scalar,
     target: str | Function | Scalar,
@@ -420,6 +424,7 @@ class ReferenceSolution:
     iterations: Array
 
 
+@public
 def solve(
     activation: str | Function | Scalar,
     target: str | Function | Scalar,
@@ -674,6 +679,7 @@ def _least_squares(a: Array, b: Array, y: Array) -> tuple[Array, Array]:
 # ---------------------------------------------------------------------- the same, as in a notebook
 
 
+@public
 def solve_notebook(
     activation: str | Function | Scalar,
     target: str | Function | Scalar,
@@ -877,6 +883,7 @@ def _bulk_by_quadrature(a: float, b: float, beta: float) -> dict[str, float]:
 # -------------------------------------------------------------- equivalence map, bounds, predictor
 
 
+@public
 def equivalent(
     activation: str | Function | Scalar,
     target: str | Function | Scalar,
@@ -906,8 +913,9 @@ def equivalent(
 
     Examples
     --------
-    >>> equivalent("linear", "linear", eta=2.0, alpha0=1.0, noise=0.5)  # r = 2 sqrt(1.5 + 1)
-    (3.162277..., 1.0, 0.632455...)
+    >>> r, c, gamma = equivalent("linear", "linear", eta=2.0, alpha0=1.0, noise=0.5)
+    >>> print(f"{r:.6f} {c:.6f} {gamma:.6f}")  # r = 2 sqrt(1.5 + 1)
+    3.162278 1.000000 0.632456
     """
     sigma, star = _function(activation), _function(target)
     slope = sigma.derivative
@@ -935,6 +943,7 @@ def equivalent(
     return eta * h1 * length, a * a + eta**2 * var * u2 / alpha0, h1_star / length
 
 
+@public
 def linear_floor(target: str | Function | Scalar) -> float:
     """Return the linear floor, Var sigma* - E[z sigma*]^2 (THEORY section 1).
 
@@ -965,6 +974,7 @@ class Bounds:
     m_upper: float
 
 
+@public
 def bounds(
     activation: str | Function | Scalar,
     target: str | Function | Scalar,
@@ -1011,6 +1021,7 @@ def bounds(
     return Bounds(rest + miss + orthogonal, rest + miss_upper + unlearned, m, theta, psi, m_upper)
 
 
+@public
 def learned_function(
     activation: str | Function | Scalar,
     *,
