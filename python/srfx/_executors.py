@@ -66,6 +66,11 @@ def _arrived(*_: object) -> None:
     """Do nothing: that it runs says that its arguments have arrived."""
 
 
+def in_flight(most: object) -> int | None:
+    """Check ``max_in_flight``."""
+    return None if most is None else check.integer("max_in_flight", most, 1)
+
+
 class Pool:
     """Runs tasks, a few in flight, and gives results as they come.
 

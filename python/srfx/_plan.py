@@ -349,18 +349,18 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
         )
     for key in simulate:
         check.one_of("simulate's keys", key, _SIMULATE)
-    replicates = simulation._integer("replicates", simulate.get("replicates", 10), 1)
+    replicates = check.integer("replicates", simulate.get("replicates", 10), 1)
     settings = {
         "d": simulate.get("d"),
         "n_test": simulate.get("n_test"),
-        "seed": simulation._integer("seed", simulate.get("seed", 0), 0, 2**64),
+        "seed": check.integer("seed", simulate.get("seed", 0), 0, 2**64 - 1),
         "dtype": check.one_of("dtype", simulate.get("dtype", "float64"), simulation.DTYPES),
         "literal": simulate.get("literal", False),
     }
     if settings["d"] is not None:
         simulation._dimension(settings["d"])
     if settings["n_test"] is not None:
-        simulation._integer("n_test", settings["n_test"], 1)
+        check.integer("n_test", settings["n_test"], 1)
     if not isinstance(settings["literal"], (bool, np.bool_)):
         raise TypeError(f"literal must be True or False; got {settings['literal']!r}")
     settings["literal"] = bool(settings["literal"])
@@ -636,7 +636,7 @@ def _chunk(
     """Size of a block along each dimension: fast dimensions are filled first."""
     most = BLOCK_BYTES // sum(dtype_of(name).itemsize for name in kept)
     if block_points is not None:
-        most = simulation._integer("block_points", block_points, 1)
+        most = check.integer("block_points", block_points, 1)
 
     def fits(lengths: dict[str, int]) -> bool:
         seconds = _seconds(model, inputs, simulating, bulk, lengths)

@@ -273,13 +273,20 @@ def readout_and_weights(
     return values, probabilities
 
 
-def integer(name: str, value: object, low: int, high: int) -> int:
-    """Accept an integer from low to high."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer from {low} to {high}; got {_short(value)}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value}")
-    return int(value)
+def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Accept an integer from low on, to high if that is given."""
+    if high is None:
+        allowed = f"an integer >= {low}"
+    elif high < 2**32:
+        allowed = f"an integer from {low} to {high}"
+    else:
+        allowed = f"an integer >= {low} and < 2**{high.bit_length()}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {allowed}; got {_short(value)}")
+    count = int(value)
+    if count < low or (high is not None and count > high):
+        raise ValueError(f"{name} must be {allowed}; got {count}")
+    return count
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:

@@ -1515,7 +1515,7 @@ def _checked(figure: str, name: str, value: Any, default: Any) -> Any:
     """One parameter: of the kind that its default has."""
     if name in _LEAST:
         least = _OWN_LEAST.get((figure, name), _LEAST[name])
-        return simulation._integer(name, value, least, 2**64 if name == "seed" else None)
+        return check.integer(name, value, least, 2**64 - 1 if name == "seed" else None)
     if name in ("activation", "target"):
         return as_function(name, value)
     if name == "targets":

@@ -228,15 +228,15 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
         advice, kinked = "", []
         for function in functions:
             if isinstance(function, Activation):
-                precision = _precision(function.fn)
+                precision, name = _precision(function.fn), f"callable {compiled(function).name}"
                 if precision != np.float64:
                     advice += (
-                        f"; the callable {compiled(function).name} returns {precision}, whose rounding errors limit "
-                        "the accuracy: let it compute in float64"
+                        f"; the {name} returns {precision}, whose rounding errors limit the accuracy: "
+                        "let it compute in float64"
                     )
                 # rounding errors look like kinks, up to some hundred times their size
                 if precision == np.float64 or error > 100 * np.finfo(precision).eps:
-                    kinked.append(f"callable {compiled(function).name}")
+                    kinked.append(name)
         if kinked:
             advice += (
                 f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "

@@ -13,8 +13,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from srfx import _executors, scans
 from srfx import _validation as check
-from srfx import scans
 from srfx._plan import Plan, make_plan, solve_box
 from srfx.models import OneStep, SpikedRF
 
@@ -134,7 +134,7 @@ def _scan(
     arguments.pop("out", None)
     model, axes = arguments.pop("model"), arguments.pop("axes")
     if dry_run:
-        scans.in_flight(arguments.pop("max_in_flight", None))
+        _executors.in_flight(arguments.pop("max_in_flight", None))
         plan = make_plan(model, axes, **arguments)
         plan.probe()
         threads = check.thread_count(n_threads)

@@ -140,7 +140,7 @@ def scan(
     plan = make_plan(
         model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
     )
-    most = in_flight(max_in_flight)
+    most = _executors.in_flight(max_in_flight)
     pool = None if executor is None else _executors.Pool(executor, most)
     threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
     for name, flag in (("resume", resume), ("progress", progress)):
@@ -150,11 +150,6 @@ def scan(
     if out is None:
         return _in_memory(plan, pool, threads, progress)
     return _to_store(plan, _path(out), pool, threads, resume, progress)
-
-
-def in_flight(most: object) -> int | None:
-    """Check ``max_in_flight``."""
-    return None if most is None else simulation._integer("max_in_flight", most, 1)
 
 
 def _path(out: object) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ def simulate(
     from srfx import _executors
 
     plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
-    replicates = _integer("replicates", replicates, 1)
+    replicates = check.integer("replicates", replicates, 1)
     pool = None if executor is None else _executors.Pool(executor, replicates)
     threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
     _check_memory(plan, executor)
@@ -302,7 +301,7 @@ def predictions(
         raise ValueError(
             "alpha and lam must be single numbers: predictions of one readout are returned"
         )
-    replicates = _integer("replicates", replicates, 1)
+    replicates = check.integer("replicates", replicates, 1)
     threads = check.thread_count(n_threads)
     _check_memory(plan, None)
     points = replicates * plan.sizes["n_test"]
@@ -367,7 +366,7 @@ def sample_weights(
     (100, 100) 0.500000
     """
     plan = _validated(model, 1.0, 1.0, d, 1, seed, dtype, True)
-    replicate = _integer("replicate", replicate, 0)
+    replicate = check.integer("replicate", replicate, 0)
     p, d = sum(plan.sizes["sizes"]), plan.sizes["d"]
     check.memory(f"weights of shape ({p}, {d})", 16.0 * p * d)
     w, v, theta = _core.simulated_weights(
@@ -385,16 +384,6 @@ def sample_weights(
 # --- validation ---------------------------------------------------------------------------------
 
 
-def _integer(name: str, value: object, least: int, below: int | None = None) -> int:
-    allowed = f"an integer >= {least}" + (f" and < 2**{below.bit_length() - 1}" if below else "")
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {allowed}; got {value!r}")
-    count = int(value)
-    if count < least or (below is not None and count >= below):
-        raise ValueError(f"{name} must be {allowed}; got {count}")
-    return count
-
-
 def _dimension(d: object) -> int:
     """Accept the dimension of a network that can be drawn."""
     if isinstance(d, (float, np.floating)) and math.isinf(d):
@@ -402,7 +391,7 @@ def _dimension(d: object) -> int:
             "d must be an integer >= 2 in a simulation, which draws inputs of that dimension; got "
             f"{float(d)!r}: the limit is what srfx.solve computes"
         )
-    return _integer("d", d, 2)
+    return check.integer("d", d, 2)
 
 
 def _axis(name: str, value: float | FloatArray) -> FloatArray:
@@ -438,8 +427,8 @@ def _validated(
     alphas = _axis("alpha", check.positive("alpha", alpha))
     lams = _axis("lam", check.non_negative("lam", lam))
     d = _dimension(d)
-    n_test = max(2 * d, 5000) if n_test is None else _integer("n_test", n_test, 1)
-    seed = _integer("seed", seed, 0, 2**64)
+    n_test = max(2 * d, 5000) if n_test is None else check.integer("n_test", n_test, 1)
+    seed = check.integer("seed", seed, 0, 2**64 - 1)
     if isinstance(dtype, type | np.dtype):
         dtype = np.dtype(dtype).name
     single = check.one_of("dtype", dtype, DTYPES) == "float32"
