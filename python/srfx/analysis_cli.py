@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from srfx import _files
 from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
 from srfx.optima import optimal
@@ -100,7 +101,7 @@ def solve_optimal(
 
         figure = _new_figure(2.2 + 2 * len(over))
         optima(best, along, axes=list(figure.subplots(1 + len(over), sharex=True)))
-        _save(figure, plot_file)
+        house.save(figure, plot_file)
     if failed:
         house._say(f"warning: {failed} of {best.status.size} searches did not converge (status 1)")
 
@@ -109,14 +110,6 @@ def _new_figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(6.4, height), layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from srfx import cli as house
-
-    with house._replacing(path) as part:
-        figure.savefig(part, dpi=150)
-    house._say(f"drew {path}")
 
 
 def write(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) -> None:
@@ -154,13 +147,11 @@ def _to(output: Path | None, ds: xr.Dataset, format_: str, text: Callable[[IO[st
     if output is None:
         house.to_screen(text)
         return
-    with house._replacing(output) as part:
-        if format_ == "netcdf":
-            ds.to_netcdf(part)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                text(file)
-    house._say(f"wrote {output}")
+    if format_ == "netcdf":
+        _files.write(output, ds.to_netcdf)
+    else:
+        _files.write_text(output, text)
+    house._say(f"wrote {_files.shown(output)}")
 
 
 def _frame(ds: xr.Dataset, last: list[str]) -> pd.DataFrame:
@@ -231,7 +222,7 @@ def register(group: click.Group) -> None:
     @click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         help="Write everything to FILE (.csv, .json, .nc).",
         metavar="FILE",
     )
@@ -241,9 +232,7 @@ def register(group: click.Group) -> None:
         type=click.Choice(["table", "csv", "json", "netcdf"]),
         help="Format of the output.  [default: a table, or by the suffix of FILE]",
     )
-    @click.option(
-        "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw to FILE.", metavar="FILE"
-    )
+    @click.option("--plot", "plot_file", type=house.LOCAL, help="Draw to FILE.", metavar="FILE")
     def spectrum_command(
         output: Path | None, format_: str | None, plot_file: Path | None, x: Any, **options: Any
     ) -> None:
@@ -277,7 +266,7 @@ def register(group: click.Group) -> None:
 
             figure = _new_figure(4.4)
             spectrum(ds, ax=figure.add_subplot())
-            _save(figure, plot_file)
+            house.save(figure, plot_file)
         failed = int((ds.status != 0).sum())
         if failed:
             house._say(f"warning: {failed} points did not converge (nan)")

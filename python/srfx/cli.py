@@ -5,18 +5,18 @@ Exit codes: 0 success, 1 no convergence, 2 bad input (one line on stderr), 130 i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 import numpy as np
 
-from srfx import analysis_cli, figures_cli, scan_cli, simulation_cli
+from srfx import _files, analysis_cli, figures_cli, scan_cli, simulation_cli
+from srfx._style import require_matplotlib
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
 from srfx.results import ConvergenceError, Solution, Status
@@ -24,6 +24,7 @@ from srfx.theory import solve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _GRIDS = (
     "GRID: a number, a list 0.5,1,2, or a grid 0.2:3:50 (50 points from 0.2 to 3, both included) "
@@ -99,6 +100,22 @@ def _number(text: str) -> float:
         raise ValueError(f"contains {text!r}, which is not a number") from None
 
 
+class _Local(click.Path):
+    """A path on this machine: absolute, ``~`` expanded, no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        name = "a path" if param is None else param.get_error_hint(ctx)
+        try:
+            path = _files.local(name, value)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
+        super().convert(str(path), param, ctx)
+        return path
+
+
+LOCAL = _Local()
+
+
 def _grid(*names: str, help: str) -> Callable[[Any], Any]:
     return click.option(*names, callback=_grid_value, metavar="GRID", help=help)
 
@@ -169,7 +186,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Write everything to FILE (.csv, .json, .nc).",
     metavar="FILE",
 )
@@ -182,7 +199,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "--plot",
     "plot_file",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Draw the learning curve, or with --optimal the best values, to FILE.",
     metavar="FILE",
 )
@@ -268,62 +285,31 @@ def _check_output(output: Path | None, format_: str | None) -> str:
                 f"-o FILE must end in {', '.join(_SUFFIXES)} (or give --format); "
                 f"got {str(output)!r}"
             )
-    _check_writable("-o", output)
+    _files.check("-o FILE", output)
     return format_
 
 
 def _check_plot(path: Path) -> None:
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise click.UsageError("--plot needs matplotlib: pip install 'srfx[plot]'") from None
+    require_matplotlib("--plot needs matplotlib")
+    from matplotlib.backend_bases import FigureCanvasBase
+
     known = sorted(FigureCanvasBase.filetypes)
     if path.suffix.lower().removeprefix(".") not in known:
         raise click.UsageError(
             f"--plot FILE must end in one of .{', .'.join(known)}; got {str(path)!r}"
         )
-    _check_writable("--plot", path)
-
-
-def _check_writable(option: str, path: Path) -> None:
-    folder = path.parent
-    if path.is_dir():
-        problem = "is a directory"
-    elif not folder.is_dir():
-        problem = f"is in a directory that does not exist: {str(folder)!r}"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        problem = "is not writable"
-    else:
-        return
-    raise click.UsageError(f"{option} FILE must be writable; {str(path)!r} {problem}")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file, moved onto ``path`` once complete: no half-written results."""
-    # A device or a pipe; or a link, such as /dev/stdout, which is not to be replaced by a file.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        yield path
-        return
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _files.check("--plot FILE", path)
 
 
 def _write(solution: Solution, output: Path | None, format_: str) -> None:
     if output is None:
         to_screen(lambda file: _write_text(solution, file, format_))
         return
-    with _replacing(output) as part:
-        if format_ == "netcdf":
-            solution.to_xarray().to_netcdf(part)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                _write_text(solution, file, format_)
-    _say(f"wrote {output} ({solution.size} points)")
+    if format_ == "netcdf":
+        _files.write(output, solution.to_xarray().to_netcdf)
+    else:
+        _files.write_text(output, lambda file: _write_text(solution, file, format_))
+    _say(f"wrote {_files.shown(output)} ({solution.size} points)")
 
 
 def to_screen(write: Callable[[IO[str]], None]) -> None:
@@ -429,9 +415,13 @@ def _draw(solution: Solution, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax: Axes = figure.add_subplot()
     learning_curve(solution, ax=ax)
-    with _replacing(path) as part:
-        figure.savefig(part, dpi=150)
-    _say(f"drew {path}")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture and say so."""
+    _files.write(path, lambda part: figure.savefig(part, dpi=150))
+    _say(f"drew {_files.shown(path)}")
 
 
 @cli.command()
@@ -492,4 +482,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the program ``srfx``."""
+    # It draws to files alone; matplotlib does not even load if the backend named is not installed,
+    # as that of a notebook in another environment.
+    os.environ.pop("MPLBACKEND", None)
     sys.exit(run())

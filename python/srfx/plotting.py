@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
+from srfx._style import require_matplotlib
 from srfx.models import FloatArray
 from srfx.results import Solution
 
@@ -783,10 +784,9 @@ def _dimension_of_alpha(data: xr.Dataset) -> str:
 
 
 def _new_axes() -> Axes:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("srfx.plot needs matplotlib: pip install 'srfx[plot]'") from error
+    require_matplotlib("srfx.plot needs matplotlib")
+    import matplotlib.pyplot as plt
+
     _, ax = plt.subplots(layout="constrained")
     return ax
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from srfx import _files, scans
 from srfx import _validation as check
-from srfx import scans
 from srfx._plan import Plan, make_plan, solve_box
 from srfx.models import OneStep, SpikedRF
 
@@ -54,12 +54,13 @@ def register(group: click.Group) -> None:
     group : click.Group
         The group of `srfx.cli`.
     """
-    path_type = click.Path(path_type=Path)
-    existing = click.Path(path_type=Path, exists=True)
+    from srfx import cli as house
+
+    existing = house._Local(exists=True)
 
     @group.command("scan", help=_SPEC)
-    @click.argument("spec", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-    @click.option("-o", "--output", type=path_type, metavar="STORE", help="The zarr store.")
+    @click.argument("spec", type=house._Local(exists=True, dir_okay=False))
+    @click.option("-o", "--output", type=house.LOCAL, metavar="STORE", help="The zarr store.")
     @click.option("--resume", is_flag=True, help="Go on with an existing store.")
     @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
     @click.option("--n-threads", type=int, help="Threads; with --dask, for each block.")
@@ -86,7 +87,11 @@ def register(group: click.Group) -> None:
         help="Keep the nearest value of another parameter; may be repeated.",
     )
     @click.option(
-        "-o", "--output", type=path_type, metavar="FILE", help="The picture.  [default: STORE.png]"
+        "-o",
+        "--output",
+        type=house.LOCAL,
+        metavar="FILE",
+        help="The picture.  [default: STORE.png]",
     )
     def plot_command(**options: Any) -> None:
         """Draw a stored scan (or a NetCDF file): a heat map, contour lines or curves.
@@ -98,14 +103,11 @@ def register(group: click.Group) -> None:
 
     @group.command("export")
     @click.argument("store", type=existing)
-    @click.argument("file", type=path_type)
+    @click.argument("file", type=house.LOCAL)
     def export_command(store: Path, file: Path) -> None:
         """Write a stored scan to one file: NetCDF (.nc) or Parquet (.parquet)."""
-        from srfx import cli as house
-
-        house._check_writable("FILE", file)
         scans.export(store, file)
-        house._say(f"wrote {file}")
+        house._say(f"wrote {_files.shown(file)}")
 
 
 # --- srfx scan ---
@@ -135,7 +137,9 @@ def _scan(
     if out is None:
         raise click.UsageError("give -o STORE, or path in the table [output]")
     if out.exists() and not resume and not (out.is_dir() and not any(out.iterdir())):
-        raise click.UsageError(f"{str(out)!r} exists: go on with --resume, or give another -o")
+        raise click.UsageError(
+            f"{_files.shown(out)!r} exists: go on with --resume, or give another -o"
+        )
     client = None if dask is None else _client(dask)
     try:
         ds = scans.scan(
@@ -144,7 +148,7 @@ def _scan(
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt, "__notes__", ()):
             house._say(note.removeprefix("srfx.scan: ").split(";")[0])
-        command = ["srfx", "scan", str(spec), "-o", str(out), "--resume"]
+        command = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
         command += ["--dask", dask] if dask else []
         command += ["--n-threads", str(n_threads)] if n_threads else []
         house._say(f"go on with: {shlex.join(command)}")
@@ -157,7 +161,7 @@ def _scan(
         if client is not None:
             client.close()
     points = math.prod(ds.sizes.values())
-    house._say(f"wrote {out} ({points} points)")
+    house._say(f"wrote {_files.shown(out)} ({points} points)")
     failed = ds.attrs.get("failed_points", 0)
     if failed:
         house._say(f"warning: {failed} of {points} points did not converge (nan, with status)")
@@ -187,12 +191,7 @@ def read_specification(path: Path) -> dict[str, Any]:
     ValueError
         It is no TOML, or a table or key is unknown (the nearest known one is named) or missing.
     """
-    import tomllib
-
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
+    tables = _read_toml(path)
     for name, table in tables.items():
         check.one_of("a table", name, _TABLES)
         if not isinstance(table, dict):
@@ -208,13 +207,25 @@ def read_specification(path: Path) -> dict[str, Any]:
     for key in output:
         check.one_of("a key of [output]", key, _OUTPUT)
     if "path" in output:
-        if not isinstance(output["path"], str):
-            raise ValueError(f"path in [output] must be text; got {output['path']!r}")
-        arguments["out"] = Path(output["path"])
+        arguments["out"] = _files.local("path in [output]", output["path"])
     arguments |= {
         key: output[key] for key in ("variables", "bulk", "block_points") if key in output
     }
     return arguments
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    data = path.read_bytes()
+    if b"\0" in data:  # no text in UTF-8 has it, and most letters of UTF-16 do
+        raise ValueError(
+            f"{str(path)!r} must be text in UTF-8; it looks like UTF-16 or like no text"
+        )
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also digits without end, and brackets
+        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
 
 
 def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
@@ -355,7 +366,9 @@ def _plot(
 ) -> None:
     from srfx import cli as house
 
-    output = output or store.with_suffix(".png")
+    if output is None:
+        ending = store.suffix if store.suffix in (".zarr", ".nc") else ""
+        output = store.with_name(store.name.removesuffix(ending) + ".png")
     house._check_plot(output)
     from matplotlib.figure import Figure
 
@@ -372,9 +385,7 @@ def _plot(
     else:
         draw = plotting.heatmap if kind == "heatmap" else plotting.contours
         draw(ds, x, y, variable, ax=ax)
-    with house._replacing(output) as part:
-        figure.savefig(part, dpi=150)
-    house._say(f"drew {output}")
+    house.save(figure, output)
 
 
 def _open(store: Path) -> xr.Dataset:
@@ -397,10 +408,27 @@ def _select(ds: xr.Dataset, selections: tuple[str, ...]) -> xr.Dataset:
             raise click.UsageError(
                 f"--at must be NAME=VALUE with a NAME of {', '.join(varying)}; got {selection!r}"
             )
-        try:
-            value = float(text)
-        except ValueError:
-            raise click.UsageError(f"--at {selection!r}: {text!r} is not a number") from None
-        nearest = int(np.abs(ds[name].values - value).argmin())
-        ds = ds.isel({str(ds[name].dims[0]): nearest})
+        place = _place(selection, ds[name].values, text)
+        ds = ds.isel({str(ds[name].dims[0]): place})
     return ds
+
+
+def _place(selection: str, values: Any, text: str) -> int:
+    """Index of the value that is meant: the nearest number, or the very label."""
+    held = ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in values[:6].tolist())
+    held += ", ..." if len(values) > 6 else ""
+    if values.dtype.kind not in "iuf":
+        same = np.flatnonzero(values.astype(str) == text)
+        if not same.size:
+            raise click.UsageError(f"--at {selection!r}: {text!r} is not one of {held}")
+        return int(same[0])
+    try:
+        value = float(text)
+    except ValueError:
+        raise click.UsageError(f"--at {selection!r}: {text!r} is not a number") from None
+    same = np.flatnonzero(values == value)
+    if same.size:
+        return int(same[0])
+    if not np.isfinite(value):
+        raise click.UsageError(f"--at {selection!r}: no value is near {text}; there are {held}")
+    return int(np.abs(values.astype(float) - value).argmin())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _core, _files, simulation
 from srfx import _validation as check
 from srfx._blocks import Result, Task, fill, pieces, stopped, tasks_of, work
 from srfx._plan import Plan, dtype_of, make_plan
@@ -124,6 +124,7 @@ def scan(
     """
     from srfx import _executors
 
+    path = None if out is None else _files.local("out", out)
     plan = make_plan(
         model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
     )
@@ -134,17 +135,9 @@ def scan(
         if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
     plan.probe()
-    if out is None:
+    if path is None:
         return _in_memory(plan, executor, threads, progress)
-    return _to_store(plan, _path(out), executor, threads, resume, progress)
-
-
-def _path(out: object) -> Path:
-    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
-        raise TypeError(f"out must be None or the path of a directory; got {out!r}")
-    from pathlib import Path
-
-    return Path(os.fsdecode(out))
+    return _to_store(plan, path, executor, threads, resume, progress)
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -165,7 +158,7 @@ def _run_blocks(
 
     run = os.urandom(16).hex()
     simulation._FLAGS[run] = _core.CancelFlag()
-    place = None if store is None else (str(store.path.absolute()), store.identity)
+    place = None if store is None else (str(store.path), store.identity)
     failed, worst = 0, 0.0
     tasks = tasks_of(plan, blocks, threads, run, place)
     results = (
@@ -354,8 +347,8 @@ def _guarded(
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
         error.add_note(
-            f"srfx.scan: {int(done.sum())} of {total} blocks are in {str(store.path)!r}; the same "
-            "call goes on from there"
+            f"srfx.scan: {int(done.sum())} of {total} blocks are in "
+            f"{_files.shown(store.path)!r}; the same call goes on from there"
         )
         raise
 
@@ -363,7 +356,7 @@ def _guarded(
 def _check_disk(path: Path, needed: int) -> None:
     import shutil
 
-    folder = next(p for p in path.absolute().parents if p.exists())
+    folder = next(p for p in path.parents if p.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
@@ -467,7 +460,7 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
 
     _store.require_zarr()
 
-    path = _path(path)
+    path = _files.local("path", path)
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
     ds: xr.Dataset = xr.open_zarr(path, chunks=None)
@@ -502,7 +495,7 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
     """
     import xarray as xr
 
-    target = _path(path)
+    target = _files.local("path", path)
     suffix = check.one_of("the suffix of path", target.suffix.lower(), (".nc", ".parquet"))
     if isinstance(source, (str, os.PathLike)):
         ds = open_scan(source)
@@ -510,15 +503,9 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
         ds = source
     else:
         raise TypeError(f"source must be a Dataset or the path of a store; got {source!r}")
-    part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    try:
-        if suffix == ".nc":
-            _to_netcdf(ds, part)
-        else:
-            _to_parquet(ds, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write = _to_netcdf if suffix == ".nc" else _to_parquet
+    _files.check("path", target)
+    _files.write(target, lambda part: write(ds, part))
 
 
 _EXPORT_POINTS = 2**20
