@@ -431,4 +431,5 @@ def _place(selection: str, values: Any, text: str) -> int:
         return int(same[0])
     if not np.isfinite(value):
         raise click.UsageError(f"--at {selection!r}: no value is near {text}; there are {held}")
-    return int(np.abs(values.astype(float) - value).argmin())
+    distance = np.abs(values.astype(float) - value)
+    return int(np.where(np.isnan(distance), np.inf, distance).argmin())
