@@ -438,7 +438,7 @@ def test_a_missing_matplotlib_is_said_before_computing():
     assert done.stderr == "srfx: error: --plot needs matplotlib: pip install 'srfx[plot]'\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c():
     words = ["solve", "--gamma", "0:1:100000", "--alpha", "0.1:3:100", "--lam", "0.01"]
     with subprocess.Popen(

@@ -457,7 +457,7 @@ class TestExecutors:
             srfx.scan(srfx.SpikedRF(broken, "sin"), executor=pool, alpha=ALPHA, lam=LAM)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 class TestCtrlC:
     @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
     def test_at_once(self, pool):
@@ -492,6 +492,22 @@ class TestCtrlC:
             with pytest.raises(KeyboardInterrupt):
                 look()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_ignored_where_it_was_ignored_before(self, tmp_path):
+        """As nohup, or the background of a script, starts a scan."""
+        pressed = []
+
+        def tanh(x):
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+            return np.tanh(x)
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was before returns with the fixture
+        model = srfx.OneStep(srfx.Activation(tanh), "sin")
+        for out in (None, tmp_path / "scan.zarr"):
+            ds = srfx.scan(model, out, **AXES)
+            assert pressed
+            np.testing.assert_allclose(ds.test_error, srfx.scan(STEP, **AXES).test_error, rtol=1e-9)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 class TestProgress:

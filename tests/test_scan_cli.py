@@ -1,6 +1,5 @@
 """The commands scan, plot and export."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -203,7 +202,7 @@ def test_the_example_of_the_help_is_valid(folder):
 LONG = SPEC.replace("[1, 3]", '"0.1:3:300000"').replace("block_points = 6", "block_points = 2000")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_prints_how_to_go_on(folder):
     """Killed, resumed, opened: what was finished is not lost."""
     (folder / "spec.toml").write_text(LONG)

@@ -649,7 +649,7 @@ def test_twenty_kills(out):
     assert not list(out.rglob("*.partial"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
 def test_ctrl_c_keeps_finished_blocks(out, pool):
     sender = kill_soon([os.getpid()], out, signal.SIGINT)

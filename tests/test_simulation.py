@@ -234,6 +234,7 @@ class TestRefusals:
             run(srfx.SpikedRF(srfx.Activation(broken), "sin"), n_threads=2)
 
 
+@pytest.mark.usefixtures("interruptible")
 class TestInterruption:
     """Ctrl-C stops a run that would take minutes."""
 

@@ -214,11 +214,9 @@ class _Job:
 
     def learned(self, run: _Run) -> xr.Dataset:
         """Mean prediction in bins of t, for each replicate; kept in the store."""
-        import xarray as xr
-
         path = self.path(run)
         if path is not None and path.exists():
-            with xr.open_dataset(path) as kept:
+            with open_scan(path) as kept:
                 return kept.load()
         out = predictions(
             self.model,

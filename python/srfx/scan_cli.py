@@ -389,12 +389,8 @@ def _plot(
 
 
 def _open(store: Path) -> xr.Dataset:
-    if store.is_dir():
+    if store.is_dir() or store.suffix.lower() == ".nc":
         return scans.open_scan(store)
-    if store.suffix.lower() == ".nc":
-        import xarray as xr
-
-        return xr.open_dataset(store)
     raise click.UsageError(
         f"STORE must be a store of `srfx scan` or a .nc file; got {str(store)!r}"
     )

@@ -58,7 +58,8 @@ def scan(
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
-        that a later call with the same arguments goes on with. None: everything in memory.
+        that a later call with the same arguments goes on with: a directory of this machine, ``~``
+        is expanded. None: everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
         dask ``Client``. None: one block after the other, each with all threads.
@@ -98,8 +99,8 @@ def scan(
     TypeError, ValueError
         An argument is of the wrong type or out of range; an axis is no field, is empty, holds
         non-finite or repeated values; paired axes differ in length or in their labels; ``out``
-        exists and is not resumed, or belongs to another scan (the difference is shown) or another
-        writer. Said before any work.
+        exists and is not resumed, is a URL, or belongs to another scan (the difference is shown) or
+        another writer. Said before any work.
     KeyboardInterrupt
         Ctrl-C. Finished blocks are in the store.
     OSError
@@ -426,13 +427,20 @@ def _duration(seconds: float) -> str:
 # --- stored scans -------------------------------------------------------------------------------
 
 
+#: Attributes that are lists, of one number or name often: NetCDF makes a single one of that.
+_LISTS = ("readout", "weights", "group_sizes", "srfx_dims")
+
+
 def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a stored scan; values are read when used.
+    """Open a stored scan, or a NetCDF file that srfx wrote; values are read when used.
 
     Parameters
     ----------
     path : path
-        What was ``out`` of `scan`. ``xarray.open_zarr`` opens it too.
+        What was ``out`` of `scan`, or a file (.nc) of `export` or of the program.
+        ``xarray.open_zarr`` and ``xarray.open_dataset`` open them too; but NetCDF knows no list of
+        one, so that there the attribute ``readout`` of ``[1.0]`` comes back as ``1.0``. Here it is
+        the list that it was.
 
     Returns
     -------
@@ -441,8 +449,8 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Raises
     ------
-    ValueError
-        There is no such store.
+    TypeError, ValueError
+        There is no such store or file, or ``path`` is a URL.
     ImportError
         zarr is not installed.
 
@@ -456,15 +464,25 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     import xarray as xr
 
+    path = _files.local("path", path)
+    if path.suffix.lower() == ".nc" and path.is_file():
+        ds: xr.Dataset = xr.open_dataset(path)
+        ds.attrs = {name: _as_given(str(name), value) for name, value in ds.attrs.items()}
+        return ds
+
     from srfx import _store
 
     _store.require_zarr()
-
-    path = _files.local("path", path)
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
-    ds: xr.Dataset = xr.open_zarr(path, chunks=None)
+    ds = xr.open_zarr(path, chunks=None)
     return ds
+
+
+def _as_given(name: str, value: Any) -> Any:
+    """Return an attribute of a NetCDF file as srfx had it: a list or a plain number."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return [value] if name in _LISTS and not isinstance(value, list) else value
 
 
 def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -476,11 +494,14 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
         What `scan` returned, or a store. It is read and written part by part.
     path : path
         The file; an existing one is replaced once the new one is complete. Parquet needs pyarrow.
+        `open_scan` reads NetCDF files with their attributes as they were.
 
     Raises
     ------
     TypeError, ValueError
-        ``source`` is neither, or the suffix is another.
+        ``source`` is neither, the suffix is another, or a path is a URL.
+    OSError
+        The file cannot be written; before anything is read.
     ImportError
         pyarrow is not installed.
 
