@@ -502,7 +502,8 @@ class TestCtrlC:
             return np.tanh(x)
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was before returns with the fixture
-        model = srfx.OneStep(srfx.Activation(tanh), "sin")
+        slope = srfx.Activation(tanh, lambda x: 1 - np.tanh(x) ** 2)
+        model = srfx.OneStep(slope, "sin", alpha0=20)
         for out in (None, tmp_path / "scan.zarr"):
             ds = srfx.scan(model, out, **AXES)
             assert pressed

@@ -177,7 +177,7 @@ def _regular(path: Path) -> bool:
         return False
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
+    except OSError:
         return True
 
 
