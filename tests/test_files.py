@@ -66,7 +66,7 @@ class TestLocal:
     def test_urls(self, url):
         with pytest.raises(ValueError, match=f"^out must be .*, not a URL; got '{re.escape(url)}'"):
             _files.local("out", url)
-        with pytest.raises(ValueError, match="^out must be .*, not a URL"):
+        with pytest.raises(ValueError, match=r"^out must be .*, not a URL"):
             _files.local("out", Path(url))
 
     def test_names_with_colons_are_none(self):
@@ -76,7 +76,7 @@ class TestLocal:
 
     @pytest.mark.parametrize("bad", [3, b"a", None, "", ["a"], True])
     def test_other_types(self, bad):
-        with pytest.raises(TypeError, match="^out must be a path on this machine"):
+        with pytest.raises(TypeError, match=r"^out must be a path on this machine"):
             _files.local("out", bad)
 
     def test_what_cannot_be(self, home):
@@ -380,7 +380,9 @@ except PermissionError as error:
 
         monkeypatch.setattr(_files.shutil, "copyfileobj", full)
         path.unlink()
-        with pytest.raises(OSError, match="could not be written .No space left on device.; ") as e:
+        with pytest.raises(
+            OSError, match=r"could not be written \(No space left on device\); "
+        ) as e:
             _files.write(path, content)
         (left,) = spare.iterdir()
         assert left.read_text() == "numbers"

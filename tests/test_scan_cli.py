@@ -153,7 +153,14 @@ def test_failures_are_said(folder, capsys):
             'eta = [1, 2, 3]\npairs = [["eta", "lam"], ["lam", "alpha"]]',
             "pairs in [axes] must name an axis once; 'lam' is there twice",
         ),
-        ('"scan.zarr"', "3", "path in [output] must be text"),
+        ('"scan.zarr"', "3", "path in [output] must be a path on this machine (text"),
+        ("count = 3", "count = true", "count of lam in [axes] must be an integer; got True"),
+        ("start = 1e-3", 'start = "log:1"', "start of lam in [axes] must be a number; got 'log:1'"),
+        ("start = 1e-3", "start = -1", "is logarithmic and has an end that is not positive"),
+        ("eta = [1, 3]", "eta = 2024-01-01", "eta must be"),
+        ("[model]", "[model]\nactivation = 3", "activation must be"),
+        ("eta = [1, 3]", "eta = " + "[" * 2000, "is not valid TOML"),
+        ("eta = [1, 3]", 'eta = ["a", "b", "c"]\npairs = [["eta", "lam"]]', "eta must be"),
         ("[axes]", "[axes", "is not valid TOML"),
         ("[model]", "model = 3\n[simulate]", "model must be a table"),
         ('path = "scan.zarr"', "", "give -o STORE, or path in the table [output]"),
@@ -175,6 +182,18 @@ def test_bad_specifications(folder, capsys, old, new, message):
     assert err.count("\n") == 1
     assert re.search(re.escape(message).replace(r"\.\*", ".*"), err), err
     assert [p.name for p in folder.iterdir()] == ["spec.toml"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("utf-8-sig", None), ("utf-16", "text in UTF-8"), ("utf-16-le", "text in UTF-8")],
+)
+def test_encodings(folder, want, capsys, encoding, said):
+    """Editors of Windows begin with a byte order mark; PowerShell writes UTF-16."""
+    (folder / "spec.toml").write_bytes(SPEC.replace("\n", "\r\n").encode(encoding))
+    assert run(["scan", "spec.toml", "--dry-run"]) == (2 if said else 0)
+    out, err = capsys.readouterr()
+    assert (said in err and not out) if said else out.startswith("points  36 ")
 
 
 def test_missing_axes_table(folder, capsys):

@@ -39,6 +39,9 @@ features. For example:
   srfx solve --eta 1 --alpha0 1.5 --alpha 0.2:3:50 --lam 0.01 --plot curve.png
 """
 _SUFFIXES = {".csv": "csv", ".json": "json", ".nc": "netcdf"}
+#: Most points of a grid.
+_MOST = 10**8
+
 #: Order of the axes of an outer product: the last varies fastest.
 _AXES = ("eta", "alpha0", "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha")
 
@@ -80,17 +83,25 @@ def _parse_grid(text: str) -> float | FloatArray:
         parts = parts[1:]
     if len(parts) != 3:
         raise ValueError("is not of the form start:stop:count")
-    start, stop = _number(parts[0]), _number(parts[1])
-    if not parts[2].strip().isdecimal() or int(parts[2]) < 1:
-        raise ValueError(f"has count {parts[2]!r}, which is not a positive integer")
-    count = int(parts[2])
+    start, stop, count = _number(parts[0]), _number(parts[1]), parts[2].strip()
+    if not count.isdecimal() or len(count) > 18:
+        raise ValueError(f"has count {count[:30]!r}, which is no integer from 1 to {_MOST}")
+    return _spaced(start, stop, int(count), logarithmic)
+
+
+def _spaced(start: float, stop: float, count: int, logarithmic: bool) -> FloatArray:
+    """Return a grid, or raise a ValueError that completes "lam = ..."."""
+    if not 1 <= count <= _MOST:
+        raise ValueError(f"has count {count}, which is no integer from 1 to {_MOST}")
     if not np.isfinite([start, stop]).all():
         raise ValueError("has an end that is not finite")
-    if not logarithmic:
-        return np.linspace(start, stop, count)
-    if start <= 0 or stop <= 0:
+    if logarithmic and (start <= 0 or stop <= 0):
         raise ValueError("is logarithmic and has an end that is not positive")
-    return np.geomspace(start, stop, count)
+    with np.errstate(all="ignore"):
+        grid = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
+    if not np.isfinite(grid).all():
+        raise ValueError("has ends that are too far from each other")
+    return grid
 
 
 def _number(text: str) -> float:

@@ -199,8 +199,11 @@ def read_specification(path: Path) -> dict[str, Any]:
     for name in ("model", "axes"):
         if name not in tables:
             raise ValueError(f"the table [{name}] is missing in {str(path)!r}")
-    model = _model(tables["model"])
-    arguments: dict[str, Any] = {"model": model, "axes": _axes(tables["axes"], model)}
+    try:
+        model = _model(tables["model"])
+        arguments: dict[str, Any] = {"model": model, "axes": _axes(tables["axes"], model)}
+    except TypeError as error:  # in a file, a wrong type is a wrong value
+        raise ValueError(str(error)) from None
     if "simulate" in tables:
         arguments["simulate"] = tables["simulate"]
     output = tables.get("output", {})
@@ -262,9 +265,13 @@ def _axes(table: dict[str, Any], model: SpikedRF | OneStep) -> dict[str, Any]:
         for name in group:
             if name not in axes:
                 raise ValueError(f"pairs in [axes] names {name!r}, which is not an axis there")
-            if not np.ndim(axes[name]):
-                raise ValueError(f"pairs in [axes] names {name!r}, which is a single number")
-            axes[name] = xr.DataArray(np.asarray(axes[name], dtype=float), dims=dim)
+            allowed = "a number, or a list or grid of them"
+            values = check.number_or_array(name, axes[name], allowed, lambda x: ~np.isnan(x))
+            if np.ndim(values) != 1:
+                raise ValueError(
+                    f"pairs in [axes] names {name!r}, which is no list or grid; got {axes[name]!r}"
+                )
+            axes[name] = xr.DataArray(values, dims=dim)
     return axes
 
 
@@ -296,9 +303,15 @@ def _grid(name: str, value: Any) -> Any:
     for key in ("start", "stop", "count"):
         if key not in value:
             raise ValueError(f"{name} in [axes] lacks {key}")
+        allowed = int if key == "count" else (int, float)
+        if not isinstance(value[key], allowed) or isinstance(value[key], bool):
+            what = "an integer" if key == "count" else "a number"
+            raise ValueError(f"{key} of {name} in [axes] must be {what}; got {value[key]!r}")
     scale = check.one_of(f"scale of {name}", value.get("scale", "linear"), ("linear", "log"))
-    prefix = "log:" if scale == "log" else ""
-    return _grid(name, f"{prefix}{value['start']}:{value['stop']}:{value['count']}")
+    try:
+        return house._spaced(value["start"], value["stop"], value["count"], scale == "log")
+    except (ValueError, OverflowError) as error:  # integers beyond float64
+        raise ValueError(f"{name} in [axes]: {value!r} {error}") from None
 
 
 def _estimates(plan: Plan, threads: int) -> str:
