@@ -247,6 +247,7 @@ def test_any_values_are_read_or_refused(tables):
 @example("[model]\ntype = 1979-05-27\n[axes]\n")
 @example("model = []\naxes = 1979-05-27T07:32:00Z")
 @example("")
+@example('[model]\ntype = "SpikedRF"\n[axes]\nalpha = 1\nlam = 1\n[output]\npath = {}\n')
 def test_any_bytes_are_read_or_refused(content):
     refused_or_read(
         content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content

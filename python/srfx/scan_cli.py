@@ -199,18 +199,18 @@ def read_specification(path: Path) -> dict[str, Any]:
     for name in ("model", "axes"):
         if name not in tables:
             raise ValueError(f"the table [{name}] is missing in {str(path)!r}")
+    output = tables.get("output", {})
     try:
         model = _model(tables["model"])
         arguments: dict[str, Any] = {"model": model, "axes": _axes(tables["axes"], model)}
+        if "path" in output:
+            arguments["out"] = _files.local("path in [output]", output["path"])
     except TypeError as error:  # in a file, a wrong type is a wrong value
         raise ValueError(str(error)) from None
     if "simulate" in tables:
         arguments["simulate"] = tables["simulate"]
-    output = tables.get("output", {})
     for key in output:
         check.one_of("a key of [output]", key, _OUTPUT)
-    if "path" in output:
-        arguments["out"] = _files.local("path in [output]", output["path"])
     arguments |= {
         key: output[key] for key in ("variables", "bulk", "block_points") if key in output
     }
