@@ -317,3 +317,31 @@ class TestPlotAndExport:
         assert run(["plot", "scan.nc", "--x", "alpha", "--at", "eta=1"]) == 0
         assert run(["export", "scan.zarr", "scan.csv"]) == 2
         assert "the suffix of path must be one of '.nc', '.parquet'" in capsys.readouterr().err
+
+
+def test_infinite_values_and_labels_are_selected(folder, capsys, monkeypatch):
+    from srfx.scan_cli import _select
+
+    runs = xr.DataArray([0.5, 1.5], dims="run", coords={"run": ["small", "large"]})
+    axes = {"alpha": [1.0, 2.0], "lam": 0.1, "noise": runs}
+    ds = srfx.scan(srfx.OneStep(), "s.zarr", alpha0=[1, 2, np.inf], **axes)
+    finite = srfx.scan(srfx.OneStep(), "f.zarr", alpha0=[1, 2], **axes)
+
+    def at(*selections, ds=ds):
+        some = _select(ds, selections)
+        return some.alpha0.item(), str(some.run.item())
+
+    assert at("alpha0=inf", "run=large") == (np.inf, "large")
+    assert at("alpha0=1e9", "run=small") == (2, "small")  # as near to inf as nothing is
+    assert run(["plot", "s.zarr", "--x", "alpha", "--at", "alpha0=inf", "-o", "a.svg"]) == 0
+    assert run(["plot", "s.zarr", "--x", "alpha0", "--y", "alpha", "--at", "run=small"]) == 0
+    capsys.readouterr()
+    for selection, said in {
+        "alpha0=nan": "no value is near nan; there are 1, 2, inf",
+        "run=medium": "'medium' is not one of small, large",
+    }.items():
+        assert run(["plot", "s.zarr", "--x", "alpha", "--at", selection]) == 2
+        assert said in capsys.readouterr().err
+    assert run(["plot", "f.zarr", "--x", "alpha", "--at", "alpha0=inf"]) == 2
+    assert "no value is near inf; there are 1, 2" in capsys.readouterr().err
+    assert finite.sizes["alpha0"] == 2

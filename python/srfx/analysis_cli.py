@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from srfx import _files
+from srfx import _files, _tables
 from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
 from srfx.optima import optimal
@@ -114,17 +114,15 @@ def _new_figure(height: float) -> Figure:
 
 def write(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) -> None:
     """Write a Dataset as a table, CSV or JSON, or to a NetCDF file."""
-    from srfx import cli as house
-
     frame = None if format_ == "netcdf" else _frame(ds, last)
 
     def text(file: IO[str]) -> None:
         assert frame is not None
+        columns = {name: frame[name].to_numpy() for name in frame}
         if format_ == "csv":
-            frame.to_csv(file, index=False)
+            _tables.write_csv(columns, file)
         elif format_ == "json":
-            points = [dict(zip(frame, row, strict=True)) for row in _rows(frame)]
-            house.write_json({**ds.attrs, "points": points}, file)
+            _tables.write_records(ds.attrs, columns, file)
         else:
             fixed = [
                 f"{c} = {ds[c].item():.10g}"
@@ -170,14 +168,8 @@ def _names(status: Any) -> list[str]:
     return [Status(int(s)).name.lower() for s in np.ravel(status).tolist()]
 
 
-def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    return zip(*(frame[name].tolist() for name in frame), strict=True)
-
-
 def _write_spectra(ds: xr.Dataset, file: IO[str]) -> None:
     """Write spectra in JSON: for each model its parameters, its checks, and x with the density."""
-    from srfx import cli as house
-
     outer = [d for d in ds.status.dims if d != "x"]
     spectra = []
     for place in np.ndindex(*(ds.sizes[d] for d in outer)):
@@ -188,7 +180,7 @@ def _write_spectra(ds: xr.Dataset, file: IO[str]) -> None:
             item[name] = one[name].values[np.isfinite(one[name].values)].tolist()
         item |= {name: one[name].values.tolist() for name in ("x", "density", "density_error")}
         spectra.append(item | {"status": _names(one.status)})
-    house.write_json({**ds.attrs, "spectra": spectra}, file)
+    _tables.write_json({**ds.attrs, "spectra": spectra}, file)
 
 
 def register(group: click.Group) -> None:

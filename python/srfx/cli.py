@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 import numpy as np
 
-from srfx import _files, analysis_cli, figures_cli, scan_cli, simulation_cli
+from srfx import _files, _tables, analysis_cli, figures_cli, scan_cli, simulation_cli
 from srfx._style import require_matplotlib
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF
@@ -335,42 +335,20 @@ def to_screen(write: Callable[[IO[str]], None]) -> None:
 
 
 def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
-    if format_ == "csv":
-        solution.to_dataframe().assign(status=_status_names(solution)).to_csv(file, index=False)
-    elif format_ == "json":
-        _write_json(solution, file)
-    else:
+    if format_ == "table":
         _write_table(solution, file)
+        return
+    frame = solution.to_dataframe()
+    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
+    columns["status"] = _tables.words(columns["status"], _status_name)
+    if format_ == "csv":
+        _tables.write_csv(columns, file)
+    else:
+        _tables.write_records(solution.describe(), columns, file)
 
 
-def _write_json(solution: Solution, file: IO[str]) -> None:
-    """Write the model and a record for each point."""
-    frame = solution.to_dataframe().assign(status=_status_names(solution))
-    names = list(frame.columns)
-    rows = zip(*(frame[name].tolist() for name in names), strict=True)
-    points = [dict(zip(names, row, strict=True)) for row in rows]
-    write_json({**solution.describe(), "points": points}, file)
-
-
-def write_json(content: Any, file: IO[str]) -> None:
-    """Write strict JSON: nan is null, inf a string."""
-    import json
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(x) for name, x in value.items()}
-        if isinstance(value, list):
-            return [plain(x) for x in value]
-        if isinstance(value, float) and not np.isfinite(value):
-            return None if np.isnan(value) else str(value)
-        return value
-
-    json.dump(plain(content), file, indent=1, allow_nan=False)
-    file.write("\n")
-
-
-def _status_names(solution: Solution) -> list[str]:
-    return [Status(s).name.lower() for s in np.ravel(np.asarray(solution.status)).tolist()]
+def _status_name(status: int) -> str:
+    return Status(status).name.lower()
 
 
 def _write_table(solution: Solution, file: IO[str]) -> None:
@@ -403,7 +381,7 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         for column, values in solution.columns(name).items():
             columns[column] = _digits(values.tolist())
     if not np.all(solution.success):
-        columns["status"] = _status_names(solution)
+        columns["status"] = [_status_name(s) for s in np.ravel(solution.status).tolist()]
     widths = {name: max(len(name), *map(len, cells), 0) for name, cells in columns.items()}
     file.write("  ".join(name.rjust(widths[name]) for name in columns) + "\n")
     for row in zip(*columns.values(), strict=True):
