@@ -118,7 +118,7 @@ def write(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) ->
 
     def text(file: IO[str]) -> None:
         assert frame is not None
-        columns = {name: frame[name].to_numpy() for name in frame}
+        columns = {str(name): frame[name].to_numpy() for name in frame}
         if format_ == "csv":
             _tables.write_csv(columns, file)
         elif format_ == "json":

@@ -339,7 +339,7 @@ def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
         _write_table(solution, file)
         return
     frame = solution.to_dataframe()
-    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
+    columns: dict[str, Any] = {str(name): frame[name].to_numpy() for name in frame}
     columns["status"] = _tables.words(columns["status"], _status_name)
     if format_ == "csv":
         _tables.write_csv(columns, file)
