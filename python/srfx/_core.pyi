@@ -106,7 +106,7 @@ def group_bounds(sigma: Activation, target: Activation, r: typing.Annotated[nump
     """
     Lower and upper bounds of the test error for K groups, one entry a coefficient set.
     """
-def join_rows(pieces: collections.abc.Sequence[str], columns: list, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, nan: str, infinity: str) -> str:
+def join_rows(pieces: collections.abc.Sequence[str], columns: collections.abc.Sequence[typing.Any], first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, nan: str, infinity: str) -> str:
     """
     Text of rows of numbers, each as repr has it, or of words (places, texts), between the pieces.
     """
