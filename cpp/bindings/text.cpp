@@ -62,8 +62,8 @@ Column column_of(const py::handle& given) {
 }
 
 /// Rows `first` to `last` of columns of equal length: pieces[0], column 0, pieces[1], ..., pieces[n], each time.
-py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::object>& columns, py::ssize_t first, py::ssize_t last,
-                  const std::string& nan, const std::string& infinity) {
+py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::object>& columns, py::ssize_t first,
+                  py::ssize_t last, const std::string& nan, const std::string& infinity) {
   std::vector<Column> parts;
   for (const py::object& column : columns) parts.push_back(column_of(column));
   std::string out;

@@ -202,10 +202,17 @@ def _written(
         with part.open("rb+") as file:
             os.fsync(file.fileno())  # a disk that is full may say so only now
         return part
-    except BaseException as error:
+    except (OSError, RuntimeError) as error:  # the latter is what netCDF4 has for a full disk
         part.unlink(missing_ok=True)
-        if folder is not None and isinstance(error, OSError):
+        if folder is not None:
             return None
+        if isinstance(error, OSError):
+            raise
+        raise OSError(
+            f"a temporary file could not be written to {str(part.parent)!r}: {error}"
+        ) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
         raise
 
 
