@@ -320,7 +320,7 @@ class TestBadInput:
             ({"alpha": [True]}, "alpha must be"),
             ({"progress": 3}, "progress must be"),
             ({"resume": "yes"}, "resume must be"),
-            ({"out": 3}, "out must be None or the path"),
+            ({"out": 3}, "out must be a path on this machine"),
             ({"variables": "test_error"}, "variables must be a sequence of names"),
             ({"bulk": 3}, "bulk must be"),
         ],

@@ -145,14 +145,16 @@ def write(path: Path, content: Callable[[Path], object]) -> None:
         assert part is not None
     try:
         _copy(part, target, old)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader has seen enough
-            part.unlink()
-            raise
-        raise type(error)(
-            f"{shown(path)!r} could not be written ({error.strerror or error}); what it should "
-            f"hold is in {str(part)!r}"
-        ) from error
+    except BrokenPipeError:  # the reader has seen enough
+        part.unlink()
+        raise
+    except BaseException as error:
+        left = f"what it should hold is in {str(part)!r}"
+        if isinstance(error, OSError):
+            why = error.strerror or error
+            raise type(error)(f"{shown(path)!r} could not be written ({why}); {left}") from error
+        error.add_note(f"{shown(path)!r} is not complete; {left}")
+        raise
     part.unlink()
 
 
