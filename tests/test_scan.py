@@ -457,6 +457,8 @@ class TestExecutors:
             srfx.scan(srfx.SpikedRF(broken, "sin"), executor=pool, alpha=ALPHA, lam=LAM)
 
 
+# Python drops an interrupt that falls into a destructor, with this warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("interruptible")
 class TestCtrlC:
     @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
@@ -509,6 +511,18 @@ class TestCtrlC:
             assert pressed
             np.testing.assert_allclose(ds.test_error, srfx.scan(STEP, **AXES).test_error, rtol=1e-9)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_the_tests_themselves_may_be_started_with_ctrl_c_ignored(request, run_python):
+    code = "import signal; print(signal.getsignal(signal.SIGINT).name)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_python(code) == "SIG_IGN\n"
+        request.getfixturevalue("interruptible")  # and with it children are as usual
+        assert run_python(code.replace(".name", ".__name__")) == "default_int_handler\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class TestProgress:

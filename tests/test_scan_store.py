@@ -649,6 +649,8 @@ def test_twenty_kills(out):
     assert not list(out.rglob("*.partial"))
 
 
+# Python drops an interrupt that falls into a destructor, with this warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
 def test_ctrl_c_keeps_finished_blocks(out, pool):
