@@ -1,43 +1,21 @@
 // Numbers as text, as Python writes them, in the rows of a table: what CSV and JSON files take their time with.
 #include "module.hpp"
 
-#include <charconv>
+#include <srfx/text.hpp>
+
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <variant>
 #include <vector>
 
 namespace {
 
-/// Appends the shortest text that reads back as the same number: what repr gives.
-void append_shortest(std::string& out, double x) {
+/// Appends what repr gives.
+void append_number(std::string& out, double x) {
 #if defined(__cpp_lib_to_chars)
-  char buffer[32];  // "-d.dddddddddddddddde-ddd"
-  char* const end = std::to_chars(buffer, buffer + sizeof buffer, x, std::chars_format::scientific).ptr;
-  char* const letter = static_cast<char*>(std::memchr(buffer, 'e', static_cast<std::size_t>(end - buffer)));
-  int exponent = 0;
-  std::from_chars(letter + (letter[1] == '+' ? 2 : 1), end, exponent);
-  if (exponent < -4 || exponent >= 16) {
-    out.append(buffer, end);  // the exponent has two digits or more here as there
-    return;
-  }
-  char* digits = buffer;
-  if (*digits == '-') out += *digits++;
-  if (letter - digits > 1) {  // without its point: d.ddd to dddd
-    digits[1] = digits[0];
-    ++digits;
-  }
-  const int count = static_cast<int>(letter - digits), before = exponent + 1;
-  if (before <= 0) {
-    out.append("0.").append(static_cast<std::size_t>(-before), '0').append(digits, letter);
-  } else if (count <= before) {
-    out.append(digits, letter).append(static_cast<std::size_t>(before - count), '0').append(".0");
-  } else {
-    out.append(digits, digits + before).append(1, '.').append(digits + before, letter);
-  }
-#else  // a standard library without it: slower, and the same
+  srfx::append_shortest(out, x);
+#else  // slower, and the same
   char* const text = PyOS_double_to_string(x, 'r', 0, Py_DTSF_ADD_DOT_0, nullptr);
   if (text == nullptr) throw py::error_already_set();
   out += text;
@@ -82,7 +60,7 @@ py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::
         out += infinity;
         if (x < 0) out.insert(out.size() - infinity.size() + quote, 1, '-');
       } else {
-        append_shortest(out, x);
+        append_number(out, x);
       }
     }
     out += pieces.back();
