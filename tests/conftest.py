@@ -1,6 +1,7 @@
 """Shared fixtures."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,19 @@ import srfx.models
 def _warn_again(monkeypatch):
     """Every test sees the warnings that are given once a process."""
     monkeypatch.setattr(srfx.models, "_warned_not_odd", False)
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, here and in children, also if the tests were started with it ignored.
+
+    As by nohup, or in the background of a script: children inherit that.
+    """
+    if os.name != "posix":
+        pytest.skip("sends SIGINT")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -337,8 +337,8 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1,,2 --lam 1", "contains '', which is not a number"),
         ("--eta 1 --alpha 1:2 --lam 1", "is not of the form start:stop:count"),
         ("--eta 1 --alpha log:1:2 --lam 1", "is not of the form start:stop:count"),
-        ("--eta 1 --alpha 1:2:0 --lam 1", "count '0', which is not a positive integer"),
-        ("--eta 1 --alpha 1:2:2.5 --lam 1", "count '2.5', which is not a positive integer"),
+        ("--eta 1 --alpha 1:2:0 --lam 1", "has count 0, which is no integer from 1 to 100000000"),
+        ("--eta 1 --alpha 1:2:2.5 --lam 1", "has count '2.5', which is no integer from 1 to"),
         ("--eta 1 --alpha log:0:1:5 --lam 1", "has an end that is not positive"),
         ("--eta 1 --alpha 1:inf:5 --lam 1", "has an end that is not finite"),
         ("--eta 1 --alpha -1:2:4 --lam 1", "alpha must be finite and > 0; got -1.0 at index"),
@@ -441,7 +441,7 @@ def test_a_missing_matplotlib_is_said_before_computing():
     assert done.stderr == "srfx: error: --plot needs matplotlib: pip install 'srfx[plot]'\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c():
     words = ["solve", "--gamma", "0:1:100000", "--alpha", "0.1:3:100", "--lam", "0.01"]
     with subprocess.Popen(

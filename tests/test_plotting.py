@@ -349,3 +349,63 @@ def test_curves_of_labelled_pairs_and_too_many_lines():
             "lam",
             ax=Figure().add_subplot(),
         )
+
+
+@pytest.fixture(scope="module")
+def limit():
+    """An axis that ends with the limit of infinitely many samples."""
+    return srfx.scan(srfx.OneStep(eta=3), alpha0=[np.inf, 1, 5, 2], alpha=[1.0, 2.0], lam=0.1)
+
+
+def ticks(axis):
+    labels = (text.get_text() for text in axis.get_ticklabels())
+    return dict(zip(labels, axis.get_majorticklocs().tolist(), strict=True))
+
+
+@pytest.mark.parametrize("draw", [srfx.plot.heatmap, srfx.plot.contours])
+@pytest.mark.parametrize("along", ["x", "y"])
+def test_infinity_along_an_axis_of_a_plane(limit, ax, draw, along):
+    names = ("alpha0", "alpha") if along == "x" else ("alpha", "alpha0")
+    draw(limit, *names, ax=ax)
+    found = ticks(ax.xaxis if along == "x" else ax.yaxis)
+    infinity = found.pop(r"$\infty$")
+    assert infinity == 5 + 4 / 2  # one mean step beyond
+    assert all(float(text) == place <= 5 for text, place in found.items())
+    assert legend(ax) == [
+        f"{limit.test_error.min().item():.4g} at " + ("(inf, 2)" if along == "x" else "(2, inf)")
+    ]
+    assert best_of(ax) == ((infinity, 2) if along == "x" else (2, infinity))
+    if draw is srfx.plot.heatmap:
+        drawn = ax.collections[0].get_array()
+        values = limit.test_error.sortby("alpha0").squeeze().values
+        np.testing.assert_array_equal(drawn if along == "y" else drawn.T, values)
+
+
+def test_infinity_along_curves(limit, ax):
+    srfx.plot.curves(limit, "alpha0", ax=ax)
+    places, values = ax.lines[0].get_data()
+    np.testing.assert_array_equal(places, [1, 2, 5, 7])
+    np.testing.assert_array_equal(values, limit.test_error.sortby("alpha0").squeeze()[:, 0])
+    assert ticks(ax.xaxis)[r"$\infty$"] == 7
+    grid = np.geomspace(0.1, 100, 7)
+    wide = srfx.scan(srfx.OneStep(eta=3), alpha0=[*grid, np.inf], alpha=1.0, lam=0.1)
+    ax = srfx.plot.curves(wide, ax=Figure().add_subplot())
+    assert ax.get_xscale() == "log"
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [*grid, 100 * 10**0.5])
+    only = srfx.plot.curves(wide.isel(alpha0=[-1]), "alpha0", ax=Figure().add_subplot())
+    assert list(ticks(only.xaxis)) == [r"$\infty$"]
+
+
+def test_infinity_in_the_names_of_lines_and_in_optima(limit, ax):
+    srfx.plot.curves(limit, "alpha", ax=ax)
+    assert r"$\alpha_0$ = inf" in legend(ax)
+    best = srfx.optimal(srfx.OneStep(alpha0=[1, 2, np.inf]), {"lam": (1e-3, 10)}, alpha=1.0)
+    axes = srfx.plot.optima(best, axes=list(Figure().subplots(2, 1, sharex=True)))
+    assert ticks(axes[-1].xaxis)[r"$\infty$"] == 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_values_without_a_place(ax, bad):
+    ds = xr.Dataset({"test_error": ("run", [1.0, 2.0])}, {"run": [1.0, bad]})
+    with pytest.raises(ValueError, match=f"x must have a place for every value; 'run' holds {bad}"):
+        srfx.plot.curves(ds, "run", ax=ax)

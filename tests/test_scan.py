@@ -326,7 +326,7 @@ class TestBadInput:
             ({"alpha": [True]}, "alpha must be"),
             ({"progress": 3}, "progress must be"),
             ({"resume": "yes"}, "resume must be"),
-            ({"out": 3}, "out must be None or the path"),
+            ({"out": 3}, "out must be a path on this machine"),
             ({"variables": "test_error"}, "variables must be a sequence of names"),
             ({"bulk": 3}, "bulk must be"),
             ({"max_in_flight": 2.0}, "max_in_flight must be an integer >= 1; got 2.0"),
@@ -648,7 +648,9 @@ class TestCallables:
         assert second == "2"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+# Python drops an interrupt that falls into a destructor, with this warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("interruptible")
 class TestCtrlC:
     @pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
     def test_at_once(self, pool):
@@ -683,6 +685,35 @@ class TestCtrlC:
             with pytest.raises(KeyboardInterrupt):
                 look()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_ignored_where_it_was_ignored_before(self, tmp_path):
+        """As nohup, or the background of a script, starts a scan."""
+        pressed = []
+
+        def tanh(x):
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+            return np.tanh(x)
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was before returns with the fixture
+        slope = srfx.Activation(tanh, lambda x: 1 - np.tanh(x) ** 2)
+        model = srfx.OneStep(slope, "sin", alpha0=20)
+        for out in (None, tmp_path / "scan.zarr"):
+            ds = srfx.scan(model, out, **AXES)
+            assert pressed
+            np.testing.assert_allclose(ds.test_error, srfx.scan(STEP, **AXES).test_error, rtol=1e-9)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_the_tests_themselves_may_be_started_with_ctrl_c_ignored(request, run_python):
+    code = "import signal; print(signal.getsignal(signal.SIGINT).name)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_python(code) == "SIG_IGN\n"
+        request.getfixturevalue("interruptible")  # and with it children are as usual
+        assert run_python(code.replace(".name", ".__name__")) == "default_int_handler\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class TestProgress:

@@ -1,6 +1,5 @@
 """The commands scan, plot and export."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -154,7 +153,14 @@ def test_failures_are_said(folder, capsys):
             'eta = [1, 2, 3]\npairs = [["eta", "lam"], ["lam", "alpha"]]',
             "pairs in [axes] must name an axis once; 'lam' is there twice",
         ),
-        ('"scan.zarr"', "3", "path in [output] must be text"),
+        ('"scan.zarr"', "3", "path in [output] must be a path on this machine (text"),
+        ("count = 3", "count = true", "count of lam in [axes] must be an integer; got True"),
+        ("start = 1e-3", 'start = "log:1"', "start of lam in [axes] must be a number; got 'log:1'"),
+        ("start = 1e-3", "start = -1", "is logarithmic and has an end that is not positive"),
+        ("eta = [1, 3]", "eta = 2024-01-01", "eta must be"),
+        ("[model]", "[model]\nactivation = 3", "activation must be"),
+        ("eta = [1, 3]", "eta = " + "[" * 2000, "is not valid TOML"),
+        ("eta = [1, 3]", 'eta = ["a", "b", "c"]\npairs = [["eta", "lam"]]', "eta must be"),
         ("[axes]", "[axes", "is not valid TOML"),
         ("[model]", "model = 3\n[simulate]", "model must be a table"),
         ('path = "scan.zarr"', "", "give -o STORE, or path in the table [output]"),
@@ -176,6 +182,18 @@ def test_bad_specifications(folder, capsys, old, new, message):
     assert err.count("\n") == 1
     assert re.search(re.escape(message).replace(r"\.\*", ".*"), err), err
     assert [p.name for p in folder.iterdir()] == ["spec.toml"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("utf-8-sig", None), ("utf-16", "text in UTF-8"), ("utf-16-le", "text in UTF-8")],
+)
+def test_encodings(folder, want, capsys, encoding, said):
+    """Editors of Windows begin with a byte order mark; PowerShell writes UTF-16."""
+    (folder / "spec.toml").write_bytes(SPEC.replace("\n", "\r\n").encode(encoding))
+    assert run(["scan", "spec.toml", "--dry-run"]) == (2 if said else 0)
+    out, err = capsys.readouterr()
+    assert (said in err and not out) if said else out.startswith("points  36 ")
 
 
 def test_missing_axes_table(folder, capsys):
@@ -203,7 +221,7 @@ def test_the_example_of_the_help_is_valid(folder):
 LONG = SPEC.replace("[1, 3]", '"0.1:3:300000"').replace("block_points = 6", "block_points = 2000")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_prints_how_to_go_on(folder):
     """Killed, resumed, opened: what was finished is not lost."""
     (folder / "spec.toml").write_text(LONG)
@@ -329,3 +347,31 @@ class TestPlotAndExport:
         assert run(["plot", "scan.nc", "--x", "alpha", "--at", "eta=1"]) == 0
         assert run(["export", "scan.zarr", "scan.csv"]) == 2
         assert "the suffix of path must be one of '.nc', '.parquet'" in capsys.readouterr().err
+
+
+def test_infinite_values_and_labels_are_selected(folder, capsys, monkeypatch):
+    from srfx.scan_cli import _select
+
+    runs = xr.DataArray([0.5, 1.5], dims="run", coords={"run": ["small", "large"]})
+    axes = {"alpha": [1.0, 2.0], "lam": 0.1, "noise": runs}
+    ds = srfx.scan(srfx.OneStep(), "s.zarr", alpha0=[1, 2, np.inf], **axes)
+    finite = srfx.scan(srfx.OneStep(), "f.zarr", alpha0=[1, 2], **axes)
+
+    def at(*selections, ds=ds):
+        some = _select(ds, selections)
+        return some.alpha0.item(), str(some.run.item())
+
+    assert at("alpha0=inf", "run=large") == (np.inf, "large")
+    assert at("alpha0=1e9", "run=small") == (2, "small")  # as near to inf as nothing is
+    assert run(["plot", "s.zarr", "--x", "alpha", "--at", "alpha0=inf", "-o", "a.svg"]) == 0
+    assert run(["plot", "s.zarr", "--x", "alpha0", "--y", "alpha", "--at", "run=small"]) == 0
+    capsys.readouterr()
+    for selection, said in {
+        "alpha0=nan": "no value is near nan; there are 1, 2, inf",
+        "run=medium": "'medium' is not one of small, large",
+    }.items():
+        assert run(["plot", "s.zarr", "--x", "alpha", "--at", selection]) == 2
+        assert said in capsys.readouterr().err
+    assert run(["plot", "f.zarr", "--x", "alpha", "--at", "alpha0=inf"]) == 2
+    assert "no value is near inf; there are 1, 2" in capsys.readouterr().err
+    assert finite.sizes["alpha0"] == 2

@@ -234,6 +234,9 @@ class TestRefusals:
             run(srfx.SpikedRF(srfx.Activation(broken), "sin"), n_threads=2)
 
 
+# Python drops an interrupt that falls into a destructor, with this warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("interruptible")
 class TestInterruption:
     """Ctrl-C stops a run that would take minutes."""
 

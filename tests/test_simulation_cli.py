@@ -1,7 +1,6 @@
 """The command ``srfx simulate``."""
 
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -65,7 +64,7 @@ def test_plot_of_groups_and_single_points(tmp_path):
     assert "SpikedRF, tanh network" in (tmp_path / "a.svg").read_text()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     import xarray as xr
 

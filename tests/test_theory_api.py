@@ -407,7 +407,7 @@ print(output, peak() - before - output)
     assert above < 200
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_a_long_solve():
     code = """
 import numpy as np, srfx

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -105,6 +105,10 @@ def gradient_one_step(sigma: Activation, target: Activation, readout: typing.Sup
 def group_bounds(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
     """
     Lower and upper bounds of the test error for K groups, one entry a coefficient set.
+    """
+def join_rows(pieces: collections.abc.Sequence[str], columns: collections.abc.Sequence[typing.Any], first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, nan: str, infinity: str) -> str:
+    """
+    Text of rows of numbers, each as repr has it, or of words (places, texts), between the pieces.
     """
 def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """

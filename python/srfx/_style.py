@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +52,22 @@ _STYLE: dict[Any, Any] = {
 
 #: Figures are drawn one at a time.
 _DRAWING = threading.RLock()
+
+
+def require_matplotlib(needed: str) -> None:
+    """Load matplotlib, or say why it cannot be; ``needed`` says for what, "... need matplotlib"."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{needed}: pip install 'srfx[plot]'") from error
+    except ValueError:
+        backend = os.environ.get("MPLBACKEND")
+        if backend is None:
+            raise
+        raise ValueError(
+            "the environment variable MPLBACKEND must name a backend of matplotlib that is "
+            f"installed, or be unset; got {backend!r}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from srfx import _files, _tables
 from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
 from srfx.optima import optimal
@@ -100,7 +101,7 @@ def solve_optimal(
 
         figure = _new_figure(2.2 + 2 * len(over))
         optima(best, along, axes=list(figure.subplots(1 + len(over), sharex=True)))
-        _save(figure, plot_file)
+        house.save(figure, plot_file)
     if failed:
         house._say(f"warning: {failed} of {best.status.size} searches did not converge (status 1)")
 
@@ -111,27 +112,17 @@ def _new_figure(height: float) -> Figure:
     return Figure(figsize=(6.4, height), layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
-    from srfx import cli as house
-
-    with house._replacing(path) as part:
-        figure.savefig(part, dpi=150)
-    house._say(f"drew {path}")
-
-
 def write(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) -> None:
     """Write a Dataset as a table, CSV or JSON, or to a NetCDF file."""
-    from srfx import cli as house
-
     frame = None if format_ == "netcdf" else _frame(ds, last)
 
     def text(file: IO[str]) -> None:
         assert frame is not None
+        columns = {str(name): frame[name].to_numpy() for name in frame}
         if format_ == "csv":
-            frame.to_csv(file, index=False)
+            _tables.write_csv(columns, file)
         elif format_ == "json":
-            points = [dict(zip(frame, row, strict=True)) for row in _rows(frame)]
-            house.write_json({**ds.attrs, "points": points}, file)
+            _tables.write_records(ds.attrs, columns, file)
         else:
             fixed = [
                 f"{c} = {ds[c].item():.10g}"
@@ -154,13 +145,11 @@ def _to(output: Path | None, ds: xr.Dataset, format_: str, text: Callable[[IO[st
     if output is None:
         house.to_screen(text)
         return
-    with house._replacing(output) as part:
-        if format_ == "netcdf":
-            ds.to_netcdf(part)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                text(file)
-    house._say(f"wrote {output}")
+    if format_ == "netcdf":
+        _files.write(output, ds.to_netcdf)
+    else:
+        _files.write_text(output, text)
+    house._say(f"wrote {_files.shown(output)}")
 
 
 def _frame(ds: xr.Dataset, last: list[str]) -> pd.DataFrame:
@@ -179,14 +168,8 @@ def _names(status: Any) -> list[str]:
     return [Status(int(s)).name.lower() for s in np.ravel(status).tolist()]
 
 
-def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    return zip(*(frame[name].tolist() for name in frame), strict=True)
-
-
 def _write_spectra(ds: xr.Dataset, file: IO[str]) -> None:
     """Write spectra in JSON: for each model its parameters, its checks, and x with the density."""
-    from srfx import cli as house
-
     outer = [d for d in ds.status.dims if d != "x"]
     spectra = []
     for place in np.ndindex(*(ds.sizes[d] for d in outer)):
@@ -197,7 +180,7 @@ def _write_spectra(ds: xr.Dataset, file: IO[str]) -> None:
             item[name] = one[name].values[np.isfinite(one[name].values)].tolist()
         item |= {name: one[name].values.tolist() for name in ("x", "density", "density_error")}
         spectra.append(item | {"status": _names(one.status)})
-    house.write_json({**ds.attrs, "spectra": spectra}, file)
+    _tables.write_json({**ds.attrs, "spectra": spectra}, file)
 
 
 def register(group: click.Group) -> None:
@@ -231,7 +214,7 @@ def register(group: click.Group) -> None:
     @click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         help="Write everything to FILE (.csv, .json, .nc).",
         metavar="FILE",
     )
@@ -241,9 +224,7 @@ def register(group: click.Group) -> None:
         type=click.Choice(["table", "csv", "json", "netcdf"]),
         help="Format of the output.  [default: a table, or by the suffix of FILE]",
     )
-    @click.option(
-        "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw to FILE.", metavar="FILE"
-    )
+    @click.option("--plot", "plot_file", type=house.LOCAL, help="Draw to FILE.", metavar="FILE")
     def spectrum_command(
         output: Path | None, format_: str | None, plot_file: Path | None, x: Any, **options: Any
     ) -> None:
@@ -277,7 +258,7 @@ def register(group: click.Group) -> None:
 
             figure = _new_figure(4.4)
             spectrum(ds, ax=figure.add_subplot())
-            _save(figure, plot_file)
+            house.save(figure, plot_file)
         failed = int((ds.status != 0).sum())
         if failed:
             house._say(f"warning: {failed} points did not converge (nan)")

@@ -5,19 +5,19 @@ Exit codes: 0 success, 1 no convergence, 2 bad input (one line on stderr), 130 i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 import numpy as np
 
+from srfx import _files, _tables, analysis_cli, figures_cli, scan_cli, simulation_cli
 from srfx import _validation as check
-from srfx import analysis_cli, figures_cli, scan_cli, simulation_cli
+from srfx._style import require_matplotlib
 from srfx.config import show_config, version
 from srfx.models import ACTIVATION_NAMES, FloatArray, OneStep, SpikedRF, warnings_to
 from srfx.results import ConvergenceError, Solution, Status
@@ -25,6 +25,7 @@ from srfx.theory import solve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _GRIDS = (
     "GRID: a number, a list 0.5,1,2, or a grid 0.2:3:50 (50 points from 0.2 to 3, both included) "
@@ -39,6 +40,9 @@ features. For example:
   srfx solve --eta 1 --alpha0 1.5 --alpha 0.2:3:50 --lam 0.01 --plot curve.png
 """
 _SUFFIXES = {".csv": "csv", ".json": "json", ".nc": "netcdf"}
+#: Most points of a grid.
+_MOST = 10**8
+
 #: Order of the axes of an outer product: the last varies fastest.
 _AXES = ("eta", "alpha0", "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha")
 
@@ -80,18 +84,26 @@ def _parse_grid(text: str) -> float | FloatArray:
         parts = parts[1:]
     if len(parts) != 3:
         raise ValueError("is not of the form start:stop:count")
-    start, stop = _number(parts[0]), _number(parts[1])
-    if not parts[2].strip().isdecimal() or int(parts[2]) < 1:
-        raise ValueError(f"has count {parts[2]!r}, which is not a positive integer")
-    count = int(parts[2])
+    start, stop, count = _number(parts[0]), _number(parts[1]), parts[2].strip()
+    if not count.isdecimal() or len(count) > 18:
+        raise ValueError(f"has count {count[:30]!r}, which is no integer from 1 to {_MOST}")
+    return _spaced(start, stop, int(count), logarithmic)
+
+
+def _spaced(start: float, stop: float, count: int, logarithmic: bool) -> FloatArray:
+    """Return a grid, or raise a ValueError that completes "lam = ..."."""
+    if not 1 <= count <= _MOST:
+        raise ValueError(f"has count {count}, which is no integer from 1 to {_MOST}")
     if not np.isfinite([start, stop]).all():
         raise ValueError("has an end that is not finite")
     check.memory(f"has too many points: {count}", 8.0 * count)
-    if not logarithmic:
-        return np.linspace(start, stop, count)
-    if start <= 0 or stop <= 0:
+    if logarithmic and (start <= 0 or stop <= 0):
         raise ValueError("is logarithmic and has an end that is not positive")
-    return np.geomspace(start, stop, count)
+    with np.errstate(all="ignore"):
+        grid = (np.geomspace if logarithmic else np.linspace)(start, stop, count)
+    if not np.isfinite(grid).all():
+        raise ValueError("has ends that are too far from each other")
+    return grid
 
 
 def _number(text: str) -> float:
@@ -99,6 +111,22 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"contains {text!r}, which is not a number") from None
+
+
+class _Local(click.Path):
+    """A path on this machine: absolute, ``~`` expanded, no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        name = "a path" if param is None else param.get_error_hint(ctx)
+        try:
+            path = _files.local(name, value)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
+        super().convert(str(path), param, ctx)
+        return path
+
+
+LOCAL = _Local()
 
 
 def _grid(*names: str, help: str) -> Callable[[Any], Any]:
@@ -171,7 +199,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Write everything to FILE (.csv, .json, .nc).",
     metavar="FILE",
 )
@@ -184,7 +212,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "--plot",
     "plot_file",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Draw the learning curve, or with --optimal the best values, to FILE.",
     metavar="FILE",
 )
@@ -270,62 +298,31 @@ def _check_output(output: Path | None, format_: str | None) -> str:
                 f"-o FILE must end in {', '.join(_SUFFIXES)} (or give --format); "
                 f"got {str(output)!r}"
             )
-    _check_writable("-o", output)
+    _files.check("-o FILE", output)
     return format_
 
 
 def _check_plot(path: Path) -> None:
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise click.UsageError("--plot needs matplotlib: pip install 'srfx[plot]'") from None
+    require_matplotlib("--plot needs matplotlib")
+    from matplotlib.backend_bases import FigureCanvasBase
+
     known = sorted(FigureCanvasBase.filetypes)
     if path.suffix.lower().removeprefix(".") not in known:
         raise click.UsageError(
             f"--plot FILE must end in one of .{', .'.join(known)}; got {str(path)!r}"
         )
-    _check_writable("--plot", path)
-
-
-def _check_writable(option: str, path: Path) -> None:
-    folder = path.parent
-    if path.is_dir():
-        problem = "is a directory"
-    elif not folder.is_dir():
-        problem = f"is in a directory that does not exist: {str(folder)!r}"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        problem = "is not writable"
-    else:
-        return
-    raise click.UsageError(f"{option} FILE must be writable; {str(path)!r} {problem}")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file, moved onto ``path`` once complete: no half-written results."""
-    # A device or a pipe; or a link, such as /dev/stdout, which is not to be replaced by a file.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        yield path
-        return
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _files.check("--plot FILE", path)
 
 
 def _write(solution: Solution, output: Path | None, format_: str) -> None:
     if output is None:
         to_screen(lambda file: _write_text(solution, file, format_))
         return
-    with _replacing(output) as part:
-        if format_ == "netcdf":
-            solution.to_xarray().to_netcdf(part)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                _write_text(solution, file, format_)
-    _say(f"wrote {output} ({solution.size} points)")
+    if format_ == "netcdf":
+        _files.write(output, solution.to_xarray().to_netcdf)
+    else:
+        _files.write_text(output, lambda file: _write_text(solution, file, format_))
+    _say(f"wrote {_files.shown(output)} ({solution.size} points)")
 
 
 def to_screen(write: Callable[[IO[str]], None]) -> None:
@@ -340,42 +337,20 @@ def to_screen(write: Callable[[IO[str]], None]) -> None:
 
 
 def _write_text(solution: Solution, file: IO[str], format_: str) -> None:
-    if format_ == "csv":
-        solution.to_dataframe().assign(status=_status_names(solution)).to_csv(file, index=False)
-    elif format_ == "json":
-        _write_json(solution, file)
-    else:
+    if format_ == "table":
         _write_table(solution, file)
+        return
+    frame = solution.to_dataframe()
+    columns: dict[str, Any] = {str(name): frame[name].to_numpy() for name in frame}
+    columns["status"] = _tables.words(columns["status"], _status_name)
+    if format_ == "csv":
+        _tables.write_csv(columns, file)
+    else:
+        _tables.write_records(solution.describe(), columns, file)
 
 
-def _write_json(solution: Solution, file: IO[str]) -> None:
-    """Write the model and a record for each point."""
-    frame = solution.to_dataframe().assign(status=_status_names(solution))
-    names = list(frame.columns)
-    rows = zip(*(frame[name].tolist() for name in names), strict=True)
-    points = [dict(zip(names, row, strict=True)) for row in rows]
-    write_json({**solution.describe(), "points": points}, file)
-
-
-def write_json(content: Any, file: IO[str]) -> None:
-    """Write strict JSON: nan is null, inf a string."""
-    import json
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(x) for name, x in value.items()}
-        if isinstance(value, list):
-            return [plain(x) for x in value]
-        if isinstance(value, float) and not np.isfinite(value):
-            return None if np.isnan(value) else str(value)
-        return value
-
-    json.dump(plain(content), file, indent=1, allow_nan=False)
-    file.write("\n")
-
-
-def _status_names(solution: Solution) -> list[str]:
-    return [Status(s).name.lower() for s in np.ravel(np.asarray(solution.status)).tolist()]
+def _status_name(status: int) -> str:
+    return Status(status).name.lower()
 
 
 def _write_table(solution: Solution, file: IO[str]) -> None:
@@ -408,7 +383,7 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         for column, values in solution.columns(name).items():
             columns[column] = _digits(values.tolist())
     if not np.all(solution.success):
-        columns["status"] = _status_names(solution)
+        columns["status"] = [_status_name(s) for s in np.ravel(solution.status).tolist()]
     widths = {name: max(len(name), *map(len, cells), 0) for name, cells in columns.items()}
     file.write("  ".join(name.rjust(widths[name]) for name in columns) + "\n")
     for row in zip(*columns.values(), strict=True):
@@ -431,9 +406,13 @@ def _draw(solution: Solution, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax: Axes = figure.add_subplot()
     learning_curve(solution, ax=ax)
-    with _replacing(path) as part:
-        figure.savefig(part, dpi=150)
-    _say(f"drew {path}")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture and say so."""
+    _files.write(path, lambda part: figure.savefig(part, dpi=150))
+    _say(f"drew {_files.shown(path)}")
 
 
 @cli.command()
@@ -499,6 +478,9 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the program ``srfx``, to which the process belongs."""
+    # It draws to files alone; matplotlib does not even load if the backend named is not installed,
+    # as that of a notebook in another environment.
+    os.environ.pop("MPLBACKEND", None)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         _say(f"warning: {message}")

@@ -24,10 +24,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, _identity, simulation
+from srfx import _core, _files, _identity, simulation
 from srfx import _validation as check
 from srfx._store import require_zarr
-from srfx._style import COLOURS, COLUMN, GREY, MARKERS, PAGE, ordered_colours, style
+from srfx._style import (
+    COLOURS,
+    COLUMN,
+    GREY,
+    MARKERS,
+    PAGE,
+    ordered_colours,
+    require_matplotlib,
+    style,
+)
 from srfx.analysis import feature_spectrum
 from srfx.config import provenance, version
 from srfx.models import (
@@ -202,11 +211,9 @@ class _Job:
 
     def learned(self, run: _Run) -> xr.Dataset:
         """Mean prediction in bins of t, for each replicate; kept in the store."""
-        import xarray as xr
-
         path = self.path(run)
         if path is not None and path.exists():
-            with NETCDF, xr.open_dataset(path) as kept:
+            with open_scan(path) as kept:
                 return kept.load()
         out = predictions(
             self.model,
@@ -221,7 +228,7 @@ class _Job:
         ds = _binned(out, np.array(self.edges))
         if path is not None:
             with NETCDF:
-                _replace(path, ds.to_netcdf)
+                _files.write(path, ds.to_netcdf)
         return ds
 
 
@@ -550,17 +557,10 @@ def _legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    _require_matplotlib()
+    require_matplotlib("figures need matplotlib")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'srfx[plot]'") from error
 
 
 # --- figure 1: the function learned --------------------------------------------------------------
@@ -1672,7 +1672,7 @@ def compute(
     values = _parameters(name, quick, parameters)
     if n_threads is not None:
         check.thread_count(n_threads)
-    folder = None if store is None else Path(store)
+    folder = None if store is None else _files.local("store", store)
     start = time.perf_counter()
     run = _Run(folder, progress, say, n_threads)
     ds = _described(_RECIPES[name].compute(run, **values), name)
@@ -1727,7 +1727,7 @@ def draw(ds: xr.Dataset) -> Figure:
     name = getattr(ds, "attrs", {}).get("figure")
     if name not in _RECIPES:
         raise ValueError(f"ds must be what srfx.figures.compute returned; got figure {name!r}")
-    _require_matplotlib()
+    require_matplotlib("figures need matplotlib")
     with style():
         figure = _RECIPES[name].draw(ds)
         figure.draw_without_rendering()  # fixes the layout while the style holds
@@ -2133,10 +2133,15 @@ def make(
         _parameters(name, quick, parameters)
     if n_threads is not None:
         check.thread_count(n_threads)
-    _require_matplotlib()
-    out = Path(folder)
+    require_matplotlib("figures need matplotlib")
+    out = _files.local("folder", folder)
+    keep = None if quick else out / "simulations"
+    if store is not None:
+        keep = _files.local("store", store)
     _make_writable(out, "output folder")
-    keep = Path(store) if store is not None else None if quick else out / "simulations"
+    for name in wanted:
+        for suffix in (*formats, "nc", "json"):
+            _files.check("the output folder's files", out / f"figure-{name}.{suffix}")
     if keep is not None and any(name not in ("3", "phase", "spectrum") for name in wanted):
         require_zarr()
         _make_writable(keep, "store")
@@ -2164,16 +2169,14 @@ def make(
             for suffix in dict.fromkeys(formats):
                 path = stem.with_suffix(f".{suffix}")
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-                _replace(path, lambda p: figure.savefig(p, metadata=undated))  # noqa: B023
+                _files.write(path, lambda p: figure.savefig(p, metadata=undated))  # noqa: B023
                 files.append(path)
         with NETCDF:
-            _replace(stem.with_suffix(".nc"), ds.to_netcdf)
+            _files.write(stem.with_suffix(".nc"), ds.to_netcdf)
         record = _provenance(ds, [path.name for path in files])
-        _replace(
-            stem.with_suffix(".json"),
-            lambda p: p.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"),  # noqa: B023
-        )
-        about(f"wrote {', '.join(str(path) for path in files)}, and its .nc and .json")
+        text = json.dumps(record, indent=2) + "\n"
+        _files.write_text(stem.with_suffix(".json"), lambda file: file.write(text))  # noqa: B023
+        about(f"wrote {', '.join(map(_files.shown, files))}, and its .nc and .json")
         pictures += files
     return pictures
 
@@ -2220,16 +2223,6 @@ def _make_writable(folder: Path, what: str) -> None:
     except OSError as error:
         raise PermissionError(f"the {what} cannot be written: {error}") from None
     probe.unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write to a temporary file and move it onto ``path``: no half-written results."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _provenance(ds: xr.Dataset, files: list[str]) -> dict[str, Any]:

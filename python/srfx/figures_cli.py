@@ -22,7 +22,7 @@ def register(group: click.Group) -> None:
     @click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         default="figures",
         show_default=True,
         metavar="FOLDER",
@@ -39,7 +39,7 @@ def register(group: click.Group) -> None:
     )
     @click.option(
         "--store",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         metavar="FOLDER",
         help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )

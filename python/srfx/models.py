@@ -231,8 +231,8 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
                 precision, name = _precision(function.fn), f"callable {compiled(function).name}"
                 if precision != np.float64:
                     advice += (
-                        f"; the {name} returns {precision}, whose rounding errors limit the accuracy: "
-                        "let it compute in float64"
+                        f"; the {name} returns {precision}, whose rounding errors limit the "
+                        "accuracy: let it compute in float64"
                     )
                 # rounding errors look like kinks, up to some hundred times their size
                 if precision == np.float64 or error > 100 * np.finfo(precision).eps:

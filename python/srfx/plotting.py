@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
+from srfx._style import require_matplotlib
 from srfx._validation import public
 from srfx.models import FloatArray
 from srfx.results import Solution
@@ -20,6 +21,7 @@ from srfx.results import Solution
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = ["boundary", "contours", "curves", "heatmap", "learning_curve", "optima", "spectrum"]
 
@@ -163,7 +165,8 @@ def heatmap(
     """Draw a variable over two parameters in colours.
 
     Axes whose values are spaced logarithmically over more than 1.5 decades are logarithmic.
-    Replicates of simulations are averaged. Points without a value are left blank.
+    Replicates of simulations are averaged. Points without a value are left blank. An infinite value
+    of an axis, as alpha0 = inf, is drawn a step beyond the largest number and labelled so.
 
     Parameters
     ----------
@@ -218,7 +221,11 @@ def heatmap(
             kwargs.pop("vmin", np.nanmin(values)), kwargs.pop("vmax", np.nanmax(values))
         )
     mesh = ax.pcolormesh(
-        _edges(xs), _edges(ys), np.ma.masked_invalid(values), rasterized=True, **kwargs
+        _edges(xs.places),
+        _edges(ys.places),
+        np.ma.masked_invalid(values),
+        rasterized=True,
+        **kwargs,
     )
     if colorbar:
         ax.figure.colorbar(mesh, ax=ax, label=_name_of(data, variable))
@@ -276,13 +283,13 @@ def contours(
     ('log', '0.1288 at (3, 0.1778)')
     """
     ax, data, xs, ys, values = _plane(result, x, y, variable, ax)
-    if len(xs[1]) < 2 or len(ys[1]) < 2:
+    if len(xs.values) < 2 or len(ys.values) < 2:
         raise ValueError("result must have at least two values along x and along y for contours")
     if isinstance(levels, (int, np.integer)) and _log_colours(values):
         levels = np.geomspace(np.nanmin(values), np.nanmax(values), int(levels) + 2)[1:-1]
     draw = ax.contourf if filled else ax.contour
     kwargs.setdefault("cmap", "viridis")
-    lines = draw(xs[1], ys[1], np.ma.masked_invalid(values), levels, **kwargs)
+    lines = draw(xs.places, ys.places, np.ma.masked_invalid(values), levels, **kwargs)
     if filled:
         ax.figure.colorbar(lines, ax=ax, label=_name_of(data, variable))
     elif labels:
@@ -303,7 +310,8 @@ def curves(
 ) -> Axes:
     """Draw a variable against one parameter, a line for each combination of the others.
 
-    Replicates of simulations are averaged, with bars of one standard error.
+    Replicates of simulations are averaged, with bars of one standard error. An infinite value along
+    the axis is drawn as in `heatmap`.
 
     Parameters
     ----------
@@ -359,7 +367,7 @@ def curves(
     order = np.argsort(values, kind="stable")
     table = lines_of(data[variable])
     bars = None if spread is None else lines_of(spread)
-    along = values[order]
+    along = _Along(x, values[order], _places(values)[order])
     count = len(table)
     labelled = set(np.linspace(0, count - 1, min(count, _MOST_LABELS)).round().astype(int))
     for i, line in enumerate(table):
@@ -372,14 +380,15 @@ def curves(
         )
         style = {"color": _colour(i, count), "lw": 1.8, **kwargs}
         label = text if text and i in labelled else "_"
-        ax.plot(along, line, label=label, **style)
+        ax.plot(along.places, line, label=label, **style)
         if bars is not None:
-            ax.errorbar(along, line, bars[i], fmt="none", color=style["color"], capsize=2)
+            ax.errorbar(along.places, line, bars[i], fmt="none", color=style["color"], capsize=2)
         if best and np.isfinite(line).any():
             j = int(np.nanargmin(line))
-            ax.plot(along[j], line[j], "o", color=style["color"], ms=5, label="_")
-    if _log_spaced(values):
+            ax.plot(along.places[j], line[j], "o", color=style["color"], ms=5, label="_")
+    if _log_spaced(along.places):
         ax.set_xscale("log")
+    _label_infinity(ax.xaxis, along)
     if _decades(table[np.isfinite(table)]) > 1.5 and np.nanmin(table) > 0:
         ax.set_yscale("log")
     ax.set_xlabel(_SYMBOLS.get(x, x))
@@ -442,12 +451,53 @@ def _axis(data: xr.Dataset, role: str, name: str) -> tuple[str, FloatArray]:
             f"{role} must be a parameter that varies along one dimension of result, one of "
             f"{', '.join(varying) or 'none'}; {name!r} {how}"
         )
-    return str(data[name].dims[0]), np.asarray(data[name].values, dtype=float)
+    values = np.asarray(data[name].values, dtype=float)
+    wrong = values[np.isnan(values) | (values == -np.inf)]
+    if wrong.size:
+        raise ValueError(f"{role} must have a place for every value; {name!r} holds {wrong[0]}")
+    return str(data[name].dims[0]), values
+
+
+class _Along(NamedTuple):
+    """A parameter along an axis: its values in order, and where they are drawn."""
+
+    name: str
+    values: FloatArray
+    places: FloatArray
+
+
+def _places(values: FloatArray) -> FloatArray:
+    """Where values are drawn: where they are, but infinity a step beyond the largest number."""
+    finite = values[np.isfinite(values)]
+    if finite.size == values.size:
+        return values
+    if finite.size == 0:
+        return np.ones_like(values)
+    low, high, steps = finite.min(), finite.max(), max(1, finite.size - 1)
+    if _log_spaced(finite):
+        beyond = high * (high / low) ** (1 / steps)
+    else:
+        beyond = high + ((high - low) / steps or abs(high) or 1)
+    return np.where(np.isinf(values), beyond, values)
+
+
+def _label_infinity(axis: Axis, along: _Along) -> None:
+    """Say which place is that of infinity; no number has a tick there or beyond."""
+    infinite = np.isinf(along.values)
+    if not infinite.any():
+        return
+    from matplotlib.ticker import NullLocator
+
+    low, high = axis.get_view_interval()[0], along.places[~infinite].max(initial=-np.inf)
+    ticks = [tick for tick in axis.get_majorticklocs().tolist() if low <= tick <= high]
+    labels = axis.get_major_formatter().format_ticks(ticks)
+    axis.set_ticks([*ticks, along.places[infinite][0]], [*labels, r"$\infty$"])
+    axis.set_minor_locator(NullLocator())
 
 
 def _plane(
     result: Any, x: str | None, y: str | None, variable: str, ax: Axes | None
-) -> tuple[Any, xr.Dataset, tuple[str, FloatArray], tuple[str, FloatArray], FloatArray]:
+) -> tuple[Any, xr.Dataset, _Along, _Along, FloatArray]:
     """Values of a variable, sorted along two parameters: rows are y, columns x."""
     data, _ = _averaged(_with_variable(result, variable), variable, x, y)
     dims = [str(dim) for dim in data[variable].dims]
@@ -473,7 +523,8 @@ def _plane(
         raise ValueError(f"result must have finite values; {variable} has none")
     if ax is None:
         ax = _new_axes()
-    return ax, data, (x, xs[across]), (y, ys[down]), values
+    xs, ys = xs[across], ys[down]
+    return ax, data, _Along(x, xs, _places(xs)), _Along(y, ys, _places(ys)), values
 
 
 def _log_colours(values: FloatArray) -> bool:
@@ -481,9 +532,8 @@ def _log_colours(values: FloatArray) -> bool:
     return bool(finite.min() > 0) and _decades(finite) > 1.5
 
 
-def _edges(axis: tuple[str, FloatArray]) -> FloatArray:
+def _edges(values: FloatArray) -> FloatArray:
     """Edges of the cells around the values: midpoints, in the logarithm where it is the scale."""
-    values = axis[1]
     logarithmic = _log_spaced(values)
     points = np.log(values) if logarithmic else values
     if len(points) == 1:
@@ -498,28 +548,28 @@ def _edges(axis: tuple[str, FloatArray]) -> FloatArray:
 def _finish_plane(
     ax: Axes,
     data: xr.Dataset,
-    xs: tuple[str, FloatArray],
-    ys: tuple[str, FloatArray],
+    xs: _Along,
+    ys: _Along,
     values: FloatArray,
     best: bool,
 ) -> None:
-    if _log_spaced(xs[1]):
+    if _log_spaced(xs.places):
         ax.set_xscale("log")
-    if _log_spaced(ys[1]):
+    if _log_spaced(ys.places):
         ax.set_yscale("log")
     if best:
         j, i = np.unravel_index(int(np.nanargmin(values)), values.shape)
-        text = f"{values[j, i]:.4g} at ({xs[1][i]:.4g}, {ys[1][j]:.4g})"
-        ax.plot(
-            xs[1][i], ys[1][j], "*", color="white", mec="black", ms=13, label=text, clip_on=False
-        )
+        text = f"{values[j, i]:.4g} at ({xs.values[i]:.4g}, {ys.values[j]:.4g})"
+        place = xs.places[i], ys.places[j]
+        ax.plot(*place, "*", color="white", mec="black", ms=13, label=text, clip_on=False)
         # across from the star: "best" looks at every cell, half a minute for a big plane
-        x, y = ax.transAxes.inverted().transform(ax.transData.transform((xs[1][i], ys[1][j])))
+        x, y = ax.transAxes.inverted().transform(ax.transData.transform(place))
         upper, lower = (2, 1), (3, 4)  # left and right, as matplotlib numbers them
         loc = (lower if y > 0.5 else upper)[0 if x > 0.5 else 1]
         ax.legend(fontsize="small", framealpha=0.8, numpoints=1, loc=loc)
-    ax.set_xlabel(_SYMBOLS.get(xs[0], xs[0]))
-    ax.set_ylabel(_SYMBOLS.get(ys[0], ys[0]))
+    for axis, along in ((ax.xaxis, xs), (ax.yaxis, ys)):
+        axis.set_label_text(_SYMBOLS.get(along.name, along.name))
+        _label_infinity(axis, along)
     ax.set_title(_title(data), fontsize="medium")
 
 
@@ -671,12 +721,14 @@ def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
         raise ValueError(f"result must vary along exactly one parameter; got {dict(result.sizes)}")
     if ax is None:
         ax = _new_axes()
-    along = np.asarray(result[varying[0]])
-    order = np.argsort(along)
-    across, along = np.asarray(result[name])[order], along[order]
-    ax.plot(along, across, color=_COLOURS[0], lw=1.8, label="error = linear floor")
-    if _log_spaced(along):
+    values = np.asarray(result[varying[0]], dtype=float)
+    order = np.argsort(values)
+    across = np.asarray(result[name])[order]
+    along = _Along(varying[0], values[order], _places(values)[order])
+    ax.plot(along.places, across, color=_COLOURS[0], lw=1.8, label="error = linear floor")
+    if _log_spaced(along.places):
         ax.set_xscale("log")
+    _label_infinity(ax.xaxis, along)
     if _decades(across) > 1.5:
         ax.set_yscale("log")
     senses = np.unique(np.asarray(result.below)[np.asarray(result.below) != 0])
@@ -684,7 +736,7 @@ def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
         low, high = ax.get_ylim()
         side = high if senses[0] == 1 else low
         ax.fill_between(
-            along, across, side, color=_COLOURS[0], alpha=0.15, lw=0, label="below the floor"
+            along.places, across, side, color=_COLOURS[0], alpha=0.15, lw=0, label="below the floor"
         )
         ax.set_ylim(low, high)
     ax.set_xlabel(_SYMBOLS[varying[0]])
@@ -791,10 +843,9 @@ def _dimension_of_alpha(data: xr.Dataset) -> str:
 
 
 def _new_axes() -> Axes:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("srfx.plot needs matplotlib: pip install 'srfx[plot]'") from error
+    require_matplotlib("srfx.plot needs matplotlib")
+    import matplotlib.pyplot as plt
+
     _, ax = plt.subplots(layout="constrained")
     return ax
 

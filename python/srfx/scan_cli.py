@@ -13,7 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _executors, scans
+from srfx import _executors, _files, scans
 from srfx import _validation as check
 from srfx._plan import Plan, make_plan, solve_box
 from srfx.models import OneStep, SpikedRF
@@ -57,12 +57,13 @@ def register(group: click.Group) -> None:
     group : click.Group
         The group of `srfx.cli`.
     """
-    path_type = click.Path(path_type=Path)
-    existing = click.Path(path_type=Path, exists=True)
+    from srfx import cli as house
+
+    existing = house._Local(exists=True)
 
     @group.command("scan", help=_SPEC)
-    @click.argument("spec", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-    @click.option("-o", "--output", type=path_type, metavar="STORE", help="The zarr store.")
+    @click.argument("spec", type=house._Local(exists=True, dir_okay=False))
+    @click.option("-o", "--output", type=house.LOCAL, metavar="STORE", help="The zarr store.")
     @click.option("--resume", is_flag=True, help="Go on with an existing store.")
     @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
     @click.option("--n-threads", type=int, help="Threads; with --dask, for each block.")
@@ -90,7 +91,11 @@ def register(group: click.Group) -> None:
         help="Keep the nearest value of another parameter, or a label; may be repeated.",
     )
     @click.option(
-        "-o", "--output", type=path_type, metavar="FILE", help="The picture.  [default: STORE.png]"
+        "-o",
+        "--output",
+        type=house.LOCAL,
+        metavar="FILE",
+        help="The picture.  [default: STORE.png]",
     )
     def plot_command(**options: Any) -> None:
         """Draw a stored scan (or a NetCDF file): a heat map, contour lines or curves.
@@ -102,14 +107,11 @@ def register(group: click.Group) -> None:
 
     @group.command("export")
     @click.argument("store", type=existing)
-    @click.argument("file", type=path_type)
+    @click.argument("file", type=house.LOCAL)
     def export_command(store: Path, file: Path) -> None:
         """Write a stored scan to one file: NetCDF (.nc) or Parquet (.parquet)."""
-        from srfx import cli as house
-
-        house._check_writable("FILE", file)
         scans.export(store, file)
-        house._say(f"wrote {file}")
+        house._say(f"wrote {_files.shown(file)}")
 
 
 # --- srfx scan ---
@@ -143,7 +145,9 @@ def _scan(
     if out is None:
         raise click.UsageError("give -o STORE, or path in the table [output]")
     if out.exists() and not resume and not (out.is_dir() and not any(out.iterdir())):
-        raise click.UsageError(f"{str(out)!r} exists: go on with --resume, or give another -o")
+        raise click.UsageError(
+            f"{_files.shown(out)!r} exists: go on with --resume, or give another -o"
+        )
     client = None if dask is None else _client(dask)
     try:
         ds = scans.scan(
@@ -152,7 +156,7 @@ def _scan(
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt, "__notes__", ()):
             house._say(note.removeprefix("srfx.scan: ").split(";")[0])
-        command = ["srfx", "scan", str(spec), "-o", str(out), "--resume"]
+        command = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
         command += ["--dask", dask] if dask else []
         command += ["--n-threads", str(n_threads)] if n_threads else []
         command += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
@@ -166,7 +170,7 @@ def _scan(
         if client is not None:
             client.close()
     points = math.prod(ds.sizes.values())
-    house._say(f"wrote {out} ({points} points)")
+    house._say(f"wrote {_files.shown(out)} ({points} points)")
     failed = ds.attrs.get("failed_points", 0)
     if failed:
         house._say(f"warning: {failed} of {points} points did not converge (nan, with status)")
@@ -196,12 +200,7 @@ def read_specification(path: Path) -> dict[str, Any]:
     ValueError
         It is no TOML, or a table or key is unknown (the nearest known one is named) or missing.
     """
-    import tomllib
-
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
+    tables = _read_toml(path)
     for name, table in tables.items():
         check.one_of("a table", name, _TABLES)
         if not isinstance(table, dict):
@@ -209,19 +208,34 @@ def read_specification(path: Path) -> dict[str, Any]:
     for name in ("model", "axes"):
         if name not in tables:
             raise ValueError(f"the table [{name}] is missing in {str(path)!r}")
-    model = _model(tables["model"])
-    arguments: dict[str, Any] = {"model": model, "axes": _axes(tables["axes"], model)}
+    output = tables.get("output", {})
+    try:
+        model = _model(tables["model"])
+        arguments: dict[str, Any] = {"model": model, "axes": _axes(tables["axes"], model)}
+        if "path" in output:
+            arguments["out"] = _files.local("path in [output]", output["path"])
+    except TypeError as error:  # in a file, a wrong type is a wrong value
+        raise ValueError(str(error)) from None
     if "simulate" in tables:
         arguments["simulate"] = tables["simulate"]
-    output = tables.get("output", {})
     for key in output:
         check.one_of("a key of [output]", key, _OUTPUT)
-    if "path" in output:
-        if not isinstance(output["path"], str):
-            raise ValueError(f"path in [output] must be text; got {output['path']!r}")
-        arguments["out"] = Path(output["path"])
     arguments |= {key: output[key] for key in _OUTPUT if key != "path" and key in output}
     return arguments
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    data = path.read_bytes()
+    if b"\0" in data:  # no text in UTF-8 has it, and most letters of UTF-16 do
+        raise ValueError(
+            f"{str(path)!r} must be text in UTF-8; it looks like UTF-16 or like no text"
+        )
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also digits without end, and brackets
+        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
 
 
 def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
@@ -258,9 +272,13 @@ def _axes(table: dict[str, Any], model: SpikedRF | OneStep) -> dict[str, Any]:
         for name in group:
             if name not in axes:
                 raise ValueError(f"pairs in [axes] names {name!r}, which is not an axis there")
-            if not np.ndim(axes[name]):
-                raise ValueError(f"pairs in [axes] names {name!r}, which is a single number")
-            axes[name] = xr.DataArray(np.asarray(axes[name], dtype=float), dims=dim)
+            allowed = "a number, or a list or grid of them"
+            values = check.number_or_array(name, axes[name], allowed, lambda x: ~np.isnan(x))
+            if np.ndim(values) != 1:
+                raise ValueError(
+                    f"pairs in [axes] names {name!r}, which is no list or grid; got {axes[name]!r}"
+                )
+            axes[name] = xr.DataArray(values, dims=dim)
     return axes
 
 
@@ -292,9 +310,15 @@ def _grid(name: str, value: Any) -> Any:
     for key in ("start", "stop", "count"):
         if key not in value:
             raise ValueError(f"{name} in [axes] lacks {key}")
+        allowed = int if key == "count" else (int, float)
+        if not isinstance(value[key], allowed) or isinstance(value[key], bool):
+            what = "an integer" if key == "count" else "a number"
+            raise ValueError(f"{key} of {name} in [axes] must be {what}; got {value[key]!r}")
     scale = check.one_of(f"scale of {name}", value.get("scale", "linear"), ("linear", "log"))
-    prefix = "log:" if scale == "log" else ""
-    return _grid(name, f"{prefix}{value['start']}:{value['stop']}:{value['count']}")
+    try:
+        return house._spaced(value["start"], value["stop"], value["count"], scale == "log")
+    except (ValueError, OverflowError) as error:  # integers beyond float64
+        raise ValueError(f"{name} in [axes]: {value!r} {error}") from None
 
 
 def _estimates(plan: Plan, threads: int) -> str:
@@ -362,7 +386,9 @@ def _plot(
 ) -> None:
     from srfx import cli as house
 
-    output = output or store.with_suffix(".png")
+    if output is None:
+        ending = store.suffix if store.suffix in (".zarr", ".nc") else ""
+        output = store.with_name(store.name.removesuffix(ending) + ".png")
     house._check_plot(output)
     from matplotlib.figure import Figure
 
@@ -379,18 +405,12 @@ def _plot(
     else:
         draw = plotting.heatmap if kind == "heatmap" else plotting.contours
         draw(ds, x, y, variable, ax=ax)
-    with house._replacing(output) as part:
-        figure.savefig(part, dpi=150)
-    house._say(f"drew {output}")
+    house.save(figure, output)
 
 
 def _open(store: Path) -> xr.Dataset:
-    if store.is_dir():
+    if store.is_dir() or store.suffix.lower() == ".nc":
         return scans.open_scan(store)
-    if store.suffix.lower() == ".nc":
-        import xarray as xr
-
-        return xr.open_dataset(store)
     raise click.UsageError(
         f"STORE must be a store of `srfx scan` or a .nc file; got {str(store)!r}"
     )

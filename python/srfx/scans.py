@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
+from srfx import _core, _files, simulation
 from srfx import _validation as check
 from srfx._blocks import Result, Task, fill, pieces, stopped, tasks_of, work
 from srfx._plan import Plan, dtype_of, make_plan
@@ -60,9 +60,10 @@ def scan(
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
-        that a later call with the same arguments goes on with. Given weights and callables are the
-        same if their values are, but for rounding errors. So are axes and numbers, to a part in
-        1e13: the store's are then used. None: everything in memory.
+        that a later call with the same arguments goes on with: a directory of this machine, ``~``
+        is expanded. Given weights and callables are the same if their values are, but for rounding
+        errors. So are axes and numbers, to a part in 1e13: the store's are then used. None:
+        everything in memory.
     executor : concurrent.futures.Executor or dask Client, optional
         Where the blocks run: anything with ``submit`` (PEP 3148) whose workers are not forked, or a
         dask ``Client``. None: one block after the other, each with all threads. Callables of the
@@ -111,8 +112,8 @@ def scan(
         An argument is of the wrong type or out of range; an axis is no field, is empty, holds
         non-finite or repeated values; paired axes differ in length or in their labels, or have
         labels of another kind (a MultiIndex, categories, bytes, complex, mixed objects); ``out``
-        exists and is not resumed, or belongs to another scan (the difference is shown) or another
-        writer. Said before any work.
+        exists and is not resumed, is a URL, or belongs to another scan (the difference is shown) or
+        another writer. Said before any work.
     KeyboardInterrupt
         Ctrl-C. Finished blocks are in the store.
     OSError
@@ -137,6 +138,7 @@ def scan(
     """
     from srfx import _executors
 
+    path = None if out is None else _files.local("out", out)
     plan = make_plan(
         model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
     )
@@ -147,17 +149,9 @@ def scan(
         if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
     plan.probe()
-    if out is None:
+    if path is None:
         return _in_memory(plan, pool, threads, progress)
-    return _to_store(plan, _path(out), pool, threads, resume, progress)
-
-
-def _path(out: object) -> Path:
-    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
-        raise TypeError(f"out must be None or the path of a directory; got {out!r}")
-    from pathlib import Path
-
-    return Path(os.fsdecode(out))
+    return _to_store(plan, path, pool, threads, resume, progress)
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -178,7 +172,7 @@ def _run_blocks(
 
     run = os.urandom(16).hex()
     simulation._FLAGS[run] = _core.CancelFlag()
-    place = None if store is None else (str(store.path.absolute()), store.identity)
+    place = None if store is None else (str(store.path), store.identity)
     failed, worst = 0, 0.0
     tasks = tasks_of(plan, blocks, threads, run, place)
     results = (
@@ -376,8 +370,8 @@ def _guarded(
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
         error.add_note(
-            f"srfx.scan: {int(done.sum())} of {total} blocks are in {str(store.path)!r}; the same "
-            "call goes on from there"
+            f"srfx.scan: {int(done.sum())} of {total} blocks are in "
+            f"{_files.shown(store.path)!r}; the same call goes on from there"
         )
         raise
 
@@ -385,7 +379,7 @@ def _guarded(
 def _check_disk(path: Path, needed: int) -> None:
     import shutil
 
-    folder = next(p for p in path.absolute().parents if p.exists())
+    folder = next(p for p in path.parents if p.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
@@ -455,14 +449,21 @@ def _duration(seconds: float) -> str:
 # --- stored scans -------------------------------------------------------------------------------
 
 
+#: Attributes that are lists, of one number or name often: NetCDF makes a single one of that.
+_LISTS = ("readout", "weights", "group_sizes", "srfx_dims")
+
+
 @check.public
 def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a stored scan; values are read when used.
+    """Open a stored scan, or a NetCDF file that srfx wrote; values are read when used.
 
     Parameters
     ----------
     path : path
-        What was ``out`` of `scan`. ``xarray.open_zarr`` opens it too.
+        What was ``out`` of `scan`, or a file (.nc) of `export` or of the program.
+        ``xarray.open_zarr`` and ``xarray.open_dataset`` open them too; but NetCDF knows no list of
+        one, so that there the attribute ``readout`` of ``[1.0]`` comes back as ``1.0``. Here it is
+        the list that it was.
 
     Returns
     -------
@@ -471,8 +472,8 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Raises
     ------
-    ValueError
-        There is no such store.
+    TypeError, ValueError
+        There is no such store or file, or ``path`` is a URL.
     ImportError
         zarr is not installed.
 
@@ -486,20 +487,31 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     import xarray as xr
 
+    path = _files.local("path", path)
+    if path.suffix.lower() == ".nc" and path.is_file():
+        with NETCDF:
+            ds: xr.Dataset = xr.open_dataset(path)
+        ds.attrs = {name: _as_given(str(name), value) for name, value in ds.attrs.items()}
+        return ds
+
     from srfx import _store
 
     _store.require_zarr()
-
-    path = _path(path)
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
-    ds: xr.Dataset = xr.open_zarr(path, chunks=None)
+    ds = xr.open_zarr(path, chunks=None)
     text = {name: item for name, item in ds.coords.items() if item.dtype.kind in "OT"}
     if text:  # of any width in the store; as it was given, and is in memory
         ds = ds.assign_coords(
             {name: item.astype(object).astype(str) for name, item in text.items()}
         )
     return ds
+
+
+def _as_given(name: str, value: Any) -> Any:
+    """Return an attribute of a NetCDF file as srfx had it: a list or a plain number."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return [value] if name in _LISTS and not isinstance(value, list) else value
 
 
 @check.public
@@ -512,11 +524,14 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
         What `scan` returned, or a store. It is read and written part by part.
     path : path
         The file; an existing one is replaced once the new one is complete. Parquet needs pyarrow.
+        `open_scan` reads NetCDF files with their attributes as they were.
 
     Raises
     ------
     TypeError, ValueError
-        ``source`` is neither, or the suffix is another.
+        ``source`` is neither, the suffix is another, or a path is a URL.
+    OSError
+        The file cannot be written; before anything is read.
     ImportError
         pyarrow is not installed.
 
@@ -531,7 +546,7 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
     """
     import xarray as xr
 
-    target = _path(path)
+    target = _files.local("path", path)
     suffix = check.one_of("the suffix of path", target.suffix.lower(), (".nc", ".parquet"))
     if isinstance(source, (str, os.PathLike)):
         ds = open_scan(source)
@@ -539,16 +554,16 @@ def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[
         ds = source
     else:
         raise TypeError(f"source must be a Dataset or the path of a store; got {source!r}")
-    part = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    try:
+
+    def write(part: Path) -> None:
         if suffix == ".nc":
             with NETCDF:
                 _to_netcdf(ds, part)
         else:
             _to_parquet(ds, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+
+    _files.check("path", target)
+    _files.write(target, write)
 
 
 #: Threads of srfx take turns at netCDF files: the library is made for one thread, and xarray's own

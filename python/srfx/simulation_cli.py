@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from srfx import _files
 from srfx.models import OneStep, SpikedRF
 from srfx.simulation import CTRL_C, DTYPES, mean, simulate, standard_error
 from srfx.theory import solve
@@ -82,14 +83,14 @@ def register(group: click.Group) -> None:
     @click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         metavar="FILE",
         help="Write every replicate to FILE (.nc), or the table (.csv).",
     )
     @click.option(
         "--plot",
         "plot_file",
-        type=click.Path(path_type=Path),
+        type=house.LOCAL,
         metavar="FILE",
         help="Draw simulation with error bars over theory with its 1/d term.",
     )
@@ -115,7 +116,7 @@ def register(group: click.Group) -> None:
                 raise click.UsageError(
                     f"-o FILE must end in {' or '.join(_SUFFIXES)}; got {str(output)!r}"
                 )
-            house._check_writable("-o", output)
+            _files.check("-o FILE", output)
         if plot_file is not None:
             house._check_plot(plot_file)
         model = house._model(house._Axes(options), options)
@@ -141,17 +142,13 @@ def register(group: click.Group) -> None:
             with click.open_file("-", "w") as out:
                 _write_table(ds, out)
         else:
-            with house._replacing(output) as part:
-                if output.suffix.lower() == ".nc":
-                    ds.to_netcdf(part)
-                else:
-                    _summary(ds).to_csv(part, index=False)
-            house._say(f"wrote {output} ({ds.sizes['replicate']} replicates)")
+            if output.suffix.lower() == ".nc":
+                _files.write(output, ds.to_netcdf)
+            else:
+                _files.write_text(output, lambda file: _summary(ds).to_csv(file, index=False))
+            house._say(f"wrote {_files.shown(output)} ({ds.sizes['replicate']} replicates)")
         if plot_file is not None:
-            figure = _figure(model, ds)
-            with house._replacing(plot_file) as part:
-                figure.savefig(part, dpi=150)
-            house._say(f"drew {plot_file}")
+            house.save(_figure(model, ds), plot_file)
         if not interrupted:
             return 0
         return 130 if interrupted == CTRL_C else 1
