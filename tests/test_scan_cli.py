@@ -66,7 +66,7 @@ def test_resume_is_asked_for(folder, capsys):
     (folder / "spec.toml").write_text(SPEC.replace("[1, 3]", "[1, 2]"))
     assert run(["scan", "spec.toml", "--resume"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "eta: 2 values from 1 to 3 in the store, 2 values from 1 to 2 asked for" in error
+    assert "eta[1]: 3.0 in the store, 2.0 asked for" in error
 
 
 def test_another_output(folder):
