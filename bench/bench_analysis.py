@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import peers
+from scipy.integrate import trapezoid
 
 import srfx
 
@@ -104,7 +105,7 @@ def spectra(repeats: int) -> None:
         return np.linalg.eigvalsh(phi.T @ phi / d)
 
     seen = simulated()
-    mass = np.trapezoid(ds.density.values, x)
+    mass = trapezoid(ds.density.values, x)
     share = np.mean((seen > x[0]) & (seen < x[-1]))
     assert abs(mass - share) < 5 / d, (mass, share)
     calls: dict[str, Callable[[], object]] = {"eigenvalues": simulated}
