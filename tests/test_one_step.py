@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import OneStep, SpikedRF, _core, one_step, reference, simulation, solve
+from srfx import OneStep, SpikedRF, _core, reference, simulation, solve
 from srfx.models import compiled
 
 ERRORS = ("test_error", "train_error")
@@ -117,8 +117,8 @@ def arguments(points):
 def test_the_general_path_of_an_odd_activation_is_the_scalar_path(activation, target):
     points = random_points(3, 12)
     model = model_of(activation, target, points)
-    scalar = one_step.solve_step(model, *arguments(points), 1)
-    matrix = one_step.solve_step(model, *arguments(points), 1, matrix=True)
+    scalar = srfx.weights.solve_step(model, *arguments(points), 1)
+    matrix = srfx.weights.solve_step(model, *arguments(points), 1, matrix=True)
     assert (scalar["status"] == 0).all()
     assert (matrix["status"] == 0).all()
     for name in (*ERRORS, "q2", "v1", "v2"):
@@ -468,8 +468,8 @@ def test_weights_that_look_transposed_are_warned_of(eta, alpha0, target):
 def test_readouts_of_both_signs_tell_the_layout_too():
     model = OneStep(eta=3, readout=(1, -1))
     W, v, _ = simulation.sample_weights(model, d=200, seed=3)
-    assert one_step._fits_transposed(W.T, v / np.linalg.norm(v))
-    assert not one_step._fits_transposed(W, v / np.linalg.norm(v))
+    assert srfx.weights._fits_transposed(W.T, v / np.linalg.norm(v))
+    assert not srfx.weights._fits_transposed(W, v / np.linalg.norm(v))
 
 
 def random_weights(rng, p):
@@ -496,8 +496,8 @@ def test_random_weights_do_not_look_transposed():
     for p in (2, 3, 5, 10, 31, 100):
         for _ in range(150):
             W, v, theta = random_weights(rng, p)
-            assert not one_step._fits_transposed(W, v)
-            assert not one_step._fits_transposed(W, theta)
+            assert not srfx.weights._fits_transposed(W, v)
+            assert not srfx.weights._fits_transposed(W, theta)
 
 
 def test_no_step_tells_no_layout():

@@ -3,7 +3,6 @@
 import typing as _typing
 
 from srfx import plotting as plot
-from srfx.analysis import feature_spectrum
 from srfx.config import show_config, version
 from srfx.models import (
     AccuracyWarning,
@@ -13,12 +12,13 @@ from srfx.models import (
     SpikedRF,
     readout_quantiles,
 )
-from srfx.one_step import EmpiricalBulk
 from srfx.optima import optimal, thresholds
 from srfx.results import ConvergenceError, Solution, Status
 from srfx.scans import scan
 from srfx.simulation import simulate
+from srfx.spectrum import feature_spectrum
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
+from srfx.weights import EmpiricalBulk
 
 if _typing.TYPE_CHECKING:
     from srfx import figures as figures

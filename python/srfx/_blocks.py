@@ -178,7 +178,7 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
             name: item.values[at[item.dim]] if item.dim in at else item.values
             for name, item in task.inputs.items()
         }
-        fields = {name: float(values[name]) for name in task.model._numeric_names}
+        fields = {name: float(values[name]) for name in task.model.numeric_names}
         settings = task.simulate
         plan = simulation._validated(
             with_fields(task.model, fields),

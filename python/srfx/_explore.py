@@ -19,10 +19,11 @@ import numpy as np
 
 from srfx import _core, _validation
 from srfx._style import COLOURS, GREY, style
-from srfx.analysis import _spectra
 from srfx.models import FloatArray, OneStep, compiled, quiet
 from srfx.simulation import simulate
-from srfx.theory import _check_bulk, bounds, learned_function, linear_floor, solve
+from srfx.spectrum import spectra
+from srfx.theory import bounds, learned_function, linear_floor, solve
+from srfx.weights import check_bulk
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -87,7 +88,7 @@ class View:
         if len(self.readout) > GROUPS:
             return "isotropic"
         try:
-            _check_bulk(self.model, "one_step", 1.0)
+            check_bulk(self.model, "one_step", 1.0)
         except NotImplementedError:
             return "isotropic"
         return "one_step"
@@ -188,7 +189,7 @@ ax.legend()
             # Not by feature_spectrum, whose labelled answer would load xarray: half a second.
             threads = _validation.thread_count(None)
             with quiet():
-                return _spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
+                return spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
 
         x = X if self.spectral_bulk == "one_step" else X_GROUPS
         raw = spectrum(x)

@@ -14,9 +14,9 @@ from srfx import _identity, simulation
 from srfx import _validation as check
 from srfx.config import provenance, version
 from srfx.models import FloatArray, OneStep, SpikedRF, compiled, floor_of, label
-from srfx.one_step import EmpiricalBulk, inputs_of
 from srfx.results import OBSERVABLES, Status
 from srfx.theory import solve
+from srfx.weights import EmpiricalBulk, inputs_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -293,7 +293,7 @@ def make_plan(
         raise ValueError(
             f"bulk must be left out of a simulation, which samples the weights; got {bulk!r}"
         )
-    known = ("alpha", "lam", "d", *model._numeric_names)
+    known = ("alpha", "lam", "d", *model.numeric_names)
     for name in axes:
         check.one_of("an axis", name, known)
     for name in ("alpha", "lam"):
@@ -325,8 +325,8 @@ def make_plan(
     own = float(bulk.d) if isinstance(bulk, EmpiricalBulk) else math.inf
     inputs.setdefault("d", Input(np.asarray(own), None))
     # names of the inputs in one order, whatever the order of the keywords
-    inputs = {name: inputs[name] for name in (*model._numeric_names, "lam", "alpha", "d")}
-    scalars = {n: float(i.values.flat[0]) for n, i in inputs.items() if n in model._numeric_names}
+    inputs = {name: inputs[name] for name in (*model.numeric_names, "lam", "alpha", "d")}
+    scalars = {n: float(i.values.flat[0]) for n, i in inputs.items() if n in model.numeric_names}
     model = with_fields(model, scalars)
 
     kept = _variables(variables, settings is not None)
@@ -525,7 +525,7 @@ def _in_range(
     model: SpikedRF | OneStep, inputs: dict[str, Input], simulating: Mapping[str, Any] | None
 ) -> dict[str, Input]:
     """Check ranges by the same doors as `solve` and the models."""
-    fields = {n: i.values for n, i in inputs.items() if n in model._numeric_names}
+    fields = {n: i.values for n, i in inputs.items() if n in model.numeric_names}
     scalars = {n: float(np.ravel(np.asarray(v))[0]) for n, v in model.numeric.items()}
     for name, values in fields.items():
         with_fields(model, scalars | {name: values})
@@ -669,7 +669,7 @@ def largest(dim: str, size: int, lengths: dict[str, int], fits: Any) -> int:
 def solve_box(
     model: SpikedRF | OneStep, values: Mapping[str, FloatArray], bulk: Any, threads: int
 ) -> Any:
-    fields = {name: values[name][()] for name in model._numeric_names}
+    fields = {name: values[name][()] for name in model.numeric_names}
     return solve(
         with_fields(model, fields),
         values["alpha"][()],

@@ -10,10 +10,10 @@ import click
 import numpy as np
 
 from srfx import _files, _tables
-from srfx.analysis import feature_spectrum
 from srfx.models import OneStep, SpikedRF
 from srfx.optima import optimal
 from srfx.results import Status
+from srfx.spectrum import feature_spectrum
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,7 +37,6 @@ from srfx._style import (
     require_matplotlib,
     style,
 )
-from srfx.analysis import feature_spectrum
 from srfx.config import provenance, version
 from srfx.models import (
     FloatArray,
@@ -52,6 +51,7 @@ from srfx.models import (
 from srfx.optima import thresholds
 from srfx.scans import NETCDF, open_scan, scan
 from srfx.simulation import predictions, sample_weights
+from srfx.spectrum import feature_spectrum
 from srfx.theory import bounds, learned_function, linear_floor, solve
 
 if TYPE_CHECKING:

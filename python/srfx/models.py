@@ -8,8 +8,8 @@ import functools
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,7 +242,7 @@ def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None
                 f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "
                 "srfx.Activation(fn, kinks=[...])"
             )
-        _warn(
+        warn(
             f"the quadrature error of {what} is about {error:.1e}, more than 1e-8{advice}",
             AccuracyWarning,
         )
@@ -282,15 +282,19 @@ def quiet() -> contextlib.AbstractContextManager[None]:
     return warnings_to(_nobody)
 
 
-def _warn(message: str, category: type[Warning]) -> None:
+def warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user's code that called into this package."""
     if _told.listener is not None:
         _told.listener(message)
         return
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__package__") == "srfx":
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__package__")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(package: str | None) -> bool:
+    return package is not None and package.partition(".")[0] == "srfx"
 
 
 def is_odd(function: str | Activation) -> bool:
@@ -334,9 +338,10 @@ class _Model(Rebuilt):
     @property
     def numeric(self) -> dict[str, float | FloatArray]:
         """The numeric fields, by name: those that broadcast."""
-        return {name: getattr(self, name) for name in self._numeric_names}
+        return {name: getattr(self, name) for name in self.numeric_names}
 
-    _numeric_names: tuple[str, ...] = ()
+    #: Names of these fields.
+    numeric_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -438,7 +443,7 @@ class SpikedRF(_Model):
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
 
-    _numeric_names = ("r", "c", "gamma", "beta", "noise")
+    numeric_names = ("r", "c", "gamma", "beta", "noise")
 
     def __post_init__(self) -> None:
         readout, weights = check.readout_and_weights(self.readout, self.weights)
@@ -511,7 +516,7 @@ class OneStep(_Model):
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
 
-    _numeric_names = ("eta", "alpha0", "beta", "noise")
+    numeric_names = ("eta", "alpha0", "beta", "noise")
 
     def __post_init__(self) -> None:
         readout, weights = check.readout_and_weights(self.readout, self.weights)
@@ -604,24 +609,18 @@ class OneStep(_Model):
 
     def _spike(self, a: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """r, c and gamma of the neurons whose initial readout is a: the map of `equivalent`."""
-        sigma = gaussian_constants(self.activation, derivative=True)
-        target = gaussian_constants(self.target)
-        h1, h2, hc1 = sigma["h1"], sigma["h2"], sigma["hc1"]
-        offset = sum(p * v for p, v in zip(probabilities(self), self.readout, strict=True))
-        offset *= sigma["mean"]
-
+        h1, h2, curved, target_h1, u1, noiseless = step_moments(self)
         eta = a * np.asarray(self.eta)
         alpha0 = np.asarray(self.alpha0)
         stepped = alpha0 > 0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             samples_inverse = np.where(stepped, 1 / alpha0, 0.0)
-            u1 = target["mean"] - offset
-            u2 = target["second_moment"] - 2 * offset * target["mean"] + offset**2 + self.noise
-            length = np.sqrt(target["h1"] ** 2 + u2 * samples_inverse)
+            u2 = noiseless + self.noise
+            length = np.sqrt(target_h1**2 + u2 * samples_inverse)
             r = np.where(stepped, eta * h1 * length, 0.0)
-            c = (1 + eta * h2 * u1) ** 2 + eta**2 * (h2**2 + hc1) * u2 * samples_inverse
+            c = (1 + eta * h2 * u1) ** 2 + eta**2 * curved * u2 * samples_inverse
             c = np.where(stepped, c, 1.0)
-            cosine = np.where(length > 0, target["h1"] / np.where(length > 0, length, 1), 0.0)
+            cosine = np.where(length > 0, target_h1 / np.where(length > 0, length, 1), 0.0)
             gamma = np.where(stepped, np.clip(cosine, -1.0, 1.0), 0.0)
         if not (np.isfinite(r).all() and np.isfinite(c).all()):
             raise ValueError(
@@ -638,12 +637,60 @@ def probabilities(model: SpikedRF | OneStep) -> tuple[float, ...]:
     return model.weights or (1 / len(model.readout),) * len(model.readout)
 
 
+class StepMoments(NamedTuple):
+    """Constants of a step: of ``sigma' = h1 + h2 z + S``, of the residual u (THEORY section 10)."""
+
+    h1: float
+    h2: float
+    curved: float  # h2^2 + E S^2
+    target_h1: float  # E[t sigma*(t)]
+    u1: float
+    u2: float  # without the label noise
+
+
+def step_moments(model: OneStep) -> StepMoments:
+    """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
+    sigma = gaussian_constants(model.activation, derivative=True)
+    target = gaussian_constants(model.target)
+    offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
+    offset *= sigma["mean"]
+    return StepMoments(
+        sigma["h1"],
+        sigma["h2"],
+        sigma["h2"] ** 2 + sigma["hc1"],
+        target["h1"],
+        target["mean"] - offset,
+        target["second_moment"] - 2 * offset * target["mean"] + offset**2,
+    )
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model."""
+    if not isinstance(model, (SpikedRF, OneStep)):
+        raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
+
+
+def with_fields(model: SpikedRF | OneStep, fields: Mapping[str, Any]) -> SpikedRF | OneStep:
+    """Replace fields of a model."""
+    return dataclasses.replace(model, **fields) if fields else model
+
+
+def check_groups(model: SpikedRF | OneStep) -> None:
+    """Refuse more readout values than the core solves for."""
+    if len(model.readout) > MAX_GROUPS:
+        raise ValueError(
+            f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
+            "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
+        )
+
+
 def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Spike r_g and bulk variance c_g of each group of neurons, groups last, and gamma.
 
     One group a readout value: of a SpikedRF ``r a_g`` and ``1 + a_g^2 (c - 1)`` (THEORY section 7),
     of a OneStep what learning rate ``a_g eta`` makes of its neurons (sections 1 and 10).
     """
+    check_groups(model)
     if isinstance(model, OneStep):
         spikes = [model._spike(a) for a in model.readout]
         r, c, gamma = (list(x) for x in zip(*spikes, strict=True))
@@ -716,7 +763,7 @@ def _warn_not_odd(name: str) -> None:
     global _warned_not_odd
     if not _warned_not_odd and _told.listener is not _nobody:
         _warned_not_odd = True
-        _warn(
+        warn(
             f"the activation {name} is not odd: its network after one step is equivalent to spiked "
             "random features with an isotropic bulk only roughly (test errors off by several "
             "percent; bulk='one_step' does without). This is said once.",

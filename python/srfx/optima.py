@@ -10,19 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx.analysis import _ERRORS, _with, gradient
+from srfx._points import coefficient_sets, columns
+from srfx.gradient import gradient
 from srfx.models import (
     FloatArray,
     OneStep,
     SpikedRF,
+    check_model,
     compiled,
     floor_of,
-    gaussian_constants,
     groups_of,
+    step_moments,
+    with_fields,
 )
-from srfx.one_step import inputs_of
-from srfx.results import Solution, Status, describe, dimensions
-from srfx.theory import _check_model, _coefficient_sets, _flat, check_size, solve
+from srfx.results import ERRORS, Solution, Status, describe, dimensions
+from srfx.theory import check_size, solve
+from srfx.weights import inputs_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -108,7 +111,7 @@ class _Problem:
             return False  # the ridgeless limit may have no V
         if "alpha0" in self.names and not compiled(self.model.target).smooth:
             most = float(self.ends[self.names.index("alpha0"), 1])
-            gamma = groups_of(_with(self.model, {"alpha0": most}))[2]
+            gamma = groups_of(with_fields(self.model, {"alpha0": most}))[2]
             return bool(np.all(np.abs(gamma) <= 1 - 5e-9))
         return True
 
@@ -124,7 +127,7 @@ class _Problem:
             return True
         first = {k: float(np.ravel(v)[0]) for k, v in self.fixed.items()}
         fields = {k: float(np.ravel(v)[0]) for k, v in self.model.numeric.items()}
-        model = _with(self.model, {k: v for k, v in fields.items() if k not in self.names})
+        model = with_fields(self.model, {k: v for k, v in fields.items() if k not in self.names})
         problem = _Problem(
             model, dict(zip(self.names, self.ends, strict=True)), first, self.settings
         )
@@ -151,7 +154,7 @@ class _Problem:
     def solve_at(self, values: Sequence[FloatArray]) -> Solution:
         searched = dict(zip(self.names, values, strict=True))
         fields = {k: v for k, v in searched.items() if k not in ("lam", "alpha")}
-        model = _with(self.model, fields)
+        model = with_fields(self.model, fields)
         point = {**self.fixed, **searched}
         return solve(
             model,
@@ -221,46 +224,39 @@ def _search(problem: _Problem, largest: bool = False, places: int | None = None)
     inner = [(_LINES[names[i]], problem.axis(i, places or _PLACES[1], 0.6, 400)) for i in line]
     outer_places = _PLACES[max(1, len(own))]
     if isinstance(model, OneStep) and own:
-        columns: tuple[str, ...] = ("eta", "alpha0")
-        searched = {name for name in columns if name in names}
-        eta, alpha0 = (0.0 if n in searched else getattr(model, n) for n in columns)
+        fields: tuple[str, ...] = ("eta", "alpha0")
+        searched = {name for name in fields if name in names}
+        eta, alpha0 = (0.0 if n in searched else getattr(model, n) for n in fields)
         sets = (np.asarray(eta), np.asarray(alpha0), np.asarray(model.noise))
-        sigma = gaussian_constants(model.activation, derivative=True)
-        target = gaussian_constants(model.target)
-        (a,) = model.readout
-        offset = a * sigma["mean"]
+        moments = step_moments(model)
         coefficients = [
-            a,
-            sigma["h1"],
-            sigma["h2"] ** 2 + sigma["hc1"],
-            sigma["h2"] * (target["mean"] - offset),
-            target["second_moment"] - 2 * offset * target["mean"] + offset**2,
-            target["h1"],
+            model.readout[0],
+            moments.h1,
+            moments.curved,
+            moments.h2 * moments.u1,
+            moments.u2,
+            moments.target_h1,
         ]
     else:
-        columns = ("r",)
-        unit = _with(model, {"r": 1.0}) if own else model
+        fields = ("r",)
+        unit = with_fields(model, {"r": 1.0}) if own else model
         r, c, gamma = groups_of(unit)
         sets = (np.zeros_like(r[..., 0]) if own else r[..., 0], c[..., 0], gamma)
         coefficients = [model.readout[0] if own else 1.0]
-    table, index = _coefficient_sets(
+    table, index = coefficient_sets(
         (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2]), shape
     )
-    fixed = problem.fixed
+    points = {"alpha": 1.0, "lam": 1.0, "d": np.inf, **model.numeric, **problem.fixed}
     raw = _core.optimum(
         compiled(model.activation),
         compiled(model.target),
         coefficients,
         np.column_stack([table[0].ravel(), table[1].ravel(), table[2]]),
         index,
-        _flat(model.beta, shape),
-        _flat(model.noise, shape),
-        _flat(fixed.get("alpha", 1.0), shape),
-        _flat(fixed.get("lam", 1.0), shape),
-        _flat(1 / np.asarray(fixed.get("d", np.inf)), shape),
+        *columns(points, shape),
         int(np.prod(shape, dtype=np.int64)),
         inner,
-        [(columns.index(names[i]), problem.axis(i, outer_places, 0.8, 49)) for i in own],
+        [(fields.index(names[i]), problem.axis(i, outer_places, 0.8, 49)) for i in own],
         largest,
         problem.settings["n_threads"],
     )
@@ -518,7 +514,7 @@ def optimal(
     """
     import xarray as xr
 
-    _check_model(model)
+    check_model(model)
     ranges = _ranges(model, over)
     problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
     best = _minimise(problem)
@@ -540,7 +536,7 @@ def optimal(
             side.astype(np.int8),
             {"long_name": "-1 at the low end of the range, 1 at the high end, 0 inside"},
         )
-    for name in _ERRORS:
+    for name in ERRORS:
         found = np.broadcast_to(getattr(solution, name), problem.shape)
         variables[name] = (
             dims,
@@ -590,7 +586,7 @@ def _ranges(
             raise ValueError(f"{what} must hold values > 0 only; got {value!r}")
         if name not in ("lam", "alpha"):
             for end in ends:
-                _with(model, {name: end})  # refuses what the model refuses
+                with_fields(model, {name: end})  # refuses what the model refuses
         ranges[name] = (ends[0], ends[1])
     return ranges
 
@@ -713,7 +709,7 @@ def thresholds(
     """
     import xarray as xr
 
-    _check_model(model)
+    check_model(model)
     linear = floor_of(model.activation) == 0
     beta = np.asarray(model.beta)
     threshold = np.minimum(1.0, beta) if linear else beta
@@ -807,7 +803,7 @@ def _crossings(
     n_threads: int | None,
 ) -> tuple[_Problem, FloatArray, NDArray[np.int8], NDArray[np.int32], NDArray[np.int8]]:
     """First crossing of the floor along one parameter, its sense, how many there are; status."""
-    known = ("alpha", "lam", *model._numeric_names)
+    known = ("alpha", "lam", *model.numeric_names)
     ranges = _ranges(model, crossing, "crossing", known)
     if len(ranges) != 1:
         raise ValueError(f"crossing must name one parameter; got {tuple(ranges)}")
@@ -833,7 +829,7 @@ def _crossings(
         if name in ("alpha", "lam"):
             at[name] = value
         else:
-            changed = _with(model, {name: value})
+            changed = with_fields(model, {name: value})
         nested = _Problem(changed, inner, at, outer.settings)
         nested.shape = np.broadcast_shapes(y.shape, nested.shape)
         return nested.least() - floor

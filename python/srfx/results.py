@@ -63,6 +63,9 @@ OBSERVABLES: dict[str, str] = {
 }
 
 
+#: The two of them that are errors.
+ERRORS = ("test_error", "train_error")
+
 #: How many group axes an observable has, after the others, if the readout has several values.
 GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
 
@@ -291,7 +294,7 @@ class Solution(Rebuilt):
         >>> bool((sol.gradient("alpha") < 0).all())
         True
         """
-        from srfx.analysis import gradient
+        from srfx.gradient import gradient
 
         return gradient(self, [name], [of], n_threads)[of, name]
 

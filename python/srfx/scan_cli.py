@@ -243,10 +243,10 @@ def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
     if "type" not in fields:
         raise ValueError('type is missing in [model]: give "OneStep" or "SpikedRF"')
     kind = _MODELS[check.one_of("type in [model]", fields.pop("type"), tuple(_MODELS))]
-    known = ("activation", "target", *kind._numeric_names, "readout", "weights")
+    known = ("activation", "target", *kind.numeric_names, "readout", "weights")
     for key in fields:
         check.one_of("a key of [model]", key, ("type", *known))
-        if key in kind._numeric_names and isinstance(fields[key], (list, str, dict)):
+        if key in kind.numeric_names and isinstance(fields[key], (list, str, dict)):
             raise ValueError(
                 f"{key} in [model] must be a number; got {fields[key]!r}: grids go to [axes]"
             )
@@ -254,7 +254,7 @@ def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
 
 
 def _axes(table: dict[str, Any], model: SpikedRF | OneStep) -> dict[str, Any]:
-    known = ("alpha", "lam", "d", *model._numeric_names)
+    known = ("alpha", "lam", "d", *model.numeric_names)
     axes = {}
     for name, value in table.items():
         check.one_of("a key of [axes]", name, (*known, "pairs"))

@@ -8,26 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srfx import _core, one_step
+from srfx import _core, weights
 from srfx import _validation as check
+from srfx._points import coefficient_sets, columns
 from srfx.models import (
-    MAX_GROUPS,
     Activation,
     FloatArray,
     Function,
     OneStep,
     SpikedRF,
     as_function,
+    check_model,
     compiled,
     floor_of,
     groups_of,
     probabilities,
     warn_accuracy,
 )
-from srfx.one_step import EmpiricalBulk
 from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
-
-BULKS = ("isotropic", "one_step")
+from srfx.weights import EmpiricalBulk
 
 
 @check.public
@@ -123,44 +122,34 @@ def solve(
     >>> sol.test_error.shape
     (30, 50)
     """
-    _check_model(model)
+    check_model(model)
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
     d_values = None if d is None else check.dimension("d", d)
-    _check_bulk(model, bulk, lam_values)
+    weights.check_bulk(model, bulk, lam_values)
     check.one_of("errors", errors, ("raise", "record"))
     threads = check.thread_count(n_threads)
     if isinstance(bulk, EmpiricalBulk):
-        d_values = one_step.dimension_of(bulk, d_values)
-        one_step.check_weights(model, bulk)
+        d_values = weights.dimension_of(bulk, d_values)
+        weights.check_weights(model, bulk)
     elif d_values is None:
         d_values = np.inf
-    numeric = one_step.inputs_of(model.numeric, bulk)
+    numeric = weights.inputs_of(model.numeric, bulk)
     arguments = {**numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
     check_size(shape, len(model.readout))
     if bulk != "isotropic":
-        raw = _solve_anisotropic(model, bulk, arguments, shape, threads)
+        raw = weights.solve_bulk(model, bulk, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors)
 
-    (r, c, gamma), set_index = _coefficient_sets(_groups(model), shape)
-    n_points = int(np.prod(shape, dtype=np.int64))
-    points = (
-        set_index,
-        _flat(model.beta, shape),
-        _flat(model.noise, shape),
-        _flat(alpha_values, shape),
-        _flat(lam_values, shape),
-        _flat(1 / np.asarray(d_values), shape),
-        n_points,
-        threads,
-    )
+    (r, c, gamma), index = coefficient_sets(groups_of(model), shape)
+    points = (index, *columns(arguments, shape), math.prod(shape), threads)
     functions = (compiled(model.activation), compiled(model.target))
-    weights = np.asarray(probabilities(model))
-    if len(weights) == 1:
+    shares = np.asarray(probabilities(model))
+    if len(shares) == 1:
         raw = _core.solve(*functions, r.ravel(), c.ravel(), gamma, *points)
     else:
-        raw = _core.solve_groups(*functions, r, c, gamma, weights, *points)
+        raw = _core.solve_groups(*functions, r, c, gamma, shares, *points)
     return _wrap(model, bulk, arguments, shape, raw, errors)
 
 
@@ -194,78 +183,10 @@ def _wrap(
     return solution
 
 
-def _check_bulk(model: object, bulk: object, lam: float | FloatArray) -> None:
-    if isinstance(bulk, str):
-        check.one_of("bulk", bulk, BULKS)
-    elif not isinstance(bulk, EmpiricalBulk):
-        raise TypeError(f"bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got {bulk!r}")
-    if bulk != "isotropic":
-        assert isinstance(model, (SpikedRF, OneStep))
-        one_step.check_supported(model, bulk, lam)
-
-
-def _solve_anisotropic(
-    model: SpikedRF | OneStep,
-    bulk: str | EmpiricalBulk,
-    arguments: dict[str, float | FloatArray],
-    shape: tuple[int, ...],
-    threads: int,
-) -> dict[str, NDArray[Any]]:
-    if isinstance(bulk, EmpiricalBulk):
-        return one_step.solve_weights(model, bulk, arguments, shape, threads)
-    assert isinstance(model, OneStep)
-    return one_step.solve_step(model, arguments, shape, threads)
-
-
 def check_size(shape: tuple[int, ...], k: int) -> None:
     """Refuse more points, of k readout values, than fit into memory."""
     points = math.prod(shape)
     check.memory(f"{points} points, of shape {shape},", 8.0 * points * (14 + 5 * k + 2 * k * k))
-
-
-def _check_model(model: object) -> None:
-    if not isinstance(model, (SpikedRF, OneStep)):
-        raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
-
-
-def _groups(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Spikes and bulk variances of the groups of neurons, as `groups_of`."""
-    if len(model.readout) > MAX_GROUPS:
-        raise ValueError(
-            f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
-            "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
-        )
-    return groups_of(model)
-
-
-def _coefficient_sets(
-    spikes: tuple[FloatArray, FloatArray, FloatArray], shape: tuple[int, ...]
-) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.int64]]:
-    """Distinct (r, c, gamma), and for each point of ``shape`` which of them it has.
-
-    Arrays r and c have groups last. Coefficients are computed once a set: that is where the time
-    goes.
-    """
-    r, c, gamma = spikes
-    k = r.shape[-1]
-    own_shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
-    columns = [
-        np.broadcast_to(x, (*own_shape, x.shape[-1])).reshape(-1, x.shape[-1])
-        for x in (r, c, gamma[..., np.newaxis])
-    ]
-    table = np.concatenate(columns, axis=1)
-    index = np.zeros(len(table), dtype=np.int64)
-    if len(table) > 1:
-        table, inverse = np.unique(table, axis=0, return_inverse=True)
-        index = np.broadcast_to(inverse.reshape(own_shape), shape).ravel()
-        index = index.astype(np.int64, copy=False)
-    return (table[:, :k], table[:, k : 2 * k], table[:, -1]), index
-
-
-def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """One number for all points, or one for each, as a vector."""
-    array = np.asarray(value, dtype=np.float64)
-    return array.reshape(1) if array.size == 1 else np.broadcast_to(array, shape).ravel()
 
 
 def _failure_message(solution: Solution) -> str:
@@ -355,23 +276,22 @@ def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds
     >>> print(f"{lower:.8f} {upper:.8f}")
     0.00166905 0.02910490
     """
-    _check_model(model)
+    check_model(model)
     threads = check.thread_count(n_threads)
-    r, c, gamma = _groups(model)
+    r, c, gamma = groups_of(model)
     shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
     check_size(shape, len(model.readout))
-    (r, c, gamma), index = _coefficient_sets((r, c, gamma), shape)
+    (r, c, gamma), index = coefficient_sets((r, c, gamma), shape)
     functions = (compiled(model.activation), compiled(model.target))
-    weights = np.asarray(probabilities(model))
-    if len(weights) == 1:
+    shares = np.asarray(probabilities(model))
+    if len(shares) == 1:
         raw = _core.bounds(*functions, r.ravel(), c.ravel(), gamma, threads)
     else:
-        raw = _core.group_bounds(*functions, r, c, gamma, weights, threads)
+        raw = _core.group_bounds(*functions, r, c, gamma, shares, threads)
     error = float(np.max(raw["error"], initial=0.0))
     warn_accuracy(error, "the bounds", model.activation, model.target)
-    n = int(np.prod(shape, dtype=np.int64))
     lower, upper = (
-        np.broadcast_to(raw[name][index], (n,)).reshape(shape).copy()[()]
+        np.broadcast_to(raw[name][index], math.prod(shape)).reshape(shape).copy()[()]
         for name in ("lower", "upper")
     )
     return Bounds(lower, upper)
@@ -460,11 +380,11 @@ def learned_function(
     check.memory(f"{solution.size} points at {points.size} t", needed)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
-        raw = _solve_anisotropic(model, bulk, dict(solution.arguments), solution.shape, threads)
-        values = one_step.learned(model, raw, points.ravel(), threads)
+        raw = weights.solve_bulk(model, bulk, solution.arguments, solution.shape, threads)
+        values = weights.learned(model, raw, points.ravel(), threads)
         return values.reshape(solution.shape + points.shape)[()]
     k = len(model.readout)
-    r, c, gamma = _groups(model)
+    r, c, gamma = groups_of(model)
     of_groups = (*solution.shape, k)
 
     def flat(x: float | FloatArray) -> FloatArray:

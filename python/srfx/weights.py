@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core, _identity
 from srfx import _validation as check
+from srfx._points import columns, distinct, flat
 from srfx.models import (
-    MAX_GROUPS,
     AccuracyWarning,
     FloatArray,
     OneStep,
     Rebuilt,
     SpikedRF,
-    _warn,
+    check_groups,
     compiled,
     freeze,
     gaussian_constants,
     label,
     probabilities,
+    warn,
 )
 
 if TYPE_CHECKING:
     from srfx.results import Solution
 
+BULKS = ("isotropic", "one_step")
 
 #: Spread of the rows of given weights, over c, at which the theory is off by about one per cent:
 #: the variance of ``W v/|v|`` and the standard deviation of the squared norms.
@@ -174,7 +177,7 @@ class EmpiricalBulk(Rebuilt):
         spike = _direction("v", v, d, p)
         target = _direction("theta", theta, d, p)
         if p == d and any(_fits_transposed(weights, u) for u in (spike, target)):
-            _warn(
+            warn(
                 f"W looks transposed: its columns align with v or theta, not its rows. {_LAYOUT}",
                 AccuracyWarning,
             )
@@ -241,7 +244,7 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
             f"about {_SPREAD_OF_NORMS:g} c)"
         )
     if found:
-        _warn(
+        warn(
             f"the theory of given weights takes what the rows differ by to first order, and here "
             f"{' and '.join(found)}: expect its errors to be off by several per cent or more. For "
             "a step with several readout values use srfx.OneStep(readout=...) with bulk='one_step'",
@@ -268,17 +271,21 @@ def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
     return vector / np.linalg.norm(vector)
 
 
-def check_supported(
-    model: SpikedRF | OneStep, bulk: str | EmpiricalBulk, lam: float | FloatArray
-) -> None:
-    """Refuse what sections 9 and 10 do not cover here, before any work."""
+def check_bulk(model: SpikedRF | OneStep, bulk: object, lam: float | FloatArray) -> None:
+    """Refuse what is no bulk, and what sections 9 and 10 do not cover here, before any work."""
+    if isinstance(bulk, str):
+        check.one_of("bulk", bulk, BULKS)
+    elif not isinstance(bulk, EmpiricalBulk):
+        raise TypeError(f"bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got {bulk!r}")
+    if bulk == "isotropic":
+        return
     name = "bulk='one_step'" if bulk == "one_step" else "an EmpiricalBulk"
     if bulk == "one_step" and not isinstance(model, OneStep):
         raise ValueError(
             "bulk='one_step' needs an srfx.OneStep model, whose gradient step makes the bulk; got "
             f"{type(model).__name__}: use bulk='isotropic'"
         )
-    if bulk == "one_step":
+    if isinstance(model, OneStep) and bulk == "one_step":
         _check_endless(model)
     if len(model.readout) > 1:
         _check_groups(model, bulk)
@@ -289,9 +296,9 @@ def check_supported(
         )
 
 
-def _check_endless(model: SpikedRF | OneStep) -> None:
+def _check_endless(model: OneStep) -> None:
     """Refuse a step on endless data that makes no spike and yet turns the weights."""
-    steps, sizes = np.asarray(model.numeric["eta"]), np.asarray(model.numeric["alpha0"])
+    steps, sizes = np.asarray(model.eta), np.asarray(model.alpha0)
     if not np.any((steps != 0) & np.isinf(sizes)):
         return
     target = gaussian_constants(model.target)
@@ -307,18 +314,14 @@ def _check_endless(model: SpikedRF | OneStep) -> None:
         )
 
 
-def _check_groups(model: SpikedRF | OneStep, bulk: str | EmpiricalBulk) -> None:
+def _check_groups(model: SpikedRF | OneStep, bulk: object) -> None:
     """Refuse several readout values where section 10 does not cover them."""
     if bulk != "one_step":
         raise NotImplementedError(
             "an EmpiricalBulk supports a single readout value, as in readout=(1.0,); got "
             f"readout={model.readout}"
         )
-    if len(model.readout) > MAX_GROUPS:
-        raise ValueError(
-            f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
-            "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
-        )
+    check_groups(model)
     constants = _core.step_constants(compiled(model.activation))
     if constants["h2"] != 0 and any(constants[name] != 0 for name in ("b3", "b12", "k3")):
         raise NotImplementedError(
@@ -348,54 +351,42 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
     return float(bulk.d)
 
 
-def _step_sets(
-    arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distinct (eta, 1/alpha0, noise) as rows, and which of them each point has."""
-    eta, alpha0 = np.asarray(arguments["eta"]), np.asarray(arguments["alpha0"])
+def _step_inputs(
+    model: SpikedRF | OneStep,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+) -> dict[str, Any]:
+    """Give the arguments that the core's functions for the actual step share."""
     with np.errstate(divide="ignore"):
-        inverse_alpha0 = 1 / alpha0
-    noise = np.asarray(arguments["noise"])
-    own_shape = np.broadcast_shapes(eta.shape, alpha0.shape, noise.shape)
-    table = np.stack(
-        [np.broadcast_to(x, own_shape).ravel() for x in (eta, inverse_alpha0, noise)], axis=1
-    )
-    index = np.zeros(len(table), dtype=np.int64)
-    if len(table) > 1:
-        table, index = np.unique(table, axis=0, return_inverse=True)
-    sets = np.ascontiguousarray(table.T)
-    return sets, np.broadcast_to(index.reshape(own_shape), shape).ravel()
+        inverse_alpha0 = 1 / np.asarray(arguments["alpha0"])
+    values = [np.asarray(arguments["eta"]), inverse_alpha0, np.asarray(arguments["noise"])]
+    table, index = distinct(values, shape)
+    names = ("eta", "inv_alpha0", "set_noise", "beta", "noise", "alpha", "lam", "inv_d")
+    vectors = (*np.ascontiguousarray(table.T), *columns(arguments, shape))
+    return {
+        "sigma": compiled(model.activation),
+        "target": compiled(model.target),
+        "set_index": index,
+        **dict(zip(names, vectors, strict=True)),
+    }
 
 
 def solve_step(
     model: OneStep,
-    arguments: dict[str, float | FloatArray],
+    arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
     n_threads: int,
     matrix: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``."""
-    sets, index = _step_sets(arguments, shape)
-    functions = (compiled(model.activation), compiled(model.target))
-    points = (
-        sets[0],
-        sets[1],
-        sets[2],
-        index,
-        _flat(arguments["beta"], shape),
-        _flat(arguments["noise"], shape),
-        _flat(arguments["alpha"], shape),
-        _flat(arguments["lam"], shape),
-        _flat(1 / np.asarray(arguments["d"]), shape),
-        int(np.prod(shape, dtype=np.int64)),
-        n_threads,
-    )
+    inputs = _step_inputs(model, arguments, shape)
+    inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
     raw: dict[str, NDArray[Any]]
     if len(model.readout) == 1:
-        raw = _core.solve_one_step(*functions, model.readout[0], *points, matrix)
+        raw = _core.solve_one_step(**inputs, readout=model.readout[0], matrix=matrix)
     else:
-        weights = list(probabilities(model))
-        raw = _core.solve_one_step_groups(*functions, list(model.readout), weights, *points)
+        shares = list(probabilities(model))
+        raw = _core.solve_one_step_groups(**inputs, readout=list(model.readout), pi=shares)
     return raw
 
 
@@ -403,25 +394,14 @@ def step_gradient(
     solution: Solution, directions: list[int], n_threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differentiate both errors of a solved step: rows are directions of the core."""
-    model, arguments, shape = solution.model, solution.arguments, solution.shape
-    sets, index = _step_sets(arguments, shape)
+    model = solution.model
     return _core.gradient_one_step(
-        compiled(model.activation),
-        compiled(model.target),
-        model.readout[0],
-        sets[0],
-        sets[1],
-        sets[2],
-        index,
-        _flat(arguments["beta"], shape),
-        _flat(arguments["noise"], shape),
-        _flat(arguments["alpha"], shape),
-        _flat(arguments["lam"], shape),
-        _flat(1 / np.asarray(arguments["d"]), shape),
-        np.ravel(np.asarray(solution.v1)),
-        np.ravel(np.asarray(solution.v2)),
-        directions,
-        n_threads,
+        **_step_inputs(model, solution.arguments, solution.shape),
+        readout=model.readout[0],
+        v1=np.ravel(np.asarray(solution.v1)),
+        v2=np.ravel(np.asarray(solution.v2)),
+        directions=directions,
+        n_threads=n_threads,
     )
 
 
@@ -442,9 +422,9 @@ def _weights_inputs(
         "vectors": bulk.vectors,
         "beta": bulk.p / bulk.d,
         "inv_d": 1 / bulk.d,
-        "noise": _flat(arguments["noise"], shape),
-        "alpha": _flat(arguments["alpha"], shape),
-        "lam": _flat(arguments["lam"], shape),
+        "noise": flat(arguments["noise"], shape),
+        "alpha": flat(arguments["alpha"], shape),
+        "lam": flat(arguments["lam"], shape),
     }
 
 
@@ -480,17 +460,31 @@ def check_weights(model: SpikedRF | OneStep, bulk: EmpiricalBulk) -> None:
 def solve_weights(
     model: SpikedRF | OneStep,
     bulk: EmpiricalBulk,
-    arguments: dict[str, float | FloatArray],
+    arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
     n_threads: int,
 ) -> dict[str, NDArray[Any]]:
     """Solve every point for given weights."""
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
         **_weights_inputs(model, bulk, arguments, shape),
-        n_points=int(np.prod(shape, dtype=np.int64)),
+        n_points=math.prod(shape),
         n_threads=n_threads,
     )
     return raw
+
+
+def solve_bulk(
+    model: SpikedRF | OneStep,
+    bulk: str | EmpiricalBulk,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point for a bulk that is not isotropic."""
+    if isinstance(bulk, EmpiricalBulk):
+        return solve_weights(model, bulk, arguments, shape, n_threads)
+    assert isinstance(model, OneStep)
+    return solve_step(model, arguments, shape, n_threads)
 
 
 def learned(
@@ -511,9 +505,3 @@ def learned(
     )
     total: NDArray[np.float64] = values.reshape(-1, len(model.readout), t.size).sum(axis=1)
     return total
-
-
-def _flat(value: float | FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """One number for all points, or one for each, as a vector."""
-    array = np.asarray(value, dtype=np.float64)
-    return array.reshape(1) if array.size == 1 else np.broadcast_to(array, shape).ravel()

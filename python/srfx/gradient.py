@@ -1,0 +1,275 @@
+"""Derivatives of the errors, by implicit differentiation of a solution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx import _core, weights
+from srfx import _validation as check
+from srfx._points import coefficient_sets, columns
+from srfx.models import (
+    FloatArray,
+    OneStep,
+    SpikedRF,
+    compiled,
+    groups_of,
+    probabilities,
+    quiet,
+    step_moments,
+    with_fields,
+)
+from srfx.results import ERRORS, Solution
+from srfx.theory import solve
+
+#: Directions of the core, in its order.
+_CORE = ("lam", "alpha", "beta", "noise", "r", "c", "gamma")
+#: Those for the actual step and given weights.
+_STEP = ("lam", "alpha", "beta", "noise", "eta", "inverse alpha0")
+
+
+def gradient(
+    solution: Solution, names: Sequence[str], of: Sequence[str], n_threads: int | None
+) -> dict[tuple[str, str], FloatArray]:
+    """Differentiate a solution: (error, parameter) -> values; see `Solution.gradient`."""
+    model = solution.model
+    known = ("lam", "alpha", *model.numeric_names)
+    for name in names:
+        check.one_of("name", name, known)
+    for name in of:
+        check.one_of("of", name, ERRORS)
+    threads = check.thread_count(n_threads)
+    if solution.bulk == "one_step" and len(model.readout) > 1:
+        raise NotImplementedError(
+            "gradient is available for several readout values with bulk='isotropic', and with "
+            f"bulk='one_step' for a single one; got readout={model.readout}"
+        )
+    if solution.bulk == "empirical":
+        for name in names:
+            check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
+    lam = solution.arguments["lam"]
+    if np.any(np.isinf(solution.v2)):
+        raise NotImplementedError(
+            "gradient is not available in the ridgeless limit at or below the interpolation "
+            f"threshold, where V is infinite; use a small lam > 0; got lam={lam!r}"
+        )
+    along = _along_groups if len(model.readout) > 1 else _along
+    if solution.bulk != "isotropic":
+        along = _along_step
+    raw = along(solution, names, threads)
+    jumps = {name: _jumps(solution, name, threads) for name in names}
+    return {
+        (error, name): np.where(jumps[name], np.nan, raw[error, name])[()]
+        for error in of
+        for name in names
+    }
+
+
+def _jumps(solution: Solution, name: str, threads: int) -> NDArray[np.bool_] | bool:
+    """Tell where the error is not continuous in a parameter.
+
+    At d = inf the mean of the features costs no penalty: where it vanishes without a spike, any
+    spike makes of it a feature to fit with. Looked at beside r = 0, eta = 0.
+    """
+    size = {"r": "r", "c": "r", "eta": "eta"}.get(name)
+    if size is None:
+        return False
+    inputs = solution.inputs
+    doubtful = (inputs[size] == 0) & np.isinf(inputs["d"]) & np.asarray(solution.success)
+    if not np.any(doubtful):
+        return False
+    at = {key: values[doubtful] for key, values in inputs.items()}
+    at[name] = at[name] + 1e-8
+    model = with_fields(solution.model, {key: at[key] for key in solution.model.numeric_names})
+    with quiet():
+        beside = solve(
+            model, at["alpha"], at["lam"], bulk=solution.bulk, n_threads=threads, errors="record"
+        )
+    error = np.asarray(solution.test_error)[doubtful]
+    moved = np.abs(beside.test_error - error) > 1e-6 * error
+    out = np.zeros(solution.shape, dtype=bool)
+    out[doubtful] = moved
+    return out
+
+
+def _check_gamma(model: SpikedRF | OneStep, gamma: FloatArray) -> None:
+    smooth = gamma[np.abs(gamma) > 1 - 5e-9]
+    if smooth.size and not compiled(model.target).smooth:
+        raise NotImplementedError(
+            "the derivative in gamma within 5e-9 of |gamma| = 1 needs a target without kinks; got "
+            f"gamma={float(smooth.flat[0])!r}, target={model.target!r}"
+        )
+
+
+def _along(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """One readout value: derivatives along the directions of the core, then the chain rule."""
+    model, shape = solution.model, solution.shape
+    chains = {name: _chain(model, name, model.readout[0]) for name in names}
+    directions = [d for d in _CORE if any(d in chain for chain in chains.values())]
+    r, c, gamma = groups_of(model)
+    if "gamma" in directions:
+        _check_gamma(model, gamma)
+    sets, index = coefficient_sets((r, c, gamma), shape)
+    values = _core.gradient(
+        compiled(model.activation),
+        compiled(model.target),
+        sets[0].ravel(),
+        sets[1].ravel(),
+        sets[2],
+        index,
+        *columns(solution.arguments, shape),
+        np.ravel(np.asarray(solution.v1)),
+        np.ravel(np.asarray(solution.v2)),
+        [_CORE.index(d) for d in directions],
+        threads,
+    )
+    raw = {
+        (error, d): rows[i].reshape(shape)
+        for error, rows in zip(ERRORS, values, strict=True)
+        for i, d in enumerate(directions)
+    }
+    return {
+        (error, name): sum((raw[error, d] * factor for d, factor in chain.items()), np.zeros(shape))
+        for error in ERRORS
+        for name, chain in chains.items()
+    }
+
+
+def _along_step(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Differentiate the actual step, or given weights, along the directions of the core."""
+    model, shape = solution.model, solution.shape
+    directions = ["inverse alpha0" if name == "alpha0" else name for name in names]
+    if solution.bulk == "empirical":
+        values = weights.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    else:
+        assert isinstance(model, OneStep)
+        if any("gamma" in _chain(model, name, model.readout[0]) for name in names):
+            _check_gamma(model, _alignment(model))
+        values = weights.step_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    out = {
+        (error, name): rows[i].reshape(shape)
+        for error, rows in zip(ERRORS, values, strict=True)
+        for i, name in enumerate(names)
+    }
+    for key in out:
+        if key[1] == "alpha0":
+            assert isinstance(model, OneStep)
+            alpha0 = np.broadcast_to(np.asarray(model.alpha0), shape)
+            still = np.isinf(alpha0) & np.isfinite(solution.v2)
+            out[key] = np.where(still, 0.0, -out[key] / alpha0**2)
+    return out
+
+
+def _alignment(model: OneStep) -> FloatArray:
+    """Gamma of the step (THEORY section 10), with no word on the isotropic bulk."""
+    moments, alpha0 = step_moments(model), np.asarray(model.alpha0)
+    stepped = alpha0 > 0
+    share = (moments.u2 + model.noise) / np.where(stepped, alpha0, 1)
+    length = np.sqrt(moments.target_h1**2 + np.where(stepped, share, 0))
+    return np.where(length > 0, moments.target_h1 / np.where(length > 0, length, 1), 0.0)
+
+
+def _along_groups(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Several readout values: one direction a name, along which r and c of all groups move."""
+    model, shape, k = solution.model, solution.shape, len(solution.model.readout)
+    r, c, gamma = groups_of(model)
+    chains = [[_chain(model, name, a) for a in model.readout] for name in names]
+    moves_gamma = [np.asarray(chain[0].get("gamma", 0.0)) for chain in chains]
+    if any(np.any(move != 0) for move in moves_gamma):
+        _check_gamma(model, gamma)
+    own = np.broadcast_shapes(
+        r.shape[:-1],
+        c.shape[:-1],
+        gamma.shape,
+        *(np.shape(x) for chain in chains for of_group in chain for x in of_group.values()),
+    )
+
+    def stacked(values: FloatArray, direction: str) -> FloatArray:
+        """Of each set: the values of the groups, then what they move by, then gamma's moves."""
+        moves = [
+            np.broadcast_to(of_group.get(direction, 0.0), own)
+            for chain in chains
+            for of_group in chain
+        ]
+        tails = [np.broadcast_to(move, own) for move in moves_gamma]
+        return np.concatenate(
+            [np.broadcast_to(values, (*own, k)), np.stack([*moves, *tails], axis=-1)], axis=-1
+        )
+
+    sets, index = coefficient_sets((stacked(r, "r"), stacked(c, "c"), gamma), shape)
+    n = len(names)
+
+    def moves_of(columns: FloatArray) -> FloatArray:
+        return columns[:, k : k + n * k].reshape(-1, n, k).transpose(1, 0, 2)
+
+    on_point = [next((_CORE.index(d) for d in _CORE[:4] if d in chain[0]), -1) for chain in chains]
+    values = _core.gradient_groups(
+        compiled(model.activation),
+        compiled(model.target),
+        sets[0][:, :k],
+        sets[1][:, :k],
+        sets[2],
+        np.asarray(probabilities(model)),
+        moves_of(sets[0]),
+        moves_of(sets[1]),
+        sets[0][:, k + n * k :].T,
+        on_point,
+        index,
+        *columns(solution.arguments, shape),
+        np.asarray(solution.v1).reshape(-1, k, k),
+        np.asarray(solution.v2).reshape(-1, k),
+        threads,
+    )
+    return {
+        (error, name): rows[i].reshape(shape)
+        for error, rows in zip(ERRORS, values, strict=True)
+        for i, name in enumerate(names)
+    }
+
+
+def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | FloatArray]:
+    """Give what a unit of a parameter does to those of the core: direction -> derivative.
+
+    r and c are those of the neurons whose initial readout is a.
+    """
+    if isinstance(model, SpikedRF):
+        return {name: {"r": a, "c": a * a}.get(name, 1.0)}
+    if name not in ("eta", "alpha0", "noise"):
+        return {name: 1.0}
+    h1, h2, curved, target_h1, u1, noiseless = step_moments(model)
+    u2 = noiseless + model.noise
+    eta = a * np.asarray(model.eta)
+    alpha0 = np.asarray(model.alpha0)
+    if name == "alpha0" and np.any(alpha0 == 0):
+        raise ValueError(
+            "alpha0 must be > 0 for a derivative in it: alpha0 = 0 means no step, which no small "
+            f"alpha0 comes near; got alpha0={model.alpha0!r}"
+        )
+    stepped = alpha0 > 0
+    share = np.where(stepped, 1 / np.where(stepped, alpha0, 1.0), 0.0)  # 1/alpha0
+    length = np.sqrt(target_h1**2 + u2 * share)
+    if name == "eta":
+        dr = a * h1 * length
+        dc = a * (2 * (1 + eta * h2 * u1) * h2 * u1 + 2 * eta * curved * u2 * share)
+        return {"r": np.where(stepped, dr, 0.0), "c": np.where(stepped, dc, 0.0)}
+    # alpha0 and noise act through u2/alpha0
+    moved = -u2 * share**2 if name == "alpha0" else share
+    safe = np.where(length > 0, length, 1.0)
+    chain: dict[str, float | FloatArray] = {
+        "r": eta * h1 * moved / (2 * safe),
+        "c": eta**2 * curved * moved,
+    }
+    turn = -target_h1 * moved / (2 * safe**3)
+    if np.any(turn != 0):
+        chain["gamma"] = turn
+    if name == "noise":
+        chain["noise"] = 1.0
+    return chain
