@@ -159,18 +159,18 @@ def coefficients(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def write_store(path: str, points: int, threads: int) -> None:
     """In a process of its own: a scan to a store, the time inside the solver, the peak memory."""
-    from srfx import _blocks
+    from srfx.scans import blocks
 
     inside = [0.0]
 
-    def clocked(*arguments: Any, original: Any = _blocks.solve_box) -> Any:
+    def clocked(*arguments: Any, original: Any = blocks.solve_box) -> Any:
         start = time.perf_counter()
         try:
             return original(*arguments)
         finally:
             inside[0] += time.perf_counter() - start
 
-    _blocks.solve_box = clocked
+    blocks.solve_box = clocked
     axes = plane_axes(points)
     srfx.scan(PLANE, f"{path}/warm.zarr", n_threads=threads, **plane_axes(10_000))
     inside[0] = 0.0
@@ -215,7 +215,8 @@ def one_point(point: tuple[float, float]) -> float:
 def dask(args: argparse.Namespace) -> list[dict[str, Any]]:
     import distributed
 
-    seconds = srfx._plan.make_plan(STEP, {**step_axes(10_000), "alpha": 1.5, "lam": 0.1}).seconds()
+    axes = {**step_axes(10_000), "alpha": 1.5, "lam": 0.1}
+    seconds = srfx.scans.plan.make_plan(STEP, axes).seconds()
     axes = step_axes(round(10_000 / seconds * 10))
 
     def scan(executor: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srfx.scan_cli import read_specification
+from srfx.cli.specification import read_specification
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "cluster"

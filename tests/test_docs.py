@@ -26,10 +26,11 @@ MODULES = (
     "results",
     "plotting",
     "config",
-    "cli",
+    "_replicates",
     "_validation",
     "simulation",
-    "scans",
+    "scans.formats",
+    "scans.run",
     "figures",
 )
 README = Path(__file__).parents[1] / "README.md"

@@ -15,9 +15,9 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _files
+from srfx import _files, cli
 from srfx.cli import run
-from srfx.scan_cli import read_specification
+from srfx.cli.specification import read_specification
 
 MODEL = srfx.SpikedRF(r=0.9, gamma=0.7)
 AXES = {"alpha": [0.5, 1.5], "lam": [0.1, 1.0], "progress": False}
@@ -127,7 +127,7 @@ class TestDoors:
     def test_urls_are_refused_before_any_work(self, url, home, capsys, monkeypatch):
         ds = srfx.scan(MODEL, **AXES)
         for name in ("solve", "optimal", "simulate", "feature_spectrum"):
-            for module in (srfx.cli, srfx.analysis_cli, srfx.simulation_cli):
+            for module in (cli.solve, cli.optimal, cli.simulate, cli.spectrum):
                 monkeypatch.setattr(module, name, None, raising=False)
         Path("spec.toml").write_text(
             f'[model]\ntype = "SpikedRF"\n[axes]\nalpha = 1\nlam = 1\n[output]\npath = "{url}"\n'
@@ -340,7 +340,7 @@ class TestWrite:
             code = f"""
 import os
 from pathlib import Path
-from srfx import _files
+from srfx import _files, cli
 if os.geteuid() == 0:
     os.seteuid(65534)
 path = Path({str(path)!r})

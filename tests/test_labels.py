@@ -6,7 +6,9 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _store, scan_cli, scans
+from srfx import scans
+from srfx.cli import plot
+from srfx.scans import store
 
 MODEL = srfx.SpikedRF()
 
@@ -184,7 +186,7 @@ def test_lost_labels_are_put_back(tmp_path):
 
 
 def test_text_is_of_zarrs_own_type(tmp_path):
-    zarr = _store.require_zarr()
+    zarr = store.require_zarr()
     run(tmp_path / "scan.zarr", labelled(["a", "b", "\u00e9"]))
     array = zarr.open_array(tmp_path / "scan.zarr", path="run", mode="r")
     assert array.metadata.to_dict()["data_type"] == "string"
@@ -192,15 +194,15 @@ def test_text_is_of_zarrs_own_type(tmp_path):
 
 def test_places_of_labels():
     nan = np.array([1, np.nan, 2, np.inf])
-    assert [scan_cli._place(nan, text) for text in ("1", "1.9", "inf")] == [0, 2, 3]
-    assert scan_cli._place(np.arange(3, dtype="u8"), "2") == 2
-    assert scan_cli._place(np.array(["a", "b"]), "b") == 1
-    assert scan_cli._place(np.array([True, False]), "False") == 1
-    assert scan_cli._place(np.array(["2024-01-01", "2024-01-02"], "M8[ns]"), "2024-01-02") == 1
+    assert [plot._place(nan, text) for text in ("1", "1.9", "inf")] == [0, 2, 3]
+    assert plot._place(np.arange(3, dtype="u8"), "2") == 2
+    assert plot._place(np.array(["a", "b"]), "b") == 1
+    assert plot._place(np.array([True, False]), "False") == 1
+    assert plot._place(np.array(["2024-01-01", "2024-01-02"], "M8[ns]"), "2024-01-02") == 1
     for values, text, message in (
         (nan[:3], "inf", "no value is near 'inf'; there are 1.0, nan, 2.0"),
         (nan, "b", "'b' is not a number"),
         (np.array(["a", "b"]), "1", "no value is near '1'; there are a, b"),
     ):
         with pytest.raises(ValueError, match=message):
-            scan_cli._place(values, text)
+            plot._place(values, text)

@@ -171,7 +171,9 @@ def test_callables_are_called_alike_in_every_thread():
 
 def public_functions():
     """Every function, method and constructor that the documents list."""
-    modules = (srfx.simulation, srfx.scans, srfx.plot, srfx.figures)
+    for name in srfx.scans.__all__:
+        yield f"srfx.scans.{name}", getattr(srfx.scans, name)
+    modules = (srfx.simulation, srfx.plot, srfx.figures)
     for name in srfx.__all__:
         thing = getattr(srfx, name)
         if isinstance(thing, types.FunctionType):
@@ -182,7 +184,7 @@ def public_functions():
     for module in modules:
         for name, thing in vars(module).items():
             own = isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
-            if own and not name.startswith("_") and name != "memory_estimate":
+            if own and not name.startswith("_"):
                 yield f"{module.__name__}.{name}", thing
     for name in reference.__all__:
         if isinstance(getattr(reference, name), types.FunctionType):

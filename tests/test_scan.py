@@ -18,7 +18,9 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _executors, _plan, scans
+from srfx import _executors, _replicates
+from srfx.scans import plan as planning
+from srfx.scans import run as running
 
 ETA, ALPHA, LAM = np.array([0.5, 1, 3]), np.linspace(0.5, 3, 6), np.array([1e-3, 0.1])
 STEP = srfx.OneStep("tanh", "sin", alpha0=20)
@@ -179,7 +181,7 @@ class TestBlocks:
             "eta": np.linspace(0.1, 3, 1000),
             "lam": np.geomspace(1e-4, 1, 50),
         }
-        plan = _plan.make_plan(srfx.OneStep(name, "sin"), axes)
+        plan = planning.make_plan(srfx.OneStep(name, "sin"), axes)
         assert plan.order == ("eta", "alpha", "lam")
         assert plan.chunk["alpha"] == 300
         assert plan.chunk["lam"] == 50
@@ -190,7 +192,7 @@ class TestBlocks:
 
     def test_memory_of_a_block_is_bounded(self):
         axes = {"alpha": np.linspace(0.1, 3, 10**4), "lam": np.geomspace(1e-4, 1, 10**4)}
-        plan = _plan.make_plan(srfx.SpikedRF(), axes, variables=list(srfx.results.OBSERVABLES))
+        plan = planning.make_plan(srfx.SpikedRF(), axes, variables=list(srfx.results.OBSERVABLES))
         assert plan.box_points(0) * 93 <= 2**26
 
     def test_blocks_tile_the_product(self):
@@ -201,7 +203,7 @@ class TestBlocks:
                 name: 1 + np.arange(n) / 10
                 for name, n in zip(("alpha", "r", "lam"), sizes, strict=True)
             }
-            plan = _plan.make_plan(srfx.SpikedRF(), axes, block_points=int(rng.integers(1, 60)))
+            plan = planning.make_plan(srfx.SpikedRF(), axes, block_points=int(rng.integers(1, 60)))
             seen = np.zeros(sizes, dtype=int)
             for block in range(plan.blocks):
                 box = plan.box(block)
@@ -313,7 +315,7 @@ class TestBadInput:
         ],
     )
     def test_values(self, axes, message, monkeypatch):
-        monkeypatch.setattr(scans, "_run_blocks", lambda *_: pytest.fail("it began"))
+        monkeypatch.setattr(running, "_run_blocks", lambda *_: pytest.fail("it began"))
         with pytest.raises(ValueError, match=message):
             srfx.scan(srfx.SpikedRF(), **{"alpha": ALPHA, "lam": LAM, **axes})
 
@@ -673,12 +675,11 @@ class TestCtrlC:
             if executor:
                 executor.shutdown()
         assert answered < 1
-        assert not scans.stopped  # nothing is left behind
-        assert not srfx.simulation._FLAGS
+        assert not _replicates.RUNS  # nothing is left behind
 
     def test_a_lost_interrupt_is_remembered(self):
         """As when it was raised inside a destructor, where Python drops it."""
-        with scans._ctrl_c() as look:
+        with running.ctrl_c() as look:
             look()
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)

@@ -13,7 +13,7 @@ import xarray as xr
 
 import srfx
 from srfx.cli import run
-from srfx.scan_cli import read_specification
+from srfx.cli.specification import read_specification
 
 PROGRAM = [sys.executable, "-c", "from srfx.cli import main; main()"]
 
@@ -203,9 +203,9 @@ def test_missing_axes_table(folder, capsys):
 
 
 def test_the_example_of_the_help_is_valid(folder):
-    from srfx.scan_cli import _SPEC
+    from srfx.cli.scan import SPECIFICATION
 
-    text = _SPEC.split("\b\n")[1].split("\n\n")[0]
+    text = SPECIFICATION.split("\b\n")[1].split("\n\n")[0]
     text = "\n".join(line.strip() for line in text.splitlines())
     (folder / "spec.toml").write_text(
         text.replace("eta = [1, 3]", "eta = [1, 3]\ngamma = 0")
@@ -350,7 +350,7 @@ class TestPlotAndExport:
 
 
 def test_infinite_values_and_labels_are_selected(folder, capsys, monkeypatch):
-    from srfx.scan_cli import _select
+    from srfx.cli.plot import _select
 
     runs = xr.DataArray([0.5, 1.5], dims="run", coords={"run": ["small", "large"]})
     axes = {"alpha": [1.0, 2.0], "lam": 0.1, "noise": runs}

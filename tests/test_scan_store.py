@@ -24,7 +24,9 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _executors, _store, scans
+from srfx import _executors, scans
+from srfx.scans import formats, store
+from srfx.scans import run as running
 
 MODEL = srfx.OneStep("tanh", "sin", alpha0=20)
 AXES = {"alpha": np.linspace(0.5, 3, 7), "eta": [0.5, 1.0, 3.0], "lam": [0.001, 0.1]}
@@ -77,11 +79,11 @@ def computed(monkeypatch):
     """Blocks that are computed in this process."""
     seen = []
 
-    def fill(task, arrays, original=scans.fill):
+    def fill(task, arrays, original=running.fill):
         seen.append(task.block)
         return original(task, arrays)
 
-    monkeypatch.setattr(scans, "fill", fill)
+    monkeypatch.setattr(running, "fill", fill)
     return seen
 
 
@@ -411,7 +413,7 @@ class TestReplicates:
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(_store.Store, "_consolidate", kill)
+            patch.setattr(store.Store, "consolidate", kill)
             with pytest.raises(Killed):
                 self.simulate(out, 3)
         again = self.simulate(out, 3)
@@ -441,7 +443,7 @@ class TestRefusals:
 
     def test_another_version(self, out, monkeypatch):
         run(out)
-        monkeypatch.setattr("srfx._plan.version", lambda: "99.0")
+        monkeypatch.setattr("srfx.scans.plan.version", lambda: "99.0")
         with pytest.raises(ValueError, match=r"srfx_version: .* in the store, 99\.0 asked for"):
             run(out)
 
@@ -491,7 +493,7 @@ class TestTwoWriters:
     def test_the_second_is_refused(self, out, want):
         run(out)
         forget(out, 2)
-        lock = _store._Lock(out / "_srfx" / "done" / "lock")
+        lock = store.Lock(out / "_srfx" / "done" / "lock")
         with pytest.raises(ValueError, match=f"out is being written by process {os.getpid()} on"):
             run(out)
         lock.release()
@@ -589,7 +591,7 @@ class TestDamage:
         def denied(_):
             raise PermissionError(errno.EROFS, "read only")
 
-        monkeypatch.setattr(_store, "_Lock", denied)
+        monkeypatch.setattr(store, "Lock", denied)
         equal(run(out), want)
         forget(out, 1)
         with pytest.raises(PermissionError, match=r"11 of 12 blocks are in .* read only"):
@@ -617,7 +619,7 @@ class TestFullDisk:
             out = tmp_path / "disk" / "scan.zarr"
             ballast = tmp_path / "disk" / "ballast"
             ballast.write_bytes(bytes(400_000))
-            monkeypatch.setattr(scans, "_check_disk", lambda *_: None)
+            monkeypatch.setattr(running, "_check_disk", lambda *_: None)
             with contextlib.ExitStack() as stack:
                 executor = stack.enter_context(pool(2)) if pool else None
                 with pytest.raises(OSError, match="space left") as caught:
@@ -739,7 +741,7 @@ class TestSameBytes:
         xr.testing.assert_equal(ds, srfx.simulate(NAMELESS, **once))
 
     def test_workers_that_do_not_see_the_store(self, out, reference, want, monkeypatch):
-        monkeypatch.setattr(_store, "visible", lambda *_: False)
+        monkeypatch.setattr(store, "visible", lambda *_: False)
         with ThreadPoolExecutor(2) as pool:
             self.check(out, reference, want, pool)
 
@@ -824,7 +826,7 @@ class TestKilledWorkers:
 
 VICTIM = """
 import os, signal, sys, time
-import numpy as np, xarray, zarr, tqdm, srfx, srfx._store, srfx._executors
+import numpy as np, xarray, zarr, tqdm, srfx, srfx.scans.store, srfx._executors
 import zarr.codecs, zarr.storage, uuid, socket, concurrent.futures.thread
 # srfx.scan has not run here yet: no thread is lost by these forks
 for line in sys.stdin:
@@ -906,12 +908,12 @@ def test_ctrl_c_keeps_finished_blocks(out, pool):
         part = stored.isel(eta=slice(100 * int(file.name), 100 * int(file.name) + 100)).load()
         want = srfx.scan(MODEL, eta=part.eta.values, alpha=1.0, lam=0.1)
         equal(part, want)
-    _store._Lock(out / "_srfx" / "done" / "lock").release()  # it was let go
+    store.Lock(out / "_srfx" / "done" / "lock").release()  # it was let go
 
 
 class TestExport:
     def test_netcdf(self, out, want, tmp_path, monkeypatch):
-        monkeypatch.setattr(scans, "_EXPORT_POINTS", 5)
+        monkeypatch.setattr(formats, "_EXPORT_POINTS", 5)
         run(out)
         scans.export(out, tmp_path / "scan.nc")
         with xr.open_dataset(tmp_path / "scan.nc") as back:
@@ -922,7 +924,7 @@ class TestExport:
 
     def test_parquet(self, want, tmp_path, monkeypatch):
         pytest.importorskip("pyarrow")
-        monkeypatch.setattr(scans, "_EXPORT_POINTS", 5)
+        monkeypatch.setattr(formats, "_EXPORT_POINTS", 5)
         scans.export(want, tmp_path / "scan.parquet")
         table = pd.read_parquet(tmp_path / "scan.parquet")
         assert len(table) == want.test_error.size

@@ -301,7 +301,7 @@ def test_memory_estimate_is_of_the_right_size():
     """In a process of its own: the peak is within a factor of the estimate that refuses runs."""
     code = """
 import srfx
-from srfx import simulation as s
+from srfx import _replicates, simulation as s
 
 def status(key):
     with open("/proc/self/status") as file:
@@ -311,8 +311,8 @@ model = srfx.SpikedRF()
 s.simulate(model, 1, 0.1, d=20, replicates=1)
 before = status("VmRSS")
 s.simulate(model, 1.5, 0.1, d=1500, replicates=1, n_test=1000)
-plan = s._validated(model, 1.5, 0.1, 1500, 1000, 0, "float64", False)
-print((status("VmHWM") - before) / s.memory_estimate(plan))
+plan = _replicates.request(model, 1.5, 0.1, 1500, 1000, 0, "float64", False)
+print((status("VmHWM") - before) / _replicates.memory_estimate(plan))
 """
     import subprocess
     import sys

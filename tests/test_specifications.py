@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import srfx
-from srfx._plan import make_plan
-from srfx.cli import _grid_value, _list_value
+from srfx.cli.grids import grid_value, list_value
+from srfx.cli.specification import read_specification
 from srfx.models import ACTIVATION_NAMES
-from srfx.scan_cli import read_specification
+from srfx.scans.plan import make_plan
 
 quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
@@ -25,7 +25,7 @@ counts = st.integers(1, 50)
 
 
 def grid(text):
-    return _grid_value(None, None, text)
+    return grid_value(None, None, text)
 
 
 # --- grids ---
@@ -38,7 +38,7 @@ def test_lists_come_back(values, space):
     got = grid(text)
     assert np.shape(got) == (() if len(values) == 1 else (len(values),))
     assert np.ravel(got).tobytes() == np.array(values).tobytes()
-    assert _list_value(None, None, text) == tuple(values)
+    assert list_value(None, None, text) == tuple(values)
 
 
 @quick
@@ -92,7 +92,7 @@ def test_anything_is_a_grid_or_refused(text):
 @given(any_grid)
 def test_anything_is_a_list_or_refused(text):
     try:
-        got = _list_value(None, None, text)
+        got = list_value(None, None, text)
     except click.BadParameter:
         return
     assert got

@@ -95,19 +95,19 @@ def test_json_is_that_of_json(rows):
     [srfx.OneStep(eta=[[0.5], [2.0]]), srfx.SpikedRF(readout=(0.5, 1.5), r=[[1.0], [0.1]])],
 )
 def test_solutions(model):
-    from srfx.cli import _write_text
+    from srfx.cli.solve import write_solution
 
     solution = srfx.solve(model, alpha=[0.5, 1.0, 2.0], lam=[[0.0], [0.1]], errors="record")
     assert not np.all(solution.success)
     frame = solution.to_dataframe()
     names = [Status(s).name.lower() for s in frame.status]
     file = io.StringIO()
-    _write_text(solution, file, "csv")
+    write_solution(solution, file, "csv")
     wanted = frame.assign(status=names).to_csv(index=False, lineterminator="\n")
     assert file.getvalue() == wanted
     assert next(csv.reader(io.StringIO(wanted))) == list(frame)
     file = io.StringIO()
-    _write_text(solution, file, "json")
+    write_solution(solution, file, "json")
     points = json.loads(file.getvalue())["points"]
     assert [list(point) for point in points] == [list(frame)] * 6
     assert [point["status"] for point in points] == names

@@ -13,10 +13,11 @@ import pytest
 import xarray as xr
 
 import srfx
-from srfx import _executors, scans
+from srfx import _executors
 from srfx._style import style
 from srfx.cli import run
 from srfx.models import quiet
+from srfx.scans.plan import make_plan
 
 #: lam = 0 at alpha = beta = 1 has no solution.
 AXES = {"alpha": 1.0, "lam": [0.0, 0.1], "block_points": 1, "progress": False}
@@ -169,7 +170,7 @@ def test_a_half_imported_package(monkeypatch, package):
     assert not _executors.is_dask(object())
     with ThreadPoolExecutor(1) as pool:
         _executors.check_executor(pool)
-    scans.make_plan(srfx.SpikedRF(), {"alpha": [1.0], "lam": 0.1})
+    make_plan(srfx.SpikedRF(), {"alpha": [1.0], "lam": 0.1})
 
 
 EXPORTS = """
@@ -198,7 +199,7 @@ PROCESS_WIDE = {
     **dict.fromkeys(("chdir", "umask", "putenv", "unsetenv", "setlocale", "basicConfig"), ()),
     **dict.fromkeys(("setswitchinterval", "setrecursionlimit", "switch_backend"), ()),
     # Only in the main thread, where Ctrl-C arrives; and matplotlib has no other settings.
-    "signal": ("scans.py",),
+    "signal": ("run.py",),
     "rc_context": ("_style.py",),
     "rcdefaults": ("_style.py",),
 }

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, _files, _identity, simulation
+from srfx import _core, _files, _identity, _replicates
 from srfx import _validation as check
-from srfx._store import require_zarr
 from srfx._style import (
     COLOURS,
     COLUMN,
@@ -49,7 +48,9 @@ from srfx.models import (
     readout_quantiles,
 )
 from srfx.optima import thresholds
-from srfx.scans import NETCDF, open_scan, scan
+from srfx.scans import open_scan, scan
+from srfx.scans.formats import NETCDF
+from srfx.scans.store import require_zarr
 from srfx.simulation import predictions, sample_weights
 from srfx.spectrum import feature_spectrum
 from srfx.theory import bounds, learned_function, linear_floor, solve
@@ -155,8 +156,8 @@ class _Job:
             fields: dict[str, Any] = {} if self.along == "alpha" else {self.along: value}
             at = dataclasses.replace(self.model, **fields)
             alpha = value if self.alpha is None else self.alpha
-            simulation._check_memory(
-                simulation._validated(
+            _replicates.check_memory(
+                _replicates.request(
                     at, alpha, self.lam, self.d, self.n_test, self.seed, "float64", False
                 ),
                 None,

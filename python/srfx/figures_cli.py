@@ -15,14 +15,15 @@ def register(group: click.Group) -> None:
     group : click.Group
         The group of `srfx.cli`.
     """
-    from srfx import cli as house
+    from srfx.cli.options import LOCAL
+    from srfx.cli.output import say
 
     @group.command("figure")
     @click.argument("names", nargs=-1, metavar="NAME...")
     @click.option(
         "-o",
         "--output",
-        type=house.LOCAL,
+        type=LOCAL,
         default="figures",
         show_default=True,
         metavar="FOLDER",
@@ -39,7 +40,7 @@ def register(group: click.Group) -> None:
     )
     @click.option(
         "--store",
-        type=house.LOCAL,
+        type=LOCAL,
         metavar="FOLDER",
         help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )
@@ -82,7 +83,7 @@ def register(group: click.Group) -> None:
             formats=[part.strip() for part in formats.split(",")],
             store=store,
             progress=progress,
-            say=house._say,
+            say=say,
             n_threads=n_threads,
             **{name: value for name, value in given.items() if value is not None},
         )

@@ -23,7 +23,7 @@ from srfx.models import (
     step_moments,
     with_fields,
 )
-from srfx.results import ERRORS, Solution, Status, describe, dimensions
+from srfx.results import ERRORS, Solution, Status, describe, dimensions, status_flags
 from srfx.theory import check_size, solve
 from srfx.weights import inputs_of
 
@@ -512,8 +512,6 @@ def optimal(
     >>> dict(best.sizes), best.lam_bound.values.tolist()
     ({'alpha': 3}, [0, 0, 0])
     """
-    import xarray as xr
-
     check_model(model)
     ranges = _ranges(model, over)
     problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
@@ -525,42 +523,38 @@ def optimal(
     ]
     solution = problem.solve_at(values)
     good = ~np.isnan(best.values[0]) & np.asarray(solution.success)
-    dims, coordinates = dimensions(problem.arguments, problem.shape)
-    status = np.where(best.converged, solution.status, Status.MAX_ITERATIONS).astype(np.int8)
-    variables: dict[str, Any] = {}
+    rows: dict[str, tuple[Any, str]] = {}
     for name, value, ends in zip(problem.names, values, problem.ends, strict=True):
         side = np.where(good, (value == ends[1]).astype(np.int8) - (value == ends[0]), 0)
-        variables[name] = (dims, np.where(good, value, np.nan), {"long_name": f"best {name}"})
-        variables[f"{name}_bound"] = (
-            dims,
-            side.astype(np.int8),
-            {"long_name": "-1 at the low end of the range, 1 at the high end, 0 inside"},
-        )
+        rows[name] = np.where(good, value, np.nan), f"best {name}"
+        ends_meaning = "-1 at the low end of the range, 1 at the high end, 0 inside"
+        rows[f"{name}_bound"] = side.astype(np.int8), ends_meaning
     for name in ERRORS:
-        found = np.broadcast_to(getattr(solution, name), problem.shape)
-        variables[name] = (
-            dims,
-            np.where(good, found, np.nan),
-            {"long_name": name.replace("_", " ")},
-        )
-    for name, meaning in (
-        ("n_minima", "local minima seen"),
-        ("n_failed", "solves of the grid that failed"),
-    ):
-        counts = np.asarray(getattr(best, name)).astype(np.int32)
-        variables[name] = (dims, counts, {"long_name": meaning})
-    variables["status"] = (
-        dims,
-        status,
+        rows[name] = np.where(good, getattr(solution, name), np.nan), name.replace("_", " ")
+    rows["n_minima"] = np.asarray(best.n_minima).astype(np.int32), "local minima seen"
+    failed = np.asarray(best.n_failed).astype(np.int32)
+    rows["n_failed"] = failed, "solves of the grid that failed"
+    status = np.where(best.converged, solution.status, Status.MAX_ITERATIONS).astype(np.int8)
+    rows["status"] = status, "0 where the search converged"
+    ds = _dataset(problem, rows)
+    ds.status.attrs.update(status_flags())
+    ds.attrs |= {f"{name}_range": list(ends) for name, ends in ranges.items()}
+    return ds
+
+
+def _dataset(problem: _Problem, rows: Mapping[str, tuple[Any, str]]) -> xr.Dataset:
+    """Label results, each with its meaning, over the parameters that were not searched for."""
+    import xarray as xr
+
+    dims, coordinates = dimensions(problem.arguments, problem.shape)
+    return xr.Dataset(
         {
-            "long_name": "0 where the search converged",
-            "flag_values": np.array([s.value for s in Status], dtype=np.int8),
-            "flag_meanings": " ".join(s.name.lower() for s in Status),
+            name: (dims, np.broadcast_to(values, problem.shape).copy(), {"long_name": meaning})
+            for name, (values, meaning) in rows.items()
         },
+        coords=coordinates,
+        attrs=describe(problem.model, problem.settings["bulk"]),
     )
-    attrs = describe(model, problem.settings["bulk"])
-    attrs |= {f"{name}_range": list(ends) for name, ends in ranges.items()}
-    return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
 
 def _ranges(
@@ -707,49 +701,40 @@ def thresholds(
     >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
     ([0.5, 1.0], [0.5, 1.0])
     """
-    import xarray as xr
-
     check_model(model)
     linear = floor_of(model.activation) == 0
     beta = np.asarray(model.beta)
     threshold = np.minimum(1.0, beta) if linear else beta
-    variables: dict[str, Any] = {}
+    at_threshold = {"interpolation": (threshold, "interpolation threshold in alpha")}
     if crossing is not None:
         problem, found, sign, count, status = _crossings(
             model, crossing, over, alpha, lam, d, bulk, n_threads
         )
         (name,) = problem.names
-        dims, coordinates = dimensions(problem.arguments, problem.shape)
-        variables[name] = (dims, found, {"long_name": f"{name} where the linear floor is crossed"})
-        variables["below"] = (dims, sign, {"long_name": "1: the error is below the floor beyond"})
-        variables["n_crossings"] = (dims, count, {"long_name": "crossings seen on the grid"})
-        variables["status"] = (dims, status, {"long_name": "0 where the search converged"})
-        if name != "beta":
-            variables["interpolation"] = (
-                dims,
-                np.broadcast_to(threshold, problem.shape),
-                {"long_name": "interpolation threshold in alpha"},
-            )
-        return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
+        rows = {
+            name: (found, f"{name} where the linear floor is crossed"),
+            "below": (sign, "1: the error is below the floor beyond"),
+            "n_crossings": (count, "crossings seen on the grid"),
+            "status": (status, "0 where the search converged"),
+        }
+        return _dataset(problem, rows if name == "beta" else rows | at_threshold)
     if over is not None or alpha is not None:
         raise ValueError("alpha and over belong to a crossing; got no crossing")
     if lam is None:
+        import xarray as xr
+
         dims, coordinates = dimensions({"beta": model.beta}, beta.shape)
-        variables["interpolation"] = (dims, threshold, {"long_name": "interpolation threshold"})
-        return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
+        variable = dims, threshold, {"long_name": "interpolation threshold"}
+        return xr.Dataset({"interpolation": variable}, coordinates, describe(model, bulk))
     ends = (float(threshold.min()) / 30, float(threshold.max()) * 30)
     problem = _problem(model, {"alpha": ends}, None, lam, d, bulk, n_threads)
     peak, height, status = _peak(problem)
-    dims, coordinates = dimensions(problem.arguments, problem.shape)
-    variables["interpolation"] = (
-        dims,
-        np.broadcast_to(threshold, problem.shape),
-        {"long_name": "interpolation threshold in alpha"},
-    )
-    variables["peak"] = (dims, peak, {"long_name": "alpha at the peak of the test error"})
-    variables["peak_error"] = (dims, height, {"long_name": "test error at the peak"})
-    variables["status"] = (dims, status, {"long_name": "0 where the search for a peak converged"})
-    return xr.Dataset(variables, coords=coordinates, attrs=describe(model, bulk))
+    rows = {
+        "peak": (peak, "alpha at the peak of the test error"),
+        "peak_error": (height, "test error at the peak"),
+        "status": (status, "0 where the search for a peak converged"),
+    }
+    return _dataset(problem, at_threshold | rows)
 
 
 class _Negative(_Problem):

@@ -45,6 +45,12 @@ class Status(enum.IntEnum):
     NON_FINITE = 3
 
 
+def status_flags() -> dict[str, Any]:
+    """Attributes that say what the values of a status mean, as CF has them."""
+    names = " ".join(s.name.lower() for s in Status)
+    return {"flag_values": np.array(list(Status), dtype=np.int8), "flag_meanings": names}
+
+
 #: What `Solution` holds for each point, with a line on each.
 OBSERVABLES: dict[str, str] = {
     "test_error": "noise-free test error",
@@ -329,8 +335,7 @@ class Solution(Rebuilt):
         for name, meaning in OBSERVABLES.items():
             attrs: dict[str, Any] = {"long_name": meaning, "units": "1"}
             if name == "status":
-                attrs["flag_values"] = np.array([s.value for s in Status], dtype=np.int8)
-                attrs["flag_meanings"] = " ".join(s.name.lower() for s in Status)
+                attrs |= status_flags()
             values = np.asarray(getattr(self, name), dtype=np.int8 if name == "status" else None)
             variables[name] = (dims + self._group_dims(name), values, attrs)
         if len(self.model.readout) > 1:

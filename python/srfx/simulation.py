@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from srfx import _core
 from srfx import _validation as check
+from srfx._replicates import DTYPES, Request, check_memory, replicate_of, request, started
 from srfx.config import version
-from srfx.models import FloatArray, OneStep, SpikedRF, compiled, label
+from srfx.models import FloatArray, OneStep, SpikedRF, compiled, label, probabilities
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -24,30 +25,8 @@ if TYPE_CHECKING:
 
     from srfx._executors import Pool
 
-DTYPES = ("float64", "float32")
-
-#: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
-LEAST_LAM_FLOAT32 = 1e-4
-
-
 #: The attribute ``interrupted`` after Ctrl-C.
 CTRL_C = "by Ctrl-C"
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A validated request: everything but the replicate."""
-
-    model: SpikedRF | OneStep
-    alpha: FloatArray
-    lam: FloatArray
-    sizes: dict[str, Any]  # arguments of _core.Experiment
-    order: NDArray[np.intp]  # position of each alpha among the distinct n
-    n: NDArray[np.int64]  # n of each alpha
-    single: bool
-
-    def experiment(self, replicate: int) -> _core.Experiment:
-        return _core.Experiment(**self.sizes, replicate=replicate)
 
 
 @check.public
@@ -138,11 +117,11 @@ def simulate(
     """
     from srfx import _executors
 
-    plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
     replicates = check.integer("replicates", replicates, 1)
     pool = None if executor is None else _executors.Pool(executor, replicates)
     threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
-    _check_memory(plan, executor)
+    check_memory(plan, executor)
     if pool is not None:
         pool.check_portable((model.activation, model.target))
 
@@ -177,80 +156,39 @@ def mean(ds: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ValueError
-        There is no dimension ``replicate``.
+        No replicates; for `standard_deviation` and `standard_error` fewer than two.
 
     Examples
     --------
     >>> import srfx
-    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=3)
+    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=4)
     >>> dict(srfx.simulation.mean(ds).sizes)
     {'alpha': 1, 'lam': 1}
+    >>> ratio = srfx.simulation.standard_deviation(ds) / srfx.simulation.standard_error(ds)
+    >>> print(f"{ratio.test_error.item():.6f}")
+    2.000000
     """
-    _replicates_of(ds, 1)
-    return ds.mean("replicate", keep_attrs=True)
+    return _with_replicates(ds, 1).mean("replicate", keep_attrs=True)
 
 
 @check.public
 def standard_deviation(ds: xr.Dataset) -> xr.Dataset:
     """Return the standard deviation over replicates (divided by their number minus one).
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        What `simulate` returned, with at least two replicates.
-
-    Returns
-    -------
-    xarray.Dataset
-        Without the dimension ``replicate``.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two replicates.
-
-    Examples
-    --------
-    >>> import srfx
-    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=3)
-    >>> bool(srfx.simulation.standard_deviation(ds).test_error > 0)
-    True
+    See `mean` for what is taken, returned, raised, and for an example.
     """
-    _replicates_of(ds, 2)
-    return ds.std("replicate", ddof=1, keep_attrs=True)
+    return _with_replicates(ds, 2).std("replicate", ddof=1, keep_attrs=True)
 
 
 @check.public
 def standard_error(ds: xr.Dataset) -> xr.Dataset:
     """Return the standard error of the mean: `standard_deviation` over sqrt(replicates).
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        What `simulate` returned, with at least two replicates.
-
-    Returns
-    -------
-    xarray.Dataset
-        Without the dimension ``replicate``.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two replicates.
-
-    Examples
-    --------
-    >>> import srfx
-    >>> ds = srfx.simulate(srfx.SpikedRF(), alpha=1, lam=0.1, d=100, replicates=4)
-    >>> ratio = srfx.simulation.standard_deviation(ds) / srfx.simulation.standard_error(ds)
-    >>> print(f"{ratio.test_error.item():.6f}")
-    2.000000
+    See `mean` for what is taken, returned, raised, and for an example.
     """
-    replicates = _replicates_of(ds, 2)
     out = standard_deviation(ds)
     for name in out.data_vars:
-        out[name] = out[name] / math.sqrt(replicates)
+        out[name] = out[name] / math.sqrt(ds.sizes["replicate"])
     return out
 
 
@@ -296,19 +234,19 @@ def predictions(
     """
     import xarray as xr
 
-    plan = _validated(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
     if plan.alpha.size != 1 or plan.lam.size != 1:
         raise ValueError(
             "alpha and lam must be single numbers: predictions of one readout are returned"
         )
     replicates = check.integer("replicates", replicates, 1)
     threads = check.thread_count(n_threads)
-    _check_memory(plan, None)
+    check_memory(plan, None)
     points = replicates * plan.sizes["n_test"]
     check.memory(f"{points} points of {replicates} replicates", 32.0 * points)
     t, f = [], []
     for replicate in range(replicates):
-        out = _run(plan, replicate, threads, None, with_predictions=True)
+        out = replicate_of(plan, replicate, threads, None, with_predictions=True)
         t.append(out["t"])
         f.append(out["f"][0, 0])
     dims = ("replicate", "point")
@@ -365,7 +303,7 @@ def sample_weights(
     >>> print(W.shape, f"{v @ theta / 100:.6f}")
     (100, 100) 0.500000
     """
-    plan = _validated(model, 1.0, 1.0, d, 1, seed, dtype, True)
+    plan = request(model, 1.0, 1.0, d, 1, seed, dtype, True)
     replicate = check.integer("replicate", replicate, 0)
     p, d = sum(plan.sizes["sizes"]), plan.sizes["d"]
     check.memory(f"weights of shape ({p}, {d})", 16.0 * p * d)
@@ -381,213 +319,34 @@ def sample_weights(
     return w, v, theta
 
 
-# --- validation ---------------------------------------------------------------------------------
-
-
-def _dimension(d: object) -> int:
-    """Accept the dimension of a network that can be drawn."""
-    if isinstance(d, (float, np.floating)) and math.isinf(d):
-        raise ValueError(
-            "d must be an integer >= 2 in a simulation, which draws inputs of that dimension; got "
-            f"{float(d)!r}: the limit is what srfx.solve computes"
-        )
-    return check.integer("d", d, 2)
-
-
-def _axis(name: str, value: float | FloatArray) -> FloatArray:
-    array = np.atleast_1d(np.asarray(value))
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(
-            f"{name} must be a number or a non-empty one-dimensional sequence; "
-            f"got shape {array.shape}"
-        )
-    return array
-
-
-def _validated(
-    model: object,
-    alpha: object,
-    lam: object,
-    d: object,
-    n_test: object,
-    seed: object,
-    dtype: object,
-    literal: object,
-) -> _Plan:
-    """Check everything the user passed, before any work."""
-    if not isinstance(model, (SpikedRF, OneStep)):
-        raise TypeError(f"model must be a SpikedRF or a OneStep; got {model!r}")
-    for name, field in model.numeric.items():
-        if np.size(field) != 1:
-            raise ValueError(
-                f"{name} of the model must be a single number in a simulation; got an array of "
-                f"shape {np.shape(field)}"
-            )
-    values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
-    alphas = _axis("alpha", check.positive("alpha", alpha))
-    lams = _axis("lam", check.non_negative("lam", lam))
-    d = _dimension(d)
-    n_test = max(2 * d, 5000) if n_test is None else check.integer("n_test", n_test, 1)
-    seed = check.integer("seed", seed, 0, 2**64 - 1)
-    if isinstance(dtype, type | np.dtype):
-        dtype = np.dtype(dtype).name
-    single = check.one_of("dtype", dtype, DTYPES) == "float32"
-    if not isinstance(literal, (bool, np.bool_)):
-        raise TypeError(f"literal must be True or False; got {literal!r}")
-    if single and lams.min() < LEAST_LAM_FLOAT32:
-        raise ValueError(
-            f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
-            f'smaller one; got {lams.min():g}: use dtype="float64"'
-        )
-
-    p = _rounded("beta", values["beta"], d, "p")
-    n = np.array([_rounded("alpha", a, d, "n") for a in alphas], dtype=np.int64)
-    distinct, order = np.unique(n, return_inverse=True)
-    readout = np.array(model.readout)
-    weights = np.array(model.weights or (1 / readout.size,) * readout.size)
-    sizes: dict[str, Any] = {
-        "d": d,
-        "n_test": n_test,
-        "n": distinct.tolist(),
-        "lam": lams.tolist(),
-        "sizes": _largest_remainders(weights * p),
-        "readout": readout.tolist(),
-        "noise": values["noise"],
-        "seed": seed,
-        "literal": bool(literal),
-    }
-    ones = np.ones_like(readout)
-    if isinstance(model, SpikedRF):
-        c = 1 + readout**2 * (values["c"] - 1)
-        if c.min() < 0:
-            raise ValueError(
-                f"c must leave every group's bulk variance 1 + a^2 (c - 1) >= 0; got "
-                f"c = {values['c']:g} with readout {model.readout}"
-            )
-        if readout.size == 1 and readout[0] == 1:
-            c = ones * values["c"]
-        sizes |= {"r": (values["r"] * readout).tolist(), "c": c.tolist(), "gamma": values["gamma"]}
-        sizes |= {"n0": 0, "eta": 0.0}
-    else:
-        alpha0 = values["alpha0"]
-        if math.isinf(alpha0):
-            raise ValueError(
-                "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
-                "got inf"
-            )
-        n0 = _rounded("alpha0", alpha0, d, "n0") if alpha0 > 0 else 0
-        sizes |= {"r": (0 * ones).tolist(), "c": ones.tolist(), "gamma": 1.0}
-        sizes |= {"n0": n0, "eta": values["eta"]}
-    return _Plan(model, alphas, lams, sizes, order, n, single)
-
-
-def _rounded(name: str, ratio: float, d: int, size: str) -> int:
-    if ratio * d > 2**40:
-        raise ValueError(
-            f"{name} d = {ratio * d:g} is beyond any simulation; got {name}={ratio:g}, d={d}"
-        )
-    count = round(ratio * d)
-    if count < 1:
-        raise ValueError(
-            f"{name} must give {size} = round({name} d) >= 1; got {name}={ratio:g}, d={d}"
-        )
-    return count
-
-
-def _largest_remainders(shares: FloatArray) -> list[int]:
-    """Integers that sum to the total and differ from the shares by less than one."""
-    sizes = np.floor(shares + 1e-9).astype(int)
-    missing = round(float(shares.sum())) - int(sizes.sum())
-    for g in np.argsort(-(shares - sizes), kind="stable")[:missing]:
-        sizes[g] += 1
-    return [int(size) for size in sizes]
-
-
-def _check_memory(plan: _Plan, executor: Executor | None) -> None:
-    """Refuse a run that would not fit."""
-    workers = int(getattr(executor, "_max_workers", 1) or 1) if executor is not None else 1
-    sizes = plan.sizes
-    each = f" with {workers} workers" if workers > 1 else ""
-    what = f"d = {sizes['d']}, p = {sum(sizes['sizes'])}, n = {max(sizes['n'])}{each}"
-    check.memory(what, memory_estimate(plan) * workers)
-
-
-def memory_estimate(plan: _Plan) -> float:
-    """Peak memory of a replicate in bytes, to within some per cent."""
-    return float(plan.experiment(0).memory(plan.single))
-
-
-# --- running ------------------------------------------------------------------------------------
-
-#: Flags that stop replicates running in other threads of this process, by name of the run.
-_FLAGS: dict[str, _core.CancelFlag] = {}
-
-
-def _run(
-    plan: _Plan, replicate: int, threads: int, run_name: str | None, with_predictions: bool = False
-) -> dict[str, FloatArray]:
-    """One replicate: rows are the distinct n."""
-    flag = _FLAGS.get(run_name) if run_name else None
-    try:
-        out: dict[str, FloatArray] = _core.simulate(
-            plan.experiment(replicate),
-            compiled(plan.model.activation),
-            compiled(plan.model.target),
-            plan.single,
-            threads,
-            flag,
-            with_predictions,
-        )
-    except _core.NotPositiveDefinite:
-        dtype = DTYPES[plan.single]
-        hint = "a larger lam" if dtype == "float64" else 'a larger lam or dtype="float64"'
-        raise np.linalg.LinAlgError(
-            f"the regularised feature matrix of replicate {replicate} is singular to working "
-            f"precision ({dtype}, smallest lam = {plan.lam.min():g}): use {hint}"
-        ) from None
-    return out
+# --- running --------------------------------------------------------------------------------------
 
 
 def _run_all(
-    plan: _Plan, replicates: int, threads: int, pool: Pool | None
+    plan: Request, replicates: int, threads: int, pool: Pool | None
 ) -> Iterator[tuple[int, dict[str, FloatArray]]]:
     """Run replicates here, or all that an executor may run, and yield them as they end."""
     if pool is None:
-        yield from ((i, _run(plan, i, threads, None)) for i in range(replicates))
+        yield from ((i, replicate_of(plan, i, threads, None)) for i in range(replicates))
         return
-    name = os.urandom(16).hex()
-    _FLAGS[name] = _core.CancelFlag()
-    results = pool.run(
-        partial(_numbered, plan, threads, name), range(replicates), _FLAGS[name].cancel
-    )
-    try:
-        yield from results
-    finally:
-        results.close()
-        _FLAGS.pop(name)
+    with started() as run:
+        results = pool.run(partial(_numbered, plan, threads, run.name), range(replicates), run.stop)
+        try:
+            yield from results
+        finally:
+            results.close()
 
 
 def _numbered(
-    plan: _Plan, threads: int, run_name: str, replicate: int
+    plan: Request, threads: int, run: str, replicate: int
 ) -> tuple[int, dict[str, FloatArray]]:
-    return replicate, _run(plan, replicate, threads, run_name)
-
-
-class _NoBar:
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self) -> None:
-        return None
+    return replicate, replicate_of(plan, replicate, threads, run)
 
 
 def _bar(total: int, progress: bool | None) -> Any:
     """Make a progress bar: None shows it on a terminal only."""
     if progress is False:
-        return _NoBar()
+        return contextlib.nullcontext(SimpleNamespace(update=lambda: None))
     from tqdm import tqdm
 
     return tqdm(
@@ -599,7 +358,7 @@ def _bar(total: int, progress: bool | None) -> Any:
 
 
 def _dataset(
-    plan: _Plan, finished: dict[int, dict[str, FloatArray]], interrupted: str | None
+    plan: Request, finished: dict[int, dict[str, FloatArray]], interrupted: str | None
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -632,7 +391,7 @@ def _dataset(
     )
 
 
-def _attributes(plan: _Plan) -> dict[str, Any]:
+def _attributes(plan: Request) -> dict[str, Any]:
     """Model, sizes, seed and build in plain values."""
     model, sizes = plan.model, plan.sizes
     out: dict[str, Any] = {
@@ -643,7 +402,7 @@ def _attributes(plan: _Plan) -> dict[str, Any]:
     out |= {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     out |= {
         "readout": list(model.readout),
-        "weights": list(model.weights or (1 / len(model.readout),) * len(model.readout)),
+        "weights": list(probabilities(model)),
         "group_sizes": sizes["sizes"],
         "d": sizes["d"],
         "p": sum(sizes["sizes"]),
@@ -662,8 +421,8 @@ def _attributes(plan: _Plan) -> dict[str, Any]:
     return out
 
 
-def _replicates_of(ds: xr.Dataset, least: int) -> int:
+def _with_replicates(ds: xr.Dataset, least: int) -> xr.Dataset:
     count = ds.sizes.get("replicate", 0)
     if count < least:
         raise ValueError(f"ds must have at least {least} replicates; it has {count}")
-    return count
+    return ds

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+import shutil
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, _files, simulation
+from srfx import _files
 from srfx import _validation as check
-from srfx._blocks import Result, Task, fill, pieces, stopped, tasks_of, work
-from srfx._plan import Plan, dtype_of, make_plan
+from srfx._replicates import started
 from srfx.models import OneStep, SpikedRF, warn_accuracy
+from srfx.scans.blocks import Result, Task, empty, fill, tasks_of, work, write
+from srfx.scans.cost import dtype_of
+from srfx.scans.formats import open_scan
+from srfx.scans.plan import Plan, make_plan
+from srfx.scans.progress import Progress
+from srfx.scans.store import Store, open_store, write_block
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from srfx import _store
     from srfx._executors import Pool
 
 
@@ -162,39 +164,32 @@ def _run_blocks(
     blocks: list[int],
     pool: Pool | None,
     threads: int,
-    store: _store.Store | None,
+    store: Store | None,
     memory: dict[str, NDArray[Any]] | None,
     report: Progress,
     interrupted: Callable[[], None],
 ) -> tuple[int, float]:
     """Compute blocks and put them where they belong; count failures, measure quadrature."""
-    from srfx import _store
-
-    run = os.urandom(16).hex()
-    simulation._FLAGS[run] = _core.CancelFlag()
     place = None if store is None else (str(store.path), store.identity)
     failed, worst = 0, 0.0
-    tasks = tasks_of(plan, blocks, threads, run, place)
-    results = (
-        _here(tasks, plan, memory) if pool is None else pool.run(work, tasks, lambda: _stop(run))
-    )
-    try:
-        for block, arrays, notes in results:
-            interrupted()
-            if arrays is not None:
-                box = plan.box(block)
-                where = tuple(box[dim] for dim in plan.dims)
-                if place is not None:
-                    _store.write_block(*place, block, where, plan.index(block), arrays, notes)
-                elif memory is not None:
-                    for name, values in arrays.items():
-                        memory[name][where] = values
-            failed, worst = failed + notes[0], max(worst, notes[1])
-            report.advance(plan.box_points(block))
-    finally:
-        results.close()
-        simulation._FLAGS.pop(run, None)
-        stopped.discard(run)
+    with started() as run:
+        tasks = tasks_of(plan, blocks, threads, run.name, place)
+        results = _here(tasks, plan, memory) if pool is None else pool.run(work, tasks, run.stop)
+        try:
+            for block, arrays, notes in results:
+                interrupted()
+                if arrays is not None:
+                    box = plan.box(block)
+                    where = tuple(box[dim] for dim in plan.dims)
+                    if place is not None:
+                        write_block(*place, block, where, plan.index(block), arrays, notes)
+                    elif memory is not None:
+                        for name, values in arrays.items():
+                            memory[name][where] = values
+                failed, worst = failed + notes[0], max(worst, notes[1])
+                report.advance(plan.box_points(block))
+        finally:
+            results.close()
     return failed, worst
 
 
@@ -216,11 +211,11 @@ def _here(
     with ThreadPoolExecutor(1, "srfx-writer") as writer:
         try:
             for task in tasks:
-                arrays = {name: np.empty(task.shape, dtype_of(name)) for name in task.variables}
+                arrays = empty(task)
                 notes = fill(task, arrays)
                 if waiting is not None:
                     yield waiting.result()
-                waiting = writer.submit(_write, task, arrays, notes)
+                waiting = writer.submit(write, task, arrays, notes)
             if waiting is not None:
                 yield waiting.result()
                 waiting = None
@@ -229,20 +224,8 @@ def _here(
                 waiting.exception()
 
 
-def _write(task: Task, arrays: dict[str, NDArray[Any]], notes: tuple[int, float]) -> Result:
-    from srfx import _store
-
-    assert task.store is not None
-    arrays = {
-        name: np.asarray(values.transpose(task.permutation), order="C")
-        for name, values in arrays.items()
-    }
-    _store.write_block(*task.store, task.block, task.where, task.index, arrays, notes)
-    return task.block, None, notes
-
-
 @contextlib.contextmanager
-def _ctrl_c() -> Iterator[Callable[[], None]]:
+def ctrl_c() -> Iterator[Callable[[], None]]:
     """Remember Ctrl-C: Python loses a KeyboardInterrupt raised inside a destructor."""
     pressed: list[bool] = []
 
@@ -267,12 +250,6 @@ def _ctrl_c() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, usual)
 
 
-def _stop(run: str) -> None:
-    """Tell the threads of this process that work on a run to leave it."""
-    stopped.add(run)
-    simulation._FLAGS[run].cancel()
-
-
 def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | None) -> xr.Dataset:
     check.memory(f"{plan.points} points", plan.bytes, ": give out=, or fewer variables")
     _check_portable(plan, pool)
@@ -280,7 +257,7 @@ def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | Non
     shape = tuple(plan.dims.values())
     memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
     blocks = list(range(plan.blocks))
-    with Progress(plan, 0, progress) as report, _ctrl_c() as interrupted:
+    with Progress(plan.points, 0, progress) as report, ctrl_c() as interrupted:
         failed, worst = _run_blocks(plan, blocks, pool, threads, None, memory, report, interrupted)
     _report_accuracy(plan, worst)
     described = plan.described()
@@ -304,15 +281,13 @@ def _report_accuracy(plan: Plan, worst: float) -> None:
 def _to_store(
     plan: Plan, path: Path, pool: Pool | None, threads: int, resume: bool, progress: bool | None
 ) -> xr.Dataset:
-    from srfx import _store
-
     template, variables = plan.template(), plan.described()
     new = not (path / "zarr.json").exists()
     if new:
         _check_portable(plan, pool)
     if not path.exists():
         _check_disk(path, plan.bytes)
-    store = _store.open_store(
+    store = open_store(
         path,
         template,
         variables,
@@ -339,7 +314,7 @@ def _to_store(
             if not new:  # a finished store needs no worker
                 _check_portable(plan, pool)
             before = sum(plan.box_points(int(b)) for b in np.flatnonzero(done))
-            with Progress(plan, before, progress) as report:
+            with Progress(plan.points, before, progress) as report:
                 _guarded(plan, missing, pool, threads, store, report)
         if plan.simulate is None:
             failed, worst = store.summary(total)
@@ -359,12 +334,12 @@ def _guarded(
     missing: list[int],
     pool: Pool | None,
     threads: int,
-    store: _store.Store,
+    store: Store,
     report: Progress,
 ) -> None:
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
-        with _ctrl_c() as interrupted:
+        with ctrl_c() as interrupted:
             _run_blocks(plan, missing, pool, threads, store, None, report, interrupted)
     except BaseException as error:
         total = plan.blocks
@@ -377,8 +352,6 @@ def _guarded(
 
 
 def _check_disk(path: Path, needed: int) -> None:
-    import shutil
-
     folder = next(p for p in path.parents if p.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -386,260 +359,3 @@ def _check_disk(path: Path, needed: int) -> None:
             f"out would need {needed / 1e9:.3g} GB in {str(folder)!r}, where {free / 1e9:.3g} GB "
             "are free"
         )
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line for each per cent; or nothing."""
-
-    def __init__(self, plan: Plan, done: int, progress: bool | None) -> None:
-        self._total, self._done, self._first = plan.points, done, done
-        self._said = 100 * done // max(1, plan.points)
-        self._start = time.monotonic()
-        self._bar: Any = None
-        self._line: Any = None
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        if progress is False:
-            return
-        if terminal:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=plan.points, initial=done, desc="scan", unit="point", unit_scale=True
-            )
-        elif progress:
-            self._line = lambda text: print(f"srfx: {text}", file=sys.stderr, flush=True)
-        else:
-            import logging
-
-            log = logging.getLogger("srfx")
-            if log.isEnabledFor(logging.INFO):
-                self._line = log.info
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self, points: int) -> None:
-        """More points are done."""
-        self._done += points
-        if self._bar is not None:
-            self._bar.update(points)
-        percent = 100 * self._done // self._total
-        if self._line is None or percent <= self._said:
-            return
-        self._said = percent
-        spent = time.monotonic() - self._start
-        rate = (self._done - self._first) / max(spent, 1e-9)
-        left = (self._total - self._done) / max(rate, 1e-9)
-        self._line(
-            f"scan {percent:3d} %, {self._done} of {self._total} points, {rate:.3g} points/s, "
-            f"{_duration(left)} left"
-        )
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-
-
-# --- stored scans -------------------------------------------------------------------------------
-
-
-#: Attributes that are lists, of one number or name often: NetCDF makes a single one of that.
-_LISTS = ("readout", "weights", "group_sizes", "srfx_dims")
-
-
-@check.public
-def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a stored scan, or a NetCDF file that srfx wrote; values are read when used.
-
-    Parameters
-    ----------
-    path : path
-        What was ``out`` of `scan`, or a file (.nc) of `export` or of the program.
-        ``xarray.open_zarr`` and ``xarray.open_dataset`` open them too; but NetCDF knows no list of
-        one, so that there the attribute ``readout`` of ``[1.0]`` comes back as ``1.0``. Here it is
-        the list that it was.
-
-    Returns
-    -------
-    xarray.Dataset
-        As `scan` returns it. Blocks that are not computed yet hold NaN, with status -1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        There is no such store or file, or ``path`` is a URL.
-    ImportError
-        zarr is not installed.
-
-    Examples
-    --------
-    >>> import srfx, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     ds = srfx.scan(srfx.SpikedRF(), folder + "/scan.zarr", alpha=[1, 2], lam=[0.1, 1])
-    ...     print(f"{srfx.scans.open_scan(folder + '/scan.zarr').test_error[1, 0].item():.6f}")
-    0.033018
-    """
-    import xarray as xr
-
-    path = _files.local("path", path)
-    if path.suffix.lower() == ".nc" and path.is_file():
-        with NETCDF:
-            ds: xr.Dataset = xr.open_dataset(path)
-        ds.attrs = {name: _as_given(str(name), value) for name, value in ds.attrs.items()}
-        return ds
-
-    from srfx import _store
-
-    _store.require_zarr()
-    if not (path / "zarr.json").is_file():
-        raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
-    ds = xr.open_zarr(path, chunks=None)
-    text = {name: item for name, item in ds.coords.items() if item.dtype.kind in "OT"}
-    if text:  # of any width in the store; as it was given, and is in memory
-        ds = ds.assign_coords(
-            {name: item.astype(object).astype(str) for name, item in text.items()}
-        )
-    return ds
-
-
-def _as_given(name: str, value: Any) -> Any:
-    """Return an attribute of a NetCDF file as srfx had it: a list or a plain number."""
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return [value] if name in _LISTS and not isinstance(value, list) else value
-
-
-@check.public
-def export(source: xr.Dataset | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Write a scan to one file: NetCDF (.nc), or a long table in Parquet (.parquet).
-
-    Parameters
-    ----------
-    source : xarray.Dataset or path
-        What `scan` returned, or a store. It is read and written part by part.
-    path : path
-        The file; an existing one is replaced once the new one is complete. Parquet needs pyarrow.
-        `open_scan` reads NetCDF files with their attributes as they were.
-
-    Raises
-    ------
-    TypeError, ValueError
-        ``source`` is neither, the suffix is another, or a path is a URL.
-    OSError
-        The file cannot be written; before anything is read.
-    ImportError
-        pyarrow is not installed.
-
-    Examples
-    --------
-    >>> import srfx, tempfile, xarray
-    >>> ds = srfx.scan(srfx.SpikedRF(), alpha=[1, 2], lam=[0.1, 1])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     srfx.scans.export(ds, folder + "/scan.nc")
-    ...     print(dict(xarray.load_dataset(folder + "/scan.nc").sizes))
-    {'alpha': 2, 'lam': 2}
-    """
-    import xarray as xr
-
-    target = _files.local("path", path)
-    suffix = check.one_of("the suffix of path", target.suffix.lower(), (".nc", ".parquet"))
-    if isinstance(source, (str, os.PathLike)):
-        ds = open_scan(source)
-    elif isinstance(source, xr.Dataset):
-        ds = source
-    else:
-        raise TypeError(f"source must be a Dataset or the path of a store; got {source!r}")
-
-    def write(part: Path) -> None:
-        if suffix == ".nc":
-            with NETCDF:
-                _to_netcdf(ds, part)
-        else:
-            _to_parquet(ds, part)
-
-    _files.check("path", target)
-    _files.write(target, write)
-
-
-#: Threads of srfx take turns at netCDF files: the library is made for one thread, and xarray's own
-#: locks leave out what it does at opening a file.
-NETCDF = threading.RLock()
-
-_EXPORT_POINTS = 2**20
-
-
-def _parts(ds: xr.Dataset) -> Iterator[dict[str, slice]]:
-    """Boxes of at most a million points, in C order."""
-    lengths = {str(dim): 1 for dim in ds.sizes}
-    for dim in reversed(list(ds.sizes)):
-        rest = math.prod(lengths.values())
-        lengths[str(dim)] = max(1, min(ds.sizes[dim], _EXPORT_POINTS // rest))
-        if lengths[str(dim)] < ds.sizes[dim]:
-            break
-    shape = tuple(ds.sizes.values())
-    for place in pieces(shape, tuple(lengths.values())):
-        yield dict(zip(lengths, place, strict=True))
-
-
-def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
-    import netCDF4
-
-    from srfx import _store
-
-    names = [str(name) for name in ds.data_vars]
-    times = {name: item for name, item in ds.coords.items() if item.dtype.kind in "mM"}
-    plain = {name: (item.dims, *_store.plain(item.values)) for name, item in times.items()}
-    ds.drop_vars(names).assign_coords(plain).to_netcdf(path)
-    with netCDF4.Dataset(path, "a") as file:
-        others = " ".join(sorted(str(c) for c in ds.coords if c not in ds.sizes))
-        for dim, size in ds.sizes.items():
-            if dim not in file.dimensions:
-                file.createDimension(str(dim), size)
-        for name in names:
-            values = ds[name]
-            fill = np.nan if values.dtype.kind == "f" else None
-            variable = file.createVariable(
-                name, values.dtype.str[1:], tuple(map(str, values.dims)), fill_value=fill
-            )
-            variable.setncatts(
-                {k: np.asarray(v) if isinstance(v, list) else v for k, v in values.attrs.items()}
-            )
-            if others:
-                variable.coordinates = others
-            for part in _parts(ds):
-                box = {dim: part[str(dim)] for dim in values.dims}
-                variable[tuple(box.values()) or ...] = values.isel(box).values
-
-
-def _to_parquet(ds: xr.Dataset, path: Path) -> None:
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("export to Parquet needs pyarrow: pip install pyarrow") from error
-
-    names = [str(name) for name in (*ds.coords, *ds.data_vars)]
-    about = {str(k): str(v) for k, v in ds.attrs.items()}
-    writer = None
-    try:
-        for part in _parts(ds):
-            some = ds.isel(part).load()
-            like = {str(d): some.sizes[d] for d in some.sizes}
-            columns = {}
-            for name in names:
-                item = some[name].transpose(*(d for d in like if d in some[name].dims))
-                along = [like[d] if d in item.dims else 1 for d in like]
-                values = np.broadcast_to(item.values.reshape(along), tuple(like.values()))
-                columns[name] = values.ravel()
-            table = pa.table(columns).replace_schema_metadata(about)
-            if writer is None:
-                writer = pq.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()

@@ -15,9 +15,7 @@ import functools
 import json
 import os
 import shutil
-import socket
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +67,7 @@ class Store:
     def __init__(
         self,
         path: Path,
-        lock: _Lock | None,
+        lock: Lock | None,
         attributes: dict[str, Any],
         arguments: dict[str, NDArray[np.float64]],
     ) -> None:
@@ -136,7 +134,8 @@ class Store:
         if not values.items() <= attributes.items():
             _write_root(self.path, attributes | dict(values))
 
-    def _consolidate(self) -> None:
+    def consolidate(self) -> None:
+        """Show readers the arrays as they are."""
         _write_root(self.path, _attributes(self.path))
 
     def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
@@ -153,7 +152,7 @@ class Store:
         arrays["_srfx/done"].resize((2 * blocks * most,))
         arrays["replicate"].resize((most,))
         arrays["replicate"][:] = np.arange(most)
-        self._consolidate()
+        self.consolidate()
 
 
 def open_store(
@@ -204,7 +203,7 @@ def open_store(
             )
     try:
         (path / "_srfx" / "done").mkdir(parents=True, exist_ok=True)
-        lock: _Lock | None = _Lock(path / "_srfx" / "done" / "lock")
+        lock: Lock | None = Lock(path / "_srfx" / "done" / "lock")
     except OSError as error:
         if not existed or not _denied(error):
             raise
@@ -223,7 +222,7 @@ def open_store(
             _sweep(path)
             _mend(store, template, variables, blocks)
             if _stale(path, [*map(str, template.coords), *variables]):
-                store._consolidate()
+                store.consolidate()
         return store
     except BaseException:
         if lock is not None:
@@ -326,7 +325,7 @@ def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
         "consolidated_metadata": {**inline, "metadata": copy},
         "node_type": "group",
     }
-    part = path / f"zarr.{uuid.uuid4().hex}.partial"
+    part = path / f"zarr.{os.urandom(16).hex()}.partial"
     try:
         part.write_text(json.dumps(root, indent=2), "utf-8")
         os.replace(part, path / "zarr.json")
@@ -345,12 +344,9 @@ def _create(
     """Lay out a new store; the root's metadata, written last, make it one."""
     home = path / "_srfx" / "done"
     (home / "creating").touch()
-    for entry in path.iterdir():
-        if entry.name != "_srfx":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    for entry in home.iterdir():
-        if entry.name not in ("lock", "creating"):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    ours = {path / "_srfx", home / "lock", home / "creating"}
+    for entry in {*path.iterdir(), *home.iterdir()} - ours:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for name in template.coords:
         _make_coordinate(path, template, str(name))
     for name in variables:
@@ -358,7 +354,7 @@ def _create(
     _make_marks(path, blocks)
     attributes = {
         **template.attrs,
-        IDENTITY: uuid.uuid4().hex,
+        IDENTITY: os.urandom(16).hex(),
         SPECIFICATION: json.dumps(specification, sort_keys=True),
         LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
     }
@@ -549,7 +545,7 @@ def _mend(
     for name in gone:
         shutil.rmtree(path / name, ignore_errors=True)
         _make_coordinate(path, template, name)
-    store._consolidate()
+    store.consolidate()
 
 
 def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
@@ -616,7 +612,7 @@ def _to_disk(file: Path) -> None:
 # --- one writer at a time ---
 
 
-class _Lock:
+class Lock:
     """An advisory lock, let go by the system when its holder dies.
 
     Where the file system has no such locks, a file that exists while somebody writes.
@@ -631,6 +627,8 @@ class _Lock:
         except BaseException:
             os.close(self._descriptor)
             raise
+        import socket
+
         note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(note).encode(), 0)
@@ -660,6 +658,7 @@ class _Lock:
         return f"out is being written by {who}: {str(self._file.parents[2])!r}{hint}"
 
     def release(self) -> None:
+        """Let others write."""
         if self._exclusive is not None:
             self._exclusive.unlink(missing_ok=True)
         os.close(self._descriptor)  # and with it the lock

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core, simulation
-from srfx._plan import Input, Plan, dtype_of, largest, slow_dims, solve_box, with_fields
-from srfx.models import OneStep, SpikedRF, quiet
+from srfx import _core
+from srfx._replicates import Stopped, halt_if_stopped, replicate_of, request
+from srfx.models import OneStep, SpikedRF, quiet, with_fields
 from srfx.results import Status
+from srfx.scans import store
+from srfx.scans.cost import dtype_of, largest, slow_dims
+from srfx.scans.inputs import Input
+from srfx.scans.plan import Plan, solve_box, values_in
 
 #: Work between two looks at the cancel flag of another thread.
 PIECE_SECONDS, PIECE_POINTS = 0.05, 2**18
@@ -43,17 +47,10 @@ class Task:
     index: tuple[int, ...]
 
 
-#: Runs of this process that were told to stop.
-stopped: set[str] = set()
-
-
-class Stopped(RuntimeError):
-    """The run of this block was cancelled."""
-
-
 def tasks_of(
     plan: Plan, blocks: list[int], threads: int, run: str, store: tuple[str, str] | None
 ) -> Iterator[Task]:
+    """Blocks, one after the other, as workers get them."""
     slow = slow_dims(plan.model, plan.inputs, plan.dims, plan.simulate)
     for block in blocks:
         box = plan.box(block)
@@ -104,6 +101,7 @@ def _piece(plan: Plan, shape: tuple[int, ...], threads: int) -> tuple[int, ...]:
 
 
 def pieces(shape: tuple[int, ...], piece: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cut a box into pieces, in C order."""
     starts = (range(0, size, step) for size, step in zip(shape, piece, strict=True))
     for corner in itertools.product(*starts):
         yield tuple(
@@ -117,19 +115,32 @@ Result = tuple[int, dict[str, NDArray[Any]] | None, tuple[int, float]]
 
 def work(task: Task) -> Result:
     """Compute a block and, where its store is at hand, write it; else hand the numbers back."""
-    from srfx import _store
-
-    arrays = {name: np.empty(task.shape, dtype_of(name)) for name in task.variables}
+    arrays = empty(task)
     notes = fill(task, arrays)
-    arrays = {
+    if task.store is None or not store.visible(*task.store):
+        return task.block, _in_order_of_result(task, arrays), notes
+    halt_if_stopped(task.run)
+    return write(task, arrays, notes)
+
+
+def empty(task: Task) -> dict[str, NDArray[Any]]:
+    """Room for a block, in computing order."""
+    return {name: np.empty(task.shape, dtype_of(name)) for name in task.variables}
+
+
+def write(task: Task, arrays: Mapping[str, NDArray[Any]], notes: tuple[int, float]) -> Result:
+    """Write a block that was computed to its store."""
+    assert task.store is not None
+    kept = _in_order_of_result(task, arrays)
+    store.write_block(*task.store, task.block, task.where, task.index, kept, notes)
+    return task.block, None, notes
+
+
+def _in_order_of_result(task: Task, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {
         name: np.asarray(values.transpose(task.permutation), order="C")
         for name, values in arrays.items()
     }
-    if task.store is None or not _store.visible(*task.store):
-        return task.block, arrays, notes
-    _halt_if_stopped(task.run)
-    _store.write_block(*task.store, task.block, task.where, task.index, arrays, notes)
-    return task.block, None, notes
 
 
 def fill(task: Task, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, float]:
@@ -139,18 +150,9 @@ def fill(task: Task, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, float]:
         return 0, 0.0
     failed, worst = 0, 0.0
     for place in pieces(task.shape, task.piece):
-        _halt_if_stopped(task.run)
-        shape = tuple(s.stop - s.start for s in place)
-        boxes = dict(zip(task.order, place, strict=True))
-        values = {}
-        for name, item in task.inputs.items():
-            if item.dim is None:
-                values[name] = item.values
-                continue
-            at = task.order.index(item.dim)
-            along = [1] * len(shape)
-            along[at] = shape[at]
-            values[name] = item.values[boxes[item.dim]].reshape(along)
+        halt_if_stopped(task.run)
+        box = dict(zip(task.order, place, strict=True))
+        values = values_in(task.inputs, task.order, box)
         with quiet():
             solution = solve_box(task.model, values, task.bulk, task.threads)
         for name in task.variables:
@@ -172,7 +174,7 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
     rest = task.shape[1 + task.slow :]
     swapped = task.order[1 + task.slow :] == (task.inputs["lam"].dim, task.inputs["alpha"].dim)
     for index in np.ndindex(*task.shape[1 : 1 + task.slow]):
-        _halt_if_stopped(task.run)
+        halt_if_stopped(task.run)
         at = dict(zip(outer, index, strict=True))
         values = {
             name: item.values[at[item.dim]] if item.dim in at else item.values
@@ -180,7 +182,7 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
         }
         fields = {name: float(values[name]) for name in task.model.numeric_names}
         settings = task.simulate
-        plan = simulation._validated(
+        plan = request(
             with_fields(task.model, fields),
             values["alpha"],
             values["lam"],
@@ -191,14 +193,9 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
             settings["literal"],
         )
         try:
-            errors = simulation._run(plan, task.replicate, task.threads, task.run)
+            errors = replicate_of(plan, task.replicate, task.threads, task.run)
         except _core.Cancelled:
             raise Stopped from None
         for name in task.variables:
             table = errors[name][plan.order]  # alpha by lam
             arrays[name][(0, *index)] = (table.T if swapped else table).reshape(rest)
-
-
-def _halt_if_stopped(run: str) -> None:
-    if run in stopped:
-        raise Stopped

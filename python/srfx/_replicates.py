@@ -1,0 +1,237 @@
+"""One replicate of a simulation: the checked request, its run, and what stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx import _core
+from srfx import _validation as check
+from srfx.models import FloatArray, OneStep, SpikedRF, check_model, compiled, probabilities
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+DTYPES = ("float64", "float32")
+
+#: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
+LEAST_LAM_FLOAT32 = 1e-4
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated request: everything but the replicate."""
+
+    model: SpikedRF | OneStep
+    alpha: FloatArray
+    lam: FloatArray
+    sizes: dict[str, Any]  # arguments of _core.Experiment
+    order: NDArray[np.intp]  # position of each alpha among the distinct n
+    n: NDArray[np.int64]  # n of each alpha
+    single: bool
+
+    def experiment(self, replicate: int) -> _core.Experiment:
+        return _core.Experiment(**self.sizes, replicate=replicate)
+
+
+def dimension(d: object) -> int:
+    """Accept the dimension of a network that can be drawn."""
+    if isinstance(d, (float, np.floating)) and math.isinf(d):
+        raise ValueError(
+            "d must be an integer >= 2 in a simulation, which draws inputs of that dimension; got "
+            f"{float(d)!r}: the limit is what srfx.solve computes"
+        )
+    return check.integer("d", d, 2)
+
+
+def _axis(name: str, value: float | FloatArray) -> FloatArray:
+    array = np.atleast_1d(np.asarray(value))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"{name} must be a number or a non-empty one-dimensional sequence; "
+            f"got shape {array.shape}"
+        )
+    return array
+
+
+def request(
+    model: SpikedRF | OneStep,
+    alpha: object,
+    lam: object,
+    d: object,
+    n_test: object,
+    seed: object,
+    dtype: object,
+    literal: object,
+) -> Request:
+    """Check everything the user passed, before any work."""
+    check_model(model)
+    for name, value in model.numeric.items():
+        if np.size(value) != 1:
+            raise ValueError(
+                f"{name} of the model must be a single number in a simulation; got an array of "
+                f"shape {np.shape(value)}"
+            )
+    values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
+    alphas = _axis("alpha", check.positive("alpha", alpha))
+    lams = _axis("lam", check.non_negative("lam", lam))
+    d = dimension(d)
+    n_test = max(2 * d, 5000) if n_test is None else check.integer("n_test", n_test, 1)
+    seed = check.integer("seed", seed, 0, 2**64 - 1)
+    if isinstance(dtype, type | np.dtype):
+        dtype = np.dtype(dtype).name
+    single = check.one_of("dtype", dtype, DTYPES) == "float32"
+    if not isinstance(literal, (bool, np.bool_)):
+        raise TypeError(f"literal must be True or False; got {literal!r}")
+    if single and lams.min() < LEAST_LAM_FLOAT32:
+        raise ValueError(
+            f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
+            f'smaller one; got {lams.min():g}: use dtype="float64"'
+        )
+
+    p = _rounded("beta", values["beta"], d, "p")
+    n = np.array([_rounded("alpha", a, d, "n") for a in alphas], dtype=np.int64)
+    distinct, order = np.unique(n, return_inverse=True)
+    readout = np.array(model.readout)
+    weights = np.array(probabilities(model))
+    sizes: dict[str, Any] = {
+        "d": d,
+        "n_test": n_test,
+        "n": distinct.tolist(),
+        "lam": lams.tolist(),
+        "sizes": _largest_remainders(weights * p),
+        "readout": readout.tolist(),
+        "noise": values["noise"],
+        "seed": seed,
+        "literal": bool(literal),
+    }
+    ones = np.ones_like(readout)
+    if isinstance(model, SpikedRF):
+        c = 1 + readout**2 * (values["c"] - 1)
+        if c.min() < 0:
+            raise ValueError(
+                f"c must leave every group's bulk variance 1 + a^2 (c - 1) >= 0; got "
+                f"c = {values['c']:g} with readout {model.readout}"
+            )
+        if readout.size == 1 and readout[0] == 1:
+            c = ones * values["c"]
+        sizes |= {"r": (values["r"] * readout).tolist(), "c": c.tolist(), "gamma": values["gamma"]}
+        sizes |= {"n0": 0, "eta": 0.0}
+    else:
+        alpha0 = values["alpha0"]
+        if math.isinf(alpha0):
+            raise ValueError(
+                "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
+                "got inf"
+            )
+        n0 = _rounded("alpha0", alpha0, d, "n0") if alpha0 > 0 else 0
+        sizes |= {"r": (0 * ones).tolist(), "c": ones.tolist(), "gamma": 1.0}
+        sizes |= {"n0": n0, "eta": values["eta"]}
+    return Request(model, alphas, lams, sizes, order, n, single)
+
+
+def _rounded(name: str, ratio: float, d: int, size: str) -> int:
+    if ratio * d > 2**40:
+        raise ValueError(
+            f"{name} d = {ratio * d:g} is beyond any simulation; got {name}={ratio:g}, d={d}"
+        )
+    count = round(ratio * d)
+    if count < 1:
+        raise ValueError(
+            f"{name} must give {size} = round({name} d) >= 1; got {name}={ratio:g}, d={d}"
+        )
+    return count
+
+
+def _largest_remainders(shares: FloatArray) -> list[int]:
+    """Integers that sum to the total and differ from the shares by less than one."""
+    sizes = np.floor(shares + 1e-9).astype(int)
+    missing = round(float(shares.sum())) - int(sizes.sum())
+    for g in np.argsort(-(shares - sizes), kind="stable")[:missing]:
+        sizes[g] += 1
+    return [int(size) for size in sizes]
+
+
+def check_memory(wanted: Request, executor: Executor | None) -> None:
+    """Refuse a run that would not fit."""
+    workers = int(getattr(executor, "_max_workers", 1) or 1) if executor is not None else 1
+    sizes = wanted.sizes
+    each = f" with {workers} workers" if workers > 1 else ""
+    what = f"d = {sizes['d']}, p = {sum(sizes['sizes'])}, n = {max(sizes['n'])}{each}"
+    check.memory(what, memory_estimate(wanted) * workers)
+
+
+def memory_estimate(wanted: Request) -> float:
+    """Peak memory of a replicate in bytes, to within some per cent."""
+    return float(wanted.experiment(0).memory(wanted.single))
+
+
+@dataclass
+class Run:
+    """A run of this process. Its name goes with the tasks; their threads see what it is told."""
+
+    name: str = field(default_factory=lambda: os.urandom(16).hex())
+    flag: _core.CancelFlag = field(default_factory=_core.CancelFlag)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Tell the threads of this process that work on it to leave it."""
+        self.stopped = True
+        self.flag.cancel()
+
+
+#: Those going on in this process, by name.
+RUNS: dict[str, Run] = {}
+
+
+class Stopped(RuntimeError):
+    """The run of this block was cancelled."""
+
+
+@contextlib.contextmanager
+def started() -> Iterator[Run]:
+    """Begin a run, and end it."""
+    run = Run()
+    RUNS[run.name] = run
+    try:
+        yield run
+    finally:
+        del RUNS[run.name]
+
+
+def halt_if_stopped(run: str) -> None:
+    """Leave a run that was told to stop."""
+    if run in RUNS and RUNS[run].stopped:
+        raise Stopped
+
+
+def replicate_of(
+    wanted: Request, replicate: int, threads: int, run: str | None, with_predictions: bool = False
+) -> dict[str, FloatArray]:
+    """One replicate: rows are the distinct n."""
+    flag = RUNS[run].flag if run in RUNS else None
+    try:
+        out: dict[str, FloatArray] = _core.simulate(
+            wanted.experiment(replicate),
+            compiled(wanted.model.activation),
+            compiled(wanted.model.target),
+            wanted.single,
+            threads,
+            flag,
+            with_predictions,
+        )
+    except _core.NotPositiveDefinite:
+        dtype = DTYPES[wanted.single]
+        hint = "a larger lam" if dtype == "float64" else 'a larger lam or dtype="float64"'
+        raise np.linalg.LinAlgError(
+            f"the regularised feature matrix of replicate {replicate} is singular to working "
+            f"precision ({dtype}, smallest lam = {wanted.lam.min():g}): use {hint}"
+        ) from None
+    return out

@@ -1,0 +1,164 @@
+"""``srfx scan``: a scan from a file, into a store."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from srfx import _executors, _files, scans
+from srfx import _validation as check
+from srfx.cli.options import Local, options
+from srfx.cli.output import say, say_failures
+from srfx.cli.specification import read_specification
+from srfx.scans.plan import Plan, make_plan, solve_box, values_in
+
+SPECIFICATION = """Run the scan of a specification file.
+
+\b
+  [model]
+  type = "OneStep"              # or "SpikedRF"
+  activation = "tanh"           # and target, eta, alpha0, beta, noise, readout, ...
+  [axes]
+  eta = [1, 3]                  # a list,
+  alpha = "0.2:3:50"            # a grid, or { start = 0.2, stop = 3, count = 50 },
+  lam = "log:1e-4:1:30"         # a logarithmic one, or { ..., scale = "log" }
+  pairs = [["eta", "alpha"]]    # optional: axes paired instead of crossed
+  [simulate]                    # optional: simulations in place of theory
+  d = 1000                      # and replicates, n_test, seed, dtype, literal
+  [output]                      # all optional
+  path = "scan.zarr"
+  variables = ["test_error"]
+  bulk = "isotropic"
+  block_points = 100000
+  max_in_flight = 64            # blocks that a cluster is given at a time
+
+An interrupted scan goes on with --resume. Exit codes as of `srfx solve`; 130 if interrupted.
+"""
+
+
+@click.command("scan", help=SPECIFICATION)
+@click.argument("spec", type=Local(exists=True, dir_okay=False))
+@options("output", output={"metavar": "STORE", "help": "The zarr store."})
+@click.option("--resume", is_flag=True, help="Go on with an existing store.")
+@click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
+@options("n_threads", n_threads="Threads; with --dask, for each block.")
+@click.option("--max-in-flight", type=int, help="Blocks that the cluster is given at a time.")
+@click.option("--dry-run", is_flag=True, help="Print points, blocks, time and size; stop.")
+@options("progress", progress={"default": True, "help": "[default: progress]"})
+def command(
+    spec: Path,
+    output: Path | None,
+    resume: bool,
+    dask: str | None,
+    n_threads: int | None,
+    max_in_flight: int | None,
+    dry_run: bool,
+    progress: bool,
+) -> None:
+    """Run the scan of a specification file."""
+    arguments = read_specification(spec)
+    if max_in_flight is not None:
+        arguments["max_in_flight"] = max_in_flight
+    out = output or arguments.pop("out", None)
+    arguments.pop("out", None)
+    model, axes = arguments.pop("model"), arguments.pop("axes")
+    if dry_run:
+        _executors.in_flight(arguments.pop("max_in_flight", None))
+        plan = make_plan(model, axes, **arguments)
+        plan.probe()
+        threads = check.thread_count(n_threads)
+        click.echo(_estimates(plan, threads))
+        return
+    if out is None:
+        raise click.UsageError("give -o STORE, or path in the table [output]")
+    if out.exists() and not resume and not (out.is_dir() and not any(out.iterdir())):
+        raise click.UsageError(
+            f"{_files.shown(out)!r} exists: go on with --resume, or give another -o"
+        )
+    client = None if dask is None else _client(dask)
+    try:
+        ds = scans.scan(
+            model, out, client, progress=progress, n_threads=n_threads, **arguments, **axes
+        )
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt, "__notes__", ()):
+            say(note.removeprefix("srfx.scan: ").split(";")[0])
+        command = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
+        command += ["--dask", dask] if dask else []
+        command += ["--n-threads", str(n_threads)] if n_threads else []
+        command += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
+        say(f"go on with: {shlex.join(command)}")
+        raise
+    except OSError as error:
+        for note in getattr(error, "__notes__", ()):
+            say(note.removeprefix("srfx.scan: ").split(";")[0])
+        raise
+    finally:
+        if client is not None:
+            client.close()
+    points = math.prod(ds.sizes.values())
+    say(f"wrote {_files.shown(out)} ({points} points)")
+    failed = ds.attrs.get("failed_points", 0)
+    say_failures(failed, f"of {points} points did not converge (nan, with status)")
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise click.UsageError("--dask needs dask: pip install 'srfx[dask]'") from None
+    try:
+        return Client(address, timeout="10s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--dask: no scheduler at {address!r} ({error})") from None
+
+
+def _estimates(plan: Plan, threads: int) -> str:
+    """Tabulate what a scan would take."""
+    seconds = plan.seconds() / threads
+    how = "by a fixed rule"
+    if plan.simulate is None:
+        seconds, how = seconds * _measured(plan), "measured on a few of its points"
+    shape = " x ".join(f"{dim} {size}" for dim, size in plan.dims.items())
+    block = " x ".join(f"{dim} {plan.chunk[dim]}" for dim in plan.dims)
+    lines = {
+        "points": f"{plan.points} ({shape or 'one'})",
+        "blocks": f"{plan.blocks}" + (f" (of {block})" if block else ""),
+        "time": f"about {_time(seconds)} on {threads} thread{'s' * (threads > 1)} ({how})",
+        "size": _size(plan.bytes),
+    }
+    return "\n".join(f"{name:<8}{text}" for name, text in lines.items())
+
+
+def _measured(plan: Plan) -> float:
+    """Seconds that a few points take over those of the fixed rule."""
+    lengths: dict[str, int] = dict.fromkeys(plan.order, 1)
+    for dim in reversed(plan.order):  # the middle of a block, as much as takes some 50 ms
+        rest = plan.seconds(lengths)
+        lengths[dim] = max(1, min(plan.chunk[dim], int(0.05 / rest)))
+    starts = {dim: (size - lengths[dim]) // 2 for dim, size in plan.dims.items()}
+    box = {dim: slice(low, low + lengths[dim]) for dim, low in starts.items()}
+    values = values_in(plan.inputs, plan.order, box)
+    solve_box(plan.model, values, plan.bulk, threads=1)  # warm up
+    start = time.thread_time()  # whatever else the machine does
+    solve_box(plan.model, values, plan.bulk, threads=1)
+    return (time.thread_time() - start) / plan.seconds(lengths)
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def _size(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
