@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import _explore, cli
+from srfx import cli
+from srfx.app.picture import Picture
+from srfx.app.view import ALPHA, ALPHA_SIMULATED, PASSED, SIZE, Desk, T, View, X, parse_readout
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -28,21 +30,21 @@ IN_CI = os.environ.get("CI") == "true"
 
 
 def test_numbers_are_those_of_the_library():
-    view = _explore.View(eta=3, alpha0=5, alpha=1.5, noise=0.1)
+    view = View(eta=3, alpha0=5, alpha=1.5, noise=0.1)
     numbers = view.compute()
     model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5, noise=0.1)
     assert np.array_equal(
-        numbers.curve, srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+        numbers.curve, srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     )
     assert numbers.here == srfx.solve(model, alpha=1.5, lam=0.1, bulk="one_step").test_error
     assert (numbers.lower, numbers.upper) == srfx.bounds(model)
     assert numbers.floor == srfx.linear_floor("sin")
     assert np.array_equal(
         numbers.learned,
-        srfx.learned_function(model, alpha=1.5, lam=0.1, t=_explore.T, bulk="one_step"),
+        srfx.learned_function(model, alpha=1.5, lam=0.1, t=T, bulk="one_step"),
     )
-    d = _explore.SIZE["d"]
-    finite = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step", d=d).test_error
+    d = SIZE["d"]
+    finite = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step", d=d).test_error
     assert np.array_equal(numbers.finite, finite)
     assert not np.allclose(numbers.finite, numbers.curve, rtol=1e-3)
     x = numbers.spectrum.x
@@ -54,7 +56,7 @@ def test_numbers_are_those_of_the_library():
 
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_the_code_reproduces_the_view():
-    view = _explore.View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
+    view = View("erf", "tanh", 2, 3, 0.5, 0.05, 1.5, 0.2, (1.0, 2.0))
     numbers, names = view.compute(), {}
     exec(view.code(numbers).replace("replicates=8", "replicates=2"), names)
     assert names["model"] == view.model
@@ -70,28 +72,28 @@ def test_the_code_reproduces_the_view():
     assert "networks at d = 200" in legend
     # Groups that no spiked features are equivalent to have none to print.
     assert "model.equivalent()" in view.code()
-    code = _explore.View("relu", eta=3, readout=(1.0, 2.0)).code()
+    code = View("relu", eta=3, readout=(1.0, 2.0)).code()
     assert "equivalent" not in code
     exec(code.split("alphas = ")[0], {})
     # Without a spectrum, of what was looked through for it.
-    assert f"x = np.geomspace(1e-06, 1e+06, {_explore.X.size})" in view.code()
+    assert f"x = np.geomspace(1e-06, 1e+06, {X.size})" in view.code()
 
 
 def test_simulated_points_lie_on_the_theory_at_their_d():
     """Where d = 200 is far from the limit: that curve is drawn, and says so."""
-    view = _explore.View("tanh", "tanh", eta=0.4, alpha0=20)
+    view = View("tanh", "tanh", eta=0.4, alpha0=20)
     numbers, ds = view.compute(), view.simulate()
     values = ds.test_error.values[:, 0]
     mean, error = values.mean(-1), values.std(-1, ddof=1) / np.sqrt(values.shape[-1])
     model = view.model
     at_d = srfx.solve(
-        model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step", d=_explore.SIZE["d"]
+        model, alpha=ALPHA_SIMULATED, lam=0.1, bulk="one_step", d=SIZE["d"]
     ).test_error
-    limit = srfx.solve(model, alpha=_explore.ALPHA_SIMULATED, lam=0.1, bulk="one_step").test_error
+    limit = srfx.solve(model, alpha=ALPHA_SIMULATED, lam=0.1, bulk="one_step").test_error
     assert np.all(np.abs(mean - at_d) < 4 * error)
     assert np.all(mean - limit > 8 * error)
 
-    picture = _explore.Picture()
+    picture = Picture()
     picture.png(numbers, ds)
     left = picture.figure.axes[0]
     legend = {text.get_text() for text in left.get_legend().get_texts()}
@@ -123,7 +125,7 @@ GROWS = srfx.Activation(lambda z: np.exp(z / 2), derivative=lambda z: np.exp(z /
 def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
     activation, readout, bulk, points
 ):
-    view = _explore.View(activation, eta=2, alpha0=3, readout=readout)
+    view = View(activation, eta=2, alpha0=3, readout=readout)
     now = view.compute_curves()
     assert view.bulk == bulk
     assert now.curve.size == points
@@ -144,16 +146,16 @@ def test_several_values_are_solved_in_the_actual_step_where_they_can_be(
 def test_slow_views_are_not_waited_for(slow, monkeypatch):
     """They come later; those that another view has overtaken are never begun; some are kept."""
     begun, gate = [], threading.Event()
-    find = getattr(_explore.View, slow)
+    find = getattr(View, slow)
 
     def held(view):
         begun.append(view.eta)
         assert gate.wait(60)
         return find(view)
 
-    monkeypatch.setattr(_explore.View, slow, held)
-    desk = _explore.Desk()
-    first, second, third = (desk.of(_explore.View(eta=eta)) for eta in (1.0, 2.0, 3.0))
+    monkeypatch.setattr(View, slow, held)
+    desk = Desk()
+    first, second, third = (desk.of(View(eta=eta)) for eta in (1.0, 2.0, 3.0))
     start = time.perf_counter()
     now = third.now()
     assert time.perf_counter() - start < 5
@@ -163,22 +165,22 @@ def test_slow_views_are_not_waited_for(slow, monkeypatch):
         assert now.spectrum is None
         assert np.isfinite(now.curve).all()
     gate.set()
-    with pytest.raises(_explore.PASSED):
+    with pytest.raises(PASSED):
         (second.curves if slow == "compute_curves" else second.spectrum).result()
     for eta, pending in ((1.0, first), (3.0, third)):
         whole = pending.complete(pending.curves.result(60), 60)
-        expected = _explore.View(eta=eta).compute()
+        expected = View(eta=eta).compute()
         assert np.array_equal(whole.curve, expected.curve)
         assert np.array_equal(whole.spectrum.density, expected.spectrum.density)
     assert begun[:2] == [1.0, 3.0]
     # The penalty does not matter to a spectrum.
-    again = desk.of(_explore.View(eta=3.0, lam=0.5))
+    again = desk.of(View(eta=3.0, lam=0.5))
     assert again.spectrum is third.spectrum
     assert again.curves.result(60).view.lam == 0.5
 
 
 def test_unsolved_points_are_said():
-    numbers = _explore.View().compute()
+    numbers = View().compute()
     assert numbers.unsolved == 0
     assert "record" not in numbers.view.code(numbers)
     curve = numbers.curve.copy()
@@ -186,7 +188,7 @@ def test_unsolved_points_are_said():
     broken = dataclasses.replace(numbers, curve=curve)
     assert broken.unsolved == 2
     assert broken.view.code(broken).count('errors="record"') == 2
-    picture = _explore.Picture()
+    picture = Picture()
     picture.png(broken)
     title = picture.figure.axes[0].get_legend().get_title()
     assert title.get_text() == "gaps: 2 points did not converge"
@@ -196,7 +198,7 @@ def test_unsolved_points_are_said():
 
 def drawn(view):
     """The panel of the spectrum, and the words in it."""
-    picture, numbers = _explore.Picture(), view.compute()
+    picture, numbers = Picture(), view.compute()
     picture.png(numbers)
     panel = picture.figure.axes[2]
     return numbers.spectrum, panel, panel.texts[0].get_text()
@@ -205,10 +207,10 @@ def drawn(view):
 @pytest.mark.parametrize(
     ("view", "inside"),
     [
-        (_explore.View("hermite2", "sin", eta=10, alpha0=5, alpha=5), (512, 3500)),
-        (_explore.View("hermite2", "sin", eta=10, alpha0=0.1, alpha=0.1), (360e3, 1.29e6)),
-        (_explore.View(eta=0.1, beta=0.1, alpha=5), (9.3, 35)),
-        (_explore.View(eta=3, alpha0=5), (0.014, 2.8)),
+        (View("hermite2", "sin", eta=10, alpha0=5, alpha=5), (512, 3500)),
+        (View("hermite2", "sin", eta=10, alpha0=0.1, alpha=0.1), (360e3, 1.29e6)),
+        (View(eta=0.1, beta=0.1, alpha=5), (9.3, 35)),
+        (View(eta=3, alpha0=5), (0.014, 2.8)),
     ],
 )
 def test_the_spectrum_is_drawn_where_it_is(view, inside):
@@ -229,20 +231,20 @@ def test_the_spectrum_is_drawn_where_it_is(view, inside):
 
 
 def test_the_panel_says_what_mass_is_at_zero():
-    spectrum, panel, words = drawn(_explore.View(beta=5, alpha=2))
+    spectrum, panel, words = drawn(View(beta=5, alpha=2))
     assert spectrum.mass_at_zero == pytest.approx(0.6)
     assert "60 % of the eigenvalues are 0" in words
-    assert "are 0" not in drawn(_explore.View())[2]
+    assert "are 0" not in drawn(View())[2]
     # A tail down to zero is cut off where nothing of it is seen, and the panel says so.
-    tailed, panel, words = drawn(_explore.View(eta=10, alpha0=0.1, alpha=0.1))
+    tailed, panel, words = drawn(View(eta=10, alpha0=0.1, alpha=0.1))
     assert "the support goes down to" in words
     assert tailed.edges[0] < panel.get_xlim()[0]
-    view = _explore.View("leaky_relu", "tanh", 10, 20, 5, alpha=5, noise=1)
+    view = View("leaky_relu", "tanh", 10, 20, 5, alpha=5, noise=1)
     assert "the support goes down to 0, 5.2 % below 1e-06" in drawn(view)[2]
 
 
 def test_an_unresolved_point_is_a_gap_with_a_word():
-    view, picture = _explore.View(), _explore.Picture()
+    view, picture = View(), Picture()
     numbers = view.compute()
     density = numbers.spectrum.density.copy()
     density[100:103] = np.nan
@@ -264,21 +266,21 @@ def test_an_unresolved_point_is_a_gap_with_a_word():
 
 
 def test_the_picture_is_drawn():
-    view, picture = _explore.View(), _explore.Picture()
+    view, picture = View(), Picture()
     png = picture.png(view.compute())
     assert png.startswith(b"\x89PNG")
     ds = view.simulate()
     assert dict(ds.sizes) == {"alpha": 5, "lam": 1, "replicate": 8}
     with_points = picture.png(view.compute(), ds)
     assert len(picture.figure.axes[0].containers) == 1
-    other = _explore.View("relu", "sign", eta=1.5, readout=(1.0, 2.0)).compute()
+    other = View("relu", "sign", eta=1.5, readout=(1.0, 2.0)).compute()
     assert len({png, with_points, picture.png(other)}) == 3
     # Nothing of the views between is left, and a picture of its own looks the same.
-    assert picture.png(view.compute()) == png == _explore.Picture().png(view.compute())
+    assert picture.png(view.compute()) == png == Picture().png(view.compute())
 
 
 def test_the_picture_shows_the_numbers():
-    picture, numbers = _explore.Picture(), _explore.View(eta=3, alpha0=5).compute()
+    picture, numbers = Picture(), View(eta=3, alpha0=5).compute()
     picture.png(numbers)
     left, right, last = picture.figure.axes
     lines = {line.get_label(): line for line in left.lines + right.lines}
@@ -297,9 +299,9 @@ def test_the_picture_shows_the_numbers():
 
 
 def test_readouts_are_read():
-    assert _explore.parse_readout("1, 2.5") == (1.0, 2.5)
+    assert parse_readout("1, 2.5") == (1.0, 2.5)
     with pytest.raises(ValueError, match="readout must be numbers"):
-        _explore.parse_readout("1; 2")
+        parse_readout("1; 2")
 
 
 def test_a_port_in_use(capsys):
@@ -431,7 +433,7 @@ def test_the_page_in_a_browser(request):
     first = wait.until(lambda _: data())
     print(f"interactive after {time.perf_counter() - start:.2f} s")
     model = srfx.OneStep("tanh", "sin", eta=3, alpha0=5)
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(first["test_error"], expected, rtol=1e-12)
     assert first["simulated"] is None
 
@@ -441,12 +443,12 @@ def test_the_page_in_a_browser(request):
     second = wait.until(lambda _: (d := data()) and d["test_error"] != first["test_error"] and d)
     print(f"redrawn after {time.perf_counter() - start:.2f} s, {second['seconds']:.3f} s of them")
     model = srfx.OneStep("tanh", "sin", eta=3.1, alpha0=5)
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(second["test_error"], expected, rtol=1e-12)
 
     button(driver, "Simulate").click()
     third = wait.until(lambda _: (d := data()) and d["simulated"] and d)
-    ds = _explore.View(eta=3.1, alpha0=5).simulate()
+    ds = View(eta=3.1, alpha0=5).simulate()
     assert np.allclose(third["simulated"], ds.test_error.mean("replicate")[:, 0])
     folder = Path(os.environ.get("SRFX_TEST_ARTEFACTS", request.config.rootpath / "build"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -456,7 +458,7 @@ def test_the_page_in_a_browser(request):
     for step in range(60):
         thumb.send_keys(Keys.ARROW_RIGHT if 20 <= step < 35 else Keys.ARROW_LEFT)
     model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5)  # 30 steps of 0.1 down in all
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     settled = wait.until(
         lambda _: (d := data()) and np.allclose(d["test_error"], expected, rtol=1e-12) and d
     )
@@ -472,7 +474,7 @@ def test_the_page_in_a_browser(request):
         lambda _: (d := data()) and d["here"] != settled["here"] and d["spectrum"] and d
     )
     model = srfx.OneStep("tanh", "sin", eta=0.1, alpha0=5, readout=(1.0, 2.0))
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     assert np.allclose(several["test_error"], expected, rtol=1e-9)
 
     # Views change while the spectrum of the one before is still to come.
@@ -480,7 +482,7 @@ def test_the_page_in_a_browser(request):
         thumb.send_keys(Keys.ARROW_RIGHT if step < 16 else Keys.ARROW_LEFT)
         time.sleep(0.04 * (step % 6))
     model = srfx.OneStep("tanh", "sin", eta=0.9, alpha0=5, readout=(1.0, 2.0))
-    expected = srfx.solve(model, alpha=_explore.ALPHA, lam=0.1, bulk="one_step").test_error
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk="one_step").test_error
     wait.until(lambda _: (d := data()) and np.allclose(d["test_error"], expected) and d["spectrum"])
 
     # What cannot be solved says so and leaves the controls.

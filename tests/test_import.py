@@ -1,5 +1,6 @@
 """What importing srfx brings, and what it must not."""
 
+import ast
 import importlib.metadata
 import importlib.resources
 import os
@@ -98,3 +99,83 @@ def test_import_is_fast(run_python):
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     times = [float(run_python(code, env=environment)) for _ in range(5)]
     assert min(times) < 0.07
+
+
+# --- who may know whom -------------------------------------------------------------------------
+
+PACKAGE = Path(srfx.__file__).parent
+#: Imports that are not made before they are needed, and close a circle that is meant: an answer
+#: can be asked for its derivatives; one verb of the reference serves one group and several.
+LATER = {("results", "gradient"), ("reference._one_step", "reference._one_step_groups")}
+#: What computes; it knows no picture and no command line.
+VERBS = ("theory", "gradient", "spectrum", "optima", "simulation", "scans")
+
+
+def sources():
+    """Name of each module below srfx, and its syntax tree."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), ast.parse(file.read_text())
+
+
+SOURCES = dict(sources())
+
+
+def imports(tree):
+    """Modules below srfx that one imports, inside functions too, but not for its types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from (name for part in node.orelse for name in imports(part))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "srfx":
+            inside = node.module.removeprefix("srfx").removeprefix(".")
+            for alias in node.names:
+                name = f"{inside}.{alias.name}".removeprefix(".")
+                yield name if name in SOURCES else inside
+        else:
+            yield from imports(node)
+
+
+KNOWN = {name: set(imports(tree)) - {name, "", "_core"} for name, tree in SOURCES.items()}
+
+
+def reached(name, seen):
+    """Everything that a module imports, and what that imports."""
+    for other in KNOWN[name] - seen:
+        if (name, other) not in LATER:
+            seen.add(other)
+            reached(other, seen)
+    return seen
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_module_imports_itself_by_way_of_others(name):
+    assert name not in reached(name, set())
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_modules_know_those_below_them_alone(name):
+    room = name.split(".")[0]
+    rooms = {other.split(".")[0] for other in reached(name, set())}
+    if room in ("models", "results", "_validation"):
+        assert not rooms & {*VERBS, "plotting", "figures", "cli", "app"}
+    if room in VERBS:
+        assert not rooms & {"plotting", "figures", "cli", "app"}
+    if room == "reference":
+        assert rooms <= {"reference", "_validation"}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_private_name_crosses_modules(name):
+    """Neither imported, nor taken from a module or an object that another module defines."""
+    nodes = list(ast.walk(SOURCES[name]))
+    own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    own |= {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    own |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    taken = {n.attr for n in nodes if isinstance(n, ast.Attribute)} - own
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("srfx."):
+            taken |= {alias.name for alias in node.names}
+    private = {x for x in taken if x.startswith("_") and not x.startswith("__")}
+    private -= {"_exit", "_getframe"}  # of os and sys
+    modules = {part for known in SOURCES for part in known.split(".")}
+    assert not private - modules

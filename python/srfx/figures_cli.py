@@ -99,6 +99,6 @@ def register(group: click.Group) -> None:
 
         Needs the extra srfx[app]. Only this machine can reach it, unless --host says otherwise.
         """
-        from srfx import _explore
+        from srfx.app.serve import serve
 
-        _explore.serve(host, port, browser=browser)
+        serve(host, port, browser=browser)

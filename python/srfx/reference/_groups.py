@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srfx._validation import public
-from srfx.reference._spiked import K_ORDER, Z_MAX, _conditional, _nodes, _panels
+from srfx.reference._spiked import K_ORDER, Z_MAX, conditional, gauss_nodes, panel_edges
 from srfx.reference._system import (
     Response,
     SystemSolution,
@@ -195,10 +195,10 @@ def learned_function_groups(
                     ((kink / rg - gamma * ti) / rho, math.sqrt(cg) / turn / density)
                     for kink in kinks
                 ]
-                g, weight = _nodes(_panels(centres, base / density, Z_MAX), K_ORDER)
+                g, weight = gauss_nodes(panel_edges(centres, base / density, Z_MAX), K_ORDER)
                 weight = weight / weight.sum()
             k = gamma * ti + rho * g
-            mu0, mu1, _ = _conditional(sigma, rg * k, math.sqrt(cg), density)
+            mu0, mu1, _ = conditional(sigma, rg * k, math.sqrt(cg), density)
             value = mu0 * m + mu1 * (k * theta + psi * (rho * ti - gamma * g))
             out[i] += float(np.sum(weight * value))
     return out.reshape(points.shape)

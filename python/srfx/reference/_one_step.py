@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx._validation import public
-from srfx.reference._spiked import Function, _nodes, _phi, gaussian_mean
+from srfx.reference._spiked import Function, gauss_nodes, gaussian_mean, normal
 from srfx.reference._system import (
     Response,
     SystemSolution,
@@ -125,7 +125,7 @@ def residual_rule(star: Function, shift: float, noise: float, density: float) ->
     fine = 4.0 if sd < 0.02 else max(4.0, 1.0 / sd)
     grid = np.linspace(-T_MAX, T_MAX, math.ceil(2.0 * fine * T_MAX * density) + 1)
     kinks = np.clip(np.asarray(star.kinks, float), -T_MAX, T_MAX)
-    t, weight = _nodes(np.unique(np.concatenate([grid, kinks])), T_ORDER)
+    t, weight = gauss_nodes(np.unique(np.concatenate([grid, kinks])), T_ORDER)
     weight = weight / weight.sum()
     clean = np.asarray(star.value(t), float) - shift
     if noise == 0.0:
@@ -148,13 +148,13 @@ def residual_rule(star: Function, shift: float, noise: float, density: float) ->
     moments = np.stack([weight, weight * t, weight * t * t], axis=1)
     density_of = np.empty((u.size, 3))
     for i in range(0, u.size, 1000):
-        density_of[i : i + 1000] = _phi((u[i : i + 1000, None] - clean) / sd) / sd @ moments
+        density_of[i : i + 1000] = normal((u[i : i + 1000, None] - clean) / sd) / sd @ moments
     density_of *= w[:, None]
     density_of /= density_of[:, 0].sum()
     return Residual(u, *density_of.T)
 
 
-def _spike(h1: float, r: Residual, eta: float, over: float) -> tuple[float, float]:
+def length_and_gamma(h1: float, r: Residual, eta: float, over: float) -> tuple[float, float]:
     """Return l and gamma; `over` is 1/alpha0."""
     overlap = float(np.sum(r.p1 * r.u))
     length = math.sqrt(overlap**2 + r.power(2) * over)
@@ -244,7 +244,7 @@ def one_step_map(model: Any, density: int = 1) -> OneStepMap:
 
 
 def _map(k: Constants, rule: Residual, rates: Array, over: float) -> OneStepMap:
-    length, gamma = _spike(k.h1, rule, 1.0, over)
+    length, gamma = length_and_gamma(k.h1, rule, 1.0, over)
     base = 1.0 + rates * k.h2 * rule.power(1)
     c = base**2 + rates**2 * (k.h2**2 + k.hc1) * rule.power(2) * over
     return OneStepMap(rates * k.h1 * length, c, gamma, length)
@@ -379,7 +379,7 @@ class OddBulk(_OneGroup):
         super().__init__()
         self.k, self.rule, self.eta, self.over, self.beta, self.d = k, rule, eta, over, beta, None
         self.kap = eta**2 * k.hc1 * over
-        self.length, self.gamma = _spike(k.h1, rule, eta, over)
+        self.length, self.gamma = length_and_gamma(k.h1, rule, eta, over)
         h2s = rule.power(2)
         self.variance = 1.0 + self.kap * h2s
         h1s = float(np.sum(rule.p1 * rule.u))
@@ -476,7 +476,7 @@ class BlockBulk(_OneGroup):
         super().__init__()
         self.k, self.rule, self.eta, self.over, self.beta, self.d = k, rule, eta, over, beta, d
         self.kap, self.e2 = eta**2 * k.hc1 * over, eta * k.h2
-        self.length, self.gamma = _spike(k.h1, rule, eta, over)
+        self.length, self.gamma = length_and_gamma(k.h1, rule, eta, over)
         self.la, self.lb, self.c_delta = row_norms(k, rule, eta, over)
         a = 1.0 + self.e2 * rule.power(1)
         self.variance = a**2 + eta**2 * (k.h2**2 + k.hc1) * rule.power(2) * over

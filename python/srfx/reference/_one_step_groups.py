@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx.reference._one_step import Constants, Residual, _spike, differ, row_norms
+from srfx.reference._one_step import Constants, Residual, differ, length_and_gamma, row_norms
 from srfx.reference._system import Response, follow, jacobian, newton
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ class GroupBulk:
         self.kap, self.e2 = eta**2 * k.hc1 * over, eta * k.h2
         self.count = a.size
         self.size = a.size if self.e2 == 0.0 else 2 * a.size
-        self.length, self.gamma = _spike(k.h1, rule, eta, over)
+        self.length, self.gamma = length_and_gamma(k.h1, rule, eta, over)
         self.rows = [row_norms(k, rule, eta * ag, over) for ag in a]
         self._last: tuple[Array, Array, Array, Array] | None = None
 

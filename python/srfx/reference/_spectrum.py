@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srfx._validation import public
-from srfx.reference._spiked import _table
+from srfx.reference._spiked import table_of
 from srfx.reference._system import as_function
 
 Array = NDArray[Any]
@@ -47,7 +47,7 @@ def feature_spectrum(model: Any, alpha: float, x: ArrayLike, *, density: int = 1
     >>> inside > 0.1, outside < 1e-9
     (True, True)
     """
-    weight, coefficients, _ = _table(
+    weight, coefficients, _ = table_of(
         as_function(model.activation), as_function("linear"), float(model.r), float(model.c), 1.0,
         density, 12.0,
     )  # fmt: skip

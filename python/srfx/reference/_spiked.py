@@ -90,7 +90,8 @@ class Function:
     derivative: Scalar | None = None
 
 
-def _phi(x: Array) -> Array:
+def normal(x: Array) -> Array:
+    """Return the density of the standard normal law."""
     return np.asarray(np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi))
 
 
@@ -140,7 +141,7 @@ ACTIVATIONS: dict[str, Function] = {
     "abs": Function(np.abs, (0.0,), np.sign),
     "softplus": Function(lambda x: np.logaddexp(0.0, x), (), _expit),
     "sigmoid": Function(_expit, (), lambda x: _expit(x) * _expit(-x)),
-    "gelu": Function(lambda x: x * _ndtr(x), (), lambda x: _ndtr(x) + x * _phi(x)),
+    "gelu": Function(lambda x: x * _ndtr(x), (), lambda x: _ndtr(x) + x * normal(x)),
     "silu": Function(lambda x: x * _expit(x), (), lambda x: _expit(x) * (1.0 + x * _expit(-x))),
     "hardtanh": Function(
         lambda x: np.clip(x, -1.0, 1.0), (-1.0, 1.0), lambda x: np.where(np.abs(x) < 1, 1.0, 0.0)
@@ -150,7 +151,7 @@ ACTIVATIONS: dict[str, Function] = {
 }
 
 
-def _function(f: str | Function | Scalar) -> Function:
+def function_of(f: str | Function | Scalar) -> Function:
     """Return the `Function` that a name, a `Function` or a smooth callable stands for."""
     if isinstance(f, Function):
         return f
@@ -189,11 +190,11 @@ def gaussian_mean(f: Scalar, kinks: Sequence[float] = (), density: int = 2) -> f
     """
     grid = np.linspace(-Z_MAX, Z_MAX, int(2 * Z_MAX * density) + 1)
     edges = np.unique(np.concatenate([grid, np.clip(np.asarray(kinks, float), -Z_MAX, Z_MAX)]))
-    z, weight = _nodes(edges, Z_ORDER)
+    z, weight = gauss_nodes(edges, Z_ORDER)
     return float(np.sum(weight * f(z)) / np.sum(weight))
 
 
-def _nodes(edges: Array, order: int) -> tuple[Array, Array]:
+def gauss_nodes(edges: Array, order: int) -> tuple[Array, Array]:
     """Return composite Gauss-Legendre nodes and Gaussian weights on the panels between `edges`.
 
     The last axis of `edges` is the panels' (sorted; panels of no width are harmless); it becomes
@@ -203,10 +204,10 @@ def _nodes(edges: Array, order: int) -> tuple[Array, Array]:
     half = 0.5 * np.diff(edges)[..., None]
     z = edges[..., :-1, None] + half * (1.0 + x)
     z, weight = (a.reshape(*edges.shape[:-1], -1) for a in (z, half * w * np.ones_like(z)))
-    return z, weight * _phi(z)
+    return z, weight * normal(z)
 
 
-def _panels(centres: list[tuple[float, float]], base: float, reach: float) -> Array:
+def panel_edges(centres: list[tuple[float, float]], base: float, reach: float) -> Array:
     """Return panel edges on [-reach, reach], refined around `centres`.
 
     Every (position, scale) in `centres` is an edge if it lies inside; panels are at most half a
@@ -260,7 +261,7 @@ class Coefficients:
         return np.asarray(self.h**2 + self.h1**2 + self.hv + noise)
 
 
-def _conditional(f: Function, mean: Array, sd: float, density: int) -> tuple[Array, Array, Array]:
+def conditional(f: Function, mean: Array, sd: float, density: int) -> tuple[Array, Array, Array]:
     """Return E_z f, E_z z f and E_z (f - E f - z E z f)^2 for f(mean + sd z), z standard normal."""
     if sd == 0.0:
         value = np.asarray(f.value(mean), float)
@@ -274,7 +275,7 @@ def _conditional(f: Function, mean: Array, sd: float, density: int) -> tuple[Arr
         centre = mean[i : i + chunk, None]
         own = np.clip((kinks - centre) / sd, -Z_MAX, Z_MAX)
         edges = np.concatenate([np.broadcast_to(grid, (centre.shape[0], grid.size)), own], axis=1)
-        z, weight = _nodes(np.sort(edges, axis=1), Z_ORDER)
+        z, weight = gauss_nodes(np.sort(edges, axis=1), Z_ORDER)
         weight /= weight.sum(axis=1, keepdims=True)
         value = np.asarray(f.value(centre + sd * z), float)
         e0 = np.sum(weight * value, axis=1)
@@ -319,13 +320,13 @@ def coefficients(
     points = np.asarray(k, float)
     flat = points.ravel()
     rho = math.sqrt((1.0 - gamma) * (1.0 + gamma))
-    mu = _conditional(_function(activation), r * flat, math.sqrt(c), density)
-    h = _conditional(_function(target), gamma * flat, rho, density)
+    mu = conditional(function_of(activation), r * flat, math.sqrt(c), density)
+    h = conditional(function_of(target), gamma * flat, rho, density)
     return Coefficients(points, *(a.reshape(points.shape) for a in (*mu, *h)))
 
 
 @lru_cache(maxsize=64)
-def _table(
+def table_of(
     activation: Function,
     target: Function,
     r: float,
@@ -349,7 +350,7 @@ def _table(
         centres += [(kink / gamma, rho / abs(gamma) / density) for kink in target.kinks]
     if rho == 0.0:  # a jump and nothing else: an edge is enough
         centres = [(x, s if s > 0.0 else math.inf) for x, s in centres]
-    k, weight = _nodes(_panels(centres, base / density, reach), K_ORDER)
+    k, weight = gauss_nodes(panel_edges(centres, base / density, reach), K_ORDER)
     table = coefficients(activation, target, r, c, gamma, k, density)
     weight = weight.astype(np.longdouble)
     weight /= weight.sum()
@@ -490,7 +491,7 @@ def solve(
     >>> np.round(sol.test_error, 4).tolist()
     [0.1067, 0.0827]
     """
-    sigma, star = _function(activation), _function(target)
+    sigma, star = function_of(activation), function_of(target)
     shape = np.broadcast_shapes(np.shape(alpha), np.shape(beta), np.shape(lam))
     alphas, betas, lams = (
         np.broadcast_to(np.asarray(x, dtype=dtype), shape).ravel() for x in (alpha, beta, lam)
@@ -501,7 +502,7 @@ def solve(
         )
     if not (np.all(alphas > 0) and np.all(betas > 0) and np.all(lams >= 0)):
         raise ValueError("need alpha > 0, beta > 0, lam >= 0")
-    weight, table, second = _table(sigma, star, float(r), float(c), float(gamma), density, reach)
+    weight, table, second = table_of(sigma, star, float(r), float(c), float(gamma), density, reach)
     threshold = betas if np.any(table.mu2_sq) else np.minimum(1.0, betas)
     ridgeless = (lams == 0) & np.isfinite(alphas)
     if np.any(ridgeless & (alphas == threshold)):
@@ -729,7 +730,7 @@ def solve_notebook(
     """
     from scipy.integrate import quad
 
-    sigma, star = _function(activation), _function(target)
+    sigma, star = function_of(activation), function_of(target)
     rho = math.sqrt(1.0 - gamma**2)
     spread = math.sqrt(c)
     a_ratio = alpha / beta
@@ -917,7 +918,7 @@ def equivalent(
     >>> print(f"{r:.6f} {c:.6f} {gamma:.6f}")  # r = 2 sqrt(1.5 + 1)
     3.162278 1.000000 0.632456
     """
-    sigma, star = _function(activation), _function(target)
+    sigma, star = function_of(activation), function_of(target)
     slope = sigma.derivative
     if slope is None:
         raise ValueError(
@@ -952,7 +953,7 @@ def linear_floor(target: str | Function | Scalar) -> float:
     >>> round(linear_floor("sign"), 12) == round(1 - 2 / math.pi, 12)
     True
     """
-    star = _function(target)
+    star = function_of(target)
     mean = gaussian_mean(star.value, star.kinks)
     slope = gaussian_mean(lambda z: z * star.value(z), star.kinks)
     return gaussian_mean(lambda z: (star.value(z) - mean - slope * z) ** 2, star.kinks)
@@ -999,8 +1000,14 @@ def bounds(
     >>> round(b.lower, 8), round(b.upper, 8)
     (0.00166905, 0.0291049)
     """
-    weight, table, _ = _table(
-        _function(activation), _function(target), float(r), float(c), float(gamma), density, 12.0
+    weight, table, _ = table_of(
+        function_of(activation),
+        function_of(target),
+        float(r),
+        float(c),
+        float(gamma),
+        density,
+        12.0,
     )
     root = np.sqrt(weight.astype(float))
 
@@ -1063,7 +1070,7 @@ def learned_function(
     >>> np.round(f + 1e-15, 12).tolist()
     [0.0, 3.9]
     """
-    sigma = _function(activation)
+    sigma = function_of(activation)
     rho = math.sqrt((1.0 - gamma) * (1.0 + gamma))
     points = np.asarray(t, float)
     out = np.empty(points.size)
@@ -1077,10 +1084,10 @@ def learned_function(
                 ((kink / r - gamma * ti) / rho, math.sqrt(c) / turn / density)
                 for kink in (sigma.kinks if turn > 0 else ())
             ]
-            g, weight = _nodes(_panels(centres, base, Z_MAX), K_ORDER)
+            g, weight = gauss_nodes(panel_edges(centres, base, Z_MAX), K_ORDER)
             weight /= weight.sum()
         k = gamma * ti + rho * g
-        mu0, mu1, _ = _conditional(sigma, r * k, math.sqrt(c), density)
+        mu0, mu1, _ = conditional(sigma, r * k, math.sqrt(c), density)
         value = mu0 * m + mu1 * (k * theta + psi * (rho * ti - gamma * g))
         out[i] = np.sum(weight * value)
     return out.reshape(points.shape)

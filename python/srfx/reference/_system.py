@@ -21,10 +21,10 @@ from srfx.reference._spiked import (
     Z_MAX,
     Z_ORDER,
     Function,
-    _conditional,
-    _function,
-    _nodes,
-    _panels,
+    conditional,
+    function_of,
+    gauss_nodes,
+    panel_edges,
 )
 
 Array = NDArray[Any]
@@ -35,7 +35,7 @@ def as_function(f: Any) -> Function:
     """Return what a name, a `Function`, a callable or an object with ``fn`` and ``kinks`` means."""
     if hasattr(f, "fn"):
         return Function(f.fn, tuple(f.kinks), f.derivative)
-    return _function(f)
+    return function_of(f)
 
 
 def groups_of(model: Any) -> tuple[Array, Array]:
@@ -132,7 +132,7 @@ def _second_hermite(f: Function, mean: Array, sd: float, density: int) -> Array:
         centre = mean[i : i + chunk, None]
         own = np.clip((kinks - centre) / sd, -Z_MAX, Z_MAX)
         edges = np.concatenate([np.broadcast_to(grid, (centre.shape[0], grid.size)), own], axis=1)
-        z, weight = _nodes(np.sort(edges, axis=1), Z_ORDER)
+        z, weight = gauss_nodes(np.sort(edges, axis=1), Z_ORDER)
         weight /= weight.sum(axis=1, keepdims=True)
         value = np.asarray(f.value(centre + sd * z), float)
         value = value - np.sum(weight * value, axis=1, keepdims=True)
@@ -165,11 +165,11 @@ def table(
         for kink in star.kinks:
             scale = rho / abs(gamma) / density
             centres.append((kink / gamma, scale if scale > 0.0 else math.inf))
-    k, p = _nodes(_panels(centres, base / density, Z_MAX), K_ORDER)
+    k, p = gauss_nodes(panel_edges(centres, base / density, Z_MAX), K_ORDER)
     p = p / p.sum()
     rows = []
     for rg, cg in zip(r, c, strict=True):
-        mu0, mu1, u2 = _conditional(sigma, rg * k, math.sqrt(cg), density)
+        mu0, mu1, u2 = conditional(sigma, rg * k, math.sqrt(cg), density)
         second = float(np.sum(p * (mu0**2 + mu1**2 + u2)))
         if np.max(np.abs(mu0)) < 1e-13 * math.sqrt(second):
             mu0 = np.zeros_like(mu0)
@@ -181,7 +181,7 @@ def table(
             mu_c = _second_hermite(sigma, rg * k, math.sqrt(cg), density) / (2.0 * cg)
         rows.append((mu0, mu1, u2, mu_c))
     mu0, mu1, u2, mu_c = (np.stack([row[i] for row in rows]) for i in range(4))
-    h, h1, hv = _conditional(star, gamma * k, rho, density)
+    h, h1, hv = conditional(star, gamma * k, rho, density)
     return Table(k, p, mu0, mu1, u2, mu_c, h, h1, hv)
 
 

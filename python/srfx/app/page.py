@@ -15,10 +15,11 @@ def _():
 
     import marimo as mo
 
-    from srfx import _explore as explore
+    from srfx.app import view as explore
+    from srfx.app.picture import Picture
     from srfx.models import ACTIVATION_NAMES
 
-    return ACTIVATION_NAMES, base64, explore, html, json, mo, time
+    return ACTIVATION_NAMES, Picture, base64, explore, html, json, mo, time
 
 
 @app.cell
@@ -46,8 +47,8 @@ def _(ACTIVATION_NAMES, mo):
 
 
 @app.cell
-def _(explore, mo):
-    picture, desk = explore.Picture(), explore.Desk()
+def _(Picture, explore, mo):
+    picture, desk = Picture(), explore.Desk()
     last = {"image": ""}
     get_points, set_points = mo.state((None, None))
     return desk, get_points, last, picture, set_points
