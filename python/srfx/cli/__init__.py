@@ -14,8 +14,7 @@ import click
 import numpy as np
 
 from srfx import _validation as check
-from srfx import figures_cli
-from srfx.cli import export, info, plot, scan, simulate, solve, spectrum
+from srfx.cli import explore, export, figure, info, plot, scan, simulate, solve, spectrum
 from srfx.cli.output import say
 from srfx.config import version
 from srfx.models import warnings_to
@@ -31,9 +30,8 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (solve, info, simulate, scan, plot, export, spectrum):
+for _command in (solve, info, simulate, scan, plot, export, spectrum, figure, explore):
     cli.add_command(_command.command)
-figures_cli.register(cli)
 
 
 def _one_line(error: BaseException) -> str:
