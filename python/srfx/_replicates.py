@@ -88,8 +88,7 @@ def request(
     if isinstance(dtype, type | np.dtype):
         dtype = np.dtype(dtype).name
     single = check.one_of("dtype", dtype, DTYPES) == "float32"
-    if not isinstance(literal, (bool, np.bool_)):
-        raise TypeError(f"literal must be True or False; got {literal!r}")
+    literal = check.flag("literal", literal)
     if single and lams.min() < LEAST_LAM_FLOAT32:
         raise ValueError(
             f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
@@ -110,7 +109,7 @@ def request(
         "readout": readout.tolist(),
         "noise": values["noise"],
         "seed": seed,
-        "literal": bool(literal),
+        "literal": literal,
     }
     ones = np.ones_like(readout)
     if isinstance(model, SpikedRF):

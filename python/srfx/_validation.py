@@ -289,6 +289,13 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     return count
 
 
+def flag(name: str, value: object) -> bool:
+    """Accept True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """One of a few words; the message names them and, for a near miss, the nearest."""
     if not isinstance(value, str):

@@ -103,6 +103,17 @@ def _check_gamma(model: SpikedRF | OneStep, gamma: FloatArray) -> None:
         )
 
 
+def _named(
+    values: Sequence[FloatArray], names: Sequence[str], shape: tuple[int, ...]
+) -> dict[tuple[str, str], FloatArray]:
+    """Rows of the core, of both errors, by (error, name)."""
+    return {
+        (error, name): rows[i].reshape(shape)
+        for error, rows in zip(ERRORS, values, strict=True)
+        for i, name in enumerate(names)
+    }
+
+
 def _along(
     solution: Solution, names: Sequence[str], threads: int
 ) -> dict[tuple[str, str], FloatArray]:
@@ -127,11 +138,7 @@ def _along(
         [_CORE.index(d) for d in directions],
         threads,
     )
-    raw = {
-        (error, d): rows[i].reshape(shape)
-        for error, rows in zip(ERRORS, values, strict=True)
-        for i, d in enumerate(directions)
-    }
+    raw = _named(values, directions, shape)
     return {
         (error, name): sum((raw[error, d] * factor for d, factor in chain.items()), np.zeros(shape))
         for error in ERRORS
@@ -152,11 +159,7 @@ def _along_step(
         if any("gamma" in _chain(model, name, model.readout[0]) for name in names):
             _check_gamma(model, _alignment(model))
         values = weights.step_gradient(solution, [_STEP.index(d) for d in directions], threads)
-    out = {
-        (error, name): rows[i].reshape(shape)
-        for error, rows in zip(ERRORS, values, strict=True)
-        for i, name in enumerate(names)
-    }
+    out = _named(values, names, shape)
     for key in out:
         if key[1] == "alpha0":
             assert isinstance(model, OneStep)
@@ -228,11 +231,7 @@ def _along_groups(
         np.asarray(solution.v2).reshape(-1, k),
         threads,
     )
-    return {
-        (error, name): rows[i].reshape(shape)
-        for error, rows in zip(ERRORS, values, strict=True)
-        for i, name in enumerate(names)
-    }
+    return _named(values, names, shape)
 
 
 def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | FloatArray]:

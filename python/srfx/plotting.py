@@ -95,8 +95,7 @@ def learning_curve(
     """
     data = _as_dataset(result)
     along = _dimension_of_alpha(data)
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
 
     others = [str(dim) for dim in data.test_error.dims if dim != along]
     stacked = data.stack(_line=others, create_index=False) if others else data.expand_dims("_line")
@@ -350,8 +349,7 @@ def curves(
         if x is None:
             raise ValueError(f"x must be given, one of {', '.join(varying) or 'none that varies'}")
     dim, values = _axis(data, "x", x)
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
     others = [str(d) for d in data[variable].dims if d != dim]
     shape = tuple(data.sizes[d] for d in others)
     if math.prod(shape) > _MOST_LINES:
@@ -521,8 +519,7 @@ def _plane(
     values = data[variable].transpose(y_dim, x_dim).values[np.ix_(down, across)].astype(float)
     if not np.isfinite(values).any():
         raise ValueError(f"result must have finite values; {variable} has none")
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
     xs, ys = xs[across], ys[down]
     return ax, data, _Along(x, xs, _places(xs)), _Along(y, ys, _places(ys)), values
 
@@ -629,8 +626,7 @@ def spectrum(
         raise TypeError(f"result must be the Dataset of srfx.feature_spectrum; got {type(result)}")
     if "density" not in result:
         raise ValueError("result must hold density; got a Dataset without it")
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
     x = np.asarray(result.x)
     logarithmic = _log_spaced(x)
     scale = x if logarithmic else np.ones_like(x)
@@ -719,8 +715,7 @@ def boundary(result: xr.Dataset, ax: Axes | None = None) -> Axes:
     varying = [str(v) for v, c in result.coords.items() if v in _SYMBOLS and c.dims]
     if result.below.ndim != 1 or len(varying) != 1:
         raise ValueError(f"result must vary along exactly one parameter; got {dict(result.sizes)}")
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
     values = np.asarray(result[varying[0]], dtype=float)
     order = np.argsort(values)
     across = np.asarray(result[name])[order]

@@ -16,7 +16,7 @@ from srfx._replicates import Stopped, halt_if_stopped, replicate_of, request
 from srfx.models import OneStep, SpikedRF, quiet, with_fields
 from srfx.results import Status
 from srfx.scans import store
-from srfx.scans.cost import dtype_of, largest, slow_dims
+from srfx.scans.cost import dtype_of, filled, slow_dims
 from srfx.scans.inputs import Input
 from srfx.scans.plan import Plan, solve_box, values_in
 
@@ -51,7 +51,7 @@ def tasks_of(
     plan: Plan, blocks: list[int], threads: int, run: str, store: tuple[str, str] | None
 ) -> Iterator[Task]:
     """Blocks, one after the other, as workers get them."""
-    slow = slow_dims(plan.model, plan.inputs, plan.dims, plan.simulate)
+    slow = slow_dims(plan)
     for block in blocks:
         box = plan.box(block)
         shape = tuple(box[dim].stop - box[dim].start for dim in plan.order)
@@ -92,12 +92,7 @@ def _piece(plan: Plan, shape: tuple[int, ...], threads: int) -> tuple[int, ...]:
         small = plan.seconds(lengths) <= PIECE_SECONDS * max(2, threads)
         return small and math.prod(lengths.values()) <= most
 
-    lengths = dict.fromkeys(plan.order, 1)
-    for dim, size in zip(reversed(plan.order), reversed(shape), strict=True):
-        lengths[dim] = largest(dim, size, lengths, fits)
-        if lengths[dim] < size:
-            break
-    return tuple(lengths[dim] for dim in plan.order)
+    return tuple(filled(plan.order, dict(zip(plan.order, shape, strict=True)), fits).values())
 
 
 def pieces(shape: tuple[int, ...], piece: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -181,16 +176,12 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
             for name, item in task.inputs.items()
         }
         fields = {name: float(values[name]) for name in task.model.numeric_names}
-        settings = task.simulate
         plan = request(
             with_fields(task.model, fields),
             values["alpha"],
             values["lam"],
             int(values["d"]),
-            settings["n_test"],
-            settings["seed"],
-            settings["dtype"],
-            settings["literal"],
+            **task.simulate,
         )
         try:
             errors = replicate_of(plan, task.replicate, task.threads, task.run)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from srfx import _validation as check
 from srfx.models import OneStep, SpikedRF, compiled
-from srfx.scans.inputs import Input
+
+if TYPE_CHECKING:
+    from srfx.scans.plan import Plan
 
 #: Work in a block, in seconds of one thread; it may be cut short by BLOCK_BYTES.
 BLOCK_SECONDS, BLOCK_BYTES = 1.0, 2**25
@@ -24,28 +26,26 @@ STEP_GROUP_COST = 3.5e-5
 #: Arithmetic of a simulation, operations a second of one thread.
 SIMULATION_RATE = 4e10
 
+Fits: TypeAlias = Callable[[dict[str, int]], bool]
+
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """Type that an observable is kept in."""
     return np.dtype({"status": np.int8, "iterations": np.int32}.get(name, np.float64))
 
 
-def slow_dims(
-    model: SpikedRF | OneStep,
-    inputs: Mapping[str, Input],
-    dims: Mapping[str, int],
-    simulating: Mapping[str, Any] | None,
-) -> tuple[str, ...]:
+def slow_dims(plan: Plan) -> tuple[str, ...]:
     """Dimensions along which new coefficients (a new network, in simulations) are needed."""
-    if simulating is None:
+    inputs = plan.inputs
+    if plan.simulate is None:
         step = ("eta", "alpha0", "noise")  # the noise enters the equivalent of a step
-        fields = step if isinstance(model, OneStep) else ("r", "c", "gamma")
+        fields = step if isinstance(plan.model, OneStep) else ("r", "c", "gamma")
         slow = {inputs[name].dim for name in fields}
     else:  # one replicate serves all alpha and lam that are axes of their own
         slow = {i.dim for name, i in inputs.items() if name not in ("alpha", "lam")}
         if inputs["alpha"].dim == inputs["lam"].dim:
             slow.add(inputs["alpha"].dim)
-    return tuple(dim for dim in dims if dim in slow)
+    return tuple(dim for dim in plan.dims if dim in slow)
 
 
 def _set_cost(model: SpikedRF | OneStep) -> float:
@@ -56,27 +56,19 @@ def _set_cost(model: SpikedRF | OneStep) -> float:
     return SMOOTH_SET_COST if smooth else SET_COST
 
 
-def seconds_of(
-    model: SpikedRF | OneStep,
-    inputs: Mapping[str, Input],
-    simulating: Mapping[str, Any] | None,
-    bulk: Any,
-    lengths: Mapping[str, int],
-) -> float:
+def seconds_of(plan: Plan, lengths: Mapping[str, int]) -> float:
     """Estimated time of one thread for a box; a fixed rule, so that blocks are always the same."""
-    slow = slow_dims(
-        model, inputs, {d: n for d, n in lengths.items() if d != "replicate"}, simulating
-    )
-    sets = math.prod(lengths[dim] for dim in slow)
+    model, simulating = plan.model, plan.simulate
+    sets = math.prod(lengths[dim] for dim in slow_dims(plan))
     points = math.prod(lengths.values())
     if simulating is None:
-        k, isotropic = len(model.readout), isinstance(bulk, str) and bulk == "isotropic"
+        k, isotropic = len(model.readout), plan.bulk == "isotropic"
         if k > 1:
             point = 1.7 * k * k * POINT_COST if isotropic else k**3 * STEP_GROUP_COST
         else:
             point = POINT_COST * (1 if isotropic else 20)
         return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
-    largest = {name: float(item.values.max()) for name, item in inputs.items()}
+    largest = {name: float(item.values.max()) for name, item in plan.inputs.items()}
     d = largest["d"]
     n, p = largest["alpha"] * d, largest["beta"] * d
     n0 = largest.get("alpha0", 0.0) * d
@@ -86,40 +78,38 @@ def seconds_of(
     return sets * lengths.get("replicate", 1) * (1e-3 + work / SIMULATION_RATE)
 
 
-def chunk_of(
-    model: SpikedRF | OneStep,
-    inputs: Mapping[str, Input],
-    dims: Mapping[str, int],
-    order: tuple[str, ...],
-    slow: tuple[str, ...],
-    kept: tuple[str, ...],
-    bulk: Any,
-    simulating: Mapping[str, Any] | None,
-    block_points: int | None,
-) -> dict[str, int]:
+def chunk_of(plan: Plan, block_points: int | None) -> dict[str, int]:
     """Size of a block along each dimension: fast dimensions are filled first."""
-    most = BLOCK_BYTES // sum(dtype_of(name).itemsize for name in kept)
+    most = BLOCK_BYTES // sum(dtype_of(name).itemsize for name in plan.variables)
     if block_points is not None:
         most = check.integer("block_points", block_points, 1)
 
     def fits(lengths: dict[str, int]) -> bool:
-        seconds = seconds_of(model, inputs, simulating, bulk, lengths)
-        return math.prod(lengths.values()) <= most and seconds <= BLOCK_SECONDS
+        return math.prod(lengths.values()) <= most and seconds_of(plan, lengths) <= BLOCK_SECONDS
 
-    lengths = dict.fromkeys(order, 1)
+    if plan.simulate is None:
+        return filled(plan.order, plan.dims, fits)
+    slow = slow_dims(plan)  # the others share the network and its samples
+    start = {dim: 1 if dim in (*slow, "replicate") else plan.dims[dim] for dim in plan.order}
+    return filled(slow, plan.dims, fits, start)  # one record a replicate
+
+
+def filled(
+    order: Sequence[str],
+    sizes: Mapping[str, int],
+    fits: Fits,
+    start: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Largest box that fits: dimensions are filled from the last on, one by an even cut."""
+    lengths = dict(start or dict.fromkeys(order, 1))
     for dim in reversed(order):
-        if dim == "replicate":
-            break  # one record a replicate
-        if simulating is not None and dim not in slow:
-            lengths[dim] = dims[dim]  # they share the network and its samples
-            continue
-        lengths[dim] = largest(dim, dims[dim], lengths, fits)
-        if lengths[dim] < dims[dim]:
+        lengths[dim] = _largest(dim, sizes[dim], lengths, fits)
+        if lengths[dim] < sizes[dim]:
             break
     return lengths
 
 
-def largest(dim: str, size: int, lengths: dict[str, int], fits: Any) -> int:
+def _largest(dim: str, size: int, lengths: dict[str, int], fits: Fits) -> int:
     """Largest even cut of a dimension that fits."""
     if fits({**lengths, dim: size}):
         return size

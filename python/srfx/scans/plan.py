@@ -17,12 +17,9 @@ from srfx.models import (
     OneStep,
     SpikedRF,
     check_model,
-    floor_of,
-    label,
-    probabilities,
     with_fields,
 )
-from srfx.results import ERRORS, OBSERVABLES, status_flags
+from srfx.results import ERRORS, OBSERVABLES, describe, status_flags
 from srfx.scans.cost import chunk_of, dtype_of, seconds_of, slow_dims
 from srfx.scans.inputs import Input, check_ranges, read_inputs
 from srfx.theory import solve
@@ -126,7 +123,7 @@ class Plan:
     def seconds(self, lengths: Mapping[str, int] | None = None) -> float:
         """Estimated time of one thread for a box of the given lengths: the whole by default."""
         lengths = self.dims if lengths is None else lengths
-        return seconds_of(self.model, self.inputs, self.simulate, self.bulk, lengths)
+        return seconds_of(self, lengths)
 
     def probe(self) -> None:
         """Solve two corners, so that what `solve` refuses or warns of is said before any work."""
@@ -163,10 +160,7 @@ class Plan:
                 values["alpha"],
                 values["lam"],
                 int(d),
-                self.simulate["n_test"],
-                self.simulate["seed"],
-                self.simulate["dtype"],
-                self.simulate["literal"],
+                **self.simulate,
             )
             _replicates.check_memory(plan, None)
 
@@ -194,14 +188,7 @@ class Plan:
 
     def attributes(self) -> dict[str, Any]:
         """Model, setting and origin in plain values, as `Solution.describe` has them."""
-        model = self.model
-        out: dict[str, Any] = {
-            "model": type(model).__name__,
-            "activation": label(model.activation),
-            "target": label(model.target),
-            "readout": list(model.readout),
-            "weights": list(probabilities(model)),
-            "linear_floor": floor_of(model.target),
+        out = describe(self.model, self.bulk) | {
             "units": "dimensionless",
             "srfx_fingerprint": _identity.fingerprint(self.specification()),
             "tolerance": TOLERANCE,
@@ -209,15 +196,13 @@ class Plan:
             **provenance(),
         }
         if self.simulate is None:
-            out["bulk"] = self.bulk if isinstance(self.bulk, str) else repr(self.bulk)
-            out["method"] = "theory"
-        else:
-            out["method"] = "simulation"
-            out |= {
-                key: int(value) if isinstance(value, bool) else str(value)
-                for key, value in self.simulate.items()
-                if value is not None
-            }
+            bulk = self.bulk if isinstance(self.bulk, str) else repr(self.bulk)
+            return out | {"bulk": bulk, "method": "theory"}
+        del out["bulk"]
+        out["method"] = "simulation"
+        for key, value in self.simulate.items():
+            if value is not None:
+                out[key] = int(value) if isinstance(value, bool) else str(value)
         return out
 
     def template(self) -> xr.Dataset:
@@ -305,14 +290,15 @@ def make_plan(
     model = with_fields(model, scalars)
 
     kept = _variables(variables, settings is not None)
-    slow = slow_dims(model, inputs, dims, settings)
-    order = (*slow, *(dim for dim in dims if dim not in slow))
+    first: tuple[str, ...] = ()
     if settings is not None:
         settings.pop("d")
-        dims = {**dims, "replicate": replicates}
-        order = ("replicate", *order)
-    chunk = chunk_of(model, inputs, dims, order, slow, kept, bulk, settings, block_points)
-    return Plan(model, inputs, dims, labels, order, kept, bulk, settings, chunk)
+        first, dims = ("replicate",), {**dims, "replicate": replicates}
+    plan = Plan(model, inputs, dims, labels, (), kept, bulk, settings, {})
+    first += slow_dims(plan)
+    order = (*first, *(dim for dim in dims if dim not in first))
+    plan = dataclasses.replace(plan, order=order)
+    return dataclasses.replace(plan, chunk=chunk_of(plan, block_points))
 
 
 def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
@@ -336,9 +322,7 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
         _replicates.dimension(settings["d"])
     if settings["n_test"] is not None:
         check.integer("n_test", settings["n_test"], 1)
-    if not isinstance(settings["literal"], (bool, np.bool_)):
-        raise TypeError(f"literal must be True or False; got {settings['literal']!r}")
-    settings["literal"] = bool(settings["literal"])
+    settings["literal"] = check.flag("literal", settings["literal"])
     return settings, replicates
 
 

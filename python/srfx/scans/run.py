@@ -147,9 +147,8 @@ def scan(
     most = _executors.in_flight(max_in_flight)
     pool = None if executor is None else _executors.Pool(executor, most)
     threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
-    for name, flag in (("resume", resume), ("progress", progress)):
-        if not isinstance(flag, (bool, np.bool_)) and not (name == "progress" and flag is None):
-            raise TypeError(f"{name} must be True or False; got {flag!r}")
+    check.flag("resume", resume)
+    check.flag("progress", progress is None or progress)
     plan.probe()
     if path is None:
         return _in_memory(plan, pool, threads, progress)
@@ -167,12 +166,11 @@ def _run_blocks(
     store: Store | None,
     memory: dict[str, NDArray[Any]] | None,
     report: Progress,
-    interrupted: Callable[[], None],
 ) -> tuple[int, float]:
     """Compute blocks and put them where they belong; count failures, measure quadrature."""
     place = None if store is None else (str(store.path), store.identity)
     failed, worst = 0, 0.0
-    with started() as run:
+    with started() as run, ctrl_c() as interrupted:
         tasks = tasks_of(plan, blocks, threads, run.name, place)
         results = _here(tasks, plan, memory) if pool is None else pool.run(work, tasks, run.stop)
         try:
@@ -257,8 +255,8 @@ def _in_memory(plan: Plan, pool: Pool | None, threads: int, progress: bool | Non
     shape = tuple(plan.dims.values())
     memory = {name: np.empty(shape, dtype_of(name)) for name in plan.variables}
     blocks = list(range(plan.blocks))
-    with Progress(plan.points, 0, progress) as report, ctrl_c() as interrupted:
-        failed, worst = _run_blocks(plan, blocks, pool, threads, None, memory, report, interrupted)
+    with Progress(plan.points, 0, progress) as report:
+        failed, worst = _run_blocks(plan, blocks, pool, threads, None, memory, report)
     _report_accuracy(plan, worst)
     described = plan.described()
     ds = template.assign(
@@ -339,8 +337,7 @@ def _guarded(
 ) -> None:
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
-        with ctrl_c() as interrupted:
-            _run_blocks(plan, missing, pool, threads, store, None, report, interrupted)
+        _run_blocks(plan, missing, pool, threads, store, None, report)
     except BaseException as error:
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
