@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -306,32 +306,52 @@ def _bracketed(
     # without a change of sign the least is at an end of the bracket, where the error is monotone
     flat = (s_low >= 0) | (s_high <= 0)
     end = np.where(s_high <= 0, high, low)
-    w_low, w_high, previous = s_low, s_high, np.zeros_like(low)
     done = at_end | flat | ~np.isfinite(s_low) | ~np.isfinite(s_high)
     y = np.where(done, np.where(at_end, here, end), 0.5 * (low + high))
-    converged = (at_end | flat) & np.isfinite(slope)
+    y, converged = _root(
+        lambda y: problem.slope(y[np.newaxis])[1][0],
+        (low, high),
+        (s_low, s_high),
+        y,
+        done,
+        lambda s, width, moved: (width < 1e-11) | (moved < 1e-9) | (s == 0),
+    )
+    return y, converged | ((at_end | flat) & np.isfinite(slope))
+
+
+def _root(
+    function: Callable[[FloatArray], FloatArray],
+    bracket: tuple[FloatArray, FloatArray],
+    values: tuple[FloatArray, FloatArray],
+    y: FloatArray,
+    done: NDArray[np.bool_],
+    close: Callable[[FloatArray, FloatArray, FloatArray], NDArray[np.bool_]],
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Find where a function rises through zero; what is ``done`` stays at y. And whether it did.
+
+    ``close`` is asked with the value there, the width of the bracket and the last step.
+    """
+    (low, high), (w_low, w_high) = bracket, values
+    previous, moved = np.zeros_like(low), np.full_like(low, np.inf)
+    converged = np.zeros_like(done)
     for iteration in range(60):
         if done.all():
             break
         with np.errstate(divide="ignore", invalid="ignore"):
             guess = (low * w_high - high * w_low) / (w_high - w_low)
-        guess = np.where((guess > low) & (guess < high), guess, 0.5 * (low + high))
-        if iteration % 6 == 5:
-            guess = 0.5 * (low + high)
-        new = np.where(done, y, guess)
-        _, (s,) = problem.slope(new[np.newaxis])
-        moved = np.abs(new - y)
-        y = new
-        lost = ~np.isfinite(s) & ~done
+        outside = ~((guess > low) & (guess < high)) | (iteration % 6 == 5)
+        new = np.where(done, y, np.where(outside, 0.5 * (low + high), guess))
+        s = function(new)
+        moved, y = np.abs(new - y) if iteration else moved, new
         left, right = (s < 0) & ~done, (s >= 0) & ~done
-        # Illinois: the slope at an end that stays twice counts half
+        # Illinois: the value at an end that stays twice counts half
         w_high = np.where(right, s, np.where(left & (previous < 0), w_high / 2, w_high))
         w_low = np.where(left, s, np.where(right & (previous > 0), w_low / 2, w_low))
         low, high = np.where(left, new, low), np.where(right, new, high)
         previous = np.where(left, -1.0, 1.0)
-        small = (high - low < 1e-11) | ((moved < 1e-9) & (iteration > 0)) | (s == 0)
-        converged |= small & ~done & ~lost
-        done |= small | lost
+        lost = ~np.isfinite(s)
+        converged = converged | (close(s, high - low, moved) & ~done & ~lost)
+        done = done | converged | lost
     return y, converged
 
 
@@ -831,29 +851,14 @@ def _crossings(
     f_low = np.take_along_axis(grid, first[np.newaxis], axis=0)[0]
     f_high = np.take_along_axis(grid, first[np.newaxis] + 1, axis=0)[0]
     sense = np.where(crossed, np.where(f_low > 0, 1, -1), 0).astype(np.int8)
-    w_low, w_high = f_low, f_high
-    previous = np.zeros_like(low)
-    middle, done = low, ~crossed
-    converged = np.zeros_like(done)
-    for iteration in range(60):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            new = (low * w_high - high * w_low) / (w_high - w_low)
-        outside = ~((new > low) & (new < high))
-        new = np.where(outside | (iteration % 6 == 5), 0.5 * (low + high), new)
-        new = np.where(done, middle, new)
-        f = excess(new)
-        middle = new
-        same = (f > 0) == (f_low > 0)
-        low, high = np.where(same, new, low), np.where(same, high, new)
-        w_high = np.where(same, np.where(previous == 1, w_high / 2, w_high), f)
-        w_low = np.where(same, f, np.where(previous == -1, w_low / 2, w_low))
-        previous = np.where(same, 1, -1)
-        lost = ~np.isfinite(f)
-        hit = ((np.abs(f) < 1e-11 * floor) | (high - low < 1e-11)) & ~lost
-        converged |= hit & ~done
-        done |= hit | lost
-        if np.all(done):
-            break
+    middle, converged = _root(
+        lambda y: -sense * excess(y),
+        (low, high),
+        (-sense * f_low, -sense * f_high),
+        low,
+        ~crossed,
+        lambda f, width, moved: (np.abs(f) < 1e-11 * floor) | (width < 1e-11),
+    )
     (found,) = outer.values(middle[np.newaxis])
     doubtful = np.where(crossed, ~converged, ~known_at.all(axis=0))
     status = np.where(doubtful, Status.MAX_ITERATIONS, Status.CONVERGED).astype(np.int8)
