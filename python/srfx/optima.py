@@ -75,8 +75,7 @@ class _Problem:
         self.ends = np.array(list(over.values()), dtype=np.float64)
         self.arguments = {
             **inputs_of(
-                {k: v for k, v in model.numeric.items() if k not in over},
-                settings["bulk"],
+                {k: v for k, v in model.numeric.items() if k not in over}, settings["bulk"]
             ),
             **{k: v for k, v in fixed.items() if v is not None},
         }
@@ -157,12 +156,7 @@ class _Problem:
         model = with_fields(self.model, fields)
         point = {**self.fixed, **searched}
         return solve(
-            model,
-            point["alpha"],
-            point["lam"],
-            d=point.get("d"),
-            errors="record",
-            **self.settings,
+            model, point["alpha"], point["lam"], d=point.get("d"), errors="record", **self.settings
         )
 
     def solve(self, y: FloatArray) -> Solution:

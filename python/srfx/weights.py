@@ -352,9 +352,7 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
 
 
 def _step_inputs(
-    model: SpikedRF | OneStep,
-    arguments: Mapping[str, float | FloatArray],
-    shape: tuple[int, ...],
+    model: SpikedRF | OneStep, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Give the arguments that the core's functions for the actual step share."""
     with np.errstate(divide="ignore"):

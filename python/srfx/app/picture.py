@@ -65,8 +65,7 @@ class Picture:
             last.set_xscale("log")
             last.xaxis.set_minor_locator(NullLocator())
             last.set(
-                xlabel=r"eigenvalue of $\Phi^T\Phi/p$",
-                title="features: density of its logarithm",
+                xlabel=r"eigenvalue of $\Phi^T\Phi/p$", title="features: density of its logarithm"
             )
             self._axes = left, right, last
             for ax in self._axes:  # placed once: looking for room takes a quarter of a redraw

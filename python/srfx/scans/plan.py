@@ -12,13 +12,7 @@ import numpy as np
 from srfx import _identity, _replicates
 from srfx import _validation as check
 from srfx.config import provenance, version
-from srfx.models import (
-    FloatArray,
-    OneStep,
-    SpikedRF,
-    check_model,
-    with_fields,
-)
+from srfx.models import FloatArray, OneStep, SpikedRF, check_model, with_fields
 from srfx.results import ERRORS, OBSERVABLES, describe, status_flags
 from srfx.scans.cost import chunk_of, dtype_of, seconds_of, slow_dims
 from srfx.scans.inputs import Input, check_ranges, read_inputs

@@ -328,12 +328,7 @@ def _to_store(
 
 
 def _guarded(
-    plan: Plan,
-    missing: list[int],
-    pool: Pool | None,
-    threads: int,
-    store: Store,
-    report: Progress,
+    plan: Plan, missing: list[int], pool: Pool | None, threads: int, store: Store, report: Progress
 ) -> None:
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
