@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -338,7 +339,7 @@ class TestWrite:
             os.chmod(path, 0o666)
             os.chmod(folder, 0o555)
             code = f"""
-import os
+import os, shutil, tempfile  # nobody may not be able to read them
 from pathlib import Path
 from srfx import _files
 if os.geteuid() == 0:
@@ -378,7 +379,7 @@ except PermissionError as error:
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(_files.shutil, "copyfileobj", full)
+        monkeypatch.setattr(shutil, "copyfileobj", full)
         path.unlink()
         with pytest.raises(
             OSError, match=r"could not be written \(No space left on device\); "

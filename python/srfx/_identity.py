@@ -131,13 +131,19 @@ def of_labels(labels: NDArray[Any], dim: str) -> dict[str, Any]:
         "count": int(labels.size),
         "first": str(plain[0]),
         "last": str(plain[-1]),
-        "sha256": _sha256(json.dumps([kind, plain.tolist()]).encode()),
+        "sha256": _hashed([kind, plain.tolist()]),
         "dimension": dim,
     }
 
 
 def _stamp(*arrays: FloatArray) -> str:
     return _sha256(b"".join(np.ascontiguousarray(a, dtype="<f8").tobytes() for a in arrays))
+
+
+def _hashed(plain: Any) -> str:
+    import json
+
+    return _sha256(json.dumps(plain, sort_keys=True).encode())
 
 
 def _sha256(data: bytes) -> str:
@@ -155,9 +161,7 @@ def fingerprint(facts: Any) -> str:
     Means are rounded to their tolerance, a million times the rounding errors of a function: equal
     fingerprints mean equal facts, and equal facts have other fingerprints next to never.
     """
-    import json
-
-    return _sha256(json.dumps(_rounded(facts, FUNCTION), sort_keys=True).encode())
+    return _hashed(_rounded(facts, FUNCTION))
 
 
 def _rounded(facts: Any, tolerance: float) -> Any:
