@@ -83,8 +83,10 @@ class TestLocal:
     def test_what_cannot_be(self, home):
         with pytest.raises(ValueError, match="there is no such home directory"):
             _files.local("out", "~nobody-of-that-name/x.zarr")
-        with pytest.raises(ValueError, match="holds a NUL"):
+        with pytest.raises(ValueError, match="holds what no name of a file can"):
             _files.local("out", "a\0b")
+        with pytest.raises(ValueError, match="holds what no name of a file can"):
+            _files.local("out", "a\ud800b")
 
 
 class TestDoors:

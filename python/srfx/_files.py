@@ -34,7 +34,7 @@ def local(name: str, value: object) -> Path:
     TypeError
         Neither, or empty.
     ValueError
-        A URL, a home directory that nobody has, a NUL.
+        A URL, a home directory that nobody has, a NUL or half a surrogate pair.
     """
     allowed = f"{name} must be a path on this machine (text or os.PathLike)"
     text = os.fsdecode(value) if isinstance(value, (str, os.PathLike)) else ""
@@ -45,8 +45,12 @@ def local(name: str, value: object) -> Path:
             f"{allowed}, not a URL; got {text!r} (a local folder of such a name: give its full "
             "path; something remote: copy it)"
         )
-    if "\0" in text:
-        raise ValueError(f"{allowed}; got {text!r}, which holds a NUL")
+    try:
+        whole = "\0" not in os.fsdecode(os.fsencode(text))
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{allowed}; got {text!r}, which holds what no name of a file can")
     home = os.path.expanduser(text)
     if home == text and re.match(r"~[^/\\]*[/\\]", text):
         raise ValueError(f"{allowed}; got {text!r}: there is no such home directory")
