@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from srfx.scans.store import Store, open_store, write_block
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
-    from pathlib import Path
 
     import xarray as xr
 
@@ -279,6 +278,8 @@ def _report_accuracy(plan: Plan, worst: float) -> None:
 def _to_store(
     plan: Plan, path: Path, pool: Pool | None, threads: int, resume: bool, progress: bool | None
 ) -> xr.Dataset:
+    if path.is_symlink() and not path.exists():  # to where there is nothing yet
+        path = Path(os.path.realpath(path))
     template, variables = plan.template(), plan.described()
     new = not (path / "zarr.json").exists()
     if new:
@@ -344,6 +345,8 @@ def _guarded(
 
 
 def _check_disk(path: Path, needed: int) -> None:
+    import shutil
+
     folder = next(p for p in path.parents if p.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
