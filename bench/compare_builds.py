@@ -179,7 +179,7 @@ def _gradients(srfx: Any, draw: Draw, values: int, points: dict[str, Any]) -> di
         model = srfx.SpikedRF(**draw.spiked(values if kind == "groups" else 1))
         solution = srfx.solve(model, **points, errors="record")
     out: dict[str, Any] = {}
-    for name in ("lam", "alpha", *model.numeric_names):
+    for name in ("lam", "alpha", *model.numeric):
         for of in ("test_error", "train_error"):
             try:
                 out[f"{of} {name}"] = np.asarray(solution.gradient(name, of=of))

@@ -85,18 +85,15 @@ def command(
         ds = scans.scan(
             model, out, client, progress=progress, n_threads=n_threads, **arguments, **axes
         )
-    except KeyboardInterrupt as interrupt:
-        for note in getattr(interrupt, "__notes__", ()):
-            say(note.removeprefix("srfx.scan: ").split(";")[0])
-        command = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
-        command += ["--dask", dask] if dask else []
-        command += ["--n-threads", str(n_threads)] if n_threads else []
-        command += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
-        say(f"go on with: {shlex.join(command)}")
-        raise
-    except OSError as error:
+    except (KeyboardInterrupt, OSError) as error:
         for note in getattr(error, "__notes__", ()):
             say(note.removeprefix("srfx.scan: ").split(";")[0])
+        if isinstance(error, KeyboardInterrupt):
+            again = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
+            again += ["--dask", dask] if dask else []
+            again += ["--n-threads", str(n_threads)] if n_threads else []
+            again += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
+            say(f"go on with: {shlex.join(again)}")
         raise
     finally:
         if client is not None:
