@@ -61,6 +61,18 @@ def _axis(name: str, value: float | FloatArray) -> FloatArray:
     return array
 
 
+def check_settings(n_test: object, seed: object, dtype: object, literal: object) -> dict[str, Any]:
+    """Check what a simulation depends on beside the model and the point."""
+    if isinstance(dtype, type | np.dtype):
+        dtype = np.dtype(dtype).name
+    return {
+        "n_test": None if n_test is None else check.integer("n_test", n_test, 1),
+        "seed": check.integer("seed", seed, 0, 2**64 - 1),
+        "dtype": check.one_of("dtype", dtype, DTYPES),
+        "literal": check.flag("literal", literal),
+    }
+
+
 def request(
     model: SpikedRF | OneStep,
     alpha: object,
@@ -83,12 +95,9 @@ def request(
     alphas = _axis("alpha", check.positive("alpha", alpha))
     lams = _axis("lam", check.non_negative("lam", lam))
     d = dimension(d)
-    n_test = max(2 * d, 5000) if n_test is None else check.integer("n_test", n_test, 1)
-    seed = check.integer("seed", seed, 0, 2**64 - 1)
-    if isinstance(dtype, type | np.dtype):
-        dtype = np.dtype(dtype).name
-    single = check.one_of("dtype", dtype, DTYPES) == "float32"
-    literal = check.flag("literal", literal)
+    settings = check_settings(n_test, seed, dtype, literal)
+    single = settings.pop("dtype") == "float32"
+    settings["n_test"] = settings["n_test"] or max(2 * d, 5000)
     if single and lams.min() < LEAST_LAM_FLOAT32:
         raise ValueError(
             f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
@@ -102,14 +111,12 @@ def request(
     weights = np.array(probabilities(model))
     sizes: dict[str, Any] = {
         "d": d,
-        "n_test": n_test,
         "n": distinct.tolist(),
         "lam": lams.tolist(),
         "sizes": _largest_remainders(weights * p),
         "readout": readout.tolist(),
         "noise": values["noise"],
-        "seed": seed,
-        "literal": literal,
+        **settings,
     }
     ones = np.ones_like(readout)
     if isinstance(model, SpikedRF):

@@ -56,7 +56,7 @@ def _no_such_argument(
     what = function.__qualname__.removesuffix(".__init__")
     return TypeError(
         f"{what} has no argument {name!r}; it has {', '.join(has) or 'none'}; got "
-        f"{name}={_short(given[name])}{_nearest(name, has)}"
+        f"{name}={_short(given[name])}{nearest(name, has)}"
     )
 
 
@@ -302,11 +302,12 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
         raise TypeError(f"{name} must be one of {_listed(choices)}; got {_short(value)}")
     if value in choices:
         return value
-    hint = _nearest(value, choices)
+    hint = nearest(value, choices)
     raise ValueError(f"{name} must be one of {_listed(choices)}; got {value!r}{hint}")
 
 
-def _nearest(word: str, choices: Sequence[str]) -> str:
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """Ask whether the nearest of the words was meant, if one is near."""
     near = difflib.get_close_matches(word.strip().lower().replace("-", "_"), choices, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

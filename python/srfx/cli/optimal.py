@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from srfx._validation import nearest
 from srfx.cli.options import AXES, require
 from srfx.cli.output import (
     check_plot,
@@ -49,10 +49,10 @@ def ranges(text: str) -> dict[str, tuple[float, float]]:
                 f"--optimal must list parameters as in lam or lam=1e-4:10,eta=0.1:5; got {part!r}"
             ) from None
         if not interval:
-            near = difflib.get_close_matches(name, list(_RANGES), n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
             known = ", ".join(_RANGES)
-            raise click.UsageError(f"--optimal must name some of {known}; got {name!r}{hint}")
+            raise click.UsageError(
+                f"--optimal must name some of {known}; got {name!r}{nearest(name, list(_RANGES))}"
+            )
     return out
 
 

@@ -15,6 +15,7 @@ from srfx import _validation as check
 from srfx.cli.options import Local, options
 from srfx.cli.output import say, say_failures
 from srfx.cli.specification import read_specification
+from srfx.scans.cost import filled
 from srfx.scans.plan import Plan, make_plan, solve_box, values_in
 
 SPECIFICATION = """Run the scan of a specification file.
@@ -134,10 +135,8 @@ def _estimates(plan: Plan, threads: int) -> str:
 
 def _measured(plan: Plan) -> float:
     """Seconds that a few points take over those of the fixed rule."""
-    lengths: dict[str, int] = dict.fromkeys(plan.order, 1)
-    for dim in reversed(plan.order):  # the middle of a block, as much as takes some 50 ms
-        rest = plan.seconds(lengths)
-        lengths[dim] = max(1, min(plan.chunk[dim], int(0.05 / rest)))
+    # the middle of a block, as much as takes some 50 ms
+    lengths = filled(plan.order, plan.chunk, lambda box: plan.seconds(box) <= 0.05)
     starts = {dim: (size - lengths[dim]) // 2 for dim, size in plan.dims.items()}
     box = {dim: slice(low, low + lengths[dim]) for dim, low in starts.items()}
     values = values_in(plan.inputs, plan.order, box)

@@ -15,6 +15,7 @@ from srfx import _files
 from srfx import _validation as check
 from srfx.scans import store
 from srfx.scans.blocks import pieces
+from srfx.scans.cost import filled
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,14 +144,9 @@ _EXPORT_POINTS = 2**20
 
 def _parts(ds: xr.Dataset) -> Iterator[dict[str, slice]]:
     """Boxes of at most a million points, in C order."""
-    lengths = {str(dim): 1 for dim in ds.sizes}
-    for dim in reversed(list(ds.sizes)):
-        rest = math.prod(lengths.values())
-        lengths[str(dim)] = max(1, min(ds.sizes[dim], _EXPORT_POINTS // rest))
-        if lengths[str(dim)] < ds.sizes[dim]:
-            break
-    shape = tuple(ds.sizes.values())
-    for place in pieces(shape, tuple(lengths.values())):
+    sizes = {str(dim): size for dim, size in ds.sizes.items()}
+    lengths = filled(list(sizes), sizes, lambda box: math.prod(box.values()) <= _EXPORT_POINTS)
+    for place in pieces(tuple(sizes.values()), tuple(lengths.values())):
         yield dict(zip(lengths, place, strict=True))
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: Relative accuracy aimed at; part of what a store is compared by.
 TOLERANCE = 1e-10
 
-_SIMULATE = ("d", "replicates", "n_test", "seed", "dtype", "literal")
+_DEFAULTS = {"n_test": None, "seed": 0, "dtype": "float64", "literal": False}
+_SIMULATE = ("d", "replicates", *_DEFAULTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,19 +305,12 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
         )
     for key in simulate:
         check.one_of("simulate's keys", key, _SIMULATE)
-    replicates = check.integer("replicates", simulate.get("replicates", 10), 1)
-    settings = {
-        "d": simulate.get("d"),
-        "n_test": simulate.get("n_test"),
-        "seed": check.integer("seed", simulate.get("seed", 0), 0, 2**64 - 1),
-        "dtype": check.one_of("dtype", simulate.get("dtype", "float64"), _replicates.DTYPES),
-        "literal": simulate.get("literal", False),
-    }
-    if settings["d"] is not None:
-        _replicates.dimension(settings["d"])
-    if settings["n_test"] is not None:
-        check.integer("n_test", settings["n_test"], 1)
-    settings["literal"] = check.flag("literal", settings["literal"])
+    given = {"d": None, "replicates": 10, **_DEFAULTS, **simulate}
+    replicates = check.integer("replicates", given.pop("replicates"), 1)
+    d = given.pop("d")
+    if d is not None:
+        _replicates.dimension(d)
+    settings = _replicates.check_settings(**given) | {"d": d}
     return settings, replicates
 
 
