@@ -845,10 +845,11 @@ def _crossings(
     f_low = np.take_along_axis(grid, first[np.newaxis], axis=0)[0]
     f_high = np.take_along_axis(grid, first[np.newaxis] + 1, axis=0)[0]
     sense = np.where(crossed, np.where(f_low > 0, 1, -1), 0).astype(np.int8)
+    rising = np.where(f_low > 0, -1.0, 1.0)
     middle, converged = _root(
-        lambda y: -sense * excess(y),
+        lambda y: rising * excess(y),
         (low, high),
-        (-sense * f_low, -sense * f_high),
+        (rising * f_low, rising * f_high),
         low,
         ~crossed,
         lambda f, width, moved: (np.abs(f) < 1e-11 * floor) | (width < 1e-11),
