@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from srfx import _identity
 
 if TYPE_CHECKING:
     import xarray as xr
+
+#: Type and attributes of what is stored, by name.
+Variables: TypeAlias = Mapping[str, tuple[Any, Mapping[str, Any]]]
 
 #: Version of the layout described above, and of what the specification holds.
 FORMAT = 2
@@ -93,7 +96,7 @@ class Store:
             self._lock = None
 
     def finished(
-        self, indices: list[tuple[int, ...]], variables: Mapping[str, Any], limit: int
+        self, indices: list[tuple[int, ...]], variables: Variables, limit: int
     ) -> NDArray[np.bool_]:
         """Which of the first ``limit`` blocks are there, marker and every chunk of its full size.
 
@@ -137,7 +140,7 @@ class Store:
         """Show readers the arrays as they are."""
         _write_root(self.path, _attributes(self.path))
 
-    def extend(self, variables: Mapping[str, Any], replicates: int, blocks: int) -> None:
+    def extend(self, variables: Variables, replicates: int, blocks: int) -> None:
         """Make room for so many replicates of so many blocks each: the last dimension grows."""
         names = [*variables, "replicate", "_srfx/done"]
         arrays = {name: _open_array(self.path, name) for name in names}
@@ -157,7 +160,7 @@ class Store:
 def open_store(
     path: Path,
     template: xr.Dataset,
-    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    variables: Variables,
     chunks: tuple[int, ...],
     specification: dict[str, Any],
     arguments: Mapping[str, NDArray[np.float64]],
@@ -339,7 +342,7 @@ def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
 def _create(
     path: Path,
     template: xr.Dataset,
-    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    variables: Variables,
     chunks: tuple[int, ...],
     specification: dict[str, Any],
     blocks: int,
@@ -395,11 +398,7 @@ def plain(values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, str]]:
 
 
 def _make_array(
-    path: Path,
-    template: xr.Dataset,
-    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
-    chunks: tuple[int, ...],
-    name: str,
+    path: Path, template: xr.Dataset, variables: Variables, chunks: tuple[int, ...], name: str
 ) -> None:
     from zarr.codecs import Crc32cCodec
 
@@ -527,12 +526,7 @@ def _sweep(path: Path) -> None:
                     os.unlink(os.path.join(folder, file))
 
 
-def _mend(
-    store: Store,
-    template: xr.Dataset,
-    variables: Mapping[str, tuple[Any, Mapping[str, Any]]],
-    blocks: int,
-) -> None:
+def _mend(store: Store, template: xr.Dataset, variables: Variables, blocks: int) -> None:
     """Put back metadata of arrays that somebody deleted; their blocks count as missing."""
     import shutil
 
