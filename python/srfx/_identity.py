@@ -9,6 +9,7 @@ hashed: sketches and numbers are compared, with a tolerance far above rounding e
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -155,8 +156,6 @@ def fingerprint(facts: Any) -> str:
     Means are rounded to their tolerance, a million times the rounding errors of a function: equal
     fingerprints mean equal facts, and equal facts have other fingerprints next to never.
     """
-    import json
-
     return _sha256(json.dumps(_rounded(facts, FUNCTION), sort_keys=True).encode())
 
 
