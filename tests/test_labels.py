@@ -150,7 +150,7 @@ def test_other_labels_are_another_scan(tmp_path):
     first = run(out, labelled(["a", "b", "c"])).load()
     for labels, difference in (
         (["a", "x", "c"], r"labels of run\[1\]: b in the store, x asked for"),
-        ([1, 2, 3], r"labels of run\[0\]: a in the store, 1 asked for"),
+        ([1, 2, 3], "labels of run: text in the store, numbers asked for"),
     ):
         with pytest.raises(ValueError, match=difference):
             run(out, labelled(labels))
@@ -171,6 +171,25 @@ def test_labels_are_compared_by_their_values(tmp_path):
     run(dates, labelled(pd.date_range("2024", periods=3)))
     with pytest.raises(ValueError, match=r"labels of run\[0\]: 2024-01-01T.* store, 2025-01-01T"):
         run(dates, labelled(pd.date_range("2025", periods=3)))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        (pd.to_datetime([1, 2, 3]), [1, 2, 3], "dates in the store, numbers asked for"),
+        ([1, 2, 3], pd.to_timedelta([1, 2, 3]), "numbers in the store, time differences asked for"),
+        (["a", "b", "c"], pd.to_datetime([1, 2, 3]), "text in the store, dates asked for"),
+        ([True, False, True], [1, 0, 1], "truth values in the store, numbers asked for"),
+        (["1", "2", "3"], [1, 2, 3], "text in the store, numbers asked for"),
+    ],
+)
+def test_labels_of_another_kind_are_others(first, then, said, tmp_path):
+    """Though a store counts dates in the same integers."""
+    out = tmp_path / "scan.zarr"
+    alpha = xr.DataArray([0.5, 1.5, 2.5], dims="run", coords={"run": first})
+    srfx.scan(MODEL, out, alpha=alpha, lam=0.1, progress=False)
+    with pytest.raises(ValueError, match=f"differs in labels of run: {said}"):
+        srfx.scan(MODEL, out, alpha=alpha.assign_coords(run=then), lam=0.1, progress=False)
 
 
 def test_lost_labels_are_put_back(tmp_path):

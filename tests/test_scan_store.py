@@ -262,6 +262,10 @@ class TestWhatIsKnown:
         changed = dataclasses.replace(bulk, vectors=1.01 * bulk.vectors)  # W made other vectors
         with pytest.raises(ValueError, match="in bulk: a mean of vectors is"):
             self.bulk(out, changed)
+        for name in ("r", "c", "gamma"):
+            changed = dataclasses.replace(bulk, **{name: 0.9 * fields[name]})
+            with pytest.raises(ValueError, match=f"in bulk: {name}: "):
+                self.bulk(out, changed)
 
     def test_unpickled_weights(self, out, computed):
         bulk = srfx.EmpiricalBulk.from_weights(*sampled())
@@ -457,6 +461,23 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             fit(srfx.Activation(lambda x: np.tanh(x) + ((x > 0.501) & (x < 0.502))))
 
+    @pytest.mark.filterwarnings("ignore::srfx.AccuracyWarning")
+    def test_steps_are_told_apart_wherever_they_are(self, out):
+        """Undeclared ones too, between two points where the functions are compared."""
+
+        def fit(at, width=0.0):
+            def step(x):
+                return np.clip((x - at) / width, 0, 1) if width else (x > at) * 1.0
+
+            return srfx.scan(srfx.SpikedRF(step, "sin"), out, alpha=1, lam=1, progress=False)
+
+        fit(0.5)
+        fit(0.5)
+        message = r"in activation: callable step .*of their steps between x = 0\.482 and 0\.862 a"
+        for other in ((0.5 + 1e-6,), (0.5 - 1e-6,), (0.5001,), (0.5, 1e-6)):
+            with pytest.raises(ValueError, match=message):
+                fit(*other)
+
     def test_an_existing_store_without_resume(self, out):
         run(out, resume=False)
         with pytest.raises(ValueError, match="out must not exist with resume=False"):
@@ -469,6 +490,26 @@ class TestRefusals:
         with pytest.raises(ValueError, match="is something else"):
             run(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
+        message = r"out must be a directory that can be made and written to \(Not a directory\)"
+        with pytest.raises(NotADirectoryError, match=message):
+            run(tmp_path / "file" / "scan.zarr")
+
+    @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+    def test_links(self, out, computed):
+        """To a store, to nothing yet, and in a circle."""
+        link = out.with_name("link.zarr")
+        link.symlink_to(out.name)
+        run(link)
+        assert link.is_symlink()
+        assert (out / "zarr.json").exists()
+        computed.clear()
+        run(link)
+        run(out)
+        assert computed == []
+        again = out.with_name("again.zarr")
+        again.symlink_to(again.name)
+        with pytest.raises(OSError, match="out must be a directory that can be made"):
+            run(again)
 
     def test_a_disk_that_is_too_small(self, out, monkeypatch):
         usage = shutil.disk_usage(out.parent)._replace(free=100)

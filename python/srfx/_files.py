@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -37,7 +34,7 @@ def local(name: str, value: object) -> Path:
     TypeError
         Neither, or empty.
     ValueError
-        A URL, a home directory that nobody has, a NUL.
+        A URL, a home directory that nobody has, a NUL or half a surrogate pair.
     """
     allowed = f"{name} must be a path on this machine (text or os.PathLike)"
     text = os.fsdecode(value) if isinstance(value, (str, os.PathLike)) else ""
@@ -48,8 +45,12 @@ def local(name: str, value: object) -> Path:
             f"{allowed}, not a URL; got {text!r} (a local folder of such a name: give its full "
             "path; something remote: copy it)"
         )
-    if "\0" in text:
-        raise ValueError(f"{allowed}; got {text!r}, which holds a NUL")
+    try:
+        whole = "\0" not in os.fsdecode(os.fsencode(text))
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{allowed}; got {text!r}, which holds what no name of a file can")
     home = os.path.expanduser(text)
     if home == text and re.match(r"~[^/\\]*[/\\]", text):
         raise ValueError(f"{allowed}; got {text!r}: there is no such home directory")
@@ -97,7 +98,7 @@ def _try_to_make(target: Path) -> None:
     """Make a file whose name is as long; not that one, which another may just be writing."""
     name = target.name
     start = len(os.fsencode(name[:16]))
-    probe = target.with_name(secrets.token_hex(start)[:start] + name[16:])
+    probe = target.with_name(os.urandom(start).hex()[:start] + name[16:])
     os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     probe.unlink()
 
@@ -195,9 +196,11 @@ def _written(
     content: Callable[[Path], object],
 ) -> Path | None:
     """Write a temporary file in a folder, None if that cannot be; without one where such go."""
+    import tempfile
+
     mode = 0o666 if old is None and folder is not None else 0o600
     suffix = suffix if len(suffix) < 16 else ""
-    part = Path(folder or tempfile.gettempdir(), f".srfx-{secrets.token_hex(8)}{suffix}")
+    part = Path(folder or tempfile.gettempdir(), f".srfx-{os.urandom(8).hex()}{suffix}")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         content(part)
@@ -229,6 +232,8 @@ def _make_alike(part: Path, target: Path, old: os.stat_result) -> None:
 
 def _copy(part: Path, target: Path, old: os.stat_result | None) -> None:
     """Copy into a file, a device or a pipe; remove what has begun to be a new one if it fails."""
+    import shutil
+
     match = _OPEN.fullmatch(str(target))
     if match:
         number = match[1] or match[2] or ("2" if str(target) == "/dev/stderr" else "1")

@@ -9,7 +9,6 @@ hashed: sketches and numbers are compared, with a tolerance far above rounding e
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,21 @@ PARTS = 64
 #: a name, which may be of single precision; of arrays.
 FUNCTION, NAMED, ARRAY = 1e-9, 1e-4, 1e-11
 
+#: What a function rises between two points where it is tried, relative to its size, if it is steep.
+_STEEP = 0.02
+
 #: Single numbers agree to this, relative to the larger one.
 NUMBER = 1e-13
+
+
+#: What labels are, by the kind of their type.
+_KINDS = {
+    **dict.fromkeys("iuf", "numbers"),
+    "b": "truth values",
+    "U": "text",
+    "M": "dates",
+    "m": "time differences",
+}
 
 
 # --- what is known ---
@@ -78,14 +90,36 @@ def of_function(function: str | Activation) -> str | dict[str, Any]:
     known: dict[str, Any] = {"function": label(function), "kinks": list(function.kinks)}
     if function.name is not None:
         known["name"] = function.name
-    known["values"] = sketch(_core.evaluate(core, grid), middle)
+    values = _core.evaluate(core, grid)
+    known["values"] = sketch(values, middle)
+    known["steps"] = sketch(_steps(core, values, float(np.abs(values[middle]).mean())))
     if function.derivative is not None:
         known["derivative"] = sketch(_core.evaluate_derivative(core, grid), middle)
     return known
 
 
-def of_weights(W: FloatArray, v: FloatArray, theta: FloatArray, *made: FloatArray) -> Any:
-    """Return what given weights are known by, and a stamp of the arrays made of them."""
+def _steps(core: _core.Activation, values: FloatArray, size: float) -> FloatArray:
+    """Return where a function steps between points of the grid, which shows in no value at them.
+
+    The place in each interval, as a part of it, times the height; none where it is not steep.
+    """
+    grid = _grid()
+    height = np.abs(np.diff(values))
+    height -= _STEEP * np.maximum(size, np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
+    at = np.flatnonzero(height > 0)
+    level = (values[at] + values[at + 1]) / 2
+    up = values[at + 1] > values[at]
+    low, width = grid[at], np.diff(grid)[at]
+    for halving in range(1, 25) if at.size else ():
+        middle = low + width / 2**halving
+        low = np.where((_core.evaluate(core, middle) > level) == up, low, middle)
+    places = np.zeros(height.size)
+    places[at] = height[at] * (low - grid[at]) / width
+    return places
+
+
+def of_weights(W: FloatArray, v: FloatArray, theta: FloatArray, *made: Any) -> Any:
+    """Return what given weights are known by, and a stamp of the numbers made of them."""
     return {"W": sketch(W), "v": sketch(v), "theta": sketch(theta), "stamp": _stamp(*made)}
 
 
@@ -98,7 +132,8 @@ def of_bulk(bulk: str | EmpiricalBulk) -> str | dict[str, Any]:
         return bulk
     shape = {"p": bulk.p, "d": bulk.d}
     given = bulk.given
-    if given is not None and given["stamp"] == _stamp(bulk.eigenvalues, bulk.vectors):
+    made = (bulk.r, bulk.c, bulk.gamma, bulk.eigenvalues, bulk.vectors)
+    if given is not None and given["stamp"] == _stamp(*made):
         return {"bulk": "weights", **shape, **{key: given[key] for key in ("W", "v", "theta")}}
     return {
         "bulk": "fields",
@@ -127,18 +162,24 @@ def of_argument(values: FloatArray, dim: str | None) -> float | dict[str, Any]:
 def of_labels(labels: NDArray[Any], dim: str) -> dict[str, Any]:
     """Return what labels are known by, whatever the width of their type."""
     plain = labels.astype(str) if labels.dtype.kind in "mM" else labels
-    kind = labels.dtype.kind.replace("u", "i")
     return {
+        "kind": _KINDS[labels.dtype.kind],
         "count": int(labels.size),
         "first": str(plain[0]),
         "last": str(plain[-1]),
-        "sha256": _sha256(json.dumps([kind, plain.tolist()]).encode()),
+        "sha256": _hashed(plain.tolist()),
         "dimension": dim,
     }
 
 
-def _stamp(*arrays: FloatArray) -> str:
+def _stamp(*arrays: Any) -> str:
     return _sha256(b"".join(np.ascontiguousarray(a, dtype="<f8").tobytes() for a in arrays))
+
+
+def _hashed(plain: Any) -> str:
+    import json
+
+    return _sha256(json.dumps(plain, sort_keys=True).encode())
 
 
 def _sha256(data: bytes) -> str:
@@ -156,7 +197,7 @@ def fingerprint(facts: Any) -> str:
     Means are rounded to their tolerance, a million times the rounding errors of a function: equal
     fingerprints mean equal facts, and equal facts have other fingerprints next to never.
     """
-    return _sha256(json.dumps(_rounded(facts, FUNCTION), sort_keys=True).encode())
+    return _hashed(_rounded(facts, FUNCTION))
 
 
 def _rounded(facts: Any, tolerance: float) -> Any:
@@ -238,6 +279,8 @@ def _said(value: Any) -> str:
         return f"{what} with p = {value['p']} and d = {value['d']}"
     if isinstance(value, list):
         return "(" + ", ".join(map(str, value)) + ")"
+    if isinstance(value, np.floating):
+        return repr(float(value))
     return "nothing" if value is None else str(value)
 
 
@@ -260,7 +303,10 @@ def _arguments(
     name: str, found: Any, wanted: Any, stored: NDArray[Any] | None, asked: NDArray[Any]
 ) -> Iterator[str]:
     along = [x["dimension"] if isinstance(x, dict) else None for x in (found, wanted)]
-    if stored is None:
+    kinds = [x.get("kind") if isinstance(x, dict) else None for x in (found, wanted)]
+    if kinds[0] != kinds[1]:
+        yield _both(name, *kinds)
+    elif stored is None:
         yield _both(name, found, wanted) + ", whose values in the store are lost"
     elif along[0] != along[1] or stored.shape != asked.shape:
         yield _both(name, found, wanted)
@@ -280,7 +326,7 @@ def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
         return
     yield from _plain(f"kinks of {name}", found["kinks"], wanted["kinks"])
     tolerance = FUNCTION if found.get("name") is None else NAMED
-    for key, what in (("values", "values"), ("derivative", "derivatives")):
+    for key, what in (("values", "values"), ("steps", "steps"), ("derivative", "derivatives")):
         a, b = found.get(key), wanted.get(key)
         if a is None or b is None:
             if a != b:

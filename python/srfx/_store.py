@@ -207,7 +207,11 @@ def open_store(
         lock: _Lock | None = _Lock(path / "_srfx" / "done" / "lock")
     except OSError as error:
         if not existed or not _denied(error):
-            raise
+            raise type(error)(
+                error.errno,
+                f"out must be a directory that can be made and written to ({error.strerror})",
+                str(path),
+            ) from error
         lock = None  # read only: good enough if nothing is missing
     try:
         marker = path / "_srfx" / "done" / "creating"
@@ -479,7 +483,7 @@ def _compare(
         if name in found and found[name] != wanted[name]
     }
     named = {
-        key: (_stored_labels(path, found[key]["dimension"], asked), asked)
+        key: (_stored_labels(path, found[key], wanted[key], asked), asked)
         for key, asked in labels.items()
         if key in found and key in wanted and found[key] != wanted[key]
     }
@@ -506,10 +510,12 @@ def _stored(path: Path, name: str, known: Any) -> NDArray[np.float64] | None:
     return values if _identity.of_argument(values, known["dimension"]) == known else None
 
 
-def _stored_labels(path: Path, dim: str, like: NDArray[Any]) -> NDArray[Any] | None:
-    """Return the labels in a store; None if they are lost."""
+def _stored_labels(path: Path, known: Any, wanted: Any, like: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the labels in a store; None if they are lost, or of another kind."""
+    if known.get("kind") != wanted["kind"]:
+        return None
     try:
-        labels = np.asarray(_open_array(path, dim)[...])
+        labels = np.asarray(_open_array(path, known["dimension"])[...])
     except (OSError, ValueError, KeyError):
         return None
     return labels.astype(like.dtype) if like.dtype.kind in "mM" else labels

@@ -196,7 +196,7 @@ class EmpiricalBulk(Rebuilt):
         eigenvalues, basis = np.linalg.eigh(bulk @ bulk.T)
         vectors = np.stack([along - r, weights @ across, square_norms - c, np.ones(p)]) @ basis
         eigenvalues = np.maximum(eigenvalues, 0.0)
-        given = _identity.of_weights(weights, spike, target, eigenvalues, vectors)
+        given = _identity.of_weights(weights, spike, target, r, c, gamma, eigenvalues, vectors)
         return cls(r, c, gamma, p, d, eigenvalues, vectors, given)
 
     def __repr__(self) -> str:

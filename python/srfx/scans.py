@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from srfx.models import OneStep, SpikedRF, warn_accuracy
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
-    from pathlib import Path
 
     import xarray as xr
 
@@ -306,6 +306,8 @@ def _to_store(
 ) -> xr.Dataset:
     from srfx import _store
 
+    if path.is_symlink() and not path.exists():  # to where there is nothing yet
+        path = Path(os.path.realpath(path))
     template, variables = plan.template(), plan.described()
     new = not (path / "zarr.json").exists()
     if new:
