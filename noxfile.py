@@ -92,7 +92,7 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize("preset", SANITIZERS, ids=list(SANITIZERS))
+@nox.parametrize("preset", list(SANITIZERS), ids=list(SANITIZERS))
 def sanitizers(session: nox.Session, preset: str) -> None:
     """Run the C++ tests under a sanitizer, in build/<preset>."""
     prepare(session, "cpp")
