@@ -122,7 +122,7 @@ class Pool:
         if not by_reference:
             try:
                 self._ask(lambda: None, seconds=PATIENCE)
-                self._ask(_arrived, functions, seconds=PATIENCE)
+                self._ask(_arrived, *functions, seconds=PATIENCE)  # a tuple is a task to old dask
                 return
             except Exception as error:
                 wrong += f"; {type(error).__name__}: {error}"

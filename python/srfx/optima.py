@@ -77,7 +77,7 @@ class _Problem:
             **inputs_of(
                 {k: v for k, v in model.numeric.items() if k not in over}, settings["bulk"]
             ),
-            **{k: v for k, v in fixed.items() if v is not None},
+            **fixed,
         }
         self.shape = check.common_shape(self.arguments)
         check_size((*self.shape, 3), len(model.readout))

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""The tasks of a developer: `nox -s lint`; `nox -l` lists them.
+
+A session makes its own environment and installs the package in it, which compiles the extension.
+In an environment that has the package and the group dev, `nox --no-venv -s lint` uses what is
+there: nothing is installed or compiled. So does `.ci/run`.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+
+PRESETS = json.loads(Path("CMakePresets.json").read_text(encoding="utf-8"))["configurePresets"]
+SANITIZERS = {
+    preset["name"]: preset["cacheVariables"]["SRFX_SANITIZE"]
+    for preset in PRESETS
+    if "SRFX_SANITIZE" in preset["cacheVariables"]
+}
+# What is tested with the oldest versions: what touches the dependencies.
+OLDEST = ("import", "models", "results", "plotting", "scan_cli", "scan_store")
+
+
+def prepare(session: nox.Session, group: str, *packages: str) -> None:
+    """Install a dependency group and packages, unless nox runs with --no-venv."""
+    if session.virtualenv.venv_backend != "none":
+        session.install("pip>=25.1")
+        session.install(*packages, "--group", group)
+
+
+def site_packages(session: nox.Session, python: str = "python") -> str:
+    """Return where `python` keeps its packages."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return str(session.run(python, "-c", code, silent=True, external=True)).strip()
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the package; arguments after -- go to pytest."""
+    prepare(session, "test", ".")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def oldest(session: nox.Session) -> None:
+    """Run a part of the tests with the oldest versions of all dependencies."""
+    prepare(session, "test", ".")
+    home = Path(session.create_tmp()) / "oldest"
+    session.run("python", "-m", "venv", "--clear", str(home))
+    python = str(home / "bin" / "python")
+    session.run(
+        python, "-m", "pip", "install", "-q", "--no-compile", "-r", ".ci/oldest.txt", external=True
+    )
+    source, target = Path(site_packages(session)), Path(site_packages(session, python))
+    for part in (source / "srfx", *source.glob("srfx-*.dist-info")):
+        shutil.copytree(part, target / part.name)
+    session.run(python, "-m", "pip", "check", external=True)
+    session.run(
+        *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("-W", "default", "--disable-warnings"),  # old packages warn of newer ones beneath them
+        *(f"tests/test_{name}.py" for name in OLDEST),
+        *("-k", "not Kill and not kill and not Disk and not is_fast"),
+        *session.posargs,
+        external=True,
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check files, types and the repository: all hooks of .pre-commit-config.yaml."""
+    prepare(session, "lint", ".[test]")
+    session.run(*("pre-commit", "run", "--all-files", "--hook-stage", "manual"), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation in docs/_build; warnings are errors."""
+    prepare(session, "docs", ".[plot]")
+    session.run(
+        *("python", "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"), "docs", "docs/_build"
+    )
+
+
+@nox.session(default=False)
+@nox.parametrize("preset", list(SANITIZERS), ids=list(SANITIZERS))
+def sanitizers(session: nox.Session, preset: str) -> None:
+    """Run the C++ tests under a sanitizer, in build/<preset>."""
+    prepare(session, "cpp")
+    cpp(session, preset)
+    command = ["ctest", "--preset", preset, "--parallel", "2"]
+    # The thread sanitizer knows std::thread but not GCC's OpenMP, to it a race everywhere: its
+    # preset builds without OpenMP. Of older compilers it asks for fixed addresses.
+    fixed = ["setarch", platform.machine(), "-R"]
+    if SANITIZERS[preset] == "thread" and works(*fixed, "true"):
+        command = [*fixed, *command]
+    session.run(*command, external=True)
+
+
+@nox.session(default=False)
+def cpp_tests(session: nox.Session) -> None:
+    """Run the C++ tests, optimised, in build/tests."""
+    prepare(session, "cpp")
+    cpp(session, "tests")
+    session.run("ctest", "--preset", "tests", "--parallel", "2")
+
+
+@nox.session(default=False)
+def format(session: nox.Session) -> None:
+    """Format Python and C++; `-- --check` says what it would change."""
+    prepare(session, "lint")
+    prepare(session, "cpp-style")
+    check = "--check" in session.posargs
+    session.run("ruff", "format", *(["--check"] if check else []))
+    clang = ["--dry-run", "--Werror"] if check else ["-i"]
+    session.run("clang-format", *clang, *sources("hpp"), *sources("cpp"))
+
+
+@nox.session(default=False)
+def tidy(session: nox.Session) -> None:
+    """Run clang-tidy on the C++ tests and the headers that they include."""
+    prepare(session, "cpp-style")
+    # Without OpenMP, whose header is the compiler's own.
+    configure(
+        session,
+        "tests",
+        "-B",
+        "build/tidy",
+        "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
+        "-DSRFX_USE_OPENMP=OFF",
+    )
+    files = session.posargs or [name for name in sources("cpp") if "/tests/" in name]
+    session.run("clang-tidy", "-p", "build/tidy", "--quiet", "--extra-arg=-Wno-everything", *files)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks named after --, or bench/bench_theory.py."""
+    prepare(session, "bench", ".[test]")
+    for name in session.posargs or ["bench/bench_theory.py"]:
+        session.run("python", name)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source distribution, and the wheel from it, in dist/."""
+    prepare(session, "build")
+    session.run("python", "-m", "build")
+
+
+def configure(session: nox.Session, preset: str, *options: str) -> None:
+    """Configure the C++ build, with Eigen from this environment."""
+    session.run(
+        *("cmake", "--preset", preset, "--log-level=WARNING"),
+        f"-DCMAKE_PREFIX_PATH={site_packages(session)}",
+        *options,
+        env={"CMAKE_GENERATOR": "Ninja"},
+    )
+
+
+def cpp(session: nox.Session, preset: str) -> None:
+    """Configure and build what a preset names."""
+    configure(session, preset)
+    session.run("cmake", "--build", "--preset", preset)
+
+
+def sources(suffix: str) -> list[str]:
+    """Return the C++ files of this suffix."""
+    return sorted(str(path) for path in Path("cpp").rglob(f"*.{suffix}"))
+
+
+def works(*command: str) -> bool:
+    """Say whether a command can be run here."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    nox.main()
