@@ -210,7 +210,7 @@ def register(group: click.Group) -> None:
     @grid("--noise", help="Variance of the label noise.  [default: 0]")
     @grid("--x", help="Where to compute the density.  [default: 200 points over the support]")
     @house._bulk_and_readout
-    @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+    @click.option("--n-threads", type=house.INTEGER, help="Threads.  [default: all processors]")
     @click.option(
         "-o",
         "--output",

@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 no convergence, 2 bad input (one line on stderr), 130 i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -129,6 +130,22 @@ class _Local(click.Path):
 LOCAL = _Local()
 
 
+class _Integer(click.types.IntParamType):
+    """An integer in any spelling: 100000 or 1e5."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        with contextlib.suppress(ValueError):
+            return int(value)
+        with contextlib.suppress(ValueError):
+            if (number := float(value)).is_integer():
+                return int(number)
+        name = "a count" if param is None else param.get_error_hint(ctx)
+        raise click.UsageError(f"{name} must be an integer; got {value!r}")
+
+
+INTEGER = _Integer()
+
+
 def _grid(*names: str, help: str) -> Callable[[Any], Any]:
     return click.option(*names, callback=_grid_value, metavar="GRID", help=help)
 
@@ -188,7 +205,7 @@ def cli(ctx: click.Context) -> None:
     "ranges if need be, as in lam=1e-4:10,eta.",
 )
 @_bulk_and_readout
-@click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+@click.option("--n-threads", type=INTEGER, help="Threads.  [default: all processors]")
 @click.option(
     "--errors",
     type=click.Choice(["raise", "record"]),

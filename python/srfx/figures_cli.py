@@ -43,10 +43,12 @@ def register(group: click.Group) -> None:
         metavar="FOLDER",
         help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
     )
-    @click.option("--d", type=int, help="Dimension of the simulated networks.")
-    @click.option("--replicates", type=int, help="How many of them; at least 2 for error bars.")
-    @click.option("--seed", type=int, help="Of their random numbers.")
-    @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+    @click.option("--d", type=house.INTEGER, help="Dimension of the simulated networks.")
+    @click.option(
+        "--replicates", type=house.INTEGER, help="How many of them; at least 2 for error bars."
+    )
+    @click.option("--seed", type=house.INTEGER, help="Of their random numbers.")
+    @click.option("--n-threads", type=house.INTEGER, help="Threads.  [default: all processors]")
     @click.option("--progress/--no-progress", default=None, help="[default: on a terminal]")
     def figure_command(
         names: tuple[str, ...],

@@ -66,8 +66,10 @@ def register(group: click.Group) -> None:
     @click.option("-o", "--output", type=house.LOCAL, metavar="STORE", help="The zarr store.")
     @click.option("--resume", is_flag=True, help="Go on with an existing store.")
     @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
-    @click.option("--n-threads", type=int, help="Threads; with --dask, for each block.")
-    @click.option("--max-in-flight", type=int, help="Blocks that the cluster is given at a time.")
+    @click.option("--n-threads", type=house.INTEGER, help="Threads; with --dask, for each block.")
+    @click.option(
+        "--max-in-flight", type=house.INTEGER, help="Blocks that the cluster is given at a time."
+    )
     @click.option("--dry-run", is_flag=True, help="Print points, blocks, time and size; stop.")
     @click.option("--progress/--no-progress", default=True, help="[default: progress]")
     def scan_command(**options: Any) -> None:

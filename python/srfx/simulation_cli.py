@@ -59,12 +59,20 @@ def register(group: click.Group) -> None:
         metavar="LIST",
         help="Their probabilities.  [default: equal]",
     )
-    @click.option("--d", type=int, default=1000, show_default=True, help="Input dimension.")
     @click.option(
-        "--replicates", type=int, default=10, show_default=True, help="Independent networks."
+        "--d", type=house.INTEGER, default=1000, show_default=True, help="Input dimension."
     )
-    @click.option("--n-test", type=int, help="Fresh points.  [default: max(2 d, 5000)]")
-    @click.option("--seed", type=int, default=0, show_default=True, help="0 to 2**64 - 1.")
+    @click.option(
+        "--replicates",
+        type=house.INTEGER,
+        default=10,
+        show_default=True,
+        help="Independent networks.",
+    )
+    @click.option("--n-test", type=house.INTEGER, help="Fresh points.  [default: max(2 d, 5000)]")
+    @click.option(
+        "--seed", type=house.INTEGER, default=0, show_default=True, help="0 to 2**64 - 1."
+    )
     @click.option(
         "--dtype",
         type=click.Choice(DTYPES),
@@ -72,7 +80,7 @@ def register(group: click.Group) -> None:
         show_default=True,
         help="Precision.",
     )
-    @click.option("--n-threads", type=int, help="Threads.  [default: all processors]")
+    @click.option("--n-threads", type=house.INTEGER, help="Threads.  [default: all processors]")
     @click.option("--literal", is_flag=True, help="Without the shortcuts that are exact in law.")
     @click.option(
         "--keep-finished",
