@@ -263,7 +263,7 @@ def test_callables_that_misbehave(fn, message):
 
 @pytest.mark.parametrize("name", ["sin", " ", "a\ud800", "a\n"])
 def test_names_of_callables(name):
-    with pytest.raises(ValueError, match="name must be printable text, .*; got ") as caught:
+    with pytest.raises(ValueError, match=r"name must be printable text, .*; got ") as caught:
         srfx.Activation(np.tanh, name=name)
     assert str(caught.value).endswith(f"got {name!r}")
     assert srfx.Activation(np.tanh, name="weich tänh").name == "weich tänh"
