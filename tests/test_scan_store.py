@@ -523,6 +523,18 @@ class TestRefusals:
         with pytest.raises(ImportError, match=r"needs zarr: pip install 'srfx\[scan\]'"):
             run(out)
 
+    def test_an_old_zarr_is_named(self, out, monkeypatch):
+        import zarr
+
+        for old in ("2.18.7", "3.0.10", "3.1.2rc1"):
+            monkeypatch.setattr(zarr, "__version__", old)
+            with pytest.raises(ImportError, match=f"needs zarr >= 3.1.3, and {old} is installed"):
+                run(out)
+        assert not out.exists()
+        for fine in ("3.1.3", "3.2.0rc1", "3.2.dev7", "4.0", "10.0.0"):
+            monkeypatch.setattr(zarr, "__version__", fine)
+            assert _store.require_zarr() is zarr
+
     def test_no_store_to_open(self, out):
         with pytest.raises(ValueError, match="there is none at"):
             scans.open_scan(out)
