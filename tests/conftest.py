@@ -8,6 +8,9 @@ import sys
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
+# Idle threads of OpenMP sleep, as the problems here are small: in a busy wait they take the
+# processor from the thread that has work, which made the tests several times as slow.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import srfx.models
 

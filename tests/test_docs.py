@@ -31,7 +31,12 @@ MODULES = (
     "simulation",
     "scans.formats",
     "scans.run",
-    "figures",
+    *(
+        f"figures.figure_{name}"
+        for name in (1, 2, 3, 4, 5, "network", "phase", "readout", "spectrum")
+    ),
+    "figures.catalogue",
+    "figures.writing",
 )
 README = Path(__file__).parents[1] / "README.md"
 

@@ -183,7 +183,9 @@ def public_functions():
     yield "EmpiricalBulk.from_weights", srfx.EmpiricalBulk.from_weights
     for module in modules:
         for name, thing in vars(module).items():
-            own = isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
+            own = isinstance(thing, types.FunctionType) and thing.__module__.startswith(
+                module.__name__
+            )
             if own and not name.startswith("_"):
                 yield f"{module.__name__}.{name}", thing
     for name in reference.__all__:

@@ -94,6 +94,30 @@ def check(name: str, path: Path) -> None:
     raise problem(f"{name} must be writable; {shown(path)!r} {why}")
 
 
+def check_folder(what: str, folder: Path) -> None:
+    """Make a folder and try to write there, or say plainly what is in the way.
+
+    Raises
+    ------
+    OSError
+        It is a file, or below one, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        below = "" if file == folder else f", so that {str(folder)!r} cannot be made"
+        raise NotADirectoryError(f"the {what} is a file: {str(file)!r}{below}") from None
+    except OSError as error:
+        raise OSError(f"the {what} cannot be made: {error}") from None
+    probe = folder / f".srfx-{os.getpid()}"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise PermissionError(f"the {what} cannot be written: {error}") from None
+    probe.unlink(missing_ok=True)
+
+
 def _try_to_make(target: Path) -> None:
     """Make a file whose name is as long; not that one, which another may just be writing."""
     name = target.name
