@@ -374,7 +374,7 @@ def test_warnings_are_one_line():
         ("--eta 1 --alpha 1 --lam 1 --readout a", "'--readout': 'a' contains 'a'"),
         ("--eta 1 --alpha 1 --lam 1 --weights 0.5", "weights must sum to one"),
         ("--eta 1 --alpha 1 --lam 1 --n-threads 0", "n_threads must be"),
-        ("--eta 1 --alpha 1 --lam 1 --n-threads x", "'--n-threads'"),
+        ("--eta 1 --alpha 1 --lam 1 --n-threads x", "'--n-threads' must be an integer; got 'x'"),
         ("--eta 1 --alpha 1 --lam 1 --errors ignore", "'--errors'"),
         ("--eta 1 --alpha 1 --lam 1 --format xml", "'--format'"),
         ("--eta 1 --alpha 1 --lam 1 --plot a.png", "give it a list or a grid"),

@@ -516,12 +516,24 @@ def test_the_command(tmp_path, capsys):
         (["figure", "7"], "name must be one of 1, 2, 3, 4, 5"),
         (["figure"], "name a figure: 1, 2, 3, 4, 5"),
         (["figure", "3", "--format", "gif"], "formats must be one of"),
+        (["figure", "spectrum", "--d", "1.5"], "error: '--d' must be an integer; got '1.5'"),
+        (["figure", "spectrum", "--d", "inf"], "error: '--d' must be an integer; got 'inf'"),
     ],
 )
 def test_the_command_refuses(words, message, capsys, tmp_path):
     assert cli.run([*words, "-o", str(tmp_path / "f")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
+
+
+def test_a_dimension_beyond_memory(capsys, tmp_path):
+    words = ["figure", "spectrum", "--d", "1e11", "-o", str(tmp_path / "f")]
+    assert cli.run(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "srfx: error: d = 100000000000, p = 100000000000, n = 200000000000 would"
+    )
+    assert not list((tmp_path / "f").rglob("*.*"))
 
 
 def test_parameters_on_the_command_line(tmp_path):

@@ -1,5 +1,6 @@
 """Scans in memory: every number is that of `solve` or `simulate`, on any cut and any executor."""
 
+import asyncio
 import dataclasses
 import functools
 import logging
@@ -444,6 +445,27 @@ class TestExecutors:
     def test_other_futures(self):
         ds = srfx.scan(STEP, executor=Oddball(), block_points=5, **AXES)
         xr.testing.assert_equal(ds, srfx.scan(STEP, **AXES))
+
+    def test_futures_with_a_result_alone(self, monkeypatch):
+        monkeypatch.delattr(Oddball.Later, "done")
+        ds = srfx.scan(STEP, executor=Oddball(), block_points=5, **AXES)
+        xr.testing.assert_equal(ds, srfx.scan(STEP, **AXES))
+
+    @pytest.mark.parametrize("kind", ["of asyncio", "none"])
+    def test_futures_that_no_thread_can_wait_for(self, kind):
+        loop = asyncio.new_event_loop()
+
+        class Pool:
+            def submit(self, *_):
+                return loop.create_future() if kind == "of asyncio" else None
+
+        for call in (
+            functools.partial(srfx.scan, STEP, **AXES),
+            functools.partial(srfx.simulate, STEP, alpha=1, lam=0.1, d=30),
+        ):
+            with pytest.raises(TypeError, match="executor must hand back futures that a thread"):
+                call(executor=Pool())
+        loop.close()
 
     def test_few_blocks_in_flight(self):
         most = []

@@ -367,11 +367,11 @@ def test_infinite_values_and_labels_are_selected(folder, capsys, monkeypatch):
     assert run(["plot", "s.zarr", "--x", "alpha0", "--y", "alpha", "--at", "run=small"]) == 0
     capsys.readouterr()
     for selection, said in {
-        "alpha0=nan": "no value is near nan; there are 1, 2, inf",
-        "run=medium": "'medium' is not one of small, large",
+        "alpha0=nan": "no value is near 'nan'; there are 1.0, 2.0, inf",
+        "run=medium": "no value is near 'medium'; there are small, large",
     }.items():
         assert run(["plot", "s.zarr", "--x", "alpha", "--at", selection]) == 2
         assert said in capsys.readouterr().err
     assert run(["plot", "f.zarr", "--x", "alpha", "--at", "alpha0=inf"]) == 2
-    assert "no value is near inf; there are 1, 2" in capsys.readouterr().err
+    assert "no value is near 'inf'; there are 1.0, 2.0" in capsys.readouterr().err
     assert finite.sizes["alpha0"] == 2

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import json
+import math
 import multiprocessing
 import os
 import pickle
@@ -343,6 +344,29 @@ class TestWhatIsKnown:
             srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.1 + 0.2], lam=0.1)
         srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.3], lam=0.1)  # put back
 
+    @pytest.mark.parametrize(
+        ("first", "then", "said"),
+        [
+            ({"d": 100}, {}, r"d: 100\.0 in the store, inf asked for"),
+            ({}, {"d": 100}, r"d: inf in the store, 100\.0 asked for"),
+            (
+                {"d": [100, np.inf]},
+                {"d": [100, 200]},
+                r"d\[1\]: inf in the store, 200\.0 asked for",
+            ),
+            ({"alpha0": [1, 2]}, {"alpha0": [1, np.inf]}, r"alpha0\[1\]: 2\.0 in the store, inf"),
+            ({"alpha0": np.inf}, {"alpha0": 1e300}, r"alpha0: inf in the store, 1e\+300 asked for"),
+        ],
+    )
+    def test_infinity_is_near_to_nothing(self, out, first, then, said, computed):
+        arguments = {"model": srfx.OneStep(), "out": out, "alpha": [0.5, 2], "lam": 0.1}
+        srfx.scan(**arguments | first)
+        computed.clear()
+        srfx.scan(**arguments | first)
+        assert computed == []
+        with pytest.raises(ValueError, match=f"differs in {said}"):
+            srfx.scan(**arguments | then)
+
     def test_readout_values(self, out):
         def fit(readout):
             model = srfx.SpikedRF("tanh", "sin", readout=readout)
@@ -368,6 +392,7 @@ class TestWhatIsKnown:
         assert fingerprint(lambda x: np.tanh(x) * (1 + 2e-16)) == first
         assert fingerprint(lambda x: np.tanh(x) * (1 + 1e-6)) != first
         assert fingerprint(np.tanh, lam=2) != first
+        assert len(fingerprint(lambda x: 0 * x + math.ulp(0.0))) == len(first)
 
     def test_a_store_of_an_earlier_format(self, out):
         run(out)
@@ -524,6 +549,18 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, "zarr", None)
         with pytest.raises(ImportError, match=r"needs zarr: pip install 'srfx\[scan\]'"):
             run(out)
+
+    def test_an_old_zarr_is_named(self, out, monkeypatch):
+        import zarr
+
+        for old in ("2.18.7", "3.0.10", "3.1.2rc1"):
+            monkeypatch.setattr(zarr, "__version__", old)
+            with pytest.raises(ImportError, match=f"needs zarr >= 3.1.3, and {old} is installed"):
+                run(out)
+        assert not out.exists()
+        for fine in ("3.1.3", "3.2.0rc1", "3.2.dev7", "4.0", "10.0.0"):
+            monkeypatch.setattr(zarr, "__version__", fine)
+            assert store.require_zarr() is zarr
 
     def test_no_store_to_open(self, out):
         with pytest.raises(ValueError, match="there is none at"):

@@ -261,6 +261,14 @@ def test_callables_that_misbehave(fn, message):
         srfx.linear_floor(fn)
 
 
+@pytest.mark.parametrize("name", ["sin", " ", "a\ud800", "a\n"])
+def test_names_of_callables(name):
+    with pytest.raises(ValueError, match=r"name must be printable text, .*; got ") as caught:
+        srfx.Activation(np.tanh, name=name)
+    assert str(caught.value).endswith(f"got {name!r}")
+    assert srfx.Activation(np.tanh, name="weich tänh").name == "weich tänh"
+
+
 def test_a_callable_that_misbehaves_only_when_solved():
     fn = srfx.Activation(lambda x: np.where(np.abs(x) > 6.5, np.nan, x))
     with pytest.raises(ValueError, match="must return finite values"):

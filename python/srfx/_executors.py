@@ -183,7 +183,13 @@ class Pool:
     def _submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
         if self.dask:
             return self.executor.submit(work, *arguments, pure=False)
-        return self.executor.submit(work, *arguments)
+        future = self.executor.submit(work, *arguments)
+        if asyncio.isfuture(future) or not callable(getattr(future, "result", None)):
+            raise TypeError(
+                "executor must hand back futures that a thread can wait for (PEP 3148); got "
+                f"{future!r}"
+            )
+        return future
 
     def _finished(self, running: set[Any], ended: SimpleQueue[Any]) -> Any:
         """One that has ended: those that cannot tell are waited for one by one."""
@@ -195,7 +201,7 @@ class Pool:
         some = next(iter(running))
         if hasattr(some, "add_done_callback"):
             return ended.get()
-        return next((future for future in running if future.done()), some)
+        return next((f for f in running if getattr(f, "done", bool)()), some)
 
     def _cancel(self, futures: set[Any]) -> set[Any]:
         """Cancel what can be, and return the rest; no error here hides why."""

@@ -202,7 +202,7 @@ def fingerprint(facts: Any) -> str:
 
 def _rounded(facts: Any, tolerance: float) -> Any:
     if isinstance(facts, Mapping) and "means" in facts:
-        step = tolerance * 2.0 ** math.frexp(facts["size"])[1]
+        step = max(tolerance * 2.0 ** math.frexp(facts["size"])[1], math.ulp(0.0))
         return [round(mean / step) for mean in facts["means"]]
     if isinstance(facts, Mapping):
         tolerance = NAMED if "name" in facts else tolerance
@@ -229,8 +229,9 @@ def close(a: Any, b: Any) -> NDArray[np.bool_]:
     same = np.asarray((a == b) | ((a != a) & (b != b)))
     if "f" not in (kinds := {a.dtype.kind, b.dtype.kind}) or not kinds <= set("iuf"):
         return same
+    size = np.maximum(np.abs(a), np.abs(b))
     with np.errstate(invalid="ignore"):  # inf - inf
-        near = np.abs(a - b) <= NUMBER * np.maximum(np.abs(a), np.abs(b))
+        near = np.isfinite(size) & (np.abs(a - b) <= NUMBER * size)
     return np.asarray(near | same)
 
 

@@ -67,8 +67,8 @@ class Activation:
         ``fn`` or ``derivative`` is not callable, ``kinks`` are not real numbers, or ``name`` is not
         a string.
     ValueError
-        ``name`` is empty or that of a function srfx has; a callable returns the wrong shape or
-        non-finite values; ``derivative`` is not the derivative of ``fn``.
+        ``name`` is empty, unprintable or that of a function srfx has; a callable returns the wrong
+        shape or non-finite values; ``derivative`` is not the derivative of ``fn``.
 
     Examples
     --------
@@ -87,9 +87,11 @@ class Activation:
     def __post_init__(self) -> None:
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name must be None or a string; got {self.name!r}")
-        if self.name is not None and (not self.name.strip() or self.name in ACTIVATION_NAMES):
+        if self.name is not None and (
+            not self.name.strip() or not self.name.isprintable() or self.name in ACTIVATION_NAMES
+        ):
             raise ValueError(
-                "name must not be empty or that of a function srfx has "
+                "name must be printable text, not empty and not that of a function srfx has "
                 f"({', '.join(ACTIVATION_NAMES)}); got {self.name!r}"
             )
         if isinstance(self.fn, str):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from srfx.cli.options import LOCAL, options
+from srfx.cli.options import INTEGER, LOCAL, options
 from srfx.cli.output import say
 
 
@@ -37,9 +37,9 @@ from srfx.cli.output import say
     metavar="FOLDER",
     help="Keeps finished simulations.  [default: FOLDER/simulations; none with --quick]",
 )
-@click.option("--d", type=int, help="Dimension of the simulated networks.")
-@click.option("--replicates", type=int, help="How many of them; at least 2 for error bars.")
-@click.option("--seed", type=int, help="Of their random numbers.")
+@click.option("--d", type=INTEGER, help="Dimension of the simulated networks.")
+@click.option("--replicates", type=INTEGER, help="How many of them; at least 2 for error bars.")
+@click.option("--seed", type=INTEGER, help="Of their random numbers.")
 @options("n_threads progress")
 def command(names: tuple[str, ...], output: Path, formats: str, **settings: Any) -> None:
     """Make figures: theory as lines, simulations as points with error bars.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,23 @@ class Local(click.Path):
 
 
 LOCAL = Local()
+
+
+class Integer(click.types.IntParamType):
+    """An integer in any spelling: 100000 or 1e5."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read one."""
+        with contextlib.suppress(ValueError):
+            return int(value)
+        with contextlib.suppress(ValueError):
+            if (number := float(value)).is_integer():
+                return int(number)
+        name = "a count" if param is None else param.get_error_hint(ctx)
+        raise click.UsageError(f"{name} must be an integer; got {value!r}")
+
+
+INTEGER = Integer()
 
 
 def _grid(help: str) -> dict[str, Any]:
@@ -73,7 +91,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "readout": _list("Values of the initial readout.  [default: 1]"),
     "weights": _list("Their probabilities.  [default: equal]"),
-    "n_threads": {"type": int, "help": "Threads.  [default: all processors]"},
+    "n_threads": {"type": INTEGER, "help": "Threads.  [default: all processors]"},
     "progress": {"default": None, "help": "[default: on a terminal]"},
     "output": _file("Write everything to FILE (.csv, .json, .nc)."),
     "format": {

@@ -12,7 +12,7 @@ import click
 
 from srfx import _executors, _files, scans
 from srfx import _validation as check
-from srfx.cli.options import Local, options
+from srfx.cli.options import INTEGER, Local, options
 from srfx.cli.output import say, say_failures
 from srfx.cli.specification import read_specification
 from srfx.scans.cost import filled
@@ -48,7 +48,7 @@ An interrupted scan goes on with --resume. Exit codes as of `srfx solve`; 130 if
 @click.option("--resume", is_flag=True, help="Go on with an existing store.")
 @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
 @options("n_threads", n_threads="Threads; with --dask, for each block.")
-@click.option("--max-in-flight", type=int, help="Blocks that the cluster is given at a time.")
+@click.option("--max-in-flight", type=INTEGER, help="Blocks that the cluster is given at a time.")
 @click.option("--dry-run", is_flag=True, help="Print points, blocks, time and size; stop.")
 @options("progress", progress={"default": True, "help": "[default: progress]"})
 def command(

@@ -11,7 +11,7 @@ import numpy as np
 from srfx import _files
 from srfx._replicates import DTYPES
 from srfx.cli.grids import GRIDS
-from srfx.cli.options import NETWORK, Axes, model_of, options, require
+from srfx.cli.options import INTEGER, NETWORK, Axes, model_of, options, require
 from srfx.cli.output import check_plot, heading, new_figure, save, say, write, write_columns
 from srfx.models import OneStep, SpikedRF
 from srfx.simulation import CTRL_C, mean, simulate, standard_error
@@ -28,10 +28,12 @@ _SUFFIXES = (".nc", ".csv")
 
 @click.command("simulate", epilog=GRIDS)
 @options(f"{NETWORK} lam beta noise readout weights")
-@click.option("--d", type=int, default=1000, show_default=True, help="Input dimension.")
-@click.option("--replicates", type=int, default=10, show_default=True, help="Independent networks.")
-@click.option("--n-test", type=int, help="Fresh points.  [default: max(2 d, 5000)]")
-@click.option("--seed", type=int, default=0, show_default=True, help="0 to 2**64 - 1.")
+@click.option("--d", type=INTEGER, default=1000, show_default=True, help="Input dimension.")
+@click.option(
+    "--replicates", type=INTEGER, default=10, show_default=True, help="Independent networks."
+)
+@click.option("--n-test", type=INTEGER, help="Fresh points.  [default: max(2 d, 5000)]")
+@click.option("--seed", type=INTEGER, default=0, show_default=True, help="0 to 2**64 - 1.")
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default="float64", show_default=True, help="Precision."
 )

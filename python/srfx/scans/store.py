@@ -14,6 +14,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,20 +34,23 @@ Variables: TypeAlias = Mapping[str, tuple[Any, Mapping[str, Any]]]
 #: Version of the layout described above, and of what the specification holds.
 FORMAT = 2
 
+#: The oldest zarr that stores scans, as in pyproject.toml.
+OLDEST_ZARR = (3, 1, 3)
+
 #: Attributes of a store that hold what is compared on resuming, and the names of its parts.
 SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
 
 
 def require_zarr() -> Any:
-    """Import zarr 3, or say how to get it."""
+    """Import zarr, or say how to get it."""
     try:
         import zarr
     except ImportError as error:
         raise ImportError("a stored scan needs zarr: pip install 'srfx[scan]'") from error
-    if int(zarr.__version__.split(".")[0]) < 3:
+    if tuple(map(int, re.findall(r"\d+", zarr.__version__)[:3])) < OLDEST_ZARR:
         raise ImportError(
-            f"a stored scan needs zarr >= 3, and {zarr.__version__} is installed: "
-            "pip install 'srfx[scan]'"
+            f"a stored scan needs zarr >= {'.'.join(map(str, OLDEST_ZARR))}, and "
+            f"{zarr.__version__} is installed: pip install 'srfx[scan]'"
         )
     return zarr
 
