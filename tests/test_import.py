@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import srfx
-from srfx.scans import store
+from srfx.scans.store import OLDEST_ZARR
 
 LAZY = (
     "xarray",
@@ -89,7 +89,7 @@ def test_the_oldest_versions_are_those_that_are_tested():
     for (name, floor), (_, pin) in zip(floors, sorted(pins), strict=True):
         parts = floor.split(".")
         assert pin.split(".") == parts + ["0"] * (pin.count(".") + 1 - len(parts)), name
-    assert dict(floors)["zarr"] == ".".join(map(str, store.OLDEST_ZARR))
+    assert dict(floors)["zarr"] == ".".join(map(str, OLDEST_ZARR))
 
 
 @pytest.mark.skipif(platform.python_implementation() != "CPython", reason="timed on CPython")
