@@ -8,9 +8,11 @@ import sys
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
-# Idle threads of OpenMP sleep, as the problems here are small: in a busy wait they take the
-# processor from the thread that has work, which made the tests several times as slow.
+# The problems here are small: idle threads of OpenMP sleep, and NumPy's linear algebra has one. In
+# a busy wait they take the processor from the thread that has work, and the tests take several
+# times as long. NumPy must not be loaded before this: see -p no:zarr in pyproject.toml.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import srfx.models
 
