@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import simulation
+from srfx import _replicates, simulation
 
 
 def compare(model, alpha, lam, d=400, replicates=24, seed=1, solved=None, solved_lam=None):
@@ -183,7 +183,7 @@ def test_shortcuts_have_the_literal_law(model):
 def test_float32_against_float64(activation):
     """The same draws: rounding, small beside the statistical error, down to the least lam."""
     model = srfx.SpikedRF(activation, "sin", r=0.5, gamma=0.7)
-    options = {"alpha": [0.5, 1.0, 3.0], "lam": [simulation.LEAST_LAM_FLOAT32, 0.1], "d": 500}
+    options = {"alpha": [0.5, 1.0, 3.0], "lam": [_replicates.LEAST_LAM_FLOAT32, 0.1], "d": 500}
     wide = simulation.simulate(model, replicates=2, **options)
     narrow = simulation.simulate(model, replicates=2, dtype="float32", **options)
     for name in ("test_error", "train_error"):
