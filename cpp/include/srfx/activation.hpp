@@ -145,7 +145,7 @@ struct Linear {
 /// He_n / sqrt(n!), by Horner in x^2 (finite or infinite, never inf - inf); derivative sqrt(n) He_{n-1} / sqrt((n-1)!).
 template <int n> struct Hermite {
   static_assert(n >= 1 && n <= 6);
-  static constexpr const char* names[] = {"", "hermite1", "hermite2", "hermite3", "hermite4", "hermite5", "hermite6"};
+  static constexpr const char* names[7] = {"", "hermite1", "hermite2", "hermite3", "hermite4", "hermite5", "hermite6"};
   static constexpr ActivationInfo info{
       names[n], n % 2 == 0 ? Parity::even : Parity::odd, 0, {}, false, detail::entire, n};
   static constexpr double root_n[] = {0.0, 1.0, 1.41421356237309504880, 1.73205080756887729353, 2.0,
