@@ -88,7 +88,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     one_of("mode", mode, ("stdout", "dicts"))
     config: dict[str, Any] = dict(_core.build_config())
-    config["threads"] = 1 if config["openmp"] is None else thread_count(None)
+    config["threads"] = thread_count(None)
     config["python"] = platform.python_version()
     config["numpy"] = np.__version__
     config["platform"] = platform.platform()

@@ -1,4 +1,5 @@
-// Threads. The only file that knows OpenMP; without it everything runs serially, with the same numbers.
+// Threads. The only file that knows OpenMP; without it the threads are the standard library's, made for each call. The numbers
+// are the same either way.
 #pragma once
 
 #include "types.hpp"
@@ -11,6 +12,11 @@
 
 #ifdef SRFX_HAS_OPENMP
 #include <omp.h>
+#else
+#include <algorithm>
+#include <system_error>
+#include <thread>
+#include <vector>
 #endif
 
 namespace srfx {
@@ -50,7 +56,7 @@ inline int default_threads() {
 #ifdef SRFX_HAS_OPENMP
   return omp_get_num_procs();
 #else
-  return 1;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 #endif
 }
 
@@ -73,15 +79,28 @@ template <class Work> void parallel_for(Index n_pieces, int n_threads, Interrupt
     }
     if (thread == 0) interrupt.check();
   };
+  if (n_threads <= 1 || n_pieces <= 1) {
+    for (Index piece = 0; piece < n_pieces; ++piece) run(piece, 0);
+  } else {
 #ifdef SRFX_HAS_OPENMP
-  if (n_threads > 1 && n_pieces > 1) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(n_threads)
     for (Index piece = 0; piece < n_pieces; ++piece) run(piece, omp_get_thread_num());
-  } else
+#else
+    std::atomic<Index> next{0};
+    const auto take = [&](int thread) {
+      for (Index piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < n_pieces;) run(piece, thread);
+    };
+    const int n_others = static_cast<int>(std::min<Index>(n_threads, n_pieces)) - 1;
+    std::vector<std::thread> others;
+    others.reserve(static_cast<std::size_t>(n_others));
+    try {
+      for (int thread = 1; thread <= n_others; ++thread) others.emplace_back(take, thread);
+    } catch (const std::system_error&) {
+      // The system grants no more threads: those there are share the work.
+    }
+    take(0);
+    for (std::thread& other : others) other.join();
 #endif
-  {
-    (void)n_threads;
-    for (Index piece = 0; piece < n_pieces; ++piece) run(piece, 0);
   }
   if (error) std::rethrow_exception(error);
   if (interrupt.cancelled()) throw Cancelled{};
