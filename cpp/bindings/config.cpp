@@ -1,16 +1,12 @@
 // How this extension was built, and whether this processor can run it.
 #include "module.hpp"
 
+#include "build_text.hpp"
+
 #include <srfx/parallel.hpp>
 
 #include <stdexcept>
 #include <string>
-
-#ifndef SRFX_COMPILE_FLAGS
-#define SRFX_COMPILE_FLAGS ""
-#define SRFX_BUILD_TYPE ""
-#define SRFX_VERSION ""
-#endif
 
 namespace {
 

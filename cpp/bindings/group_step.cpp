@@ -2,6 +2,7 @@
 #include "batch.hpp"
 
 #include <srfx/group_step.hpp>
+#include <srfx/residual.hpp>
 
 namespace {
 

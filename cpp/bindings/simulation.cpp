@@ -64,7 +64,7 @@ py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, co
   const auto stopped = [&flag] { return flag && flag->cancelled(); };
   run_released(
       [&](srfx::Interrupt& interrupt) {
-        errors = srfx::Simulation<T>(e, sigma, labels, threads, interrupt).run(with_predictions ? &predictions : nullptr);
+        errors = srfx::simulate<T>(e, sigma, labels, threads, interrupt, with_predictions ? &predictions : nullptr);
       },
       stopped);
   const auto n = static_cast<py::ssize_t>(e.n.size()), lam = static_cast<py::ssize_t>(e.lam.size());
@@ -91,8 +91,8 @@ py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activat
   py::array_t<double> w({e.p(), e.d}), v(e.d), theta(e.d);
   double *pw = w.mutable_data(), *pv = v.mutable_data(), *ptheta = theta.mutable_data();
   run_released([&](srfx::Interrupt& interrupt) {
-    if (single) srfx::Simulation<float>(e, sigma, labels, threads, interrupt).weights(pw, pv, ptheta);
-    else srfx::Simulation<double>(e, sigma, labels, threads, interrupt).weights(pw, pv, ptheta);
+    if (single) srfx::simulate_weights<float>(e, sigma, labels, threads, interrupt, pw, pv, ptheta);
+    else srfx::simulate_weights<double>(e, sigma, labels, threads, interrupt, pw, pv, ptheta);
   });
   return py::make_tuple(w, v, theta);
 }

@@ -81,13 +81,10 @@ py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, 
 }
 
 py::dict coefficients(const Activation& sigma, const Activation& target, double r, double c, double gamma, const Doubles& k) {
-  srfx::CoefficientScratch scratch;
-  srfx::Coefficients coefficients(*sigma.value, *target.value, {r, c, gamma}, scratch);
   const py::ssize_t n = k.size();
   std::vector<srfx::Moments> s(n), t(n);
-  coefficients.sigma_moments(k.data(), n, s.data());
-  coefficients.target_moments(k.data(), n, t.data());
   py::dict out;
+  out["error"] = srfx::coefficients_at(*sigma.value, *target.value, {r, c, gamma}, k.data(), n, s.data(), t.data());
   double* mu0 = output(out, "mu0", {n});
   double* mu1 = output(out, "mu1", {n});
   double* mu2_squared = output(out, "mu2_squared", {n});
@@ -98,7 +95,6 @@ py::dict coefficients(const Activation& sigma, const Activation& target, double 
     mu0[i] = s[i].m0, mu1[i] = s[i].m1, mu2_squared[i] = s[i].m2;
     h[i] = t[i].m0, h1[i] = t[i].m1, hh[i] = t[i].m2 + t[i].m0 * t[i].m0 + t[i].m1 * t[i].m1;
   }
-  out["error"] = coefficients.error();
   return out;
 }
 
@@ -111,15 +107,10 @@ py::dict gaussian_constants(const Activation& activation, bool derivative) {
   double error = value.error;
   if (derivative) {
     if (!activation.derivative) throw py::value_error(activation.name + " has no derivative");
-    srfx::MomentEvaluator evaluate;
-    srfx::Moments slope;
-    const double zero = 0;
-    const srfx::Function& f = *activation.derivative;
-    evaluate(f, srfx::GaussianRule(f.shape(), 1.0, 2), &zero, 1.0, 1, &slope);
-    const srfx::GaussianConstants rough = srfx::gaussian_constants(f);
-    out["h2"] = rough.h1;
-    out["hc1"] = slope.m2 < 1e-24 * rough.second_moment ? 0.0 : slope.m2;
-    error = std::max(error, rough.error);
+    const srfx::SlopeConstants slope = srfx::slope_constants(*activation.derivative);
+    out["h2"] = slope.h2;
+    out["hc1"] = slope.hc1;
+    error = std::max(error, slope.error);
   }
   out["error"] = error;
   return out;

@@ -182,20 +182,9 @@ template <class T> void test_derivatives(T tolerance) {
 }
 
 // --- the balanced system, and the linear part, against the plain formulas ---
-struct Averages {
-  Real w = 0, u1w2 = 0, u2w2 = 0;
-};
-template <class T> Averages averages(const NodeSet& set, T unit, T v1, T v2) {
-  Averages out;
-  for (const Node& node : set.nodes) {
-    const Real w = 1 / (static_cast<Real>(unit) + static_cast<Real>(node.u1) * v1 + static_cast<Real>(node.u2) * v2);
-    out.w += node.weight * w, out.u1w2 += node.weight * w * w * node.u1, out.u2w2 += node.weight * w * w * node.u2;
-  }
-  return out;
-}
 template <class T> BalancedSystem<T> balanced(const Point<T>& p, const NodeSet& set, T v1, T v2) {
-  const Averages a = averages(set, p.unit, v1, v2);
-  return {p, map_value(MarchenkoPastur{}, p, map_sums(set, p.unit, v1, v2)), v1, v2, static_cast<T>(a.w), static_cast<T>(a.u1w2), static_cast<T>(a.u2w2)};
+  const Averages<T> s = averages_at(set, p.unit, v1, v2, [](auto&&...) {});
+  return {p, map_value(MarchenkoPastur{}, p, s), v1, v2, s};
 }
 
 struct Plain {

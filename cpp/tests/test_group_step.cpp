@@ -6,7 +6,10 @@
 #include <vector>
 
 #include "check.hpp"
+#include "srfx/anisotropic.hpp"
+#include "srfx/group_levels.hpp"
 #include "srfx/group_step.hpp"
+#include "srfx/group_step_solver.hpp"
 #include "srfx/named.hpp"
 
 using namespace srfx;
@@ -37,7 +40,7 @@ Vector averages(int k, double size) {
   return out;
 }
 
-/// The equations at the head of group_step.hpp, every block of size 2 K, iterated from V2 = pi/(A + diag Vh1), X = Ah. Packed.
+/// The equations at the head of group_step_map.hpp, every block of size 2 K, iterated from V2 = pi/(A + diag Vh1), X = Ah. Packed.
 Vector by_plain_iteration(const GroupStep& step, const Vector& vh, double lam, double beta) {
   const int k = step.k(), n = 2 * k, pairs = k * (k + 1) / 2;
   Matrix vv = Matrix::Identity(n, n), x = Matrix::Zero(n, n);
@@ -95,7 +98,7 @@ void the_fixed_point(const char* activation, const GroupStep& step) {
       bulk.solve(vh, 0.1 * size);
       CHECK(!bulk.failed() && bulk.defect() < 1e-10, activation, beta, size);
       const Vector plain = by_plain_iteration(step, vh, 0.1 * size, beta);
-      for (int j = 0; j < bulk.packed(); ++j)
+      for (int j = 0; j < bulk.packed; ++j)
         CHECK_ABS(bulk.values()(j), plain(j), 1e-11 * plain.cwiseAbs().maxCoeff(), activation, beta, size, j);
     }
 }
@@ -116,8 +119,8 @@ void derivatives(const char* activation, const GroupStep& step) {
   };
   const Vector sources = bulk.sources(hats);
   const double h = 1e-3;
-  for (int j = 0; j < bulk.packed(); ++j) {
-    Vector slope = Vector::Zero(bulk.packed());
+  for (int j = 0; j < bulk.packed; ++j) {
+    Vector slope = Vector::Zero(bulk.packed);
     double change = 0;
     for (const auto& [steps, weight] : {std::pair{-2, 1.0}, {-1, -8.0}, {1, 8.0}, {2, -1.0}}) {
       Vector at = vh;
@@ -127,8 +130,8 @@ void derivatives(const char* activation, const GroupStep& step) {
       change += weight / (12 * h) * form(moved.overlaps());
     }
     const double scale = slope.cwiseAbs().maxCoeff();
-    for (int i = 0; i < bulk.packed(); ++i) CHECK_ABS(bulk.traces()(i, j), -slope(i), 1e-8 * scale, activation, i, j);
-    CHECK_ABS(sources(j) * bulk.twice(j), -change, 1e-8 * std::abs(change) + 1e-9, activation, j);
+    for (int i = 0; i < bulk.packed; ++i) CHECK_ABS(bulk.traces()(i, j), -slope(i), 1e-8 * scale, activation, i, j);
+    CHECK_ABS(sources(j) * bulk.twice[j], -change, 1e-8 * std::abs(change) + 1e-9, activation, j);
   }
 }
 
@@ -176,7 +179,7 @@ void other_axes(const char* activation, const GroupStep& step) {
   Matrix direction = Matrix::Zero(k, k);
   direction(0, 1) = direction(1, 0) = 1;
   direction = (legs.transpose().inverse() * direction * legs.inverse()).eval();
-  Vector along = Vector::Zero(bulk.packed());
+  Vector along = Vector::Zero(bulk.packed);
   for (int g = 0; g < k; ++g)
     for (int h = g; h < k; ++h) along += direction(g, h) * bulk.traces().col(detail::index(k, g, h));
   same(change, square(along), "T");

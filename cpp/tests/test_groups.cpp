@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "srfx/group_levels.hpp"
 #include "srfx/groups.hpp"
 #include "srfx/named.hpp"
 

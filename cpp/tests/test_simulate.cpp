@@ -1,5 +1,6 @@
 // The experiment against its definition in plain loops on the same draws: weights, gradient step, ridge, errors; primal and
 // dual, nested samples, groups, noise; the triangular factor of the weights; threads.
+#include <srfx/random.hpp>
 #include <srfx/simulate.hpp>
 
 #include "check.hpp"
@@ -19,12 +20,12 @@ Weights weights_of(const Experiment& e, const Pointwise& sigma, const Pointwise&
   Interrupt interrupt;
   Weights out;
   out.w.resize(e.p() * e.d), out.v.resize(e.d), out.theta.resize(e.d);
-  Simulation<double>(e, sigma, target, 1, interrupt).weights(out.w.data(), out.v.data(), out.theta.data());
+  simulate_weights<double>(e, sigma, target, 1, interrupt, out.w.data(), out.v.data(), out.theta.data());
   return out;
 }
 template <class T = double> Errors run(const Experiment& e, const Pointwise& sigma, const Pointwise& target, int threads = 1) {
   Interrupt interrupt;
-  return Simulation<T>(e, sigma, target, threads, interrupt).run();
+  return simulate<T>(e, sigma, target, threads, interrupt);
 }
 
 double apply(const Pointwise& f, double x) {
@@ -272,7 +273,7 @@ void refusals() {
   Interrupt interrupt([] { return true; });
   thrown = false;
   try {
-    Simulation<double>(base(false), tanh_function, sin_function, 1, interrupt).run();
+    simulate<double>(base(false), tanh_function, sin_function, 1, interrupt);
   } catch (const Cancelled&) {
     thrown = true;
   }
@@ -283,7 +284,7 @@ void predictions() {
   Experiment e = base(false);
   Interrupt interrupt;
   Predictions out;
-  const Errors errors = Simulation<double>(e, tanh_function, sin_function, 2, interrupt).run(&out);
+  const Errors errors = simulate<double>(e, tanh_function, sin_function, 2, interrupt, &out);
   for (std::size_t m = 0; m < errors.test.size(); ++m) {
     double sum = 0;
     for (Index s = 0; s < e.n_test; ++s) sum += std::pow(apply(sin_function, out.t[s]) - out.f[m * e.n_test + s], 2);

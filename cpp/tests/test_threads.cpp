@@ -28,7 +28,7 @@ using Values = std::vector<double>;
 
 const NamedFunction sigma(ActivationId::tanh), slope(ActivationId::tanh, true), target(ActivationId::sin);
 
-/// Points of three coefficient sets, and room for what a solve with `k` values a point yields.
+/// Points of three coefficient sets, most of the first (so many that several threads share it), and room for what a solve with `k` values a point yields.
 struct Points {
   Index n, k;
   std::vector<std::int64_t> set;
@@ -43,7 +43,7 @@ struct Points {
     std::mt19937_64 random(5);
     const auto power = [&](double low, double high) { return std::pow(10, std::uniform_real_distribution<double>(low, high)(random)); };
     for (Index i = 0; i < n; ++i) {
-      set.push_back(i % 3), alpha.push_back(power(-1, 1)), beta.push_back(power(-1, 1)), lam.push_back(power(-4, 1));
+      set.push_back(i % 4 < 3 ? 0 : 1 + i / 4 % 2), alpha.push_back(power(-1, 1)), beta.push_back(power(-1, 1)), lam.push_back(power(-4, 1));
       noise.push_back(0.1 * static_cast<double>(i % 2)), inverse_d.push_back(i % 4 == 0 ? 1e-3 : 0);
     }
   }
@@ -90,10 +90,10 @@ struct Slopes {
 const std::vector<SpikeParameters> spikes{{0.9, 1.2, 0.8}, {0, 1, 0}, {2.5, 1, 0.6}};
 
 Values isotropic(int threads, Interrupt& interrupt) {
-  Points points(60);
+  Points points(6000);
   BatchInput in = points.input<BatchInput>(threads);
   in.sets = spikes;
-  for (Index i = 0; i < points.n; i += 20) points.lam[i] = 0;
+  for (Index i = 0; i < points.n; i += 1000) points.lam[i] = 0;
   const BatchOutput out = points.output<BatchOutput>();
   solve_batch(MarchenkoPastur{}, in, out, interrupt);
   Slopes slopes(2, points.n);
@@ -102,7 +102,7 @@ Values isotropic(int threads, Interrupt& interrupt) {
 }
 
 Values groups(int threads, Interrupt& interrupt) {
-  Points points(12, 2);
+  Points points(800, 2);
   GroupBatchInput in = points.input<GroupBatchInput>(threads);
   for (const SpikeParameters& p : spikes) in.sets.push_back({{p.r, p.r + 0.5}, {p.c, p.c + 0.2}, {0.4, 0.6}, p.gamma});
   const GroupBatchOutput out = points.output<GroupBatchOutput>();
@@ -119,7 +119,7 @@ Values groups(int threads, Interrupt& interrupt) {
 const std::vector<OneStepSource::Parameters> steps{{2, 1, 0.1}, {0.5, 0.5, 0}, {4, 2, 0}};
 
 Values one_step(int threads, Interrupt& interrupt) {
-  Points points(12);
+  Points points(300);
   const BatchInput in = points.input<BatchInput>(threads);
   const AnisotropicOutput out = points.output<AnisotropicOutput>();
   const OneStepSource source(sigma, slope, target, 1.0, steps);
@@ -130,7 +130,7 @@ Values one_step(int threads, Interrupt& interrupt) {
 }
 
 Values given_weights(int threads, Interrupt& interrupt) {
-  Points points(80);
+  Points points(200);
   points.set.assign(points.set.size(), 0);
   MeasuredWeights weights;
   weights.spike = {0.8, 1.1, 0.7};
@@ -195,11 +195,11 @@ Values simulations(int threads, Interrupt& interrupt) {
   Experiment e;
   e.d = 60, e.n_test = 90, e.n = {30, 80}, e.lam = {0.1, 1.0}, e.groups = {{20, 1, 0.5, 1}, {30, -1, 0.8, 1.2}}, e.noise = 0.1;
   Predictions predictions;
-  Errors errors = Simulation<double>(e, activation, labels, threads, interrupt).run(&predictions);
+  Errors errors = simulate<double>(e, activation, labels, threads, interrupt, &predictions);
   Values out = errors.test;
   out.insert(out.end(), predictions.f.begin(), predictions.f.end());
   e.n0 = 70, e.eta = 1, e.literal = true;
-  errors = Simulation<float>(e, activation, labels, threads, interrupt).run();
+  errors = simulate<float>(e, activation, labels, threads, interrupt);
   out.insert(out.end(), errors.test.begin(), errors.test.end());
   return out;
 }

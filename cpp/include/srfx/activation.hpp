@@ -252,4 +252,10 @@ template <class T> void evaluate_derivative(ActivationId id, const T* x, T* y, I
   });
 }
 
+// Compiled once: cpp/src/activation.cpp.
+extern template void evaluate(ActivationId, const double*, double*, Index);
+extern template void evaluate(ActivationId, const float*, float*, Index);
+extern template void evaluate_derivative(ActivationId, const double*, double*, Index);
+extern template void evaluate_derivative(ActivationId, const float*, float*, Index);
+
 }  // namespace srfx

@@ -14,6 +14,7 @@
 // h1 = rho E s*'.
 #pragma once
 
+#include "higher_moments.hpp"
 #include "scan.hpp"
 
 namespace srfx {
@@ -25,80 +26,6 @@ enum class Direction : std::int8_t { lam = 0, alpha = 1, beta = 2, noise = 3, r 
 struct NodeTangent {
   double mu0 = 0, mu1 = 0, k_mu1 = 0, u2 = 0, h = 0, h1 = 0, rest = 0;
 };
-
-/// E (z^2-1) f, E (z^3-2z) f, E z e^2, E (z^2-1) e^2 with e = f - m0 - m1 z, beside the moments themselves.
-struct HigherMoments {
-  double m0 = 0, m1 = 0, m2 = 0, second = 0, third = 0, skew = 0, spread = 0;
-};
-
-/// Higher moments of f(mean + sd z) at many means, in one call of f a block.
-inline void higher_moments(const Function& f, const GaussianRule& rule, double sd, const std::vector<double>& means,
-                           std::vector<HigherMoments>& out) {
-  const Index n = static_cast<Index>(means.size());
-  out.assign(n, {});
-  const Index block = std::max<Index>(16, (Index(1) << (f.one_call() ? 20 : 13)) / rule.typical_size());
-  Rule all;
-  std::vector<Index> first;
-  std::vector<double> x, values;
-  for (Index begin = 0; begin < n; begin += block) {
-    const Index count = std::min(block, n - begin);
-    first.assign(1, 0);
-    all.clear();
-    for (Index i = 0; i < count && !rule.shared(); ++i) rule.at(means[begin + i], all), first.push_back(all.size());
-    all.finish();
-    const Index shared = rule.shared() ? rule.nodes().size() : 0;
-    if (rule.shared())
-      for (Index i = 0; i < count; ++i) first.push_back((i + 1) * shared);
-    x.resize(first.back()), values.resize(first.back());
-    for (Index i = 0; i < count; ++i) {
-      const double* z = rule.shared() ? rule.nodes().x.data() : all.x.data() + first[i];
-      for (Index j = 0; j < first[i + 1] - first[i]; ++j) x[first[i] + j] = means[begin + i] + sd * z[j];
-    }
-    f.evaluate(x.data(), values.data(), first.back());
-    for (Index i = 0; i < count; ++i) {
-      const double* z = rule.shared() ? rule.nodes().x.data() : all.x.data() + first[i];
-      const double* weights = rule.shared() ? rule.nodes().w.data() : all.w.data() + first[i];
-      const double* y = values.data() + first[i];
-      const Index size = first[i + 1] - first[i];
-      HigherMoments m;
-      for (Index j = 0; j < size; ++j) {
-        const double wf = weights[j] * y[j];
-        m.m0 += wf, m.m1 += wf * z[j];
-      }
-      for (Index j = 0; j < size; ++j) {
-        const double e = y[j] - m.m0 - m.m1 * z[j], we = weights[j] * e, second = z[j] * z[j] - 1;
-        m.m2 += we * e;
-        m.second += we * second;  // of f and of e they are the same
-        m.third += we * z[j] * (second - 1);
-        m.skew += we * e * z[j];
-        m.spread += we * e * second;
-      }
-      m.third += m.m1;  // E z (z^3 - 2z) = 1
-      out[begin + i] = m;
-    }
-  }
-}
-
-/// E f'(m + rho z) and E f''(m + rho z) of an analytic f at small rho: F(v) = E f''(m + sqrt(v) z) = E (z^2-1) f/v at four larger v,
-/// extrapolated to rho^2 by the cubic through them.
-inline void heat_slope(const Function& f, double rho, const std::vector<double>& means, std::vector<double>& slope,
-                       std::vector<double>& curvature) {
-  constexpr int n_widths = 4;
-  constexpr double unit = 4e-4;
-  slope.assign(means.size(), 0), curvature.assign(means.size(), 0);
-  std::vector<HigherMoments> at;
-  for (int i = 0; i < n_widths; ++i) {
-    const double v = unit * (i + 1), sd = std::sqrt(v);
-    double weight = 1;
-    for (int j = 0; j < n_widths; ++j)
-      if (j != i) weight *= (rho * rho - unit * (j + 1)) / (v - unit * (j + 1));
-    higher_moments(f, GaussianRule(f.shape(), sd, 2), sd, means, at);
-    for (std::size_t k = 0; k < means.size(); ++k) {
-      slope[k] += weight * at[k].m1 / sd;
-      curvature[k] += weight * at[k].second / v;
-    }
-  }
-}
 
 namespace detail {
 
@@ -196,7 +123,37 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
   return out;
 }
 
-/// Values of a pack at a solution and their derivatives along one direction.
+/// A rule's nodes whose coefficients move; still without `tangents`. Their second column is k mu1 - kappa mu0, derivatives too, for
+/// the kappa that makes it orthogonal to mu0 at the point at hand, penalties included: near r = 0 that of the rule is of order 1/r.
+template <class V> struct MovingNodeSet {
+  const NodeSet& set;
+  const NodeTangent* tangents;
+  V turn, kappa;  ///< from the column of the rule, and from k mu1
+  Dual<V> mean_u1, mean_u2;
+
+  MovingNodeSet(const NodeSet& nodes, const NodeTangent* moves)
+      : set(nodes), tangents(moves), turn(0), kappa(nodes.kappa), mean_u1(V(nodes.mean_u1)), mean_u2(V(nodes.mean_u2)) {
+    double moved1 = 0, moved2 = 0;
+    for (Index i = 0; i < (tangents ? size() : 0); ++i)
+      moved1 += weight(i) * 2 * set.nodes[i].mu1 * tangents[i].mu1, moved2 += weight(i) * tangents[i].u2;
+    mean_u1.d = V(moved1), mean_u2.d = V(moved2);
+  }
+  Index size() const { return set.size(); }
+  double weight(Index i) const { return set.weight(i); }
+  template <class D> SRFX_INLINE NodeValues<D> at(Index i) const {
+    const Node& x = set.nodes[i];
+    NodeValues<D> out = set.at<D>(i);
+    out.column = V(x.column) - turn * V(x.mu0);
+    if (!tangents) return out;
+    const NodeTangent& t = tangents[i];
+    out.u1.d = V(2 * x.mu1 * t.mu1), out.u2.d = V(t.u2), out.mu0.d = V(t.mu0), out.mu1.d = V(t.mu1), out.kmu1.d = V(t.k_mu1);
+    out.column.d = V(t.k_mu1) - kappa * V(t.mu0);
+    out.h.d = V(t.h), out.h1.d = V(t.h1), out.rest.d = V(t.rest), out.mu1h1.d = V(x.mu1 * t.h1 + t.mu1 * x.h1);
+    return out;
+  }
+};
+
+/// Derivatives of the errors along one direction.
 template <class V> struct ErrorTangent {
   V test_error, train_error;
 };
@@ -207,118 +164,28 @@ template <class V, class Bulk>
 ErrorTangent<V> errors_along(const Bulk& bulk, const Point<Dual<V>>& p, const NodeSet& set, const NodeTangent* tangents, V v1, V v2,
                              Dual<V>* weights) {
   using D = Dual<V>;
-  const Index n = set.size();
-  const auto u1_of = [&](Index i) {
-    const Node& node = set.nodes[i];
-    return D(V(node.u1), V(tangents ? 2 * node.mu1 * tangents[i].mu1 : 0));
-  };
-  const auto u2_of = [&](Index i) { return D(V(set.nodes[i].u2), V(tangents ? tangents[i].u2 : 0)); };
-
+  MovingNodeSet<V> nodes(set, tangents);
   // The fixed point: I - T M with all its digits, and dy at fixed V.
-  MapSums<V> s{V(0), V(0), V(0), V(0), V(0)};
-  V f0(0), f1(0), f2(0), d1(0), d2(0), s00(0), s01(0);
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = set.nodes[i];
-    const V w = V(1) / (p.unit.v + V(node.u1) * v1 + V(node.u2) * v2);
-    const V a = V(node.u1) * w, b = V(node.u2) * w, ww = V(node.weight) * w;
-    const V wa = V(node.weight) * a, wb = V(node.weight) * b;
-    f0 += ww;
-    s.e1 += wa, s.e2 += wb;
-    f1 += wa * w, f2 += wb * w;
-    s.e11 += wa * a, s.e12 += wa * b, s.e22 += wb * b;
-    s00 += ww * V(node.mu0 * node.mu0);
-    s01 += ww * V(node.mu0 * node.column);
-    if (tangents) {
-      const V du1(2 * node.mu1 * tangents[i].mu1), du2(tangents[i].u2), dw = ww * (du1 * v1 + du2 * v2);
-      d1 += ww * du1 - a * dw;
-      d2 += ww * du2 - b * dw;
-    }
-  }
-  if (!(simd::all(p.unit.d == V(0)))) d1 -= p.unit.d * f1, d2 -= p.unit.d * f2;
   const Point<V> at{p.alpha.v, p.beta.v, p.lam.v, p.noise.v, p.inverse_d.v, p.unit.v, p.ratio.v};
+  V s00(0), s01(0), d1(0), d2(0);
+  const Averages<V> s = averages_at(set, at.unit, v1, v2, [&](Index i, const NodeValues<V>& node, const V& w, const V& ww) {
+    s00 += ww * node.mu0 * node.mu0, s01 += ww * node.mu0 * node.column;
+    if (!tangents) return;
+    const NodeValues<D> moving = nodes.template at<D>(i);
+    const D at_fixed(ww, -(ww * w) * (moving.u1.d * v1 + moving.u2.d * v2));
+    d1 += (at_fixed * moving.u1).d, d2 += (at_fixed * moving.u2).d;
+  });
+  const D e1(s.e1, d1), e2(s.e2, d2);
   const MapValue<V> map = map_value(bulk, at, s);
-  const BalancedSystem<V> system(at, map, v1, v2, f0, f1, f2);
-  const auto averages = [&](D e1, D e2) { return bulk.averages(p.lam + p.ratio * e2, p.ratio * e1, p.beta); };
-  const SpectralAverages<D> fixed = averages(D(s.e1, d1), D(s.e2, d2));
+  const BalancedSystem<V> system(at, map, v1, v2, s);
+  const V ridge_m = at.inverse_d / (at.alpha * map.bulk.y2), inverse0 = simd::select(s00 > V(0), V(1) / (s00 + ridge_m), V(0));
+  nodes.turn = (s01 - V(set.kappa) * ridge_m) * inverse0;
+  nodes.kappa = (s01 + V(set.kappa) * s00) * inverse0;
+  const SpectralAverages<D> y = bulk.averages(p.lam + p.ratio * e2, p.ratio * e1, p.beta);
   V dv1, dv2;
-  system.solve(fixed.y1.d, fixed.y2.d, dv1, dv2);
-  const D w1(v1, dv1), w2(v2, dv2);
-
-  // The linear part, with the second column kept at k mu1 - lean mu0 for the lean that makes it orthogonal here, penalty
-  // included.
-  const D ridge0(V(0));
-  MapSums<D> m{ridge0, ridge0, ridge0, ridge0, ridge0};
-  D g1(V(0)), g2(V(0)), n00(V(0)), n01(V(0)), n11(V(0)), b0(V(0)), b1(V(0)), sh1(V(0)), mean_u1(V(0)), mean_u2(V(0));
-  const V ridge_m0 = at.inverse_d / (at.alpha * map.bulk.y2), norm0 = s00 + ridge_m0;
-  const V slope = simd::select(s00 > V(0), (s01 - V(set.kappa) * ridge_m0) / norm0, V(0));
-  const V lean = simd::select(s00 > V(0), (s01 + V(set.kappa) * s00) / norm0, V(0));
-  const auto mu0_of = [&](Index i) { return D(V(set.nodes[i].mu0), V(tangents ? tangents[i].mu0 : 0)); };
-  const auto mu1_of = [&](Index i) { return D(V(set.nodes[i].mu1), V(tangents ? tangents[i].mu1 : 0)); };
-  const auto h_of = [&](Index i) { return D(V(set.nodes[i].h), V(tangents ? tangents[i].h : 0)); };
-  const auto h1_of = [&](Index i) { return D(V(set.nodes[i].h1), V(tangents ? tangents[i].h1 : 0)); };
-  const auto column_of = [&](Index i) {  // k d(mu1) - lean d(mu0)
-    const Node& node = set.nodes[i];
-    const V value = V(node.column) - slope * V(node.mu0);
-    return tangents ? D(value, V(tangents[i].k_mu1) - lean * V(tangents[i].mu0)) : D(value);
-  };
-  for (Index i = 0; i < n; ++i) {
-    const V omega(set.nodes[i].weight);
-    const D u1 = u1_of(i), u2 = u2_of(i);
-    const D w = D(V(1)) / (p.unit + u1 * w1 + u2 * w2);
-    weights[i] = w;
-    const D a = u1 * w, b = u2 * w, ww = D(omega * w.v, omega * w.d);
-    const D wa = u1 * ww, wb = u2 * ww;
-    m.e1 += wa, m.e2 += wb;
-    g1 += wa * w, g2 += wb * w;
-    m.e11 += wa * a, m.e12 += wa * b, m.e22 += wb * b;
-    const D mu0 = mu0_of(i), column = column_of(i), h = h_of(i);
-    const D c0 = ww * mu0, c1 = ww * column;
-    n00 += c0 * mu0, n01 += c0 * column, n11 += c1 * column;
-    b0 += c0 * h, b1 += c1 * h;
-    sh1 += ww * mu1_of(i) * h1_of(i);
-    mean_u1 += D(omega) * u1, mean_u2 += D(omega) * u2;
-  }
-  const SpectralAverages<D> t = averages(m.e1, m.e2);
-  const D ridge_theta = D(V(1)) / (p.alpha * t.y2), ridge_m = p.inverse_d * ridge_theta;
-  n00 = n00 + ridge_m;
-  n01 = n01 - D(lean) * ridge_m;
-  n11 = n11 + D(lean * lean) * ridge_m + ridge_theta;
-  // Values, then derivatives, of the two by two system; without a mean component its row is absent.
-  const auto has_mean = n00.v > V(0);
-  const V inverse00 = simd::select(has_mean, V(1) / n00.v, V(0));
-  const V schur = n11.v - n01.v * n01.v * inverse00;
-  const auto fit = [&](V r0, V r1, V& x0, V& x1) {
-    x1 = (r1 - n01.v * inverse00 * r0) / schur;
-    x0 = inverse00 * (r0 - n01.v * x1);
-  };
-  D x0, theta;
-  fit(b0.v, b1.v, x0.v, theta.v);
-  fit(b0.d - n00.d * x0.v - n01.d * theta.v, b1.d - n01.d * x0.v - n11.d * theta.v, x0.d, theta.d);
-  const D mean = x0 - D(lean) * theta;
-  const D psi_hat = p.ratio * sh1, psi = p.beta * t.y1 * psi_hat;
-
-  D r0(V(0)), r1(V(0)), r2(V(0)), error(V(0));
-  for (Index i = 0; i < n; ++i) {
-    const D omega(V(set.nodes[i].weight)), w = weights[i];
-    const D e = h_of(i) - x0 * mu0_of(i) - theta * column_of(i), f = h1_of(i) - mu1_of(i) * psi;
-    const D r = D(V(set.nodes[i].rest), V(tangents ? tangents[i].rest : 0)) + e * e + f * f;
-    const D w2r = omega * w * w * (r + p.noise);
-    error += omega * r;
-    r0 += w2r;
-    r1 += u1_of(i) * w2r;
-    r2 += u2_of(i) * w2r;
-  }
-  const D psi_source = p.beta * psi_hat * psi_hat;
-  const D s1 = p.ratio * r1, s2 = p.ratio * r2 + (theta * theta + p.inverse_d * mean * mean) / (t.y2 * t.y2 * p.beta);
-  const D c1 = t.t11 * s1 + t.t12 * s2 + t.t11c * psi_source, c2 = t.t12 * (s1 + psi_source) + t.t22 * s2;
-  D q1, q2;
-  system.solve(c1.v, c2.v, q1.v, q2.v);
-  // d(T M): the derivative of the matrix, whose value the balanced system holds.
-  const V l11 = (p.ratio * (t.t11 * m.e11 + t.t12 * m.e12)).d, l12 = (p.ratio * (t.t11 * m.e12 + t.t12 * m.e22)).d;
-  const V l21 = (p.ratio * (t.t12 * m.e11 + t.t22 * m.e12)).d, l22 = (p.ratio * (t.t12 * m.e12 + t.t22 * m.e22)).d;
-  system.solve(c1.d + l11 * q1.v + l12 * q2.v, c2.d + l21 * q1.v + l22 * q2.v, q1.d, q2.d);
-  const V train = (r0 + g1 * q1 + g2 * q2).d, test = (error + mean_u1 * q1 + mean_u2 * q2).d;
-  return {test, train};
+  system.solve(y.y1.d, y.y2.d, dv1, dv2);
+  const Order<D> moving = linear_part(bulk, p, nodes, D(v1, dv1), D(v2, dv2), weights);
+  return {moving.test_error.d, moving.train_error.d};
 }
 
 /// Where derivatives go: one column of n_points a direction.
@@ -361,22 +228,9 @@ struct TangentRule {
 template <class Bulk>
 void gradient_batch(const Bulk& bulk, const BatchInput& in, const double* v1, const double* v2, const std::vector<Direction>& directions,
                     const GradientOutput& out, Interrupt& interrupt) {
-  const Index n = in.n_points, n_sets = static_cast<Index>(in.sets.size());
-  const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
-  std::vector<Index> begin(n_sets + 1, 0), order(n);
-  for (Index i = 0; i < n; ++i) ++begin[set_of(i) + 1];
-  for (Index s = 0; s < n_sets; ++s) begin[s + 1] += begin[s];
-  {
-    std::vector<Index> next(begin.begin(), begin.end() - 1);
-    for (Index i = 0; i < n; ++i) order[next[set_of(i)]++] = i;
-  }
-  struct Block {
-    Index set, begin, end;
-  };
-  std::vector<Block> blocks;
-  constexpr Index block_size = 16384;
-  for (Index set = 0; set < n_sets; ++set)
-    for (Index lo = begin[set]; lo < begin[set + 1]; lo += block_size) blocks.push_back({set, lo, std::min(lo + block_size, begin[set + 1])});
+  const PointsBySet by_set(in);
+  std::vector<PointBlock> blocks;
+  for (Index set = 0; set < static_cast<Index>(in.sets.size()); ++set) cut_set(by_set, set, 16384, blocks);
   const int n_threads = std::max(1, in.n_threads);
   struct Room {
     CoefficientScratch scratch;
@@ -386,13 +240,13 @@ void gradient_batch(const Bulk& bulk, const BatchInput& in, const double* v1, co
   std::vector<Room> rooms(n_threads);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index which, int thread) {
-    const Block& block = blocks[which];
+    const PointBlock& block = blocks[which];
     Room& room = rooms[thread];
     Coefficients coefficients(*in.sigma, *in.target, in.sets[block.set], room.scratch);
     LevelTable table(coefficients);
     room.points.clear();
     for (Index j = block.begin; j < block.end; ++j) {
-      const Index i = order[j];
+      const Index i = by_set.order[j];
       const bool usable = v1[i] > 0 && v2[i] > 0 && v1[i] < infinity && v2[i] < infinity;
       if (usable) {
         room.points.emplace_back(class_of(v1[i], v2[i]), i);
@@ -429,5 +283,9 @@ void gradient_batch(const Bulk& bulk, const BatchInput& in, const double* v1, co
     }
   });
 }
+
+// Compiled once: cpp/src/isotropic.cpp.
+extern template void gradient_batch(const MarchenkoPastur&, const BatchInput&, const double*, const double*, const std::vector<Direction>&,
+                                    const GradientOutput&, Interrupt&);
 
 }  // namespace srfx

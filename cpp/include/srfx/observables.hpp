@@ -1,10 +1,8 @@
 // What follows from a solution, or bounds it (THEORY section 6).
 #pragma once
 
-#include "group_levels.hpp"
-#include "levels.hpp"
-
-#include <Eigen/SVD>
+#include "coefficients.hpp"
+#include "group_parameters.hpp"
 
 namespace srfx {
 
@@ -16,21 +14,17 @@ struct GaussianConstants {
   double error = 0;          ///< estimated, relative to rms(f)
 };
 
-inline GaussianConstants gaussian_constants(const Function& f) {
-  MomentEvaluator evaluate;
-  Moments at[2];
-  const double zero = 0;
-  for (int i = 0; i < 2; ++i) evaluate(f, GaussianRule(f.shape(), 1.0, i == 0 ? 2 : 4), &zero, 1.0, 1, &at[i]);
-  GaussianConstants out;
-  const Moments& m = at[1];
-  out.second_moment = m.m2 + m.m0 * m.m0 + m.m1 * m.m1;
-  const double rms = std::sqrt(out.second_moment);
-  out.mean = std::abs(m.m0) < 1e-13 * rms ? 0 : m.m0;
-  out.h1 = std::abs(m.m1) < 1e-13 * rms ? 0 : m.m1;
-  out.error = std::max({std::abs(at[0].m0 - m.m0), std::abs(at[0].m1 - m.m1), std::abs(std::sqrt(at[0].m2) - std::sqrt(m.m2))}) /
-              std::max(rms, 1e-300);
-  return out;
-}
+GaussianConstants gaussian_constants(const Function& f);
+
+/// Of a derivative sigma' (THEORY 1): h2 = E z sigma', and hc1, the variance of what is left of sigma' without its mean and h2 z.
+struct SlopeConstants {
+  double h2 = 0, hc1 = 0, error = 0;
+};
+SlopeConstants slope_constants(const Function& derivative);
+
+/// Coefficients at `n` values of k: those of sigma and of the target, each unfolded. Returns their estimated error.
+double coefficients_at(const Function& sigma, const Function& target, const SpikeParameters& p, const double* k, Index n, Moments* of_sigma,
+                       Moments* of_target);
 
 /// The bounds of CPD24 (figure 3) on the test error of one spiked model, with the predictors that attain them.
 ///
@@ -40,54 +34,7 @@ struct Bounds {
   double error;
 };
 
-inline Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p) {
-  CoefficientScratch scratch;
-  Coefficients coefficients(sigma, target, p, scratch);
-  LevelTable table(coefficients);
-  const double error = table.find(0).error;
-  const Level& level = table.dense();
-  const Index n = level.size();
-  Eigen::MatrixXd design(n, 2);
-  Eigen::VectorXd values(n);
-  double rest = 0, h1_squared = 0, h_squared = 0, mu1_h1 = 0, u1 = 0, mu0_h = 0, mu0_squared = 0;
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = level.nodes[i];
-    const double w = node.weight, root = std::sqrt(w);
-    design(i, 0) = root * node.mu0;
-    design(i, 1) = root * node.kmu1;
-    values(i) = root * node.h;
-    rest += w * node.rest;
-    h1_squared += w * node.h1 * node.h1;
-    h_squared += w * node.h * node.h;
-    mu1_h1 += w * node.mu1 * node.h1;
-    u1 += w * node.u1;
-    mu0_h += w * node.mu0 * node.h;
-    mu0_squared += w * node.mu0 * node.mu0;
-  }
-  Bounds out{};
-  // Columns of unit norm, so that the cutoff means collinearity, not size.
-  Eigen::Vector2d norms = design.colwise().norm();
-  for (int j = 0; j < 2; ++j)
-    if (norms(j) > 0) design.col(j) /= norms(j);
-  Eigen::JacobiSVD<Eigen::MatrixXd> svd(design, Eigen::ComputeThinU | Eigen::ComputeThinV);
-  svd.setThreshold(1e-10);
-  const Eigen::Vector2d fit = svd.solve(values);
-  out.lower_m = norms(0) > 0 ? fit(0) / norms(0) : 0;
-  out.lower_theta = norms(1) > 0 ? fit(1) / norms(1) : 0;
-  out.lower_psi = u1 > 0 ? mu1_h1 / u1 : 0;
-  double misfit1 = 0, misfit_upper = 0;
-  out.upper_m = mu0_squared > 0 ? mu0_h / mu0_squared : 0;
-  for (Index i = 0; i < n; ++i) {
-    const Node& node = level.nodes[i];
-    const double f = node.h1 - out.lower_psi * node.mu1, e = node.h - out.upper_m * node.mu0;
-    misfit1 += node.weight * f * f;
-    misfit_upper += node.weight * e * e;
-  }
-  out.lower = rest + (values - design * fit).squaredNorm() + misfit1;
-  out.upper = rest + h1_squared + misfit_upper;
-  out.error = error;
-  return out;
-}
+Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p);
 
 /// The same for groups, with vectors m, theta and psi of K each (THEORY section 7), merged where they are one and the same.
 ///
@@ -97,45 +44,7 @@ struct GroupBounds {
   double lower, upper, error;
 };
 
-inline GroupBounds group_bounds(const Function& sigma, const Function& target, const GroupParameters& p) {
-  CoefficientScratch scratch;
-  const MergedGroups merged = merge_groups(p, sigma.shape().parity == -1);
-  GroupTable table(sigma, target, merged.distinct, scratch);
-  const auto misfit = [](Eigen::MatrixXd design, const Eigen::VectorXd& values) {
-    for (Index j = 0; j < design.cols(); ++j) {
-      const double norm = design.col(j).norm();
-      if (norm > 0) design.col(j) /= norm;
-    }
-    Eigen::JacobiSVD<Eigen::MatrixXd> svd(design, Eigen::ComputeThinU | Eigen::ComputeThinV);
-    svd.setThreshold(1e-10);
-    return (values - design * svd.solve(values)).squaredNorm();
-  };
-  GroupBounds out[2];
-  double target_square = 0;
-  for (const bool coarse : {true, false}) {
-    const GroupNodes nodes = table.dense(KRules::limit, coarse);
-    const Index n = nodes.size, k = nodes.groups;
-    Eigen::MatrixXd mean(n, k), both(n, 2 * k), slope(n, k);
-    Eigen::VectorXd h(n), h1(n);
-    double rest = 0;
-    for (Index i = 0; i < n; ++i) {
-      const double root = std::sqrt(nodes.weight[i]);
-      for (Index g = 0; g < k; ++g) {
-        both(i, g) = mean(i, g) = root * nodes.mu0[i * k + g];
-        both(i, k + g) = root * nodes.kmu1[i * k + g];
-        slope(i, g) = root * nodes.mu1[i * k + g];
-      }
-      h(i) = root * nodes.h[i], h1(i) = root * nodes.h1[i];
-      rest += nodes.weight[i] * nodes.rest[i];
-    }
-    out[coarse].lower = rest + misfit(both, h) + misfit(slope, h1);
-    out[coarse].upper = rest + misfit(mean, h) + h1.squaredNorm();
-    target_square = nodes.target_square;
-  }
-  const double moved = std::max(std::abs(out[0].lower - out[1].lower), std::abs(out[0].upper - out[1].upper));
-  out[0].error = table.error() + (target_square > 0 ? moved / target_square : 0);
-  return out[0];
-}
+GroupBounds group_bounds(const Function& sigma, const Function& target, const GroupParameters& p);
 
 /// The function learned along theta, E[f(x) | theta.x/sqrt d = t] (CPD24, figure 1), at `n` values of t.
 ///
@@ -143,31 +52,7 @@ inline GroupBounds group_bounds(const Function& sigma, const Function& target, c
 ///   f(t) = m M0 + theta [gamma t (sqrt c/s) M1 + (sqrt c r rho^2/s^2)(M2 - M0)] + psi [rho t (sqrt c/s) M1 - (gamma sqrt c r rho/s^2)(M2 - M0)]
 /// where M_i = E Z^i sigma(r gamma t + s Z).
 /// A third feature mu_c(k) = E (z^2 - 1) sigma(..)/(2 c) with coefficient chi (THEORY 9) adds chi (M2 - M0)/(2 s^2).
-inline void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta, double psi,
-                             const double* t, Index n, double* out, double chi = 0) {
-  const double rho = p.rho(), sd = p.sd();
-  const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
-  const GaussianRule rule(sigma.shape(), s, 2);
-  Rule own;
-  std::vector<double> x, f;
-  for (Index i = 0; i < n; ++i) {
-    const double mean = p.r * p.gamma * t[i];
-    if (!rule.shared()) own.clear(), rule.at(mean, own), own.finish();
-    const Rule& nodes = rule.shared() ? rule.nodes() : own;
-    x.resize(nodes.size()), f.resize(nodes.size());
-    for (Index j = 0; j < nodes.size(); ++j) x[j] = mean + s * nodes.x[j];
-    sigma.evaluate(x.data(), f.data(), nodes.size());
-    double m0 = 0, m1 = 0, m2 = 0;
-    for (Index j = 0; j < nodes.size(); ++j) {
-      const double wf = nodes.w[j] * f[j], z = nodes.x[j];
-      m0 += wf;
-      m1 += wf * z;
-      m2 += wf * (z * z - 1);
-    }
-    const double first = sd / s * m1, second = sd * p.r * rho / (s * s) * m2;
-    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) + psi * (rho * t[i] * first - p.gamma * second) +
-             chi * m2 / (2 * s * s);
-  }
-}
+void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta, double psi,
+                             const double* t, Index n, double* out, double chi = 0);
 
 }  // namespace srfx

@@ -15,6 +15,8 @@
 
 #include "gradient.hpp"
 
+#include <utility>
+
 namespace srfx {
 
 /// A coordinate y of a search: a parameter or its logarithm, from low to high, looked at in n places first.
@@ -764,5 +766,8 @@ template <class Bulk> void optimum_batch(const Bulk& bulk, const OptimumInput& i
     });
   });
 }
+
+// Compiled once: cpp/src/isotropic.cpp.
+extern template void optimum_batch(const MarchenkoPastur&, const OptimumInput&, const OptimumOutput&, Interrupt&);
 
 }  // namespace srfx

@@ -348,10 +348,11 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
 struct PointsBySet {
   std::vector<Index> begin, order;
 
-  template <class Input> explicit PointsBySet(const Input& in) : begin(in.sets.size() + 1, 0), order(in.n_points) {
+  template <class Input> explicit PointsBySet(const Input& in) : PointsBySet(in, static_cast<Index>(in.sets.size())) {}
+  template <class Input> PointsBySet(const Input& in, Index n_sets) : begin(n_sets + 1, 0), order(in.n_points) {
     const auto set_of = [&](Index i) { return static_cast<Index>(in.set_index[i * in.set_stride]); };
     for (Index i = 0; i < in.n_points; ++i) ++begin[set_of(i) + 1];
-    for (std::size_t s = 0; s < in.sets.size(); ++s) begin[s + 1] += begin[s];
+    for (Index s = 0; s < n_sets; ++s) begin[s + 1] += begin[s];
     std::vector<Index> next(begin.begin(), begin.end() - 1);
     for (Index i = 0; i < in.n_points; ++i) order[next[set_of(i)]++] = i;
   }
@@ -389,5 +390,8 @@ template <class Bulk> void solve_batch(const Bulk& bulk, const BatchInput& in, c
     });
   }
 }
+
+// Compiled once: cpp/src/isotropic.cpp.
+extern template void solve_batch(const MarchenkoPastur&, const BatchInput&, const BatchOutput&, Interrupt&);
 
 }  // namespace srfx

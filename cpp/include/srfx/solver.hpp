@@ -3,7 +3,7 @@
 // Each lane is a point of its own: it stops moving when it has converged, so its digits do not depend on its neighbours.
 #pragma once
 
-#include "equations.hpp"
+#include "linear_part.hpp"
 
 namespace srfx {
 

@@ -587,12 +587,6 @@ template <class System> class SpectrumSolver {
 };
 
 /// The spectrum of one spiked model with an isotropic bulk.
-inline Spectrum spectrum(const Function& sigma, const SpikeParameters& p, double alpha, double beta, const double* x, Index n) {
-  CoefficientScratch scratch;
-  Coefficients coefficients(sigma, sigma, {p.r, p.c, 0}, scratch);
-  Ladder panels(coefficients, true);
-  const PairSystem<IsotropicSpectrum> system(panels, alpha, beta, IsotropicSpectrum(beta));
-  return SpectrumSolver(system)(x, n);
-}
+Spectrum spectrum(const Function& sigma, const SpikeParameters& p, double alpha, double beta, const double* x, Index n);
 
 }  // namespace srfx

@@ -21,18 +21,15 @@ namespace detail {
 
 using Complex = std::complex<double>;
 
-/// A node whose coefficients move.
-struct MovingNode {
-  double weight;
-  Complex u1, u2, mu0, kmu1, mu1, h, h1, rest, mu1h1;
-};
-
 /// ThreeFeatures with coefficients that move.
 struct MovingFeatures {
   struct Set {
-    std::vector<MovingNode> nodes;
+    std::vector<NodeValues<Complex>> nodes;
+    std::vector<double> weights;
     Complex mean_u1, mean_u2;
     Index size() const { return static_cast<Index>(nodes.size()); }
+    double weight(Index i) const { return weights[static_cast<std::size_t>(i)]; }
+    template <class T> const NodeValues<T>& at(Index i) const { return nodes[static_cast<std::size_t>(i)]; }
   } set;
   std::vector<Complex> muc;
 };
@@ -43,32 +40,7 @@ struct SpikeMove {
   bool still() const { return r == 0 && c == 0 && gamma == 0; }
 };
 
-/// d mu_c/dr = (k/s) E (z^3 - 3z) sigma/2c and d mu_c/dc = E (z^4 - 6 z^2 + 3) sigma/4c^2 at many k.
-inline void norm_tangents(const Function& sigma, const SpikeParameters& p, const double* k, Index n, std::vector<double>& along_r,
-                          std::vector<double>& along_c) {
-  const GaussianRule rule(sigma.shape(), p.sd(), 2);
-  along_r.assign(static_cast<std::size_t>(n), 0), along_c.assign(static_cast<std::size_t>(n), 0);
-  std::vector<double> x, f;
-  Rule own;
-  for (Index i = 0; i < n; ++i) {
-    own.clear();
-    if (!rule.shared()) rule.at(p.r * k[i], own), own.finish();
-    const Rule& nodes = rule.shared() ? rule.nodes() : own;
-    x.resize(nodes.x.size()), f.resize(nodes.x.size());
-    for (std::size_t j = 0; j < x.size(); ++j) x[j] = p.r * k[i] + p.sd() * nodes.x[j];
-    sigma.evaluate(x.data(), f.data(), static_cast<Index>(x.size()));
-    double third = 0, fourth = 0;
-    for (std::size_t j = 0; j < x.size(); ++j) {
-      const double z = nodes.x[j], wf = nodes.w[j] * f[j];
-      third += wf * z * (z * z - 3);
-      fourth += wf * (z * z * (z * z - 6) + 3);
-    }
-    along_r[i] = k[i] / p.sd() * third / (2 * p.c);
-    along_c[i] = fourth / (4 * p.c * p.c);
-  }
-}
-
-/// The features of a rule, moving with the spike.
+/// The features of a rule, moving with the spike: d mu_c/dr = (k/s) E (z^3 - 3z) sigma/2c, d mu_c/dc = E (z^4 - 6 z^2 + 3) sigma/4c^2.
 inline MovingFeatures moving_features(const Coefficients& coefficients, const ThreeFeatures& features, const Level& level,
                                       const SpikeMove& move) {
   const std::size_t n = features.set.nodes.size();
@@ -77,11 +49,12 @@ inline MovingFeatures moving_features(const Coefficients& coefficients, const Th
   if (move.r != 0) r = node_tangents(coefficients, level, Direction::r, set);
   if (move.c != 0) c = node_tangents(coefficients, level, Direction::c, set);
   if (move.gamma != 0) gamma = node_tangents(coefficients, level, Direction::gamma, set);
-  std::vector<double> norm_r, norm_c;
+  const SpikeParameters& p = coefficients.parameters();
+  std::vector<HigherMoments> norms;
   bool no_norms = true;  // counts as zero: stays zero
   for (double x : features.muc) no_norms = no_norms && x == 0;
   if ((move.r != 0 || move.c != 0) && !no_norms)
-    norm_tangents(coefficients.sigma(), coefficients.parameters(), level.k.data(), static_cast<Index>(n), norm_r, norm_c);
+    norms = moments_at(coefficients.sigma(), p, level.k.data(), static_cast<Index>(n));
   MovingFeatures out;
   out.set.mean_u1 = out.set.mean_u2 = 0;
   for (std::size_t i = 0; i < n; ++i) {
@@ -93,18 +66,21 @@ inline MovingFeatures moving_features(const Coefficients& coefficients, const Th
       t.h += factor * by[i].h, t.h1 += factor * by[i].h1, t.rest += factor * by[i].rest;
     };
     add(r, move.r), add(c, move.c), add(gamma, move.gamma);
-    const double norm = norm_r.empty() ? 0 : move.r * norm_r[i] + move.c * norm_c[i];
-    out.set.nodes.push_back({node.weight,
-                             {node.u1, 2 * node.mu1 * t.mu1},
+    double norm = 0;
+    if (!norms.empty())
+      norm = move.r * level.k[i] / p.sd() * (norms[i].third - norms[i].m1) / (2 * p.c) + move.c * norms[i].fourth / (4 * p.c * p.c);
+    out.set.weights.push_back(node.weight);
+    out.set.nodes.push_back({{node.u1, 2 * node.mu1 * t.mu1},
                              {node.u2, t.u2},
                              {node.mu0, t.mu0},
+                             {},
                              {node.kmu1, t.k_mu1},
                              {node.mu1, t.mu1},
                              {node.h, t.h},
                              {node.h1, t.h1},
                              {node.rest, t.rest},
                              {node.mu1h1, node.mu1 * t.h1 + t.mu1 * node.h1}});
-    const MovingNode& moving = out.set.nodes.back();
+    const NodeValues<Complex>& moving = out.set.nodes.back();
     out.set.mean_u1 += node.weight * moving.u1, out.set.mean_u2 += node.weight * moving.u2;
     out.muc.push_back({features.muc[i], norm});
   }
@@ -191,9 +167,7 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
                           const std::vector<StepDirection>& directions, const GradientOutput& out, Interrupt& interrupt) {
   using detail::Complex;
   const Index n_sets = source.size();
-  BatchInput sized = in;
-  sized.sets.resize(static_cast<std::size_t>(n_sets));
-  const PointsBySet by_set(sized);
+  const PointsBySet by_set(in, n_sets);
   struct State : AnisotropicSet<Source> {
     std::vector<std::unique_ptr<Moving>> moving;
     std::vector<std::array<std::unique_ptr<detail::MovingFeatures>, n_classes>> moving_features;
@@ -215,16 +189,10 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
     const auto bulk = state.shared->bulk();
 
     // I - T M at the solution.
-    MapSums<double> s{0, 0, 0, 0, 0};
-    double f0 = 0, f1 = 0, f2 = 0;
-    for (const Node& node : features.set.nodes) {
-      const double w = 1 / (1 + node.u1 * v1[i] + node.u2 * v2[i]), ww = node.weight * w, a = node.u1 * w, b = node.u2 * w;
-      f0 += ww, f1 += ww * a, f2 += ww * b;
-      s.e1 += node.weight * a, s.e2 += node.weight * b;
-      s.e11 += node.weight * a * a, s.e12 += node.weight * a * b, s.e22 += node.weight * b * b;
-    }
+    const auto nothing = [](auto&&...) {};
+    const Averages<double> s = averages_at(features.set, p.unit, v1[i], v2[i], nothing);
     const MapValue<double> map = map_value(bulk, p, s);
-    const BalancedSystem<double> system(p, map, v1[i], v2[i], f0, f1, f2);
+    const BalancedSystem<double> system(p, map, v1[i], v2[i], s);
 
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const Moving* moving;
@@ -250,16 +218,12 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
         const double da = q.lam.imag() + q.ratio.imag() * s.e2, db = q.ratio.imag() * s.e1;
         dy1 = -map.bulk.t11 * db - map.bulk.t12 * da, dy2 = -map.bulk.t12 * db - map.bulk.t22 * da;
       } else {
-        Complex e1 = 0, e2 = 0;
-        for (const detail::MovingNode& node : moved->set.nodes) {
-          const Complex ww = node.weight / (1.0 + node.u1 * v1[i] + node.u2 * v2[i]);
-          e1 += ww * node.u1, e2 += ww * node.u2;
-        }
-        const SpectralAverages<Complex> y = moving_bulk.averages(q.lam + q.ratio * e2, q.ratio * e1, q.beta);
+        const MapSums<Complex> e = map_sums(moved->set, Complex(p.unit), Complex(v1[i]), Complex(v2[i]));
+        const SpectralAverages<Complex> y = moving_bulk.averages(q.lam + q.ratio * e.e2, q.ratio * e.e1, q.beta);
         dy1 = y.y1.imag(), dy2 = y.y2.imag();
       }
       system.solve(dy1, dy2, dv1, dv2);
-      const AnisotropicOrder<Complex> slope = anisotropic_part(moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2), &system);
+      const AnisotropicOrder<Complex> slope = anisotropic_part(moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2));
       out.test_error[d][i] = slope.test_error.imag() / h;
       out.train_error[d][i] = slope.train_error.imag() / h;
     }
@@ -280,5 +244,11 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
     });
   }
 }
+
+// Compiled once: cpp/src/anisotropic.cpp.
+extern template void anisotropic_gradient<MovingStep>(const OneStepSource&, const BatchInput&, const double*, const double*,
+                                                      const std::vector<StepDirection>&, const GradientOutput&, Interrupt&);
+extern template void anisotropic_gradient<MovingWeights>(const EmpiricalSource&, const BatchInput&, const double*, const double*,
+                                                         const std::vector<StepDirection>&, const GradientOutput&, Interrupt&);
 
 }  // namespace srfx
