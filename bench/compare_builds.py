@@ -6,8 +6,10 @@ FOLDER holds the other build, as `pip install --target FOLDER .` of its source m
 is the one that Python imports. Each runs the same models in a process of its own: `solve` with
 every bulk and one to four readout values, `Solution.gradient`, `feature_spectrum`, `optimal`,
 `learned_function`, `bounds` and `simulate`. Differences are relative to the largest entry of a
-result, and beside the tolerance of 1e-12 the quadrature error that a solution itself announces is
-allowed (times a hundred, and 1e-9 at most). A status may become better, never worse. What differs
+result; of what may vanish (overlaps, derivatives, bounds) to that and the error it goes with, whose
+rounding it carries. Beside the tolerance of 1e-12 the quadrature error that a solution itself
+announces is allowed (times a hundred, and 1e-9 at most). A status may become better, never worse.
+What differs
 is printed with its model; the exit code is then 1. `--saved` keeps what the other build computed in
 a file, and takes it from there the next time.
 """
@@ -119,6 +121,7 @@ def _solution(solution: Any) -> dict[str, Any]:
     names = ("test_error", "train_error", "m", "theta", "psi", "q1", "q2", "v1", "v2")
     out = {name: np.asarray(getattr(solution, name)) for name in names}
     return out | {
+        "scale": np.sqrt(out["test_error"]),
         "status": np.asarray(solution.status),
         "slack": 100 * float(np.nanmax(np.asarray(solution.quadrature_error), initial=0)),
     }
@@ -160,8 +163,10 @@ def _compute(srfx: Any, verb: str, draw: Draw) -> dict[str, Any]:
         alpha, lam = points["alpha"][0], max(points["lam"][0], 1e-6)
         return {"function": srfx.learned_function(model, alpha, lam, t)}
     if verb == "bounds":
-        least = srfx.bounds(srfx.SpikedRF(**draw.spiked(draw.one_of(1, values))))
-        return {"lower": np.asarray(least.lower), "upper": np.asarray(least.upper)}
+        model = srfx.SpikedRF(**draw.spiked(draw.one_of(1, values)))
+        least = srfx.bounds(model)
+        floor = np.asarray(srfx.linear_floor(model.target))
+        return {"lower": np.asarray(least.lower), "upper": np.asarray(least.upper), "scale": floor}
     assert verb == "simulate"
     kind = draw.random.random() < 0.5
     model = srfx.SpikedRF(**draw.spiked()) if kind else srfx.OneStep(**draw.step() | {"alpha0": 2})
@@ -171,6 +176,8 @@ def _compute(srfx: Any, verb: str, draw: Draw) -> dict[str, Any]:
 
 def _gradients(srfx: Any, draw: Draw, values: int, points: dict[str, Any]) -> dict[str, Any]:
     kind = draw.one_of("isotropic", "isotropic", "groups", "one_step")
+    numeric_names = ("eta", "alpha0") if kind == "one_step" else ("r", "c", "gamma")
+    numeric_names = (*numeric_names, "beta", "noise")
     points["lam"] = np.maximum(points["lam"], 1e-6)
     if kind == "one_step":
         model = srfx.OneStep(**draw.step())
@@ -185,7 +192,6 @@ def _gradients(srfx: Any, draw: Draw, values: int, points: dict[str, Any]) -> di
                 out[f"{of} {name}"] = np.asarray(solution.gradient(name, of=of))
             except (ValueError, NotImplementedError) as error:
                 out[f"{of} {name}"] = type(error).__name__
-    # of nearly vanishing derivatives the digits are those of the terms that cancel in them
     return out | {"slack": max(1e-10, 100 * float(np.nanmax(solution.quadrature_error, initial=0)))}
 
 
@@ -227,12 +233,14 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, floa
         return {"refused": 0.0 if "refused" in before else np.inf}
     out = {}
     good: Any = True
+    scale = np.asarray(before.get("scale", 0.0))
     if "status" in before:
         good = before["status"] == 0
+        scale = scale[good] if scale.ndim else scale
         out["status"] = 0.0 if np.all(after["status"][good] == 0) else np.inf
     for name, old in before.items():
         new = after[name]
-        if name in ("status", "slack"):
+        if name in ("status", "slack", "scale"):
             continue
         if isinstance(old, str) or isinstance(new, str):
             out[name] = 0.0 if isinstance(old, str) else np.inf
@@ -247,6 +255,8 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, floa
                 gap, size = gap.max(axes), size.max(axes)
             elif good is True:
                 size = np.nanmax(size, initial=0)
+            if name not in ("test_error", "train_error", "q1", "q2", "v1", "v2"):
+                size = size + scale
             relative = np.where(gap == 0, 0.0, gap / size)
         out[name] = np.inf if lost.any() else float(np.nanmax(relative, initial=0))
     return out
