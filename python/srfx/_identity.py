@@ -96,7 +96,7 @@ def of_function(function: str | Activation) -> str | dict[str, Any]:
         known["name"] = function.name
     values = _core.evaluate(core, grid)
     centre = _short(float(values[middle].mean()))
-    centred = values - centre  # a constant adds next to nothing to a network and would hide the rest
+    centred = values - centre  # a large constant would hide the rest, which the network learns by
     known["values"] = sketch(centred, middle)
     size = known["values"]["size"] = max(known["values"]["size"], _FLAT * abs(centre))
     known["centre"] = {"size": max(size, abs(centre)), "means": [centre]}
