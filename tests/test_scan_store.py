@@ -391,6 +391,7 @@ class TestWhatIsKnown:
         first = fingerprint(np.tanh)
         assert fingerprint(lambda x: np.tanh(x) * (1 + 2e-16)) == first
         assert fingerprint(lambda x: np.tanh(x) * (1 + 1e-6)) != first
+        assert fingerprint(lambda x: 2 * np.tanh(x)) != first  # a power of two too
         assert fingerprint(np.tanh, lam=2) != first
         assert len(fingerprint(lambda x: 0 * x + math.ulp(0.0))) == len(first)
 

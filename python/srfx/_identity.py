@@ -212,8 +212,9 @@ def fingerprint(facts: Any) -> str:
 
 def _rounded(facts: Any, tolerance: float) -> Any:
     if isinstance(facts, Mapping) and "means" in facts:
-        step = max(tolerance * 2.0 ** math.frexp(facts["size"])[1], math.ulp(0.0))
-        return [round(mean / step) for mean in facts["means"]]
+        exponent = math.frexp(facts["size"])[1]
+        step = max(tolerance * 2.0**exponent, math.ulp(0.0))
+        return [exponent, *(round(mean / step) for mean in facts["means"])]
     if isinstance(facts, Mapping):
         tolerance = NAMED if "name" in facts else tolerance
         known = {key: value for key, value in facts.items() if key != "function"}
