@@ -481,15 +481,15 @@ def test_callables_of_one_name_do_not_share_what_is_kept(name, axis, role, tmp_p
         given = {"targets": (scaled(factor), "sin")} if (name, role) == ("2", "target") else None
         return figures.compute(name, **options, **(given or {role: scaled(factor)})).simulated
 
-    one, three = compute(1.0), compute(3.0)
+    one, two = compute(1.0), compute(2.0)
     del options["store"]
-    assert np.array_equal(three, compute(3.0))
-    assert not np.array_equal(three, one)
+    assert np.array_equal(two, compute(2.0))
+    assert not np.array_equal(two, one)
     options["store"] = tmp_path  # and each is kept
     monkeypatch.setattr(jobs, "predictions", None)
     monkeypatch.setattr("srfx._core.simulate", None)
     assert np.array_equal(one, compute(1.0))
-    assert np.array_equal(three, compute(3.0))
+    assert np.array_equal(two, compute(2.0))
 
 
 def test_style_does_not_leak():

@@ -218,6 +218,14 @@ def test_places_of_labels():
     assert plot._place(np.array(["a", "b"]), "b") == 1
     assert plot._place(np.array([True, False]), "False") == 1
     assert plot._place(np.array(["2024-01-01", "2024-01-02"], "M8[ns]"), "2024-01-02") == 1
+    for shown in (  # every label that a message shows is taken, the very one
+        np.array([20240101123456788, 20240101123456789]),
+        np.array([2**64 - 2, 2**64 - 1], "u8"),
+        np.array([1, 2], "m8[ns]"),
+        np.array(["2024-01-01", "NaT"], "M8[ns]"),
+        np.array([1.0, np.nan]),
+    ):
+        assert [plot._place(shown, str(label)) for label in shown] == [0, 1]
     for values, text, message in (
         (nan[:3], "inf", "no value is near 'inf'; there are 1.0, nan, 2.0"),
         (nan, "b", "'b' is not a number"),

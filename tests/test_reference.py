@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -459,3 +460,21 @@ def test_simulation(point):
     # four standard errors, plus 1 % for the terms of order 1/d that the theory leaves out
     assert np.all(np.abs(gap) < 4 * error + 0.01 * runs.mean(axis=0)), (gap, error)
     assert np.all(error < 0.05 * runs.mean(axis=0)), "the simulation is too noisy to test anything"
+
+
+def test_callables_that_change_are_not_remembered():
+    @dataclasses.dataclass  # without a hash
+    class Scaled:
+        factor: float
+
+        def __call__(self, x):
+            return np.tanh(self.factor * x)
+
+    def error(activation):
+        point = {"r": 0.9, "c": 1.0, "gamma": 1.0, "beta": 1.0, "alpha": 1.0, "lam": 0.1}
+        return float(reference.solve(activation, "sin", **point).test_error)
+
+    scaled = Scaled(1.0)
+    assert error(scaled) == error("tanh")
+    scaled.factor = 3.0
+    assert error(scaled) == error(lambda x: np.tanh(3.0 * x)) != error("tanh")

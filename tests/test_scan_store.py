@@ -391,6 +391,7 @@ class TestWhatIsKnown:
         first = fingerprint(np.tanh)
         assert fingerprint(lambda x: np.tanh(x) * (1 + 2e-16)) == first
         assert fingerprint(lambda x: np.tanh(x) * (1 + 1e-6)) != first
+        assert fingerprint(lambda x: 2 * np.tanh(x)) != first  # a power of two too
         assert fingerprint(np.tanh, lam=2) != first
         assert len(fingerprint(lambda x: 0 * x + math.ulp(0.0))) == len(first)
 
@@ -504,6 +505,38 @@ class TestRefusals:
         for other in ((0.5 + 1e-6,), (0.5 - 1e-6,), (0.5001,), (0.5, 1e-6)):
             with pytest.raises(ValueError, match=message):
                 fit(*other)
+
+    @pytest.mark.parametrize("name", [None, "mine"])
+    @pytest.mark.parametrize(
+        "functions",
+        [
+            (lambda x: 1e4 + np.tanh(x), lambda x: 1e4 + np.tanh(2 * x)),
+            (lambda x: 1e5 + np.tanh(x), lambda x: 1e5 + np.tanh(1.01 * x)),
+            (lambda x: 1e3 + (x > 1e-5), lambda x: 1e3 + (x > 1e-4)),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::srfx.AccuracyWarning")
+    def test_a_constant_hides_no_difference(self, out, functions, name):
+        def fit(fn):
+            model = srfx.SpikedRF(srfx.Activation(fn, name=name), "sin")
+            return srfx.scan(model, out, alpha=1, lam=1, progress=False)
+
+        fit(functions[0])
+        fit(functions[0])
+        with pytest.raises(ValueError, match="differs in activation"):
+            fit(functions[1])
+
+    def test_functions_without_a_middle(self, out):
+        """Constants: known by their value alone."""
+
+        def fit(constant):
+            model = srfx.SpikedRF("tanh", srfx.Activation(lambda x: constant + 0 * x))
+            return srfx.scan(model, out, alpha=1, lam=1, progress=False)
+
+        fit(0.3)
+        fit(0.3 * (1 + 1e-15))
+        with pytest.raises(ValueError, match=r"values between x = -4 and 4 a mean is 0\.3 in the"):
+            fit(0.31)
 
     def test_an_existing_store_without_resume(self, out):
         run(out, resume=False)

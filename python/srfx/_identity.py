@@ -32,6 +32,10 @@ FUNCTION, NAMED, ARRAY = 1e-9, 1e-4, 1e-11
 #: What a function rises between two points where it is tried, relative to its size, if it is steep.
 _STEEP = 0.02
 
+#: Below this the values of a function, that is |x|, count as its middle; a function that varies by
+#: less than this part of its mean there varies by little more than rounding errors.
+_MIDDLE, _FLAT = 4, 1e-5
+
 #: Single numbers agree to this, relative to the larger one.
 NUMBER = 1e-13
 
@@ -86,26 +90,32 @@ def of_function(function: str | Activation) -> str | dict[str, Any]:
     if isinstance(function, str):
         return function
     core, grid = compiled(function), _grid()
-    middle = np.abs(grid) < 4
+    middle = np.abs(grid) < _MIDDLE
     known: dict[str, Any] = {"function": label(function), "kinks": list(function.kinks)}
     if function.name is not None:
         known["name"] = function.name
     values = _core.evaluate(core, grid)
-    known["values"] = sketch(values, middle)
-    known["steps"] = sketch(_steps(core, values, float(np.abs(values[middle]).mean())))
+    centre = _short(float(values[middle].mean()))
+    centred = values - centre  # a large constant would hide the rest, which the network learns by
+    known["values"] = sketch(centred, middle)
+    size = known["values"]["size"] = max(known["values"]["size"], _FLAT * abs(centre))
+    known["centre"] = {"size": max(size, abs(centre)), "means": [centre]}
+    known["steps"] = sketch(_steps(core, values, centred, size))
     if function.derivative is not None:
         known["derivative"] = sketch(_core.evaluate_derivative(core, grid), middle)
     return known
 
 
-def _steps(core: _core.Activation, values: FloatArray, size: float) -> FloatArray:
+def _steps(
+    core: _core.Activation, values: FloatArray, centred: FloatArray, size: float
+) -> FloatArray:
     """Return where a function steps between points of the grid, which shows in no value at them.
 
     The place in each interval, as a part of it, times the height; none where it is not steep.
     """
     grid = _grid()
     height = np.abs(np.diff(values))
-    height -= _STEEP * np.maximum(size, np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
+    height -= _STEEP * np.maximum(size, np.maximum(np.abs(centred[1:]), np.abs(centred[:-1])))
     at = np.flatnonzero(height > 0)
     level = (values[at] + values[at + 1]) / 2
     up = values[at + 1] > values[at]
@@ -202,8 +212,9 @@ def fingerprint(facts: Any) -> str:
 
 def _rounded(facts: Any, tolerance: float) -> Any:
     if isinstance(facts, Mapping) and "means" in facts:
-        step = max(tolerance * 2.0 ** math.frexp(facts["size"])[1], math.ulp(0.0))
-        return [round(mean / step) for mean in facts["means"]]
+        exponent = math.frexp(facts["size"])[1]
+        step = max(tolerance * 2.0**exponent, math.ulp(0.0))
+        return [exponent, *(round(mean / step) for mean in facts["means"])]
     if isinstance(facts, Mapping):
         tolerance = NAMED if "name" in facts else tolerance
         known = {key: value for key, value in facts.items() if key != "function"}
@@ -319,6 +330,10 @@ def _arguments(
             yield _both(f"{name}[{i}]", stored[i], asked[i])
 
 
+#: What is compared of two functions, and what it is of.
+_SKETCHES = {"centre": "values", "values": "values", "steps": "steps", "derivative": "derivatives"}
+
+
 def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
     if not (isinstance(found, dict) and isinstance(wanted, dict)) or (
         found.get("name") != wanted.get("name")
@@ -327,7 +342,7 @@ def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
         return
     yield from _plain(f"kinks of {name}", found["kinks"], wanted["kinks"])
     tolerance = FUNCTION if found.get("name") is None else NAMED
-    for key, what in (("values", "values"), ("steps", "steps"), ("derivative", "derivatives")):
+    for key, what in _SKETCHES.items():
         a, b = found.get(key), wanted.get(key)
         if a is None or b is None:
             if a != b:
@@ -336,7 +351,8 @@ def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
             continue
         where = _first(a, b, tolerance)
         if where is not None:
-            part = np.array_split(_grid(), PARTS)[where]
+            grid = _grid()[np.abs(_grid()) < _MIDDLE] if key == "centre" else _grid()
+            part = np.array_split(grid, len(a["means"]))[where]
             yield (
                 f"{_both(name, found, wanted)} (of their {what} between x = {part[0]:.3g} and "
                 f"{part[-1]:.3g} a mean is {_two(a, b, where)})"

@@ -84,7 +84,8 @@ def simulate(
         A progress bar; None: only on a terminal.
     literal : bool
         Do without the shortcuts that are exact in law (triangular weights, coordinates): slower,
-        other numbers, the same distribution.
+        other numbers, the same distribution. Where the shortcuts pay depends on all sizes, so that
+        one alpha alone may give other numbers than beside a larger one; literal ones agree.
     keep_finished : bool
         After Ctrl-C, or a replicate whose feature matrix is singular, return the finished
         replicates, if any, with the attribute ``interrupted``: why, in place of raising.

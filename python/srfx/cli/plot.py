@@ -95,7 +95,10 @@ def _select(ds: xr.Dataset, selections: tuple[str, ...]) -> xr.Dataset:
 
 
 def _place(values: NDArray[Any], text: str) -> int:
-    """Find the nearest number, or the very label."""
+    """Find the nearest number, or the very label as it is shown."""
+    shown = list(map(str, values))
+    if text in shown:  # integers too that are no floating point numbers, and what is not a number
+        return shown.index(text)
     if values.dtype.kind in "iuf":
         try:
             value = float(text)
@@ -113,5 +116,5 @@ def _place(values: NDArray[Any], text: str) -> int:
                 found = values == np.datetime64(text)
         if found.any():
             return int(found.argmax())
-    some = ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
+    some = ", ".join(shown[:4]) + (", ..." if len(values) > 4 else "")
     raise ValueError(f"no value is near {text!r}; there are {some}")

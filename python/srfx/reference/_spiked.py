@@ -325,8 +325,15 @@ def coefficients(
     return Coefficients(points, *(a.reshape(points.shape) for a in (*mu, *h)))
 
 
-@lru_cache(maxsize=64)
 def table_of(
+    activation: Function, target: Function, *rest: Any
+) -> tuple[Array, Coefficients, float]:
+    """Return what `_table_of` does; kept only for functions of srfx: a user's may change."""
+    ours = all(any(f is g for g in ACTIVATIONS.values()) for f in (activation, target))
+    return (_kept_table_of if ours else _table_of)(activation, target, *rest)
+
+
+def _table_of(
     activation: Function,
     target: Function,
     r: float,
@@ -362,6 +369,9 @@ def table_of(
     ):  # linear: V2 of 1/lam would amplify the dust
         table.mu2_sq[:] = 0.0
     return weight, table, second
+
+
+_kept_table_of = lru_cache(maxsize=64)(_table_of)
 
 
 # ------------------------------------------------------------------------ the equations, section 3
