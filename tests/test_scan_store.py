@@ -327,6 +327,24 @@ class TestWhatIsKnown:
         xr.testing.assert_identical(again, first)
         assert chunks(out) == before  # to the last bit
 
+    def test_zero_among_numbers_of_both_signs(self, out, computed):
+        def fit(gamma, **others):
+            return srfx.scan(srfx.SpikedRF(), out, gamma=gamma, alpha=1, **others).load()
+
+        grid = np.arange(-0.3, 0.4, 0.1)
+        assert 0 < grid[3] < 1e-15
+        first = fit(grid, lam=0.1)
+        computed.clear()
+        literal = [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]
+        xr.testing.assert_identical(fit(literal, lam=0.1), first)
+        assert computed == []
+        for others, said in (
+            ([-0.3, -0.2, -0.1, 1e-14, 0.1, 0.2, 0.3], "1e-14"),
+            ([0.3, 0.2, 0.1, 0, -0.1, -0.2, -0.3], "0.3"),
+        ):
+            with pytest.raises(ValueError, match=rf"in gamma\[.\]: .* in the store, {said} "):
+                fit(others, lam=0.1)
+
     def test_other_axes(self, out):
         srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.3], lam=0.1)
         for changes, message in (

@@ -263,7 +263,11 @@ def recorded(function: str | Activation) -> str:
 
 
 def close(a: Any, b: Any) -> NDArray[np.bool_]:
-    """Tell which values agree, numbers but for their last digits; NaN and NaT with themselves."""
+    """Tell which values agree, numbers but for their last digits; NaN and NaT with themselves.
+
+    Among numbers of both signs, such as those of ``np.arange(-0.3, 0.4, 0.1)``, zero is nothing but
+    last digits of the others.
+    """
     a, b = np.asarray(a), np.asarray(b)
     same = np.asarray((a == b) | ((a != a) & (b != b)))
     if "f" not in (kinds := {a.dtype.kind, b.dtype.kind}) or not kinds <= set("iuf"):
@@ -271,6 +275,8 @@ def close(a: Any, b: Any) -> NDArray[np.bool_]:
     size = np.maximum(np.abs(a), np.abs(b))
     with np.errstate(invalid="ignore"):  # inf - inf
         near = np.isfinite(size) & (np.abs(a - b) <= NUMBER * size)
+    if all(values.size and values.min() < 0 < values.max() for values in (a, b)):
+        near |= size <= NUMBER / 100 * np.max(size, where=np.isfinite(size), initial=0.0)
     return np.asarray(near | same)
 
 
