@@ -492,6 +492,19 @@ def test_callables_of_one_name_do_not_share_what_is_kept(name, axis, role, tmp_p
     assert np.array_equal(two, compute(2.0))
 
 
+def test_numbers_close_by_are_found_or_simulated_and_never_refused(tmp_path):
+    run = jobs.Run(tmp_path, progress=False, n_threads=1)
+    setting = {"along": "alpha", "values": (0.5,), "alpha": None, "lam": 0.1}
+
+    def kept(r):
+        jobs.Job(srfx.SpikedRF(r=r), **setting, d=20, replicates=1, seed=0).run(run)
+        return len(list(tmp_path.iterdir()))
+
+    assert kept(1.2) == kept(np.nextafter(1.2, 2)) == 1
+    assert kept(1.2 * (1 + 3e-13)) == 2
+    assert kept(0.0) == kept(-0.0) == 3
+
+
 def test_style_does_not_leak():
     import matplotlib as mpl
 

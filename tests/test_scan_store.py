@@ -327,6 +327,24 @@ class TestWhatIsKnown:
         xr.testing.assert_identical(again, first)
         assert chunks(out) == before  # to the last bit
 
+    def test_zero_among_numbers_of_both_signs(self, out, computed):
+        def fit(gamma, **others):
+            return srfx.scan(srfx.SpikedRF(), out, gamma=gamma, alpha=1, **others).load()
+
+        grid = np.arange(-0.3, 0.4, 0.1)
+        assert 0 < grid[3] < 1e-15
+        first = fit(grid, lam=0.1)
+        computed.clear()
+        literal = [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]
+        xr.testing.assert_identical(fit(literal, lam=0.1), first)
+        assert computed == []
+        for others, said in (
+            ([-0.3, -0.2, -0.1, 1e-14, 0.1, 0.2, 0.3], "1e-14"),
+            ([0.3, 0.2, 0.1, 0, -0.1, -0.2, -0.3], "0.3"),
+        ):
+            with pytest.raises(ValueError, match=rf"in gamma\[.\]: .* in the store, {said} "):
+                fit(others, lam=0.1)
+
     def test_other_axes(self, out):
         srfx.scan(srfx.SpikedRF(), out, alpha=[0.1, 0.2, 0.3], lam=0.1)
         for changes, message in (
@@ -383,6 +401,7 @@ class TestWhatIsKnown:
         ):
             fit([0.5])
 
+    @pytest.mark.filterwarnings("ignore::srfx.AccuracyWarning")
     def test_fingerprints(self):
         def fingerprint(fn, **axes):
             model = srfx.SpikedRF(srfx.Activation(fn), "sin")
@@ -394,6 +413,11 @@ class TestWhatIsKnown:
         assert fingerprint(lambda x: 2 * np.tanh(x)) != first  # a power of two too
         assert fingerprint(np.tanh, lam=2) != first
         assert len(fingerprint(lambda x: 0 * x + math.ulp(0.0))) == len(first)
+        # zero where the size is taken; far larger than there
+        right = fingerprint(lambda x: 1e-12 * np.maximum(x - 5, 0))
+        assert fingerprint(lambda x: 2e-12 * np.maximum(x - 5, 0)) != right
+        power = fingerprint(lambda x: x**9)
+        assert fingerprint(lambda x: x**9 * (1 + 1e-14 * np.sin(1e4 * x))) == power
 
     def test_a_store_of_an_earlier_format(self, out):
         run(out)
@@ -505,6 +529,41 @@ class TestRefusals:
         for other in ((0.5 + 1e-6,), (0.5 - 1e-6,), (0.5001,), (0.5, 1e-6)):
             with pytest.raises(ValueError, match=message):
                 fit(*other)
+
+    @pytest.mark.filterwarnings("ignore::srfx.AccuracyWarning")
+    def test_functions_are_told_apart_far_out(self, out):
+        """Where a large r or c leads."""
+
+        def fit(rate):
+            def bent(x):
+                return x * np.exp(-rate * np.maximum(np.abs(x) - 13, 0) ** 3)
+
+            model = srfx.SpikedRF(bent, "relu", r=6, gamma=0.8)
+            return float(srfx.scan(model, out, alpha=2, lam=0.1, progress=False).test_error)
+
+        assert fit(0.1) == pytest.approx(0.477938, rel=1e-5)
+        with pytest.raises(ValueError, match=r"in activation: .*of their logarithms of values bet"):
+            fit(1.0)  # 0.572277
+
+    @pytest.mark.filterwarnings("ignore::srfx.AccuracyWarning")
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: np.maximum(x - 5, 0),
+            lambda x: np.clip(1e3 * x, -1, 1),
+            lambda x: 1e6 + 100 * np.clip(1e3 * x, -1, 1),
+            lambda x: 1 - np.tanh(x) ** 2,
+            lambda x: np.where(np.abs(x) < 100, x, np.nan),
+        ],
+    )
+    def test_rounding_errors_of_slopes_and_far_values(self, out, function):
+        def fit(noise):
+            def fn(x):
+                return function(x) * (1 + noise * np.sin(1e4 * x))
+
+            return srfx.scan(srfx.SpikedRF(fn, "sin"), out, alpha=1, lam=1, progress=False).load()
+
+        xr.testing.assert_identical(fit(1e-14), fit(0.0))
 
     @pytest.mark.parametrize("name", [None, "mine"])
     @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ hashed: sketches and numbers are compared, with a tolerance far above rounding e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,13 @@ def _grid() -> FloatArray:
     return np.linspace(-12.1, 12.3, 2**16 + 1)
 
 
+@functools.cache
+def _far() -> FloatArray:
+    """Give the points beyond, where a large r or c leads; dense where they begin."""
+    beyond = np.geomspace(12, 200, 2**14)
+    return np.concatenate([-beyond[::-1], beyond])
+
+
 def of_function(function: str | Activation) -> str | dict[str, Any]:
     """Return what a function is known by: its name, or for a callable its values and kinks."""
     if isinstance(function, str):
@@ -101,8 +109,25 @@ def of_function(function: str | Activation) -> str | dict[str, Any]:
     size = known["values"]["size"] = max(known["values"]["size"], _FLAT * abs(centre))
     known["centre"] = {"size": max(size, abs(centre)), "means": [centre]}
     known["steps"] = sketch(_steps(core, values, centred, size))
+    known["steps"]["size"] = max(known["steps"]["size"], size / 100)  # where a constant rounds them
+    known["far"] = _far_values(function, centre, size)
     if function.derivative is not None:
         known["derivative"] = sketch(_core.evaluate_derivative(core, grid), middle)
+    return known
+
+
+def _far_values(function: Activation, centre: float, size: float) -> dict[str, Any]:
+    """Return the sketch of a function far out, where it may overflow: of logarithms, with signs.
+
+    Where it is not defined, which a scan that does not lead there never sees, it counts as zero.
+    """
+    values = np.zeros(_far().size)
+    with np.errstate(all="ignore"), contextlib.suppress(ValueError, ArithmeticError):
+        values = np.asarray(function.fn(_far().copy()), dtype=np.float64) - centre
+        values = np.nan_to_num(values / (size or 1))
+    known = sketch(np.sign(values) * np.log1p(np.abs(values)))
+    if size:  # what decays may be nothing but rounding errors out there
+        known["size"] = max(known["size"], 1.0)
     return known
 
 
@@ -120,7 +145,8 @@ def _steps(
     level = (values[at] + values[at + 1]) / 2
     up = values[at + 1] > values[at]
     low, width = grid[at], np.diff(grid)[at]
-    for halving in range(1, 25) if at.size else ():
+    # so many that it does not matter on which side a slope passes the level at the first middle
+    for halving in range(1, 37) if at.size else ():
         middle = low + width / 2**halving
         low = np.where((_core.evaluate(core, middle) > level) == up, low, middle)
     places = np.zeros(height.size)
@@ -212,9 +238,11 @@ def fingerprint(facts: Any) -> str:
 
 def _rounded(facts: Any, tolerance: float) -> Any:
     if isinstance(facts, Mapping) and "means" in facts:
-        exponent = math.frexp(facts["size"])[1]
-        step = max(tolerance * 2.0**exponent, math.ulp(0.0))
-        return [exponent, *(round(mean / step) for mean in facts["means"])]
+        least = facts["size"] or max(map(abs, facts["means"]))  # zero in its middle
+        exponents = [math.frexp(max(least, abs(mean)))[1] for mean in (0.0, *facts["means"])]
+        steps = [max(tolerance * 2.0**exponent, math.ulp(0.0)) for exponent in exponents[1:]]
+        means = zip(facts["means"], steps, strict=True)
+        return [exponents, *(round(mean / step) for mean, step in means)]
     if isinstance(facts, Mapping):
         tolerance = NAMED if "name" in facts else tolerance
         known = {key: value for key, value in facts.items() if key != "function"}
@@ -235,7 +263,11 @@ def recorded(function: str | Activation) -> str:
 
 
 def close(a: Any, b: Any) -> NDArray[np.bool_]:
-    """Tell which values agree, numbers but for their last digits; NaN and NaT with themselves."""
+    """Tell which values agree, numbers but for their last digits; NaN and NaT with themselves.
+
+    Among numbers of both signs, such as those of ``np.arange(-0.3, 0.4, 0.1)``, zero is nothing but
+    last digits of the others.
+    """
     a, b = np.asarray(a), np.asarray(b)
     same = np.asarray((a == b) | ((a != a) & (b != b)))
     if "f" not in (kinds := {a.dtype.kind, b.dtype.kind}) or not kinds <= set("iuf"):
@@ -243,6 +275,8 @@ def close(a: Any, b: Any) -> NDArray[np.bool_]:
     size = np.maximum(np.abs(a), np.abs(b))
     with np.errstate(invalid="ignore"):  # inf - inf
         near = np.isfinite(size) & (np.abs(a - b) <= NUMBER * size)
+    if all(values.size and values.min() < 0 < values.max() for values in (a, b)):
+        near |= size <= NUMBER / 100 * np.max(size, where=np.isfinite(size), initial=0.0)
     return np.asarray(near | same)
 
 
@@ -331,7 +365,13 @@ def _arguments(
 
 
 #: What is compared of two functions, and what it is of.
-_SKETCHES = {"centre": "values", "values": "values", "steps": "steps", "derivative": "derivatives"}
+_SKETCHES = {
+    "centre": "values",
+    "values": "values",
+    "steps": "steps",
+    "far": "logarithms of values",
+    "derivative": "derivatives",
+}
 
 
 def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
@@ -351,7 +391,8 @@ def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
             continue
         where = _first(a, b, tolerance)
         if where is not None:
-            grid = _grid()[np.abs(_grid()) < _MIDDLE] if key == "centre" else _grid()
+            grid = _far() if key == "far" else _grid()
+            grid = grid[np.abs(grid) < _MIDDLE] if key == "centre" else grid
             part = np.array_split(grid, len(a["means"]))[where]
             yield (
                 f"{_both(name, found, wanted)} (of their {what} between x = {part[0]:.3g} and "

@@ -136,7 +136,8 @@ class Job:
 
 
 def _digits(values: Any) -> list[str]:
-    return [f"{x:.12g}" for x in np.ravel(np.asarray(values, dtype=float))]
+    """Write numbers so that those written alike are equal to a scan, and -0.0 is 0.0."""
+    return [f"{x + 0.0:.14g}" for x in np.ravel(np.asarray(values, dtype=float))]
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
