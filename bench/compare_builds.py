@@ -176,8 +176,6 @@ def _compute(srfx: Any, verb: str, draw: Draw) -> dict[str, Any]:
 
 def _gradients(srfx: Any, draw: Draw, values: int, points: dict[str, Any]) -> dict[str, Any]:
     kind = draw.one_of("isotropic", "isotropic", "groups", "one_step")
-    numeric_names = ("eta", "alpha0") if kind == "one_step" else ("r", "c", "gamma")
-    numeric_names = (*numeric_names, "beta", "noise")
     points["lam"] = np.maximum(points["lam"], 1e-6)
     if kind == "one_step":
         model = srfx.OneStep(**draw.step())
@@ -185,7 +183,7 @@ def _gradients(srfx: Any, draw: Draw, values: int, points: dict[str, Any]) -> di
     else:
         model = srfx.SpikedRF(**draw.spiked(values if kind == "groups" else 1))
         solution = srfx.solve(model, **points, errors="record")
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"scale": np.asarray(solution.test_error)}
     for name in ("lam", "alpha", *model.numeric):
         for of in ("test_error", "train_error"):
             try:
