@@ -118,7 +118,6 @@ def cpp_tests(session: nox.Session) -> None:
 def format(session: nox.Session) -> None:
     """Format Python and C++; `-- --check` says what it would change."""
     prepare(session, "lint")
-    prepare(session, "cpp-style")
     check = "--check" in session.posargs
     session.run("ruff", "format", *(["--check"] if check else []))
     clang = ["--dry-run", "--Werror"] if check else ["-i"]

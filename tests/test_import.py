@@ -181,3 +181,30 @@ def test_no_private_name_crosses_modules(name):
     private -= {"_exit", "_getframe"}  # of os and sys
     modules = {part for known in SOURCES for part in known.split(".")}
     assert not private - modules
+
+
+# --- the same for the core ---------------------------------------------------------------------
+
+HEADERS = Path(__file__).parents[1] / "cpp" / "include" / "srfx"
+#: What the headers of a folder may include: those of their own and of these folders.
+BELOW = {
+    "core": set(),
+    "gaussian": {"core"},
+    "bulk": {"core", "gaussian"},
+    "data": {"core", "gaussian", "bulk"},
+    "solve": {"core", "gaussian", "bulk", "data"},
+    "spectrum": {"core", "gaussian", "bulk", "data", "solve"},
+    "simulate": {"core", "gaussian"},
+}
+
+
+@pytest.mark.parametrize("folder", BELOW)
+def test_headers_include_those_below_them_alone(folder):
+    assert {path.name for path in HEADERS.iterdir()} == set(BELOW)
+    for header in (HEADERS / folder).glob("*.hpp"):
+        text = header.read_text(encoding="utf-8")
+        named = set(re.findall(r'#include "srfx/(\w+)/', text))
+        assert named <= BELOW[folder] | {folder}, header.name
+        assert "pybind" not in text, header.name
+        if folder == "simulate":  # its witness is its own: of the Gaussian side, sigma(x) alone
+            assert set(re.findall(r'"srfx/gaussian/(\w+)', text)) <= {"activation"}, header.name

@@ -2,16 +2,19 @@
 #include "batch.hpp"
 #include "spectrum_dict.hpp"
 
-#include <srfx/gradient.hpp>
+#include "srfx/solve/gradient.hpp"
 
 namespace {
 
-py::tuple gradient(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
-                   const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
-                   const Doubles& inverse_d, const Doubles& v1, const Doubles& v2, const std::vector<int>& directions, int n_threads) {
+py::tuple gradient(const Activation& sigma, const Activation& target, const Doubles& r,
+                   const Doubles& c, const Doubles& gamma, const Integers& set_index,
+                   const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                   const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
+                   const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size();
   srfx::BatchInput in;
-  for (py::ssize_t i = 0; i < r.size(); ++i) in.sets.push_back({r.data()[i], c.data()[i], gamma.data()[i]});
+  for (py::ssize_t i = 0; i < r.size(); ++i)
+    in.sets.push_back({r.data()[i], c.data()[i], gamma.data()[i]});
   set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   require_lengths({v2.size()}, n);
   const auto n_directions = static_cast<py::ssize_t>(directions.size());
@@ -24,19 +27,23 @@ py::tuple gradient(const Activation& sigma, const Activation& target, const Doub
     out.train_error.push_back(train.mutable_data() + i * n);
   }
   const double *pv1 = v1.data(), *pv2 = v2.data();
-  run_released([&](srfx::Interrupt& interrupt) { srfx::gradient_batch(srfx::MarchenkoPastur{}, in, pv1, pv2, along, out, interrupt); });
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::gradient_batch(srfx::MarchenkoPastur{}, in, pv1, pv2, along, out, interrupt);
+  });
   return py::make_tuple(test, train);
 }
 
 /// One spectrum a model; x holds one row a model, or one for all.
-py::list spectrum(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& alpha, const Doubles& beta, const Doubles& x,
-                  int n_threads) {
+py::list spectrum(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& alpha,
+                  const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = r.size(), n_x = x.size();
   std::vector<srfx::Spectrum> results(static_cast<std::size_t>(n));
-  const double *pr = r.data(), *pc = c.data(), *pa = alpha.data(), *pb = beta.data(), *px = x.data();
+  const double *pr = r.data(), *pc = c.data(), *pa = alpha.data(), *pb = beta.data(),
+               *px = x.data();
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
-      results[static_cast<std::size_t>(i)] = srfx::spectrum(*sigma.value, {pr[i], pc[i], 0}, pa[i], pb[i], px, n_x);
+      results[static_cast<std::size_t>(i)] =
+          srfx::spectrum(*sigma.value, {pr[i], pc[i], 0}, pa[i], pb[i], px, n_x);
     });
   });
   py::list out;
@@ -48,10 +55,14 @@ py::list spectrum(const Activation& sigma, const Doubles& r, const Doubles& c, c
 
 void register_analysis(py::module_& m) {
   using py::arg;
-  m.def("gradient", &gradient, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("set_index"), arg("beta"), arg("noise"),
-        arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"), arg("directions"), arg("n_threads"),
-        "Derivatives of (test error, training error) at solutions, each of shape (directions, points). Directions: 0 lam, 1 alpha, "
+  m.def("gradient", &gradient, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("v1"), arg("v2"), arg("directions"), arg("n_threads"),
+        "Derivatives of (test error, training error) at solutions, each of shape (directions, "
+        "points). Directions: 0 lam, 1 alpha, "
         "2 beta, 3 noise, 4 r, 5 c, 6 gamma.");
-  m.def("spectrum", &spectrum, arg("sigma"), arg("r"), arg("c"), arg("alpha"), arg("beta"), arg("x"), arg("n_threads"),
-        "The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, one readout value).");
+  m.def("spectrum", &spectrum, arg("sigma"), arg("r"), arg("c"), arg("alpha"), arg("beta"),
+        arg("x"), arg("n_threads"),
+        "The spectral density of Phi^T Phi/p at a vector x, one result a model (isotropic bulk, "
+        "one readout value).");
 }

@@ -3,7 +3,7 @@
 
 #include "functions.hpp"
 
-#include <srfx/scan.hpp>
+#include "srfx/solve/scan.hpp"
 
 #include <cstdint>
 #include <initializer_list>
@@ -13,24 +13,32 @@
 using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
-inline srfx::Column column(const Doubles& values) { return {values.data(), values.size() == 1 ? 0 : 1}; }
+inline srfx::Column column(const Doubles& values) {
+  return {values.data(), values.size() == 1 ? 0 : 1};
+}
 
 /// Arrays over the points hold one value each, or one for all.
 inline void require_lengths(std::initializer_list<py::ssize_t> sizes, py::ssize_t n_points) {
   for (const py::ssize_t size : sizes)
-    if (size != 1 && size != n_points) throw py::value_error("inputs must have length 1 or n_points");
+    if (size != 1 && size != n_points)
+      throw py::value_error("inputs must have length 1 or n_points");
 }
 
 /// The part that the inputs of all batches share; the arrays must outlive `in`.
 template <class Input>
-void set_points(Input& in, const Activation& sigma, const Activation& target, const Integers& set_index, const Doubles& beta,
-                const Doubles& noise, const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
-  require_lengths({set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()}, n_points);
+void set_points(Input& in, const Activation& sigma, const Activation& target,
+                const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
+                py::ssize_t n_points, int n_threads) {
+  require_lengths(
+      {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()},
+      n_points);
   in.sigma = sigma.value.get();
   in.target = target.value.get();
   in.set_index = set_index.data();
   in.set_stride = set_index.size() == 1 ? 0 : 1;
-  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise), in.inverse_d = column(inverse_d);
+  in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise),
+  in.inverse_d = column(inverse_d);
   in.n_points = n_points;
   in.n_threads = n_threads;
 }

@@ -3,7 +3,7 @@
 
 #include "build_text.hpp"
 
-#include <srfx/parallel.hpp>
+#include "srfx/core/parallel.hpp"
 
 #include <stdexcept>
 #include <string>
@@ -58,8 +58,8 @@ py::dict build_config() {
   out["flags"] = SRFX_COMPILE_FLAGS;
   out["build_type"] = SRFX_BUILD_TYPE;
   out["instruction_set"] = instruction_set();
-  out["eigen"] = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
-                 std::to_string(EIGEN_MINOR_VERSION);
+  out["eigen"] = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) +
+                 "." + std::to_string(EIGEN_MINOR_VERSION);
 #ifdef SRFX_HAS_OPENMP
   out["openmp"] = std::to_string(_OPENMP);
 #else
@@ -73,6 +73,7 @@ py::dict build_config() {
 
 void register_config(py::module_& m) {
   refuse_wrong_processor();
-  m.def("build_config", &build_config, "Version, compiler, flags, Eigen, OpenMP and threads of this build.");
+  m.def("build_config", &build_config,
+        "Version, compiler, flags, Eigen, OpenMP and threads of this build.");
   m.def("default_threads", &srfx::default_threads, "Threads this process may use.");
 }

@@ -4,10 +4,12 @@
 #include <cmath>
 
 CallableFunction::CallableFunction(py::object callable, std::vector<double> kinks, std::string role)
-    : callable_(std::move(callable)), role_(std::move(role)) {
+    : callable_(std::move(callable)),
+      role_(std::move(role)) {
   shape_.kinks = std::move(kinks);
   std::sort(shape_.kinks.begin(), shape_.kinks.end());
-  shape_.smooth = false;  // nothing is known of it: panels, as fine as for the narrowest named activation
+  shape_.smooth =
+      false;  // nothing is known of it: panels, as fine as for the narrowest named activation
   shape_.growth = 2;
   shape_.panel = 1.0;
   shape_.soft = srfx::infinity;
@@ -27,45 +29,55 @@ void CallableFunction::evaluate(const double* x, double* y, srfx::Index n) const
   if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
     PyErr_Clear();
     throw py::value_error(role_ + " must return an array of real numbers; it returned " +
-                          (any ? "dtype " + std::string(py::str(any.dtype())) : std::string(py::str(py::type::of(raw)))));
+                          (any ? "dtype " + std::string(py::str(any.dtype()))
+                               : std::string(py::str(py::type::of(raw)))));
   }
   const auto result = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(raw);
   if (!result) {
     PyErr_Clear();
-    throw py::value_error(role_ + " must return an array of real numbers; it returned " + std::string(py::str(py::type::of(raw))));
+    throw py::value_error(role_ + " must return an array of real numbers; it returned " +
+                          std::string(py::str(py::type::of(raw))));
   }
   if (result.ndim() != 1 || result.shape(0) != n)
-    throw py::value_error(role_ + " must return one value for each input: given shape (" + std::to_string(n) +
-                          ",) it returned shape " + std::string(py::str(result.attr("shape"))));
+    throw py::value_error(role_ + " must return one value for each input: given shape (" +
+                          std::to_string(n) + ",) it returned shape " +
+                          std::string(py::str(result.attr("shape"))));
   const double* values = result.data();
   for (srfx::Index i = 0; i < n; ++i) {
     if (!std::isfinite(values[i]))
-      throw py::value_error(role_ + " must return finite values; at " + std::to_string(x[i]) + " it returned " +
-                            std::to_string(values[i]));
+      throw py::value_error(role_ + " must return finite values; at " + std::to_string(x[i]) +
+                            " it returned " + std::to_string(values[i]));
     y[i] = values[i];
   }
 }
 
 void register_activation(py::module_& m) {
-  py::class_<Activation>(m, "Activation", "A scalar function: a named activation or a vectorised callable.")
+  py::class_<Activation>(m, "Activation",
+                         "A scalar function: a named activation or a vectorised callable.")
       .def(py::init([](const std::string& name) {
              const srfx::ActivationId id = srfx::activation_from_name(name);
              Activation out{name, id, std::make_shared<srfx::NamedFunction>(id, false), nullptr};
-             if (!out.value->shape().jump) out.derivative = std::make_shared<srfx::NamedFunction>(id, true);
+             if (!out.value->shape().jump)
+               out.derivative = std::make_shared<srfx::NamedFunction>(id, true);
              return out;
            }),
            py::arg("name"))
       .def_static(
           "from_callable",
-          [](const py::object& value, const py::object& derivative, const std::vector<double>& kinks, const std::string& name) {
-            Activation out{name, std::nullopt, std::make_shared<CallableFunction>(value, kinks, "the callable " + name), nullptr};
+          [](const py::object& value, const py::object& derivative,
+             const std::vector<double>& kinks, const std::string& name) {
+            Activation out{name, std::nullopt,
+                           std::make_shared<CallableFunction>(value, kinks, "the callable " + name),
+                           nullptr};
             if (!derivative.is_none())
-              out.derivative = std::make_shared<CallableFunction>(derivative, kinks, "the derivative of " + name);
+              out.derivative = std::make_shared<CallableFunction>(derivative, kinks,
+                                                                  "the derivative of " + name);
             return out;
           },
           py::arg("value"), py::arg("derivative"), py::arg("kinks"), py::arg("name") = "fn")
       .def_property_readonly("name", [](const Activation& a) { return a.name; })
-      .def_property_readonly("has_derivative", [](const Activation& a) { return a.derivative != nullptr; })
+      .def_property_readonly("has_derivative",
+                             [](const Activation& a) { return a.derivative != nullptr; })
       .def_property_readonly("jump", [](const Activation& a) { return a.value->shape().jump; })
       .def_property_readonly("smooth", [](const Activation& a) { return a.value->shape().smooth; })
       .def_property_readonly("parity", [](const Activation& a) { return a.value->shape().parity; })
@@ -73,7 +85,8 @@ void register_activation(py::module_& m) {
 
   m.def("activation_names", [] {
     std::vector<std::string> names;
-    for (int i = 0; i < srfx::n_activations; ++i) names.emplace_back(srfx::info(static_cast<srfx::ActivationId>(i)).name);
+    for (int i = 0; i < srfx::n_activations; ++i)
+      names.emplace_back(srfx::info(static_cast<srfx::ActivationId>(i)).name);
     return names;
   });
   using Input = py::array_t<double, py::array::c_style | py::array::forcecast>;
@@ -88,8 +101,9 @@ void register_activation(py::module_& m) {
     }
     return y;
   };
-  m.def("evaluate", [apply](const Activation& a, const Input& x) { return apply(*a.value, x); }, py::arg("activation"), py::arg("x"),
-        "Values at a vector x.");
+  m.def(
+      "evaluate", [apply](const Activation& a, const Input& x) { return apply(*a.value, x); },
+      py::arg("activation"), py::arg("x"), "Values at a vector x.");
   m.def(
       "evaluate_derivative",
       [apply](const Activation& a, const Input& x) {

@@ -3,7 +3,7 @@
 
 #include "module.hpp"
 
-#include <srfx/named.hpp>
+#include "srfx/gaussian/named.hpp"
 
 #include <memory>
 #include <optional>

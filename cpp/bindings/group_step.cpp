@@ -1,21 +1,25 @@
 // The actual one-step network with several initial readout values.
 #include "batch.hpp"
 
-#include <srfx/group_step.hpp>
-#include <srfx/residual.hpp>
+#include "srfx/solve/group_step.hpp"
+#include "srfx/gaussian/residual.hpp"
 
 namespace {
 
-py::dict solve_one_step_groups(const Activation& sigma, const Activation& target, const std::vector<double>& readout,
-                               const std::vector<double>& pi, const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& set_noise,
-                               const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha,
-                               const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points, int n_threads, bool merge) {
+py::dict solve_one_step_groups(const Activation& sigma, const Activation& target,
+                               const std::vector<double>& readout, const std::vector<double>& pi,
+                               const Doubles& eta, const Doubles& inverse_alpha0,
+                               const Doubles& set_noise, const Integers& set_index,
+                               const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                               const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
+                               int n_threads, bool merge) {
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   const auto k = static_cast<py::ssize_t>(readout.size());
   srfx::GroupStepInput in;
   in.derivative = sigma.derivative.get();
   in.readout = readout, in.pi = pi;
-  for (py::ssize_t i = 0; i < eta.size(); ++i) in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
+  for (py::ssize_t i = 0; i < eta.size(); ++i)
+    in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
   set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
   py::dict out;
@@ -55,10 +59,13 @@ py::dict step_constants(const Activation& sigma) {
 
 void register_group_step(py::module_& m) {
   using py::arg;
-  m.def("solve_one_step_groups", &solve_one_step_groups, arg("sigma"), arg("target"), arg("readout"), arg("pi"), arg("eta"),
-        arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+  m.def("solve_one_step_groups", &solve_one_step_groups, arg("sigma"), arg("target"),
+        arg("readout"), arg("pi"), arg("eta"), arg("inv_alpha0"), arg("set_noise"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
         arg("n_points"), arg("n_threads"), arg("merge") = true,
-        "Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a set. merge=False keeps identical "
+        "Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a "
+        "set. merge=False keeps identical "
         "groups apart.");
-  m.def("step_constants", &step_constants, arg("sigma"), "Gaussian moments of sigma' that decide what section 10 covers.");
+  m.def("step_constants", &step_constants, arg("sigma"),
+        "Gaussian moments of sigma' that decide what section 10 covers.");
 }

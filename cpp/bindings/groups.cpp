@@ -1,15 +1,17 @@
 // Readouts of several values: K groups of neurons.
 #include "batch.hpp"
 
-#include <srfx/groups.hpp>
-#include <srfx/observables.hpp>
+#include "srfx/solve/groups.hpp"
+#include "srfx/data/observables.hpp"
 
 namespace {
 
 /// r and c of shape (sets, groups), gamma (sets,), pi (groups,).
-std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma, const Doubles& pi) {
+std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma,
+                                           const Doubles& pi) {
   const py::ssize_t n = gamma.size(), k = pi.size();
-  if (r.size() != n * k || c.size() != n * k) throw py::value_error("r and c must have shape (len(gamma), len(pi))");
+  if (r.size() != n * k || c.size() != n * k)
+    throw py::value_error("r and c must have shape (len(gamma), len(pi))");
   std::vector<srfx::GroupParameters> sets(n);
   for (py::ssize_t i = 0; i < n; ++i) {
     sets[i].r.assign(r.data() + i * k, r.data() + (i + 1) * k);
@@ -20,9 +22,11 @@ std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, c
   return sets;
 }
 
-py::dict solve_groups(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
-                      const Doubles& pi, const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha,
-                      const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points, int n_threads, bool merge) {
+py::dict solve_groups(const Activation& sigma, const Activation& target, const Doubles& r,
+                      const Doubles& c, const Doubles& gamma, const Doubles& pi,
+                      const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                      const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
+                      py::ssize_t n_points, int n_threads, bool merge) {
   const py::ssize_t k = pi.size();
   if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
   srfx::GroupBatchInput in;
@@ -49,12 +53,13 @@ py::dict solve_groups(const Activation& sigma, const Activation& target, const D
   results.iterations = iterations.mutable_data();
   out["status"] = status;
   out["iterations"] = iterations;
-  run_released([&](srfx::Interrupt& interrupt) { srfx::solve_group_batch(in, results, interrupt); });
+  run_released(
+      [&](srfx::Interrupt& interrupt) { srfx::solve_group_batch(in, results, interrupt); });
   return out;
 }
 
-py::dict group_bounds(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
-                      const Doubles& pi, int n_threads) {
+py::dict group_bounds(const Activation& sigma, const Activation& target, const Doubles& r,
+                      const Doubles& c, const Doubles& gamma, const Doubles& pi, int n_threads) {
   const auto sets = sets_of(r, c, gamma, pi);
   const py::ssize_t n = gamma.size();
   py::dict out;
@@ -74,10 +79,13 @@ py::dict group_bounds(const Activation& sigma, const Activation& target, const D
 
 void register_groups(py::module_& m) {
   using py::arg;
-  m.def("solve_groups", &solve_groups, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_index"),
-        arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"), arg("merge") = true,
-        "Solves every point for K groups: r and c of shape (sets, K), gamma (sets,), pi (K,); else as solve. merge=False keeps "
+  m.def("solve_groups", &solve_groups, arg("sigma"), arg("target"), arg("r"), arg("c"),
+        arg("gamma"), arg("pi"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"),
+        arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"), arg("merge") = true,
+        "Solves every point for K groups: r and c of shape (sets, K), gamma (sets,), pi (K,); else "
+        "as solve. merge=False keeps "
         "identical groups apart.");
-  m.def("group_bounds", &group_bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("n_threads"),
+  m.def("group_bounds", &group_bounds, arg("sigma"), arg("target"), arg("r"), arg("c"),
+        arg("gamma"), arg("pi"), arg("n_threads"),
         "Lower and upper bounds of the test error for K groups, one entry a coefficient set.");
 }

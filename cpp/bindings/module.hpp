@@ -5,7 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <srfx/parallel.hpp>
+#include "srfx/core/parallel.hpp"
 
 namespace py = pybind11;
 

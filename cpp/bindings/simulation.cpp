@@ -1,7 +1,7 @@
 // Simulated networks: one call is one replicate.
 #include "functions.hpp"
 
-#include <srfx/simulate.hpp>
+#include "srfx/simulate/simulate.hpp"
 
 namespace {
 
@@ -56,15 +56,17 @@ py::array_t<double> array_of(const std::vector<double>& values, std::vector<py::
 }
 
 template <class T>
-py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, const Activation& target, int threads,
-                     const std::shared_ptr<CancelFlag>& flag, bool with_predictions) {
+py::dict simulate_as(const srfx::Experiment& e, const Activation& activation,
+                     const Activation& target, int threads, const std::shared_ptr<CancelFlag>& flag,
+                     bool with_predictions) {
   const Adapted sigma(activation), labels(target);
   srfx::Errors errors;
   srfx::Predictions predictions;
   const auto stopped = [&flag] { return flag && flag->cancelled(); };
   run_released(
       [&](srfx::Interrupt& interrupt) {
-        errors = srfx::simulate<T>(e, sigma, labels, threads, interrupt, with_predictions ? &predictions : nullptr);
+        errors = srfx::simulate<T>(e, sigma, labels, threads, interrupt,
+                                   with_predictions ? &predictions : nullptr);
       },
       stopped);
   const auto n = static_cast<py::ssize_t>(e.n.size()), lam = static_cast<py::ssize_t>(e.lam.size());
@@ -78,15 +80,16 @@ py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, co
   return out;
 }
 
-py::dict simulate(const srfx::Experiment& e, const Activation& activation, const Activation& target, bool single, int threads,
+py::dict simulate(const srfx::Experiment& e, const Activation& activation, const Activation& target,
+                  bool single, int threads,
                   const std::optional<std::shared_ptr<CancelFlag>>& cancel, bool with_predictions) {
   const std::shared_ptr<CancelFlag> flag = cancel.value_or(nullptr);
   return single ? simulate_as<float>(e, activation, target, threads, flag, with_predictions)
                 : simulate_as<double>(e, activation, target, threads, flag, with_predictions);
 }
 
-py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activation, const Activation& target, bool single,
-                            int threads) {
+py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activation,
+                            const Activation& target, bool single, int threads) {
   const Adapted sigma(activation), labels(target);
   py::array_t<double> w({e.p(), e.d}), v(e.d), theta(e.d);
   double *pw = w.mutable_data(), *pv = v.mutable_data(), *ptheta = theta.mutable_data();
@@ -102,29 +105,44 @@ py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activat
 void register_simulation(py::module_& m) {
   using py::arg;
   py::register_exception<srfx::Cancelled>(m, "Cancelled", PyExc_RuntimeError);
-  py::register_exception<srfx::NotPositiveDefinite>(m, "NotPositiveDefinite", PyExc_ArithmeticError);
-  py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag", "Stops the simulations it was given to.")
+  py::register_exception<srfx::NotPositiveDefinite>(m, "NotPositiveDefinite",
+                                                    PyExc_ArithmeticError);
+  py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag",
+                                                      "Stops the simulations it was given to.")
       .def(py::init<>())
       .def("cancel", &CancelFlag::cancel);
-  py::class_<srfx::Experiment>(m, "Experiment", "One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.")
-      .def(py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n, std::vector<double> lam,
-                       const std::vector<srfx::Index>& sizes, const std::vector<double>& readout, const std::vector<double>& r,
-                       const std::vector<double>& c, double gamma, double noise, srfx::Index n0, double eta, std::uint64_t seed,
-                       std::uint64_t replicate, bool literal) {
+  py::class_<srfx::Experiment>(
+      m, "Experiment",
+      "One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.")
+      .def(py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n,
+                       std::vector<double> lam, const std::vector<srfx::Index>& sizes,
+                       const std::vector<double>& readout, const std::vector<double>& r,
+                       const std::vector<double>& c, double gamma, double noise, srfx::Index n0,
+                       double eta, std::uint64_t seed, std::uint64_t replicate, bool literal) {
              srfx::Experiment e;
              e.d = d, e.n_test = n_test, e.n = std::move(n), e.lam = std::move(lam);
-             if (readout.size() != sizes.size() || r.size() != sizes.size() || c.size() != sizes.size())
+             if (readout.size() != sizes.size() || r.size() != sizes.size() ||
+                 c.size() != sizes.size())
                throw py::value_error("sizes, readout, r and c must have one entry a group");
-             for (std::size_t g = 0; g < sizes.size(); ++g) e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
-             e.gamma = gamma, e.noise = noise, e.n0 = n0, e.eta = eta, e.seed = seed, e.replicate = replicate, e.literal = literal;
+             for (std::size_t g = 0; g < sizes.size(); ++g)
+               e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
+             e.gamma = gamma, e.noise = noise, e.n0 = n0, e.eta = eta, e.seed = seed,
+             e.replicate = replicate, e.literal = literal;
              return e;
            }),
-           py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"), arg("readout"), arg("r"), arg("c"),
-           arg("gamma"), arg("noise"), arg("n0"), arg("eta"), arg("seed"), arg("replicate"), arg("literal"))
-      .def("memory", [](const srfx::Experiment& e, bool single) { return single ? srfx::memory_bytes<float>(e) : srfx::memory_bytes<double>(e); },
-           arg("single"), "Peak memory of a run in bytes, to within some per cent.");
-  m.def("simulate", &simulate, arg("experiment"), arg("activation"), arg("target"), arg("single"), arg("n_threads"),
-        arg("cancel") = std::nullopt, arg("predictions") = false, "Errors of one replicate, shape (n, lam).");
-  m.def("simulated_weights", &simulated_weights, arg("experiment"), arg("activation"), arg("target"), arg("single"),
-        arg("n_threads"), "The first-layer weights of a literal run, v and theta.");
+           py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"),
+           arg("readout"), arg("r"), arg("c"), arg("gamma"), arg("noise"), arg("n0"), arg("eta"),
+           arg("seed"), arg("replicate"), arg("literal"))
+      .def(
+          "memory",
+          [](const srfx::Experiment& e, bool single) {
+            return single ? srfx::memory_bytes<float>(e) : srfx::memory_bytes<double>(e);
+          },
+          arg("single"), "Peak memory of a run in bytes, to within some per cent.");
+  m.def("simulate", &simulate, arg("experiment"), arg("activation"), arg("target"), arg("single"),
+        arg("n_threads"), arg("cancel") = std::nullopt, arg("predictions") = false,
+        "Errors of one replicate, shape (n, lam).");
+  m.def("simulated_weights", &simulated_weights, arg("experiment"), arg("activation"),
+        arg("target"), arg("single"), arg("n_threads"),
+        "The first-layer weights of a literal run, v and theta.");
 }

@@ -2,7 +2,7 @@
 #include "batch.hpp"
 #include "spectrum_dict.hpp"
 
-#include <srfx/spectra.hpp>
+#include "srfx/spectrum/spectra.hpp"
 
 namespace {
 
@@ -10,60 +10,77 @@ namespace {
 template <class Work> py::list each(py::ssize_t n, int n_threads, Work&& work) {
   std::vector<srfx::Spectrum> results(static_cast<std::size_t>(n));
   run_released([&](srfx::Interrupt& interrupt) {
-    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) { results[static_cast<std::size_t>(i)] = work(i); });
+    srfx::parallel_for(n, n_threads, interrupt,
+                       [&](srfx::Index i, int) { results[static_cast<std::size_t>(i)] = work(i); });
   });
   py::list out;
   for (const srfx::Spectrum& s : results) out.append(spectrum_dict(s));
   return out;
 }
 
-py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& pi, const Doubles& alpha, const Doubles& beta,
-                const Doubles& x, int n_threads) {
+py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& pi,
+                const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), k = pi.size(), n_x = x.size();
-  if (r.size() != n * k || c.size() != n * k || beta.size() != n) throw py::value_error("r and c must have shape (models, groups)");
-  const double *pr = r.data(), *pc = c.data(), *pp = pi.data(), *pa = alpha.data(), *pb = beta.data(), *px = x.data();
+  if (r.size() != n * k || c.size() != n * k || beta.size() != n)
+    throw py::value_error("r and c must have shape (models, groups)");
+  const double *pr = r.data(), *pc = c.data(), *pp = pi.data(), *pa = alpha.data(),
+               *pb = beta.data(), *px = x.data();
   return each(n, n_threads, [&](srfx::Index i) {
-    const srfx::GroupParameters p{{pr + i * k, pr + (i + 1) * k}, {pc + i * k, pc + (i + 1) * k}, {pp, pp + k}, 0};
+    const srfx::GroupParameters p{
+        {pr + i * k, pr + (i + 1) * k}, {pc + i * k, pc + (i + 1) * k}, {pp, pp + k}, 0};
     return srfx::group_spectrum(*sigma.value, p, pa[i], pb[i], px, n_x);
   });
 }
 
-py::list one_step(const Activation& sigma, const Activation& target, double readout, const Doubles& eta, const Doubles& inverse_alpha0,
-                  const Doubles& noise, const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
+py::list one_step(const Activation& sigma, const Activation& target, double readout,
+                  const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
+                  const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
-  if (eta.size() != n || inverse_alpha0.size() != n || noise.size() != n || beta.size() != n) throw py::value_error("one entry a model");
+  if (eta.size() != n || inverse_alpha0.size() != n || noise.size() != n || beta.size() != n)
+    throw py::value_error("one entry a model");
   std::vector<srfx::OneStepSource::Parameters> sets(static_cast<std::size_t>(n));
-  for (py::ssize_t i = 0; i < n; ++i) sets[static_cast<std::size_t>(i)] = {eta.data()[i], inverse_alpha0.data()[i], noise.data()[i]};
+  for (py::ssize_t i = 0; i < n; ++i)
+    sets[static_cast<std::size_t>(i)] = {eta.data()[i], inverse_alpha0.data()[i], noise.data()[i]};
   const double *pa = alpha.data(), *pb = beta.data(), *px = x.data();
   std::optional<srfx::OneStepSource> source;
   {
     const py::gil_scoped_release release;
     source.emplace(*sigma.value, *sigma.derivative, *target.value, readout, std::move(sets));
   }
-  return each(n, n_threads, [&](srfx::Index i) { return srfx::step_spectrum(*source, i, *sigma.value, pa[i], pb[i], px, n_x); });
+  return each(n, n_threads, [&](srfx::Index i) {
+    return srfx::step_spectrum(*source, i, *sigma.value, pa[i], pb[i], px, n_x);
+  });
 }
 
-py::list empirical(const Activation& sigma, double r, double c, const Doubles& eigenvalues, const Doubles& vectors, double beta,
-                   const Doubles& alpha, const Doubles& x, int n_threads) {
+py::list empirical(const Activation& sigma, double r, double c, const Doubles& eigenvalues,
+                   const Doubles& vectors, double beta, const Doubles& alpha, const Doubles& x,
+                   int n_threads) {
   const py::ssize_t n = alpha.size(), p = eigenvalues.size(), n_x = x.size();
-  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p) throw py::value_error("vectors must have shape (4, p)");
+  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
+    throw py::value_error("vectors must have shape (4, p)");
   srfx::MeasuredWeights weights;
   weights.spike = {r, c, 0};
   weights.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);
-  for (py::ssize_t j = 0; j < 4; ++j) weights.u[static_cast<std::size_t>(j)].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
+  for (py::ssize_t j = 0; j < 4; ++j)
+    weights.u[static_cast<std::size_t>(j)].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
   const double *pa = alpha.data(), *px = x.data();
-  return each(n, n_threads, [&](srfx::Index i) { return srfx::weights_spectrum(weights, *sigma.value, pa[i], beta, px, n_x); });
+  return each(n, n_threads, [&](srfx::Index i) {
+    return srfx::weights_spectrum(weights, *sigma.value, pa[i], beta, px, n_x);
+  });
 }
 
 }  // namespace
 
 void register_spectra(py::module_& m) {
   using py::arg;
-  m.def("spectrum_groups", &groups, arg("sigma"), arg("r"), arg("c"), arg("pi"), arg("alpha"), arg("beta"), arg("x"), arg("n_threads"),
+  m.def("spectrum_groups", &groups, arg("sigma"), arg("r"), arg("c"), arg("pi"), arg("alpha"),
+        arg("beta"), arg("x"), arg("n_threads"),
         "As spectrum, for K groups: r and c of shape (models, K).");
-  m.def("spectrum_one_step", &one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"), arg("inv_alpha0"), arg("noise"),
-        arg("alpha"), arg("beta"), arg("x"), arg("n_threads"), "As spectrum, for actual one-step networks.");
-  m.def("spectrum_empirical", &empirical, arg("sigma"), arg("r"), arg("c"), arg("eigenvalues"), arg("vectors"), arg("beta"), arg("alpha"),
-        arg("x"), arg("n_threads"), "As spectrum, for given weights.");
+  m.def("spectrum_one_step", &one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
+        arg("inv_alpha0"), arg("noise"), arg("alpha"), arg("beta"), arg("x"), arg("n_threads"),
+        "As spectrum, for actual one-step networks.");
+  m.def("spectrum_empirical", &empirical, arg("sigma"), arg("r"), arg("c"), arg("eigenvalues"),
+        arg("vectors"), arg("beta"), arg("alpha"), arg("x"), arg("n_threads"),
+        "As spectrum, for given weights.");
 }

@@ -3,7 +3,7 @@
 
 #include "functions.hpp"
 
-#include <srfx/spectrum.hpp>
+#include "srfx/spectrum/spectrum.hpp"
 
 inline py::dict spectrum_dict(const srfx::Spectrum& s) {
   py::dict item;
@@ -11,7 +11,8 @@ inline py::dict spectrum_dict(const srfx::Spectrum& s) {
     using T = typename std::decay_t<decltype(values)>::value_type;
     return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
   };
-  item["density"] = array(s.density), item["error"] = array(s.error), item["status"] = array(s.status);
+  item["density"] = array(s.density), item["error"] = array(s.error),
+  item["status"] = array(s.status);
   item["edges"] = array(s.edges), item["outliers"] = array(s.outliers);
   item["zero_mass"] = s.zero_mass, item["mass"] = s.mass, item["first_moment"] = s.first_moment;
   item["expected_moment"] = s.expected_moment, item["outlier_rate"] = s.outlier_rate;

@@ -1,7 +1,7 @@
 // Derivatives for the actual one-step network, and for given weights.
 #include "batch.hpp"
 
-#include <srfx/step_gradient.hpp>
+#include "srfx/solve/step_gradient.hpp"
 
 namespace {
 
@@ -12,18 +12,22 @@ struct Slopes {
   std::vector<srfx::StepDirection> along;
 
   Slopes(const std::vector<int>& directions, py::ssize_t n)
-      : test({static_cast<py::ssize_t>(directions.size()), n}), train({static_cast<py::ssize_t>(directions.size()), n}) {
+      : test({static_cast<py::ssize_t>(directions.size()), n}),
+        train({static_cast<py::ssize_t>(directions.size()), n}) {
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const auto first = static_cast<py::ssize_t>(d) * n;
-      out.test_error.push_back(test.mutable_data() + first), out.train_error.push_back(train.mutable_data() + first);
+      out.test_error.push_back(test.mutable_data() + first),
+          out.train_error.push_back(train.mutable_data() + first);
       along.push_back(static_cast<srfx::StepDirection>(directions[d]));
     }
   }
 };
 
-py::tuple gradient_one_step(const Activation& sigma, const Activation& target, double readout, const Doubles& eta,
-                            const Doubles& inverse_alpha0, const Doubles& set_noise, const Integers& set_index, const Doubles& beta,
-                            const Doubles& noise, const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
+py::tuple gradient_one_step(const Activation& sigma, const Activation& target, double readout,
+                            const Doubles& eta, const Doubles& inverse_alpha0,
+                            const Doubles& set_noise, const Integers& set_index,
+                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                            const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
                             const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size();
   require_lengths({v2.size()}, n);
@@ -31,27 +35,33 @@ py::tuple gradient_one_step(const Activation& sigma, const Activation& target, d
   srfx::BatchInput in;
   set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   std::vector<srfx::OneStepSource::Parameters> sets(eta.size());
-  for (py::ssize_t i = 0; i < eta.size(); ++i) sets[i] = {eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]};
+  for (py::ssize_t i = 0; i < eta.size(); ++i)
+    sets[i] = {eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]};
   Slopes slopes(directions, n);
   const double *pv1 = v1.data(), *pv2 = v2.data();
   run_released([&](srfx::Interrupt& interrupt) {
-    const srfx::OneStepSource source(*sigma.value, *sigma.derivative, *target.value, readout, std::move(sets));
-    srfx::anisotropic_gradient<srfx::MovingStep>(source, in, pv1, pv2, slopes.along, slopes.out, interrupt);
+    const srfx::OneStepSource source(*sigma.value, *sigma.derivative, *target.value, readout,
+                                     std::move(sets));
+    srfx::anisotropic_gradient<srfx::MovingStep>(source, in, pv1, pv2, slopes.along, slopes.out,
+                                                 interrupt);
   });
   return py::make_tuple(slopes.test, slopes.train);
 }
 
-py::tuple gradient_empirical(const Activation& sigma, const Activation& target, double r, double c, double gamma,
-                             const Doubles& eigenvalues, const Doubles& vectors, double beta, double inverse_d, const Doubles& noise,
-                             const Doubles& alpha, const Doubles& lam, const Doubles& v1, const Doubles& v2,
-                             const std::vector<int>& directions, int n_threads) {
+py::tuple gradient_empirical(const Activation& sigma, const Activation& target, double r, double c,
+                             double gamma, const Doubles& eigenvalues, const Doubles& vectors,
+                             double beta, double inverse_d, const Doubles& noise,
+                             const Doubles& alpha, const Doubles& lam, const Doubles& v1,
+                             const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size(), p = eigenvalues.size();
-  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p) throw py::value_error("vectors must have shape (4, p)");
+  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
+    throw py::value_error("vectors must have shape (4, p)");
   require_lengths({noise.size(), alpha.size(), lam.size(), v2.size()}, n);
   srfx::MeasuredWeights weights;
   weights.spike = {r, c, gamma};
   weights.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);
-  for (py::ssize_t j = 0; j < 4; ++j) weights.u[j].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
+  for (py::ssize_t j = 0; j < 4; ++j)
+    weights.u[j].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
   const std::int64_t zero = 0;
   srfx::BatchInput in;
   in.sigma = sigma.value.get();
@@ -64,7 +74,8 @@ py::tuple gradient_empirical(const Activation& sigma, const Activation& target, 
   Slopes slopes(directions, n);
   const double *pv1 = v1.data(), *pv2 = v2.data();
   run_released([&](srfx::Interrupt& interrupt) {
-    srfx::anisotropic_gradient<srfx::MovingWeights>(srfx::EmpiricalSource(weights), in, pv1, pv2, slopes.along, slopes.out, interrupt);
+    srfx::anisotropic_gradient<srfx::MovingWeights>(srfx::EmpiricalSource(weights), in, pv1, pv2,
+                                                    slopes.along, slopes.out, interrupt);
   });
   return py::make_tuple(slopes.test, slopes.train);
 }
@@ -73,12 +84,15 @@ py::tuple gradient_empirical(const Activation& sigma, const Activation& target, 
 
 void register_step_gradient(py::module_& m) {
   using py::arg;
-  m.def("gradient_one_step", &gradient_one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"), arg("inv_alpha0"),
-        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"),
+  m.def("gradient_one_step", &gradient_one_step, arg("sigma"), arg("target"), arg("readout"),
+        arg("eta"), arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"),
+        arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"),
         arg("directions"), arg("n_threads"),
-        "Derivatives of (test error, training error) at solutions of solve_one_step, each of shape (directions, points). Directions: 0 lam, "
+        "Derivatives of (test error, training error) at solutions of solve_one_step, each of shape "
+        "(directions, points). Directions: 0 lam, "
         "1 alpha, 2 beta, 3 noise, 4 eta, 5 1/alpha0.");
-  m.def("gradient_empirical", &gradient_empirical, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("eigenvalues"),
-        arg("vectors"), arg("beta"), arg("inv_d"), arg("noise"), arg("alpha"), arg("lam"), arg("v1"), arg("v2"), arg("directions"),
-        arg("n_threads"), "The same at solutions of solve_empirical; directions 0, 1 and 3.");
+  m.def("gradient_empirical", &gradient_empirical, arg("sigma"), arg("target"), arg("r"), arg("c"),
+        arg("gamma"), arg("eigenvalues"), arg("vectors"), arg("beta"), arg("inv_d"), arg("noise"),
+        arg("alpha"), arg("lam"), arg("v1"), arg("v2"), arg("directions"), arg("n_threads"),
+        "The same at solutions of solve_empirical; directions 0, 1 and 3.");
 }

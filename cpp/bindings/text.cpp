@@ -1,7 +1,7 @@
 // Numbers as text, as Python writes them, in the rows of a table: what CSV and JSON files take their time with.
 #include "module.hpp"
 
-#include <srfx/text.hpp>
+#include "srfx/core/text.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -40,8 +40,9 @@ Column column_of(const py::handle& given) {
 }
 
 /// Rows `first` to `last` of columns of equal length: pieces[0], column 0, pieces[1], ..., pieces[n], each time.
-py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::object>& columns, py::ssize_t first,
-                  py::ssize_t last, const std::string& nan, const std::string& infinity) {
+py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::object>& columns,
+                  py::ssize_t first, py::ssize_t last, const std::string& nan,
+                  const std::string& infinity) {
   std::vector<Column> parts;
   for (const py::object& column : columns) parts.push_back(column_of(column));
   std::string out;
@@ -71,6 +72,8 @@ py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::
 }  // namespace
 
 void register_text(py::module_& m) {
-  m.def("join_rows", &join_rows, py::arg("pieces"), py::arg("columns"), py::arg("first"), py::arg("last"), py::arg("nan"),
-        py::arg("infinity"), "Text of rows of numbers, each as repr has it, or of words (places, texts), between the pieces.");
+  m.def("join_rows", &join_rows, py::arg("pieces"), py::arg("columns"), py::arg("first"),
+        py::arg("last"), py::arg("nan"), py::arg("infinity"),
+        "Text of rows of numbers, each as repr has it, or of words (places, texts), between the "
+        "pieces.");
 }

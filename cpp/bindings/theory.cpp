@@ -1,19 +1,21 @@
 // Solutions of the asymptotic equations, and what follows from them.
 #include "batch.hpp"
 
-#include <srfx/observables.hpp>
-#include <srfx/scan.hpp>
+#include "srfx/data/observables.hpp"
+#include "srfx/solve/scan.hpp"
 
 namespace {
 
-std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma) {
+std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
+                                           const Doubles& gamma) {
   std::vector<srfx::SpikeParameters> sets(r.size());
   for (py::ssize_t i = 0; i < r.size(); ++i) sets[i] = {r.data()[i], c.data()[i], gamma.data()[i]};
   return sets;
 }
 
-py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
-               const Integers& set_index, const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r,
+               const Doubles& c, const Doubles& gamma, const Integers& set_index,
+               const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
   srfx::BatchInput in;
   in.sets = sets_of(r, c, gamma);
@@ -22,9 +24,17 @@ py::dict solve(const Activation& sigma, const Activation& target, const Doubles&
   py::dict out;
   srfx::BatchOutput results{};
   const std::pair<const char*, double**> columns[] = {
-      {"test_error", &results.test_error}, {"train_error", &results.train_error}, {"m", &results.m}, {"theta", &results.theta},
-      {"psi", &results.psi}, {"q1", &results.q1}, {"q2", &results.q2}, {"v1", &results.v1}, {"v2", &results.v2},
-      {"residual", &results.residual}, {"quadrature_error", &results.quadrature_error}};
+      {"test_error", &results.test_error},
+      {"train_error", &results.train_error},
+      {"m", &results.m},
+      {"theta", &results.theta},
+      {"psi", &results.psi},
+      {"q1", &results.q1},
+      {"q2", &results.q2},
+      {"v1", &results.v1},
+      {"v2", &results.v2},
+      {"residual", &results.residual},
+      {"quadrature_error", &results.quadrature_error}};
   // Rows of one block: the system hands out few large pages faster than many small ones.
   py::array_t<double> block({static_cast<py::ssize_t>(std::size(columns)), n_points});
   double* row = block.mutable_data();
@@ -39,12 +49,14 @@ py::dict solve(const Activation& sigma, const Activation& target, const Doubles&
   results.iterations = iterations.mutable_data();
   out["status"] = status;
   out["iterations"] = iterations;
-  run_released([&](srfx::Interrupt& interrupt) { srfx::solve_batch(srfx::MarchenkoPastur{}, in, results, interrupt); });
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::solve_batch(srfx::MarchenkoPastur{}, in, results, interrupt);
+  });
   return out;
 }
 
-py::dict bounds(const Activation& sigma, const Activation& target, const Doubles& r, const Doubles& c, const Doubles& gamma,
-                int n_threads) {
+py::dict bounds(const Activation& sigma, const Activation& target, const Doubles& r,
+                const Doubles& c, const Doubles& gamma, int n_threads) {
   const auto sets = sets_of(r, c, gamma);
   const py::ssize_t n = r.size();
   py::dict out;
@@ -59,14 +71,16 @@ py::dict bounds(const Activation& sigma, const Activation& target, const Doubles
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
       const srfx::Bounds b = srfx::bounds(*sigma.value, *target.value, sets[i]);
       lower[i] = b.lower, upper[i] = b.upper, error[i] = b.error;
-      lower_m[i] = b.lower_m, lower_theta[i] = b.lower_theta, lower_psi[i] = b.lower_psi, upper_m[i] = b.upper_m;
+      lower_m[i] = b.lower_m, lower_theta[i] = b.lower_theta, lower_psi[i] = b.lower_psi,
+      upper_m[i] = b.upper_m;
     });
   });
   return out;
 }
 
-py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& gamma,
-                                     const Doubles& m, const Doubles& theta, const Doubles& psi, const Doubles& t, int n_threads) {
+py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, const Doubles& c,
+                                     const Doubles& gamma, const Doubles& m, const Doubles& theta,
+                                     const Doubles& psi, const Doubles& t, int n_threads) {
   const auto sets = sets_of(r, c, gamma);
   const py::ssize_t n = r.size(), n_t = t.size();
   py::array_t<double> out({n, n_t});
@@ -74,17 +88,20 @@ py::array_t<double> learned_function(const Activation& sigma, const Doubles& r, 
   const double *pm = m.data(), *ptheta = theta.data(), *ppsi = psi.data(), *pt = t.data();
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
-      srfx::learned_function(*sigma.value, sets[i], pm[i], ptheta[i], ppsi[i], pt, n_t, values + i * n_t);
+      srfx::learned_function(*sigma.value, sets[i], pm[i], ptheta[i], ppsi[i], pt, n_t,
+                             values + i * n_t);
     });
   });
   return out;
 }
 
-py::dict coefficients(const Activation& sigma, const Activation& target, double r, double c, double gamma, const Doubles& k) {
+py::dict coefficients(const Activation& sigma, const Activation& target, double r, double c,
+                      double gamma, const Doubles& k) {
   const py::ssize_t n = k.size();
   std::vector<srfx::Moments> s(n), t(n);
   py::dict out;
-  out["error"] = srfx::coefficients_at(*sigma.value, *target.value, {r, c, gamma}, k.data(), n, s.data(), t.data());
+  out["error"] = srfx::coefficients_at(*sigma.value, *target.value, {r, c, gamma}, k.data(), n,
+                                       s.data(), t.data());
   double* mu0 = output(out, "mu0", {n});
   double* mu1 = output(out, "mu1", {n});
   double* mu2_squared = output(out, "mu2_squared", {n});
@@ -120,15 +137,18 @@ py::dict gaussian_constants(const Activation& activation, bool derivative) {
 
 void register_theory(py::module_& m) {
   using py::arg;
-  m.def("solve", &solve, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("set_index"), arg("beta"), arg("noise"),
-        arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"),
-        "Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a coefficient set.");
-  m.def("bounds", &bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("n_threads"),
-        "Lower and upper bounds of the test error, one entry a coefficient set.");
-  m.def("learned_function", &learned_function, arg("sigma"), arg("r"), arg("c"), arg("gamma"), arg("m"), arg("theta"), arg("psi"),
-        arg("t"), arg("n_threads"), "E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).");
-  m.def("coefficients", &coefficients, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"), arg("k"),
-        "mu0, mu1, mu2^2 and h, h1, E s*^2 at a vector k.");
+  m.def("solve", &solve, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"),
+        "Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a "
+        "coefficient set.");
+  m.def("bounds", &bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"),
+        arg("n_threads"), "Lower and upper bounds of the test error, one entry a coefficient set.");
+  m.def("learned_function", &learned_function, arg("sigma"), arg("r"), arg("c"), arg("gamma"),
+        arg("m"), arg("theta"), arg("psi"), arg("t"), arg("n_threads"),
+        "E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).");
+  m.def("coefficients", &coefficients, arg("sigma"), arg("target"), arg("r"), arg("c"),
+        arg("gamma"), arg("k"), "mu0, mu1, mu2^2 and h, h1, E s*^2 at a vector k.");
   m.def("gaussian_constants", &gaussian_constants, arg("activation"), arg("derivative"),
         "Moments of an activation under N(0,1); h2 and hc1 of its derivative.");
 }

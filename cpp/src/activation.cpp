@@ -1,4 +1,4 @@
-#include <srfx/activation.hpp>
+#include "srfx/gaussian/activation.hpp"
 
 namespace srfx {
 

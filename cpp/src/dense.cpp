@@ -1,4 +1,4 @@
-#include <srfx/dense.hpp>
+#include "srfx/core/dense.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
@@ -31,12 +31,14 @@ Triangle triangle(const Matrix& a, const Vector& b) {
   both << a, b;
   const Eigen::HouseholderQR<Matrix> qr(both);
   const Index rows = std::min(a.rows(), a.cols());
-  return {qr.matrixQR().topLeftCorner(rows, a.cols()).triangularView<Eigen::Upper>(), qr.matrixQR().col(a.cols()).head(rows)};
+  return {qr.matrixQR().topLeftCorner(rows, a.cols()).triangularView<Eigen::Upper>(),
+          qr.matrixQR().col(a.cols()).head(rows)};
 }
 
 LeastSquares least_squares(const Matrix& a, const Vector& b, double cutoff) {
   const auto [r, qt_b] = triangle(a, b);  // |b - a x|^2 = |Q^T b - R x|^2, and R is small
-  Eigen::JacobiSVD<Matrix, Eigen::NoQRPreconditioner> svd(r, Eigen::ComputeFullU | Eigen::ComputeFullV);
+  Eigen::JacobiSVD<Matrix, Eigen::NoQRPreconditioner> svd(
+      r, Eigen::ComputeFullU | Eigen::ComputeFullV);
   svd.setThreshold(cutoff);
   const Vector x = svd.solve(qt_b);
   return {x, (b - a * x).squaredNorm()};

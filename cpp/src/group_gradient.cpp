@@ -1,8 +1,9 @@
-#include <srfx/group_gradient.hpp>
+#include "srfx/solve/group_gradient.hpp"
 
 namespace srfx {
 
-void group_gradient_batch(const GroupGradientInput& in, const GradientOutput& out, Interrupt& interrupt) {
+void group_gradient_batch(const GroupGradientInput& in, const GradientOutput& out,
+                          Interrupt& interrupt) {
   const Index n_sets = static_cast<Index>(in.sets.size());
   const PointsBySet by_set(in);
   struct State {
@@ -28,10 +29,13 @@ void group_gradient_batch(const GroupGradientInput& in, const GradientOutput& ou
       State& state = states[static_cast<std::size_t>(block.set - first)];
       {
         const std::lock_guard<std::mutex> lock(state.mutex);
-        if (!state.table) state.table = std::make_unique<detail::GroupTangentTable>(*in.sigma, *in.target, *state.groups, state.scratch);
+        if (!state.table)
+          state.table = std::make_unique<detail::GroupTangentTable>(*in.sigma, *in.target,
+                                                                    *state.groups, state.scratch);
       }
       detail::GroupGradientBlock work(in, *state.groups, out);
-      work.run(*state.table, state.mutex, by_set.order.data() + block.begin, block.end - block.begin);
+      work.run(*state.table, state.mutex, by_set.order.data() + block.begin,
+               block.end - block.begin);
     });
   }
 }

@@ -1,8 +1,8 @@
-#include <srfx/group_step.hpp>
+#include "srfx/solve/group_step.hpp"
 
-#include <srfx/group_levels.hpp>
-#include <srfx/group_step_solver.hpp>
-#include <srfx/higher_moments.hpp>
+#include "srfx/solve/group_levels.hpp"
+#include "srfx/solve/group_step_solver.hpp"
+#include "srfx/gaussian/higher_moments.hpp"
 
 #include <memory>
 
@@ -18,7 +18,8 @@ struct GroupStepSet {
   std::unique_ptr<GroupTable> table;
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
 
-  const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung, int cls) {
+  const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung,
+                                   int cls) {
     std::unique_ptr<std::vector<double>>& out = muc[rung * n_sizes + cls];
     if (out) return *out;
     const int k = nodes.groups;
@@ -40,8 +41,15 @@ struct GroupStepSet {
   }
 };
 
-inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out, const MergedGroups& merged, GroupStepSet& set, Index i) {
-  const Point<double> point{in.alpha[i], in.beta[i], in.lam[i], in.noise[i], in.inverse_d[i], 1, in.alpha[i] / in.beta[i]};
+inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out,
+                                   const MergedGroups& merged, GroupStepSet& set, Index i) {
+  const Point<double> point{in.alpha[i],
+                            in.beta[i],
+                            in.lam[i],
+                            in.noise[i],
+                            in.inverse_d[i],
+                            1,
+                            in.alpha[i] / in.beta[i]};
   const int k = merged.given(), distinct = merged.groups();
   GroupStepSolver solver(*set.step, point);
   const GroupNodes* nodes;
@@ -75,7 +83,8 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     GroupNodes turned = solver.turned(*nodes);
     solver.newton(turned, {});
     x = solver.linear_part(turned, *muc);
-    for (int again = 0; again < 2 && !(x.residual <= 1e-13); ++again) {  // the axes may have been those of a poor start
+    for (int again = 0; again < 2 && !(x.residual <= 1e-13);
+         ++again) {  // the axes may have been those of a poor start
       solver.turn();
       turned = solver.turned(*nodes);
       solver.newton(turned, {});
@@ -85,22 +94,31 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     }
     error = solver.difference(turned, solver.turned(*denser));
     const int next = GroupTable::next(rung);
-    if (next < 0 || !(x.residual <= residual_tolerance) || error <= 3e-14 || error * x.amplification <= 2e-11) break;
+    if (next < 0 || !(x.residual <= residual_tolerance) || error <= 3e-14 ||
+        error * x.amplification <= 2e-11)
+      break;
     rung = next;
   }
-  bool finite = std::isfinite(x.test_error) && std::isfinite(x.train_error) && std::isfinite(x.residual);
+  bool finite =
+      std::isfinite(x.test_error) && std::isfinite(x.train_error) && std::isfinite(x.residual);
   for (const auto* values : {&x.theta, &x.m, &x.psi, &x.chi, &x.q1, &x.v1})
     for (double value : values->values) finite = finite && std::isfinite(value);
   for (int g = 0; g < k; ++g) {
     const SpikeParameters& spike = set.step->groups[merged.of[g]].spike;
-    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c, out.gamma[i * k + g] = set.step->gamma;
+    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c,
+                  out.gamma[i * k + g] = set.step->gamma;
     out.chi[i * k + g] = std::numeric_limits<double>::quiet_NaN();
   }
-  if (!finite) return store_group_failure(out, k, i, Status::non_finite, solver.all_iterations, x.residual);
-  if (!(x.residual <= residual_tolerance)) return store_group_failure(out, k, i, Status::max_iterations, solver.all_iterations, x.residual);
-  out.test_error[i] = x.test_error, out.train_error[i] = x.train_error, out.residual[i] = x.residual;
+  if (!finite)
+    return store_group_failure(out, k, i, Status::non_finite, solver.all_iterations, x.residual);
+  if (!(x.residual <= residual_tolerance))
+    return store_group_failure(out, k, i, Status::max_iterations, solver.all_iterations,
+                               x.residual);
+  out.test_error[i] = x.test_error, out.train_error[i] = x.train_error,
+  out.residual[i] = x.residual;
   out.quadrature_error[i] = (error + set.table->error() + set.step->nodes_error) * x.amplification;
-  out.status[i] = static_cast<std::int8_t>(Status::converged), out.iterations[i] = solver.all_iterations;
+  out.status[i] = static_cast<std::int8_t>(Status::converged),
+  out.iterations[i] = solver.all_iterations;
   for (int g = 0; g < k; ++g) {
     const int of = merged.of[g];
     const double share = merged.share[g];
@@ -112,9 +130,12 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     out.v2[i * k + g] = share * x.v2[of];
     for (int h = 0; h < k; ++h) {
       const int oh = merged.of[h];
-      const double both = share * merged.share[h], own = of == oh ? 1 : 0, self = g == h ? share : 0;
-      out.q1[(i * k + g) * k + h] = both * (x.q1[of * distinct + oh] - own * x.q2[of]) + self * x.q2[of];
-      out.v1[(i * k + g) * k + h] = both * (x.v1[of * distinct + oh] - own * x.v2[of]) + self * x.v2[of];
+      const double both = share * merged.share[h], own = of == oh ? 1 : 0,
+                   self = g == h ? share : 0;
+      out.q1[(i * k + g) * k + h] =
+          both * (x.q1[of * distinct + oh] - own * x.q2[of]) + self * x.q2[of];
+      out.v1[(i * k + g) * k + h] =
+          both * (x.v1[of * distinct + oh] - own * x.v2[of]) + self * x.v2[of];
     }
   }
 }
@@ -133,7 +154,8 @@ void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Inte
   parallel_for(static_cast<Index>(sets.size()), in.n_threads, interrupt, [&](Index s, int) {
     detail::GroupStepSet& set = sets[s];
     const auto [eta, inverse_alpha0, noise] = in.sets[s];
-    set.step = std::make_unique<GroupStep>(constants, *in.target, merged.distinct.r, merged.distinct.pi, mean, eta, inverse_alpha0, noise);
+    set.step = std::make_unique<GroupStep>(constants, *in.target, merged.distinct.r,
+                                           merged.distinct.pi, mean, eta, inverse_alpha0, noise);
     GroupParameters p;
     p.pi = set.step->pi, p.gamma = set.step->gamma;
     for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
@@ -147,7 +169,8 @@ void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Inte
       Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
       for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
       bulk.solve(vh, 0);
-      if (!bulk.failed()) set.step->nodes_error = std::max(set.step->nodes_error, bulk.compare(set.step->check));
+      if (!bulk.failed())
+        set.step->nodes_error = std::max(set.step->nodes_error, bulk.compare(set.step->check));
     }
   });
   parallel_for(in.n_points, in.n_threads, interrupt, [&](Index i, int) {

@@ -1,6 +1,6 @@
-#include <srfx/groups.hpp>
+#include "srfx/solve/groups.hpp"
 
-#include <srfx/group_levels.hpp>
+#include "srfx/solve/group_levels.hpp"
 
 #include <memory>
 
@@ -20,8 +20,13 @@ template <class V, int K> class GroupBlockSolver {
  public:
   static constexpr int lanes = simd::Traits<V>::size;
 
-  GroupBlockSolver(const GroupBatchInput& in, const GroupBatchOutput& out, const MergedGroups& merged)
-      : in_(in), out_(out), merged_(merged), system_(merged.groups()), order_(merged.groups()) {
+  GroupBlockSolver(const GroupBatchInput& in, const GroupBatchOutput& out,
+                   const MergedGroups& merged)
+      : in_(in),
+        out_(out),
+        merged_(merged),
+        system_(merged.groups()),
+        order_(merged.groups()) {
     for (int g = 0; g < merged.groups(); ++g) system_.map.pi[g] = V(merged.distinct.pi[g]);
   }
 
@@ -52,7 +57,8 @@ template <class V, int K> class GroupBlockSolver {
         iterations_[i] = static_cast<int>(detail::lane_of(system_.iterations, lane));
         double size = 0;
         bool usable = true;
-        for (int j = 0; j < n; ++j) usable = usable && std::isfinite(v_[i * n + j] = detail::lane_of(system_.v[j], lane));
+        for (int j = 0; j < n; ++j)
+          usable = usable && std::isfinite(v_[i * n + j] = detail::lane_of(system_.v[j], lane));
         for (int g = 0; g < system_.map.groups && usable; ++g) {
           const double ratio = v_[i * n + system_.map.pairs + g] / merged_.distinct.pi[g];
           usable = ratio > 0;
@@ -62,7 +68,8 @@ template <class V, int K> class GroupBlockSolver {
           size = 1 / in_.lam[ridge[i]];
           for (int j = 0; j < system_.map.pairs; ++j) v_[i * n + j] = 0;
           for (int g = 0; g < system_.map.groups; ++g)
-            v_[i * n + system_.map.at(g, g)] = v_[i * n + system_.map.pairs + g] = merged_.distinct.pi[g] * size;
+            v_[i * n + system_.map.at(g, g)] = v_[i * n + system_.map.pairs + g] =
+                merged_.distinct.pi[g] * size;
         }
         const int cls = GroupTable::class_of(size);
         const std::lock_guard<std::mutex> lock(mutex);
@@ -71,12 +78,16 @@ template <class V, int K> class GroupBlockSolver {
     }
     // Then by class, rung and kind; points whose rule is found wanting go on to the next.
     while (!where.empty()) {
-      std::stable_sort(where.begin(), where.end(), [&](Index a, Index b) { return key_[a] < key_[b]; });
+      std::stable_sort(where.begin(), where.end(),
+                       [&](Index a, Index b) { return key_[a] < key_[b]; });
       std::vector<Index> again;
       for (std::size_t first = 0; first < where.size();) {
         std::size_t last = first + 1;
-        while (last < where.size() && last - first < lanes && !(key_[where[first]] < key_[where[last]])) ++last;
-        solve_pack(table, mutex, ridge, where.data() + first, static_cast<int>(last - first), again);
+        while (last < where.size() && last - first < lanes &&
+               !(key_[where[first]] < key_[where[last]]))
+          ++last;
+        solve_pack(table, mutex, ridge, where.data() + first, static_cast<int>(last - first),
+                   again);
         first = last;
       }
       where.swap(again);
@@ -111,8 +122,8 @@ template <class V, int K> class GroupBlockSolver {
     system_.set_point(p);
   }
 
-  void solve_pack(GroupTable& table, std::mutex& mutex, const std::vector<Index>& ridge, const Index* where, int count,
-                  std::vector<Index>& again) {
+  void solve_pack(GroupTable& table, std::mutex& mutex, const std::vector<Index>& ridge,
+                  const Index* where, int count, std::vector<Index>& again) {
     const Key key = key_[where[0]];
     const GroupNodes *nodes, *denser;
     {
@@ -125,7 +136,8 @@ template <class V, int K> class GroupBlockSolver {
     load(points, count);
     const int n = system_.map.packed;
     for (int lane = 0; lane < lanes; ++lane)
-      for (int j = 0; j < n; ++j) detail::set_lane(system_.v[j], lane, v_[where[std::min(lane, count - 1)] * n + j]);
+      for (int j = 0; j < n; ++j)
+        detail::set_lane(system_.v[j], lane, v_[where[std::min(lane, count - 1)] * n + j]);
     system_.newton(*nodes, {});
     system_.linear_part(*nodes, key.finite_d, order_);
     system_.probe(*nodes, probe_);
@@ -134,7 +146,8 @@ template <class V, int K> class GroupBlockSolver {
     for (int lane = 0; lane < count; ++lane) {
       const Index i = where[lane];
       iterations_[i] += static_cast<int>(detail::lane_of(system_.iterations, lane));
-      const double residual = detail::lane_of(order_.residual, lane), error = detail::lane_of(moved, lane);
+      const double residual = detail::lane_of(order_.residual, lane),
+                   error = detail::lane_of(moved, lane);
       const double amplification = detail::lane_of(order_.amplification, lane);
       const bool solved = residual <= residual_tolerance && std::isfinite(error);
       const int next = GroupTable::next(key.rung);
@@ -150,12 +163,16 @@ template <class V, int K> class GroupBlockSolver {
 
   Status judge(int lane) const {
     const int k = system_.map.groups;
-    bool finite = std::isfinite(detail::lane_of(order_.test_error, lane)) && std::isfinite(detail::lane_of(order_.train_error, lane));
+    bool finite = std::isfinite(detail::lane_of(order_.test_error, lane)) &&
+                  std::isfinite(detail::lane_of(order_.train_error, lane));
     for (int g = 0; g < k; ++g)
-      finite = finite && std::isfinite(detail::lane_of(order_.m[g], lane)) && std::isfinite(detail::lane_of(order_.theta[g], lane)) &&
-               std::isfinite(detail::lane_of(order_.psi[g], lane)) && std::isfinite(detail::lane_of(order_.v2[g], lane));
+      finite = finite && std::isfinite(detail::lane_of(order_.m[g], lane)) &&
+               std::isfinite(detail::lane_of(order_.theta[g], lane)) &&
+               std::isfinite(detail::lane_of(order_.psi[g], lane)) &&
+               std::isfinite(detail::lane_of(order_.v2[g], lane));
     for (int j = 0; j < k * k; ++j)
-      finite = finite && std::isfinite(detail::lane_of(order_.q1[j], lane)) && std::isfinite(detail::lane_of(order_.v1[j], lane));
+      finite = finite && std::isfinite(detail::lane_of(order_.q1[j], lane)) &&
+               std::isfinite(detail::lane_of(order_.v1[j], lane));
     const double residual = detail::lane_of(order_.residual, lane);
     if (!finite || !std::isfinite(residual)) return Status::non_finite;
     return residual <= residual_tolerance ? Status::converged : Status::max_iterations;
@@ -167,7 +184,8 @@ template <class V, int K> class GroupBlockSolver {
     const Status status = judge(lane);
     const int k = merged_.given(), distinct = merged_.groups();
     if (status != Status::converged)
-      return detail::store_group_failure(out_, k, i, status, iterations, detail::lane_of(order_.residual, lane));
+      return detail::store_group_failure(out_, k, i, status, iterations,
+                                         detail::lane_of(order_.residual, lane));
     const auto at = [lane](const V& x) { return detail::lane_of(x, lane); };
     out_.test_error[i] = at(order_.test_error), out_.train_error[i] = at(order_.train_error);
     for (int g = 0; g < k; ++g) {
@@ -182,13 +200,16 @@ template <class V, int K> class GroupBlockSolver {
         const int oh = merged_.of[h];
         const double both = share * merged_.share[h];
         const auto expand = [&](const V& pair, const V& single) {
-          return both * (at(pair) - (of == oh ? at(single) : 0)) + (g == h ? share * at(single) : 0);
+          return both * (at(pair) - (of == oh ? at(single) : 0)) +
+                 (g == h ? share * at(single) : 0);
         };
         const bool alone = g == h && share == 1;  // no rounding
-        out_.q1[(i * k + g) * k + h] = alone ? at(order_.q1[of * distinct + of]) : expand(order_.q1[of * distinct + oh], order_.q2[of]);
+        out_.q1[(i * k + g) * k + h] = alone ? at(order_.q1[of * distinct + of])
+                                             : expand(order_.q1[of * distinct + oh], order_.q2[of]);
         out_.v1[(i * k + g) * k + h] = infinite_v ? infinity
-                                       : alone    ? at(order_.v1[of * distinct + of])
-                                                  : expand(order_.v1[of * distinct + oh], order_.v2[of]);
+                                       : alone
+                                           ? at(order_.v1[of * distinct + of])
+                                           : expand(order_.v1[of * distinct + oh], order_.v2[of]);
       }
     }
     out_.residual[i] = at(order_.residual);
@@ -207,9 +228,12 @@ template <class V, int K> class GroupBlockSolver {
     Point<V> p = system_.point();
     p.lam = V(0);
     bool linear = true;
-    for (int g = 0; g < system_.map.groups; ++g) linear = linear && wide.mean_e[wide.pairs + g] == 0;
-    const double alpha = in_.alpha[i], beta = in_.beta[i], threshold = linear ? std::min(1.0, beta) : beta;
-    if (alpha == threshold) return detail::store_group_failure(out_, k, i, Status::diverged, 0, infinity);
+    for (int g = 0; g < system_.map.groups; ++g)
+      linear = linear && wide.mean_e[wide.pairs + g] == 0;
+    const double alpha = in_.alpha[i], beta = in_.beta[i],
+                 threshold = linear ? std::min(1.0, beta) : beta;
+    if (alpha == threshold)
+      return detail::store_group_failure(out_, k, i, Status::diverged, 0, infinity);
     const bool below = alpha < threshold;
     if (below) p.unit = V(0), p.lam = V(1);
     system_.set_point(p);
@@ -219,7 +243,8 @@ template <class V, int K> class GroupBlockSolver {
       for (double start : {1.0, 1e3, 1e6, 1e9, 1e12, 1e-3}) {
         for (int j = 0; j < n; ++j) system_.v[j] = V(0);
         for (int g = 0; g < system_.map.groups; ++g)
-          system_.v[system_.map.at(g, g)] = system_.v[system_.map.pairs + g] = V(start) * system_.map.pi[g];
+          system_.v[system_.map.at(g, g)] = system_.v[system_.map.pairs + g] =
+              V(start) * system_.map.pi[g];
         system_.newton(nodes, {});
         iterations += static_cast<int>(detail::lane_of(system_.iterations, 0));
         system_.linear_part(nodes, finite_d, order_);
@@ -228,7 +253,8 @@ template <class V, int K> class GroupBlockSolver {
       }
       return status;
     };
-    const GroupNodes ranges[3] = {table.dense(8.5, false), table.dense(7, false), table.dense(10, true)};
+    const GroupNodes ranges[3] = {table.dense(8.5, false), table.dense(7, false),
+                                  table.dense(10, true)};
     double moved[3] = {0, 0, 0}, test = 0, norm = 0;
     const auto norm_of = [&] {
       double sum = 0;
@@ -241,7 +267,8 @@ template <class V, int K> class GroupBlockSolver {
       test = detail::lane_of(order_.test_error, 0), norm = norm_of();
       for (int s = below ? 0 : 2; s < 3 && status == Status::converged; ++s) {
         status = solve(ranges[s]);
-        moved[s] = std::max(std::abs(detail::lane_of(order_.test_error, 0) - test) / std::abs(test), std::abs(norm_of() - norm) / std::abs(norm));
+        moved[s] = std::max(std::abs(detail::lane_of(order_.test_error, 0) - test) / std::abs(test),
+                            std::abs(norm_of() - norm) / std::abs(norm));
       }
     }
     if (status == Status::max_iterations || (!below && status != Status::converged))
@@ -265,15 +292,13 @@ template <class V, int K> class GroupBlockSolver {
 
 /// Calls work(integral_constant<K>) for the K compiled, dynamic_groups above.
 template <int K = 1, class Work> void with_groups(int k, Work&& work) {
-  if constexpr (K > max_fixed_groups)
-    work(std::integral_constant<int, dynamic_groups>{});
-  else if (k == K)
-    work(std::integral_constant<int, K>{});
-  else
-    with_groups<K + 1>(k, work);
+  if constexpr (K > max_fixed_groups) work(std::integral_constant<int, dynamic_groups>{});
+  else if (k == K) work(std::integral_constant<int, K>{});
+  else with_groups<K + 1>(k, work);
 }
 
-void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out, Interrupt& interrupt) {
+void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out,
+                       Interrupt& interrupt) {
   const Index n_sets = static_cast<Index>(in.sets.size());
   const PointsBySet by_set(in);
   struct State {
@@ -301,13 +326,16 @@ void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out, I
       State& state = states[block.set - first];
       {
         const std::lock_guard<std::mutex> lock(state.mutex);
-        if (!state.table) state.table = std::make_unique<GroupTable>(*in.sigma, *in.target, state.merged->distinct, state.scratch);
+        if (!state.table)
+          state.table = std::make_unique<GroupTable>(*in.sigma, *in.target, state.merged->distinct,
+                                                     state.scratch);
       }
       with_groups(state.merged->groups(), [&](auto k) {
         constexpr int K = decltype(k)::value;
         using V = Pack;
         const auto solver = std::make_unique<GroupBlockSolver<V, K>>(in, out, *state.merged);
-        solver->solve(*state.table, state.mutex, by_set.order.data() + block.begin, block.end - block.begin);
+        solver->solve(*state.table, state.mutex, by_set.order.data() + block.begin,
+                      block.end - block.begin);
       });
     });
   }

@@ -1,8 +1,8 @@
-#include <srfx/observables.hpp>
+#include "srfx/data/observables.hpp"
 
-#include <srfx/dense.hpp>
-#include <srfx/group_levels.hpp>
-#include <srfx/levels.hpp>
+#include "srfx/core/dense.hpp"
+#include "srfx/solve/group_levels.hpp"
+#include "srfx/data/levels.hpp"
 
 namespace srfx {
 
@@ -10,14 +10,16 @@ GaussianConstants gaussian_constants(const Function& f) {
   MomentEvaluator evaluate;
   Moments at[2];
   const double zero = 0;
-  for (int i = 0; i < 2; ++i) evaluate(f, GaussianRule(f.shape(), 1.0, i == 0 ? 2 : 4), &zero, 1.0, 1, &at[i]);
+  for (int i = 0; i < 2; ++i)
+    evaluate(f, GaussianRule(f.shape(), 1.0, i == 0 ? 2 : 4), &zero, 1.0, 1, &at[i]);
   GaussianConstants out;
   const Moments& m = at[1];
   out.second_moment = m.m2 + m.m0 * m.m0 + m.m1 * m.m1;
   const double rms = std::sqrt(out.second_moment);
   out.mean = std::abs(m.m0) < 1e-13 * rms ? 0 : m.m0;
   out.h1 = std::abs(m.m1) < 1e-13 * rms ? 0 : m.m1;
-  out.error = std::max({std::abs(at[0].m0 - m.m0), std::abs(at[0].m1 - m.m1), std::abs(std::sqrt(at[0].m2) - std::sqrt(m.m2))}) /
+  out.error = std::max({std::abs(at[0].m0 - m.m0), std::abs(at[0].m1 - m.m1),
+                        std::abs(std::sqrt(at[0].m2) - std::sqrt(m.m2))}) /
               std::max(rms, 1e-300);
   return out;
 }
@@ -31,8 +33,8 @@ SlopeConstants slope_constants(const Function& derivative) {
   return {rough.h1, slope.m2 < 1e-24 * rough.second_moment ? 0.0 : slope.m2, rough.error};
 }
 
-double coefficients_at(const Function& sigma, const Function& target, const SpikeParameters& p, const double* k, Index n, Moments* of_sigma,
-                       Moments* of_target) {
+double coefficients_at(const Function& sigma, const Function& target, const SpikeParameters& p,
+                       const double* k, Index n, Moments* of_sigma, Moments* of_target) {
   CoefficientScratch scratch;
   Coefficients coefficients(sigma, target, p, scratch);
   coefficients.sigma_moments(k, n, of_sigma);
@@ -120,13 +122,14 @@ GroupBounds group_bounds(const Function& sigma, const Function& target, const Gr
     out[coarse].upper = rest + misfit(mean, h) + h1.squaredNorm();
     target_square = nodes.target_square;
   }
-  const double moved = std::max(std::abs(out[0].lower - out[1].lower), std::abs(out[0].upper - out[1].upper));
+  const double moved =
+      std::max(std::abs(out[0].lower - out[1].lower), std::abs(out[0].upper - out[1].upper));
   out[0].error = table.error() + (target_square > 0 ? moved / target_square : 0);
   return out[0];
 }
 
-void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta, double psi,
-                             const double* t, Index n, double* out, double chi) {
+void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta,
+                      double psi, const double* t, Index n, double* out, double chi) {
   const double rho = p.rho(), sd = p.sd();
   const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
   const GaussianRule rule(sigma.shape(), s, 2);
@@ -147,8 +150,8 @@ void learned_function(const Function& sigma, const SpikeParameters& p, double m,
       m2 += wf * (z * z - 1);
     }
     const double first = sd / s * m1, second = sd * p.r * rho / (s * s) * m2;
-    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) + psi * (rho * t[i] * first - p.gamma * second) +
-             chi * m2 / (2 * s * s);
+    out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) +
+             psi * (rho * t[i] * first - p.gamma * second) + chi * m2 / (2 * s * s);
   }
 }
 

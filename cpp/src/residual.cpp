@@ -1,5 +1,5 @@
 // Constants of the step and the law of its residual.
-#include <srfx/residual.hpp>
+#include "srfx/gaussian/residual.hpp"
 
 namespace srfx {
 
@@ -36,7 +36,8 @@ StepConstants step_constants(const Function& sigma, const Function& derivative) 
       slope_second += wf * f[i];
     }
     for (Index i = 0; i < rule.size(); ++i) {
-      const double z = rule.x[i], s = f[i] - out.h1 - out.h2 * z, w = rule.w[i], ws = w * s, ws2 = ws * s;
+      const double z = rule.x[i], s = f[i] - out.h1 - out.h2 * z, w = rule.w[i], ws = w * s,
+                   ws2 = ws * s;
       out.hc1 += ws2;
       out.k3 += ws2 * s;
       out.k4 += ws2 * s * s;
@@ -54,7 +55,9 @@ StepConstants step_constants(const Function& sigma, const Function& derivative) 
     const auto drop = [&](auto&... x) { ((x = std::abs(x) < 1e-12 * power ? 0 : x), ...); };
     drop(out.h1, out.h2, out.b3, out.b4);
     power = slope_second;
-    out.hc1 = out.hc1 < 1e-24 * power ? 0 : out.hc1;  // S = 0: what is left is the square of rounding errors
+    out.hc1 = out.hc1 < 1e-24 * power
+                  ? 0
+                  : out.hc1;  // S = 0: what is left is the square of rounding errors
     drop(out.b12, out.q2, out.b22);
     power = slope_second * rms;
     drop(out.k3, out.b13);
@@ -66,13 +69,15 @@ StepConstants step_constants(const Function& sigma, const Function& derivative) 
   const StepConstants coarse = at(2);
   StepConstants out = at(4);
   const double rms = std::max(out.error, 1e-300), square = rms * rms;
-  out.error = std::max({std::abs(coarse.h1 - out.h1) / rms, std::abs(coarse.h2 - out.h2) / rms, std::abs(coarse.b3 - out.b3) / rms,
-                        std::abs(coarse.hc1 - out.hc1) / square, std::abs(coarse.q2 - out.q2) / square,
+  out.error = std::max({std::abs(coarse.h1 - out.h1) / rms, std::abs(coarse.h2 - out.h2) / rms,
+                        std::abs(coarse.b3 - out.b3) / rms, std::abs(coarse.hc1 - out.hc1) / square,
+                        std::abs(coarse.q2 - out.q2) / square,
                         std::abs(coarse.k4 - out.k4) / (square * square)});
   return out;
 }
 
-ResidualRule residual_rule(const Function& target, double h0, double noise, double delta, double ratio, int order) {
+ResidualRule residual_rule(const Function& target, double h0, double noise, double delta,
+                           double ratio, int order) {
   constexpr double limit = 11, limit_eps = 9.5;
   const Shape& shape = target.shape();
   const double sd = std::sqrt(noise);
@@ -90,7 +95,8 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
     const double width = edges[i + 1] - edges[i];
     if (!(width > 0)) continue;
     const int count = static_cast<int>(std::ceil(width / std::min(2.0, shape.panel)));
-    for (int j = 0; j < count; ++j) open.push_back({edges[i] + width * j / count, edges[i] + width * (j + 1) / count, 0});
+    for (int j = 0; j < count; ++j)
+      open.push_back({edges[i] + width * j / count, edges[i] + width * (j + 1) / count, 0});
   }
   Rule rule;
   std::vector<double> values;
@@ -99,7 +105,8 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
   while (!open.empty()) {
     x.clear(), next.clear();
     for (const Panel& p : open)
-      for (int i = 0; i < order; ++i) x.push_back(0.5 * (p.lo + p.hi) + 0.5 * (p.hi - p.lo) * gl.x[i]);
+      for (int i = 0; i < order; ++i)
+        x.push_back(0.5 * (p.lo + p.hi) + 0.5 * (p.hi - p.lo) * gl.x[i]);
     y.resize(x.size());
     target.evaluate(x.data(), y.data(), static_cast<Index>(x.size()));
     for (std::size_t k = 0; k < open.size(); ++k) {
@@ -111,8 +118,10 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
         least = std::min(least, std::abs(here[i] - h0));
       }
       if (low < 0 && high > 0) least = 0;
-      const double far = std::min(std::abs(p.lo), std::abs(p.hi));  // no need to follow u where there is no mass
-      if (p.depth < 40 && high - low > ratio * std::max(least, floor) * (p.lo * p.hi > 0 && far > 6.5 ? 8 : 1)) {
+      const double far =
+          std::min(std::abs(p.lo), std::abs(p.hi));  // no need to follow u where there is no mass
+      if (p.depth < 40 &&
+          high - low > ratio * std::max(least, floor) * (p.lo * p.hi > 0 && far > 6.5 ? 8 : 1)) {
         const double middle = 0.5 * (p.lo + p.hi);
         next.push_back({p.lo, middle, p.depth + 1}), next.push_back({middle, p.hi, p.depth + 1});
         continue;
@@ -144,8 +153,10 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
     if (!analytic) {
       eps.clear(), stack.clear();
       const double centre = std::clamp(-values[i] / sd, -limit_eps, limit_eps);
-      for (double lo = centre; lo < limit_eps; lo += 2) stack.push_back({lo, std::min(lo + 2, limit_eps)});
-      for (double hi = centre; hi > -limit_eps; hi -= 2) stack.push_back({std::max(hi - 2, -limit_eps), hi});
+      for (double lo = centre; lo < limit_eps; lo += 2)
+        stack.push_back({lo, std::min(lo + 2, limit_eps)});
+      for (double hi = centre; hi > -limit_eps; hi -= 2)
+        stack.push_back({std::max(hi - 2, -limit_eps), hi});
       while (!stack.empty()) {
         const auto [lo, hi] = stack.back();
         stack.pop_back();
@@ -155,7 +166,8 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
           stack.push_back({lo, 0.5 * (lo + hi)}), stack.push_back({0.5 * (lo + hi), hi});
           continue;
         }
-        for (int j = 0; j < order; ++j) eps.push(0.5 * (lo + hi) + 0.5 * (hi - lo) * gl.x[j], 0.5 * (hi - lo) * gl.w[j]);
+        for (int j = 0; j < order; ++j)
+          eps.push(0.5 * (lo + hi) + 0.5 * (hi - lo) * gl.x[j], 0.5 * (hi - lo) * gl.w[j]);
       }
       eps.finish();
     }

@@ -12,10 +12,10 @@
 // Primal or dual. With G = Phi^T Phi (p x p) or K = Phi Phi^T (n x n): a = (G + lam)^-1 Phi^T y = Phi^T (K + lam)^-1 y. The labels
 // ride along as one more row of the matrix that is factorised, whose factor then holds the forward solution. The dual's
 // factor serves every smaller n by its leading block.
-#include <srfx/simulate.hpp>
+#include "srfx/simulate/simulate.hpp"
 
-#include <srfx/linalg.hpp>
-#include <srfx/random.hpp>
+#include "srfx/simulate/linalg.hpp"
+#include "srfx/core/random.hpp"
 
 #include <limits>
 
@@ -26,7 +26,8 @@ template <class T> struct Network {
   Panels<T> rows;
   Index units = 0;
   Index inputs = 0;  ///< coordinates of x that matter
-  Index dense = 0;   ///< row i is zero from column dense + i + 1 on (dense = inputs: no zeros are claimed)
+  Index dense =
+      0;  ///< row i is zero from column dense + i + 1 on (dense = inputs: no zeros are claimed)
 
   /// Leading columns that matter to the first `count` rows.
   Index extent(Index count) const { return std::min(inputs, dense + count); }
@@ -57,7 +58,9 @@ template <class T> Plan plan_of(const Experiment& e) {
       const double m = static_cast<double>(e.n[k - 1]);
       cost += m * m * p + lams * m * m * m / 3;
     }
-    if (k < count) cost += static_cast<double>(e.n.back()) * p * p + static_cast<double>(count - k) * lams * p * p * p / 3;
+    if (k < count)
+      cost += static_cast<double>(e.n.back()) * p * p +
+              static_cast<double>(count - k) * lams * p * p * p / 3;
     if (cost < least) {
       least = cost;
       best = {k, k > 0 ? e.n[k - 1] : 0, k < count ? e.n.back() : 0};
@@ -82,7 +85,8 @@ template <class T> double memory_bytes(const Experiment& e) {
   const double inputs = e.literal || e.one_step() ? d : std::min(d, p + 1);
   const double nd = static_cast<double>(plan.n_dual + 1), all = static_cast<double>(e.n.back());
   const double tiles = size * tile * (p + inputs);
-  const double ridge = size * p * inputs + (plan.n_primal ? size * p * p : 0) + (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
+  const double ridge = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
+                       (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
   double step = 0;
   if (e.one_step()) {
     step = size * 2 * p * d + tiles + size * tile * d;
@@ -94,8 +98,14 @@ template <class T> double memory_bytes(const Experiment& e) {
 
 template <class T> class Simulation {
  public:
-  Simulation(const Experiment& e, const Pointwise& activation, const Pointwise& target, int threads, Interrupt& interrupt)
-      : e_(e), activation_(activation), target_(target), threads_(threads), interrupt_(interrupt), p_(e.p()),
+  Simulation(const Experiment& e, const Pointwise& activation, const Pointwise& target, int threads,
+             Interrupt& interrupt)
+      : e_(e),
+        activation_(activation),
+        target_(target),
+        threads_(threads),
+        interrupt_(interrupt),
+        p_(e.p()),
         root_p_(T(1) / std::sqrt(T(p_))) {}
 
   Errors run(Predictions* predictions = nullptr) {
@@ -118,16 +128,20 @@ template <class T> class Simulation {
       const bool matters = k < network_.inputs;
       v[k] *= root_d;
       theta[k] = matters ? root_d * static_cast<double>(network_.rows(p_, k)) : 0.0;
-      for (Index i = 0; i < p_; ++i) w[i * e_.d + k] = matters ? static_cast<double>(network_.rows(i, k)) : 0.0;
+      for (Index i = 0; i < p_; ++i)
+        w[i * e_.d + k] = matters ? static_cast<double>(network_.rows(i, k)) : 0.0;
     }
   }
 
  private:
-  static constexpr Index mr = Tile<T>::mr, nr = Tile<T>::nr, per_panel = mr / nr, block = Tile<T>::block;
+  static constexpr Index mr = Tile<T>::mr, nr = Tile<T>::nr, per_panel = mr / nr,
+                         block = Tile<T>::block;
 
   Stream stream(Purpose purpose) const { return {e_.seed, e_.replicate, purpose}; }
 
-  template <class Work> void parallel(Index count, Work&& work) { parallel_for(count, threads_, interrupt_, work); }
+  template <class Work> void parallel(Index count, Work&& work) {
+    parallel_for(count, threads_, interrupt_, work);
+  }
 
   const UnitGroup& group_of(Index unit) const {
     std::size_t g = 0;
@@ -141,7 +155,8 @@ template <class T> class Simulation {
   void draw_directions(std::vector<double>& theta) {
     const Index d = e_.d;
     theta.assign(d, 0.0), spike_.assign(d, 0.0);
-    const double gamma = e_.one_step() ? 1.0 : e_.gamma, rho = std::sqrt(std::max(0.0, (1 - gamma) * (1 + gamma)));
+    const double gamma = e_.one_step() ? 1.0 : e_.gamma,
+                 rho = std::sqrt(std::max(0.0, (1 - gamma) * (1 + gamma)));
     if (!e_.literal) {
       spike_[0] = 1;
       theta[0] = gamma;
@@ -181,7 +196,8 @@ template <class T> class Simulation {
       T* panel = net.rows.at(i, 0);
       std::fill_n(panel, net.rows.columns() * mr, T(0));
       const Index extent = net.extent((i + 1) * mr);
-      for (Index row = 0; row < mr; row += normal_rows) fill_normals<T>(normals, i * mr + row, 0, extent, panel + row, mr);
+      for (Index row = 0; row < mr; row += normal_rows)
+        fill_normals<T>(normals, i * mr + row, 0, extent, panel + row, mr);
       for (Index row = 0; row < mr; ++row) {
         const Index unit = i * mr + row;
         T* w = panel + row;
@@ -192,14 +208,18 @@ template <class T> class Simulation {
           continue;
         }
         if (!e_.literal && unit < others) {
-          w[(own + unit) * mr] = static_cast<T>(std::sqrt(ScalarStream(lengths, unit).chi_square(others - unit)));
+          w[(own + unit) * mr] =
+              static_cast<T>(std::sqrt(ScalarStream(lengths, unit).chi_square(others - unit)));
           for (Index k = own + unit + 1; k < extent; ++k) w[k * mr] = 0;
         }
         double square = 0;
-        for (Index k = 0; k < extent; ++k) square += static_cast<double>(w[k * mr]) * static_cast<double>(w[k * mr]);
+        for (Index k = 0; k < extent; ++k)
+          square += static_cast<double>(w[k * mr]) * static_cast<double>(w[k * mr]);
         const UnitGroup& g = group_of(unit);
-        const double scale = (e_.one_step() ? 1.0 : std::sqrt(g.c)) / std::sqrt(square), r = e_.one_step() ? 0.0 : g.r;
-        for (Index k = 0; k < extent; ++k) w[k * mr] = static_cast<T>(scale * static_cast<double>(w[k * mr]) + r * spike_[k]);
+        const double scale = (e_.one_step() ? 1.0 : std::sqrt(g.c)) / std::sqrt(square),
+                     r = e_.one_step() ? 0.0 : g.r;
+        for (Index k = 0; k < extent; ++k)
+          w[k * mr] = static_cast<T>(scale * static_cast<double>(w[k * mr]) + r * spike_[k]);
       }
     });
     return net;
@@ -233,7 +253,9 @@ template <class T> class Simulation {
   }
 
   /// Units as rows: z(i, s) = w_i.x_s for rows up to theta's; `done(i, s0, s1)` once those columns of panel i are complete.
-  template <class Done> void preactivations(const Network<T>& net, const Panels<T>& x, Index count, Panels<T>& z, Done&& done) {
+  template <class Done>
+  void preactivations(const Network<T>& net, const Panels<T>& x, Index count, Panels<T>& z,
+                      Done&& done) {
     const Index groups = ceil_div(count, nr);
     const std::vector<Piece> pieces = pieces_of(net.rows.count(), groups, block, 30);
     parallel(static_cast<Index>(pieces.size()), [&](Index n, int) {
@@ -253,8 +275,10 @@ template <class T> class Simulation {
       T* at(Index i, Index k) const { return base.at(first + i, k); }
     } out{phi, panel0};
     const Index groups = ceil_div(p_ + 1, nr);
-    std::vector<Piece> order = pieces_of(ceil_div(count, mr), groups, block, 40);  // the longest rows of a triangle first
-    std::stable_sort(order.begin(), order.end(), [](const Piece& a, const Piece& b) { return a.j0 > b.j0; });
+    std::vector<Piece> order =
+        pieces_of(ceil_div(count, mr), groups, block, 40);  // the longest rows of a triangle first
+    std::stable_sort(order.begin(), order.end(),
+                     [](const Piece& a, const Piece& b) { return a.j0 > b.j0; });
     parallel(static_cast<Index>(order.size()), [&](Index n, int) {
       const Piece& q = order[n];
       multiply_block<T>(
@@ -276,14 +300,17 @@ template <class T> class Simulation {
   // --- the gradient step ---------------------------------------------------------------------------------------------
 
   void make_step() {
-    const Index d = e_.d, tile = std::min(sample_tile<T>(), ceil_div(e_.n0, mr) * mr), last = p_ / mr;
+    const Index d = e_.d, tile = std::min(sample_tile<T>(), ceil_div(e_.n0, mr) * mr),
+                last = p_ / mr;
     Panels<T> w1(p_ + 1, d);
     std::copy_n(network_.rows.at(0, 0), network_.rows.size(), w1.at(0, 0));
     {
       Panels<T> x(tile, d), xt(d, tile), z(p_ + 1, tile);
-      std::vector<double> t(tile), residual(tile), partial(static_cast<std::size_t>(network_.rows.count() * tile));
+      std::vector<double> t(tile), residual(tile),
+          partial(static_cast<std::size_t>(network_.rows.count() * tile));
       std::vector<T> factor(static_cast<std::size_t>(network_.rows.count() * mr), T(0));
-      for (Index i = 0; i < p_; ++i) factor[i] = static_cast<T>(e_.eta * group_of(i).readout / static_cast<double>(e_.n0));
+      for (Index i = 0; i < p_; ++i)
+        factor[i] = static_cast<T>(e_.eta * group_of(i).readout / static_cast<double>(e_.n0));
       direction_.assign(d, 0.0);
       for (Index first = 0; first < e_.n0; first += tile) {
         const Index count = std::min(tile, e_.n0 - first);
@@ -311,7 +338,8 @@ template <class T> class Simulation {
         parallel(z.count(), [&](Index i, int) {
           activation_.derivative(z.at(i, 0), z.at(i, 0), count * mr);
           for (Index s = 0; s < count; ++s)
-            for (Index r = 0; r < mr; ++r) z.at(i, s)[r] *= factor[i * mr + r] * static_cast<T>(residual[s]);
+            for (Index r = 0; r < mr; ++r)
+              z.at(i, s)[r] *= factor[i * mr + r] * static_cast<T>(residual[s]);
         });
         // Coordinates as rows: the right operand of W1 += S X.
         parallel(xt.count(), [&](Index i, int) {
@@ -322,7 +350,8 @@ template <class T> class Simulation {
                 xt.at(i, s)[r] = r < live ? x.at(s0 / mr, i * mr + r)[s - s0] : T(0);
           for (Index r = 0; r < live; ++r) {
             double sum = 0;
-            for (Index s = 0; s < count; ++s) sum += residual[s] * static_cast<double>(xt.at(i, s)[r]);
+            for (Index s = 0; s < count; ++s)
+              sum += residual[s] * static_cast<double>(xt.at(i, s)[r]);
             direction_[i * mr + r] += sum;
           }
         });
@@ -350,7 +379,10 @@ template <class T> class Simulation {
         parallel(part.count(), [&](Index i, int) {
           for (Index k = 0; k < count; ++k)
             for (Index r = 0; r < wide; ++r)
-              part.at(i, k)[r] = i * wide + r < p_ ? static_cast<double>(network_.rows(i * wide + r, 1 + first + k)) : 0.0;
+              part.at(i, k)[r] =
+                  i * wide + r < p_
+                      ? static_cast<double>(network_.rows(i * wide + r, 1 + first + k))
+                      : 0.0;
         });
         rank_update(part, count, g, threads_, interrupt_);
       }
@@ -366,7 +398,8 @@ template <class T> class Simulation {
         const Index unit = i * mr + r;
         rows(unit, 0) = network_.rows(unit, 0);
         if (unit < p_)
-          for (Index k = 0; k < std::min(rank, unit + 1); ++k) rows(unit, 1 + k) = static_cast<T>(g(unit, k));
+          for (Index k = 0; k < std::min(rank, unit + 1); ++k)
+            rows(unit, 1 + k) = static_cast<T>(g(unit, k));
       }
     });
     network_.rows = std::move(rows);
@@ -417,7 +450,8 @@ template <class T> class Simulation {
         for (Index s = 0; s < rows; ++s) z[s] = l(n, s);
         solve_transposed(l, rows, z.data(), threads_, interrupt_);
         double square = 0;
-        for (Index s = 0; s < rows; ++s) square += static_cast<double>(z[s]) * static_cast<double>(z[s]);
+        for (Index s = 0; s < rows; ++s)
+          square += static_cast<double>(z[s]) * static_cast<double>(z[s]);
         // y - Phi a = lam (K + lam)^-1 y
         errors_.train[m * lams() + j] = e_.lam[j] * e_.lam[j] * square / static_cast<double>(rows);
         project(phi, rows, z.data(), m * lams() + j);
@@ -470,7 +504,8 @@ template <class T> class Simulation {
   }
 
   void primal(const Plan& plan, const Panels<T>& kept) {
-    const Index n = plan.n_primal, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr), last = p_ / mr;
+    const Index n = plan.n_primal, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr),
+                last = p_ / mr;
     PackedLower<T> g(p_ + 1), l(p_ + 1);
     g.set_zero();
     pad_identity(g, p_ + 1);
@@ -508,7 +543,8 @@ template <class T> class Simulation {
         factorise(g, l, p_, e_.lam[j]);
         for (Index i = 0; i < p_; ++i) z[i] = l(p_, i);
         solve_transposed(l, p_, z.data(), threads_, interrupt_);
-        for (Index i = 0; i < p_; ++i) a[i] = static_cast<double>(readout_(m * lams() + j, i) = z[i]);
+        for (Index i = 0; i < p_; ++i)
+          a[i] = static_cast<double>(readout_(m * lams() + j, i) = z[i]);
         // |y - Phi a|^2, second order in the error of a.
         double residual = squares + quadratic_form(g, p_, a.data(), threads_, interrupt_);
         for (Index i = 0; i < p_; ++i) residual -= 2 * a[i] * static_cast<double>(g(p_, i));
@@ -530,9 +566,11 @@ template <class T> class Simulation {
   // --- fresh points --------------------------------------------------------------------------------------------------
 
   void test(Predictions* predictions) {
-    const Index n = e_.n_test, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr), count_all = readouts();
+    const Index n = e_.n_test, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr),
+                count_all = readouts();
     Panels<T> x(tile, network_.inputs), phi(tile, p_ + 1), f(tile, count_all);
-    std::vector<double> t(tile), y(tile), sums(static_cast<std::size_t>(ceil_div(tile, mr) * count_all));
+    std::vector<double> t(tile), y(tile),
+        sums(static_cast<std::size_t>(ceil_div(tile, mr) * count_all));
     if (predictions) {
       predictions->t.assign(n, 0.0);
       predictions->f.assign(n * count_all, 0.0);
@@ -545,8 +583,8 @@ template <class T> class Simulation {
       target_.value(t.data(), y.data(), count);
       parallel(ceil_div(count, mr), [&](Index i, int) {
         multiply_block<T>(
-            phi, readout_, f, i, i + 1, 0, ceil_div(count_all, nr), p_, false, [this](Index, Index) { return p_; },
-            [](Index, Index, Index) {});
+            phi, readout_, f, i, i + 1, 0, ceil_div(count_all, nr), p_, false,
+            [this](Index, Index) { return p_; }, [](Index, Index, Index) {});
         for (Index m = 0; m < count_all; ++m) {
           double sum = 0;
           for (Index r = 0; r < std::min(mr, count - i * mr); ++r) {
@@ -561,7 +599,8 @@ template <class T> class Simulation {
       if (predictions) {
         std::copy_n(t.data(), count, predictions->t.data() + first);
         for (Index m = 0; m < count_all; ++m)
-          for (Index s = 0; s < count; ++s) predictions->f[m * n + first + s] = static_cast<double>(f(s, m));
+          for (Index s = 0; s < count; ++s)
+            predictions->f[m * n + first + s] = static_cast<double>(f(s, m));
       }
     }
     for (double& error : errors_.test) error /= static_cast<double>(n);
@@ -581,21 +620,23 @@ template <class T> class Simulation {
 };
 
 template <class T>
-Errors simulate(const Experiment& e, const Pointwise& activation, const Pointwise& target, int threads, Interrupt& interrupt,
-                Predictions* predictions) {
+Errors simulate(const Experiment& e, const Pointwise& activation, const Pointwise& target,
+                int threads, Interrupt& interrupt, Predictions* predictions) {
   return Simulation<T>(e, activation, target, threads, interrupt).run(predictions);
 }
 template <class T>
-void simulate_weights(const Experiment& e, const Pointwise& activation, const Pointwise& target, int threads, Interrupt& interrupt,
-                      double* w, double* v, double* theta) {
+void simulate_weights(const Experiment& e, const Pointwise& activation, const Pointwise& target,
+                      int threads, Interrupt& interrupt, double* w, double* v, double* theta) {
   Simulation<T>(e, activation, target, threads, interrupt).weights(w, v, theta);
 }
 
-#define SRFX_SIMULATE(T)                                                                                              \
-  template bool factorise_step<T>(const Experiment&);                                                                 \
-  template double memory_bytes<T>(const Experiment&);                                                                 \
-  template Errors simulate<T>(const Experiment&, const Pointwise&, const Pointwise&, int, Interrupt&, Predictions*);  \
-  template void simulate_weights<T>(const Experiment&, const Pointwise&, const Pointwise&, int, Interrupt&, double*, double*, double*);
+#define SRFX_SIMULATE(T)                                                                        \
+  template bool factorise_step<T>(const Experiment&);                                           \
+  template double memory_bytes<T>(const Experiment&);                                           \
+  template Errors simulate<T>(const Experiment&, const Pointwise&, const Pointwise&, int,       \
+                              Interrupt&, Predictions*);                                        \
+  template void simulate_weights<T>(const Experiment&, const Pointwise&, const Pointwise&, int, \
+                                    Interrupt&, double*, double*, double*);
 SRFX_SIMULATE(float)
 SRFX_SIMULATE(double)
 

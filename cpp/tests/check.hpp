@@ -43,27 +43,31 @@ inline int report() {
 }  // namespace srfx::test
 
 /// CHECK(condition, inputs...)
-#define CHECK(condition, ...)                                                                                       \
-  do {                                                                                                              \
-    ++srfx::test::n_checks;                                                                                         \
-    if (!(condition) && srfx::test::failed(__FILE__, __LINE__, #condition))                                         \
-      srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__);                                                        \
+#define CHECK(condition, ...)                                               \
+  do {                                                                      \
+    ++srfx::test::n_checks;                                                 \
+    if (!(condition) && srfx::test::failed(__FILE__, __LINE__, #condition)) \
+      srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__);                \
   } while (false)
 
-#define SRFX_CHECK_ERROR(measure, value, reference, tolerance, ...)                                                 \
-  do {                                                                                                              \
-    ++srfx::test::n_checks;                                                                                         \
-    const long double value_ = (value), reference_ = (reference), error_ = srfx::test::measure(value_, reference_); \
-    if (!(error_ <= (tolerance)) && srfx::test::failed(__FILE__, __LINE__, #value)) {                               \
-      std::cerr.precision(21);                                                                                      \
-      std::cerr << " is " << value_ << ", expected " << reference_ << ", " #measure " " << error_ << " > " << (tolerance); \
-      srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__);                                                        \
-    }                                                                                                               \
+#define SRFX_CHECK_ERROR(measure, value, reference, tolerance, ...)                               \
+  do {                                                                                            \
+    ++srfx::test::n_checks;                                                                       \
+    const long double value_ = (value), reference_ = (reference),                                 \
+                      error_ = srfx::test::measure(value_, reference_);                           \
+    if (!(error_ <= (tolerance)) && srfx::test::failed(__FILE__, __LINE__, #value)) {             \
+      std::cerr.precision(21);                                                                    \
+      std::cerr << " is " << value_ << ", expected " << reference_ << ", " #measure " " << error_ \
+                << " > " << (tolerance);                                                          \
+      srfx::test::print_inputs(#__VA_ARGS__, ##__VA_ARGS__);                                      \
+    }                                                                                             \
   } while (false)
 
 /// CHECK_REL(value, reference, tolerance, inputs...): relative to the reference. CHECK_ABS: absolute.
-#define CHECK_REL(value, reference, tolerance, ...) SRFX_CHECK_ERROR(relative_error, value, reference, tolerance, ##__VA_ARGS__)
-#define CHECK_ABS(value, reference, tolerance, ...) SRFX_CHECK_ERROR(distance, value, reference, tolerance, ##__VA_ARGS__)
+#define CHECK_REL(value, reference, tolerance, ...) \
+  SRFX_CHECK_ERROR(relative_error, value, reference, tolerance, ##__VA_ARGS__)
+#define CHECK_ABS(value, reference, tolerance, ...) \
+  SRFX_CHECK_ERROR(distance, value, reference, tolerance, ##__VA_ARGS__)
 
 #define CHECK_THROWS(expression, exception)                                               \
   do {                                                                                    \
@@ -71,9 +75,7 @@ inline int report() {
     bool thrown_ = false;                                                                 \
     try {                                                                                 \
       (void)(expression);                                                                 \
-    } catch (const exception&) {                                                          \
-      thrown_ = true;                                                                     \
-    }                                                                                     \
+    } catch (const exception&) { thrown_ = true; }                                        \
     if (!thrown_ && srfx::test::failed(__FILE__, __LINE__, #expression " did not throw")) \
       srfx::test::print_inputs("");                                                       \
   } while (false)

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/activation.hpp"
+#include "srfx/gaussian/activation.hpp"
 
 namespace {
 
@@ -34,7 +34,9 @@ Real logistic_density(Real x) {
 }
 Real normal_cdf(Real x) { return std::erfc(-x / std::sqrt(2.0L)) / 2; }
 Real normal_pdf(Real x) { return std::exp(-x * x / 2) / std::sqrt(2 * pi); }
-Real clamped(Real x) { return std::isinf(x) ? std::copysign(1e5L, x) : x; }  // where x e^-|x| is 0 and not inf * 0
+Real clamped(Real x) {
+  return std::isinf(x) ? std::copysign(1e5L, x) : x;
+}  // where x e^-|x| is 0 and not inf * 0
 Expected step(Real x, Real at, Real below, Real on, Real above) {
   return std::isnan(x) ? x : x < at ? below : x > at ? above : on;
 }
@@ -51,7 +53,8 @@ Expected hermite(int n, Real x) {
   }
   return {now / std::sqrt(factorial), size / std::sqrt(factorial)};
 }
-template <int n> constexpr Reference hermite_reference{
+template <int n>
+constexpr Reference hermite_reference{
     [](Real x) { return hermite(n, x); },
     [](Real x) -> Expected {
       const Expected e = hermite(n - 1, x);
@@ -64,15 +67,20 @@ const Reference references[n_activations] = {
      [](Real x) -> Expected { return 4 * logistic_density(2 * x); }},
     {[](Real x) -> Expected { return std::erf(x); },
      [](Real x) -> Expected { return 2 / std::sqrt(pi) * std::exp(-x * x); }},
-    {[](Real x) -> Expected { return std::sin(x); }, [](Real x) -> Expected { return std::cos(x); }},
-    {[](Real x) -> Expected { return std::cos(x); }, [](Real x) -> Expected { return -std::sin(x); }},
-    {[](Real x) -> Expected { return x < 0 ? 0 : x; }, [](Real x) { return step(x, 0, 0, 0.5L, 1); }},
-    {[](Real x) -> Expected { return x < 0 ? 0.01L * x : x; }, [](Real x) { return step(x, 0, 0.01L, 0.505L, 1); }},
+    {[](Real x) -> Expected { return std::sin(x); },
+     [](Real x) -> Expected { return std::cos(x); }},
+    {[](Real x) -> Expected { return std::cos(x); },
+     [](Real x) -> Expected { return -std::sin(x); }},
+    {[](Real x) -> Expected { return x < 0 ? 0 : x; },
+     [](Real x) { return step(x, 0, 0, 0.5L, 1); }},
+    {[](Real x) -> Expected { return x < 0 ? 0.01L * x : x; },
+     [](Real x) { return step(x, 0, 0.01L, 0.505L, 1); }},
     {[](Real x) { return step(x, 0, -1, 0, 1); }, [](Real x) { return step(x, 0, 0, 0, 0); }},
     {[](Real x) -> Expected { return std::abs(x); }, [](Real x) { return step(x, 0, -1, 0, 1); }},
     {[](Real x) -> Expected { return (x < 0 ? 0 : x) + std::log1p(std::exp(-std::abs(x))); },
      [](Real x) -> Expected { return logistic(x); }},
-    {[](Real x) -> Expected { return logistic(x); }, [](Real x) -> Expected { return logistic_density(x); }},
+    {[](Real x) -> Expected { return logistic(x); },
+     [](Real x) -> Expected { return logistic_density(x); }},
     {[](Real x) -> Expected { return x > 0 ? x * normal_cdf(x) : clamped(x) * normal_cdf(x); },
      [](Real x) -> Expected {
        const Real c = normal_cdf(x), p = clamped(x) * normal_pdf(clamped(x));
@@ -83,21 +91,31 @@ const Reference references[n_activations] = {
        const Real s = logistic(x), p = clamped(x) * logistic_density(x);
        return {s + p, s + std::abs(p)};
      }},
-    {[](Real x) -> Expected { return x < -1 ? -1 : x > 1 ? 1 : x; },
+    {[](Real x) -> Expected { return x < -1  ? -1
+                                     : x > 1 ? 1
+                                             : x; },
      [](Real x) { return step(std::abs(x), 1, 1, 0.5L, 0); }},
     {[](Real x) -> Expected { return x; }, [](Real x) { return step(x, 0, 1, 1, 1); }},
-    hermite_reference<1>, hermite_reference<2>, hermite_reference<3>,
-    hermite_reference<4>, hermite_reference<5>, hermite_reference<6>,
+    hermite_reference<1>,
+    hermite_reference<2>,
+    hermite_reference<3>,
+    hermite_reference<4>,
+    hermite_reference<5>,
+    hermite_reference<6>,
 };
 
 // --- points ---
 template <class T> std::vector<T> special_points() {
   using L = std::numeric_limits<T>;
   std::vector<T> points{T(0), L::denorm_min(), L::min(), L::epsilon(), L::max(), L::infinity()};
-  for (const double x : {1e-30, 1e-8, 1e-4, 0.17, 0.5, 1.0, 1.25, 1.375, 2.0, 3.95, 5.95, 9.0, 10.25, 14.6, 20.0, 27.4, 38.75,
-                         88.0, 104.0, 109.0, 373.0, 708.0, 745.0, 752.0, 3999.0, 4001.0, 99999.0, 1e5, 100001.0, 1e9, 1e22})
-    for (const T near : {std::nextafter(T(x), T(0)), T(x), std::nextafter(T(x), L::infinity())}) points.push_back(near);
-  for (int k = 1; k < 2000; k += (k < 50 ? 1 : 37)) points.push_back(T(static_cast<Real>(k) * pi / 2));
+  for (const double x :
+       {1e-30, 1e-8,  1e-4,   0.17,   0.5,     1.0,   1.25,     1.375, 2.0,   3.95,  5.95,
+        9.0,   10.25, 14.6,   20.0,   27.4,    38.75, 88.0,     104.0, 109.0, 373.0, 708.0,
+        745.0, 752.0, 3999.0, 4001.0, 99999.0, 1e5,   100001.0, 1e9,   1e22})
+    for (const T near : {std::nextafter(T(x), T(0)), T(x), std::nextafter(T(x), L::infinity())})
+      points.push_back(near);
+  for (int k = 1; k < 2000; k += (k < 50 ? 1 : 37))
+    points.push_back(T(static_cast<Real>(k) * pi / 2));
   const std::size_t half = points.size();
   for (std::size_t i = 0; i < half; ++i) points.push_back(-points[i]);
   points.push_back(L::quiet_NaN());
@@ -119,14 +137,17 @@ template <class T> std::vector<T> points() {
   return all;
 }
 
-template <class T> bool same_bits(T a, T b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
+template <class T> bool same_bits(T a, T b) {
+  return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b));
+}
 
 // --- accuracy ---
 template <class T> struct Tolerance {
   double value, derivative;
 };
 template <class T> Tolerance<T> tolerance(ActivationId id) {
-  if (info(id).growth > 1) return std::is_same_v<T, float> ? Tolerance<T>{4e-7, 4e-7} : Tolerance<T>{8e-16, 8e-16};
+  if (info(id).growth > 1)
+    return std::is_same_v<T, float> ? Tolerance<T>{4e-7, 4e-7} : Tolerance<T>{8e-16, 8e-16};
   if (std::is_same_v<T, float>) return {id == ActivationId::gelu ? 3.5e-7 : 2.5e-7, 3e-7};
   if (!simd::has_fma) return {6e-16, 1e-15};
   return {id == ActivationId::gelu ? 5e-16 : 4e-16, 1e-15};
@@ -146,9 +167,11 @@ template <class T> void test_accuracy(const char* type) {
       const double bound = derivative ? tolerance<T>(id).derivative : tolerance<T>(id).value;
       for (std::size_t j = 0; j < x.size(); ++j) {
         const Expected e = derivative ? references[i].derivative(x[j]) : references[i].value(x[j]);
-        if (std::abs(e.value) > static_cast<Real>(L::max()) || e.size > static_cast<Real>(L::max()) / 100) {
+        if (std::abs(e.value) > static_cast<Real>(L::max()) ||
+            e.size > static_cast<Real>(L::max()) / 100) {
           // A polynomial beyond the range of T: any value as large, or infinite, of that sign.
-          CHECK(!std::isnan(y[j]) && std::signbit(y[j]) == std::signbit(e.value), name, derivative, x[j], y[j]);
+          CHECK(!std::isnan(y[j]) && std::signbit(y[j]) == std::signbit(e.value), name, derivative,
+                x[j], y[j]);
           continue;
         }
         // A subnormal result may be off by the spacing of such numbers.
@@ -194,7 +217,8 @@ template <class T> void test_widths() {
 template <class T> void test_positions() {
   const std::vector<T> all = points<T>();
   std::vector<T> x(all.end() - 64, all.end()), y(64);
-  x[5] = T(1e7), x[9] = std::numeric_limits<T>::quiet_NaN(), x[20] = -std::numeric_limits<T>::infinity();
+  x[5] = T(1e7), x[9] = std::numeric_limits<T>::quiet_NaN(),
+  x[20] = -std::numeric_limits<T>::infinity();
   for (int i = 0; i < n_activations; ++i) {
     const auto id = static_cast<ActivationId>(i);
     for (const bool derivative : {false, true}) {
@@ -207,12 +231,14 @@ template <class T> void test_positions() {
           run(id, &x[offset], &y[offset], static_cast<Index>(n));
           for (std::size_t j = 0; j < 64; ++j) {
             const bool inside = j >= offset && j < offset + n;
-            CHECK(same_bits(y[j], inside ? once[j] : T(-77)), info(id).name, derivative, n, offset, j);
+            CHECK(same_bits(y[j], inside ? once[j] : T(-77)), info(id).name, derivative, n, offset,
+                  j);
           }
         }
       std::vector<T> in_place = x;
       run(id, in_place.data(), in_place.data(), 64);
-      for (std::size_t j = 0; j < 64; ++j) CHECK(same_bits(in_place[j], once[j]), info(id).name, derivative, j);
+      for (std::size_t j = 0; j < 64; ++j)
+        CHECK(same_bits(in_place[j], once[j]), info(id).name, derivative, j);
     }
   }
 }
@@ -262,20 +288,25 @@ template <int n> void test_hermite() {
   using A = Hermite<n>;
   CHECK_ABS(gaussian_mean([](double z) { return A::value(z) * A::value(z); }), 1, 1e-13, n);
   CHECK_ABS(gaussian_mean([](double z) { return A::value(z); }), 0, 1e-13, n);
-  CHECK_ABS(gaussian_mean([](double z) { return A::derivative(z) * A::derivative(z); }), n, 1e-12, n);
-  CHECK_ABS(gaussian_mean([](double z) { return A::value(z) * Hermite<n % 6 + 1>::value(z); }), 0, 1e-13, n);
+  CHECK_ABS(gaussian_mean([](double z) { return A::derivative(z) * A::derivative(z); }), n, 1e-12,
+            n);
+  CHECK_ABS(gaussian_mean([](double z) { return A::value(z) * Hermite<n % 6 + 1>::value(z); }), 0,
+            1e-13, n);
 }
 
 void test_info() {
-  const char* names[] = {"tanh",     "erf",      "sin",      "cos",      "relu",     "leaky_relu", "sign",
-                         "abs",      "softplus", "sigmoid",  "gelu",     "silu",     "hardtanh",   "linear",
-                         "hermite1", "hermite2", "hermite3", "hermite4", "hermite5", "hermite6"};
+  const char* names[] = {"tanh",       "erf",      "sin",      "cos",      "relu",
+                         "leaky_relu", "sign",     "abs",      "softplus", "sigmoid",
+                         "gelu",       "silu",     "hardtanh", "linear",   "hermite1",
+                         "hermite2",   "hermite3", "hermite4", "hermite5", "hermite6"};
   for (int i = 0; i < n_activations; ++i) {
     const auto id = static_cast<ActivationId>(i);
     const ActivationInfo& a = info(id);
     CHECK(std::string_view(a.name) == names[i], i);
     CHECK(activation_from_name(a.name) == id, a.name);
-    CHECK(dispatch(id, [](auto activation) { return decltype(activation)::info.name; }) == std::string_view(a.name), a.name);
+    CHECK(dispatch(id, [](auto activation) { return decltype(activation)::info.name; }) ==
+              std::string_view(a.name),
+          a.name);
     CHECK(a.strip > 1, a.name);
     dispatch(id, [&](auto activation) {
       using A = decltype(activation);
@@ -285,17 +316,20 @@ void test_info() {
       CHECK(size > 0.01 && size < 1.01, a.name, size);
       // Just beside each kink the derivative differs by a jump, or the value does.
       for (int k = 0; k < a.n_kinks; ++k) {
-        const double left = std::nextafter(a.kinks[k], -9.0), right = std::nextafter(a.kinks[k], 9.0);
+        const double left = std::nextafter(a.kinks[k], -9.0),
+                     right = std::nextafter(a.kinks[k], 9.0);
         CHECK((std::abs(A::value(right) - A::value(left)) > 0.5) == a.jump, a.name, k);
         if (a.jump) continue;
         CHECK(std::abs(A::derivative(right) - A::derivative(left)) > 0.5, a.name, k);
-        CHECK_ABS(A::derivative(a.kinks[k]), 0.5 * (A::derivative(left) + A::derivative(right)), 1e-15, a.name, k);
+        CHECK_ABS(A::derivative(a.kinks[k]), 0.5 * (A::derivative(left) + A::derivative(right)),
+                  1e-15, a.name, k);
       }
     });
   }
   CHECK_THROWS(activation_from_name("tan"), std::invalid_argument);
   CHECK_THROWS(activation_from_name(""), std::invalid_argument);
-  CHECK_THROWS(dispatch(static_cast<ActivationId>(n_activations), [](auto) { return 0; }), std::invalid_argument);
+  CHECK_THROWS(dispatch(static_cast<ActivationId>(n_activations), [](auto) { return 0; }),
+               std::invalid_argument);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/group_gradient.hpp"
-#include "srfx/named.hpp"
-#include "srfx/step_gradient.hpp"
+#include "srfx/solve/group_gradient.hpp"
+#include "srfx/gaussian/named.hpp"
+#include "srfx/solve/step_gradient.hpp"
 
 using namespace srfx;
 
@@ -13,7 +13,8 @@ namespace {
 
 constexpr int order = 8;
 constexpr double offsets[order] = {-4, -3, -2, -1, 1, 2, 3, 4};
-constexpr double stencil[order] = {1.0 / 280, -4.0 / 105, 1.0 / 5, -4.0 / 5, 4.0 / 5, -1.0 / 5, 4.0 / 105, -1.0 / 280};
+constexpr double stencil[order] = {1.0 / 280, -4.0 / 105, 1.0 / 5,   -4.0 / 5,
+                                   4.0 / 5,   -1.0 / 5,   4.0 / 105, -1.0 / 280};
 
 /// The eight points of the stencil, one a lane.
 void groups_against_differences(const char* activation, bool finite_d) {
@@ -33,7 +34,8 @@ void groups_against_differences(const char* activation, bool finite_d) {
       if (i == along)
         for (int lane = 0; lane < order; ++lane) x[i].set(lane, base[i] + step * offsets[lane]);
     }
-    return Point<Pack>{x[1], x[2], x[0], x[3], Pack(finite_d ? 1.0 / 500 : 0.0), Pack(1), x[1] / x[2]};
+    return Point<Pack>{x[1],    x[2],       x[0], x[3], Pack(finite_d ? 1.0 / 500 : 0.0),
+                       Pack(1), x[1] / x[2]};
   };
   for (int along = 0; along < 4; ++along) {
     const double step = 4e-3 * base[along];
@@ -52,7 +54,8 @@ void groups_against_differences(const char* activation, bool finite_d) {
     system.start();
     system.newton(nodes, {});
     tangent.prepare(nodes, finite_d);
-    const auto slope = tangent.along(detail::moving_point(centre, static_cast<Direction>(along)), {});
+    const auto slope =
+        tangent.along(detail::moving_point(centre, static_cast<Direction>(along)), {});
     CHECK_REL(slope.test_error[0], test, 1e-9, along, finite_d);
     CHECK_REL(slope.train_error[0], train, 1e-9, along, finite_d);
   }
@@ -68,16 +71,37 @@ struct Batch {
   AnisotropicOutput out{};
 
   Batch(const NamedFunction& sigma, const NamedFunction& target, std::size_t n)
-      : alpha(n, 1.5), beta(n, 0.8), lam(n, 0.05), noise(n, 0.1), inverse_d(n, 1.0 / 400), set(n, 0), status(n), iterations(n) {
+      : alpha(n, 1.5),
+        beta(n, 0.8),
+        lam(n, 0.05),
+        noise(n, 0.1),
+        inverse_d(n, 1.0 / 400),
+        set(n, 0),
+        status(n),
+        iterations(n) {
     for (auto& x : values) x.resize(n);
     in.sigma = &sigma, in.target = &target;
     for (std::size_t i = 0; i < n; ++i) set[i] = static_cast<std::int64_t>(i);
     in.set_index = set.data(), in.set_stride = 1;
-    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1}, in.noise = {noise.data(), 1};
+    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1},
+    in.noise = {noise.data(), 1};
     in.inverse_d = {inverse_d.data(), 1};
     in.n_points = static_cast<Index>(n);
-    double** const columns[15] = {&out.test_error, &out.train_error, &out.m, &out.theta, &out.psi, &out.q1, &out.q2, &out.v1, &out.v2,
-                                  &out.residual, &out.quadrature_error, &out.chi, &out.r, &out.c, &out.gamma};
+    double** const columns[15] = {&out.test_error,
+                                  &out.train_error,
+                                  &out.m,
+                                  &out.theta,
+                                  &out.psi,
+                                  &out.q1,
+                                  &out.q2,
+                                  &out.v1,
+                                  &out.v2,
+                                  &out.residual,
+                                  &out.quadrature_error,
+                                  &out.chi,
+                                  &out.r,
+                                  &out.c,
+                                  &out.gamma};
     for (std::size_t j = 0; j < 15; ++j) *columns[j] = values[j].data();
     out.status = status.data(), out.iterations = iterations.data();
     for (auto& x : slopes) x.assign(n, 0);
@@ -101,14 +125,18 @@ struct Batch {
 };
 
 void step_against_differences(const char* activation, const char* goal) {
-  const NamedFunction sigma(activation_from_name(activation)), slope(activation_from_name(activation), true),
-      target(activation_from_name(goal));
+  const NamedFunction sigma(activation_from_name(activation)),
+      slope(activation_from_name(activation), true), target(activation_from_name(goal));
   const OneStepSource::Parameters base{2.0, 0.8, 0.1};
-  for (StepDirection along : {StepDirection::lam, StepDirection::beta, StepDirection::noise, StepDirection::eta, StepDirection::inverse_alpha0}) {
+  for (StepDirection along : {StepDirection::lam, StepDirection::beta, StepDirection::noise,
+                              StepDirection::eta, StepDirection::inverse_alpha0}) {
     Batch batch(sigma, target, order + 1);
     std::vector<OneStepSource::Parameters> sets(order + 1, base);
-    const double value = along == StepDirection::lam ? 0.05 : along == StepDirection::beta ? 0.8 : along == StepDirection::noise ? 0.1
-                         : along == StepDirection::eta ? base.eta : base.inverse_alpha0;
+    const double value = along == StepDirection::lam     ? 0.05
+                         : along == StepDirection::beta  ? 0.8
+                         : along == StepDirection::noise ? 0.1
+                         : along == StepDirection::eta   ? base.eta
+                                                         : base.inverse_alpha0;
     const double step = 4e-3 * value;
     for (std::size_t j = 0; j < order; ++j) {
       const double moved = value + step * offsets[j];

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/group_levels.hpp"
-#include "srfx/groups.hpp"
-#include "srfx/named.hpp"
+#include "srfx/solve/group_levels.hpp"
+#include "srfx/solve/groups.hpp"
+#include "srfx/gaussian/named.hpp"
 
 namespace {
 
@@ -15,7 +15,9 @@ using namespace srfx;
 using Matrix = Eigen::MatrixXd;
 
 std::mt19937_64 generator(1);
-double uniform(double lo, double hi) { return std::uniform_real_distribution<double>(lo, hi)(generator); }
+double uniform(double lo, double hi) {
+  return std::uniform_real_distribution<double>(lo, hi)(generator);
+}
 
 void test_symmetric_inverse() {
   for (int n = 1; n <= 9; ++n) {
@@ -48,7 +50,8 @@ void test_elimination() {
       const Matrix expected = each[lane].leftCols(n).partialPivLu().solve(each[lane].rightCols(2));
       for (int i = 0; i < n; ++i)
         for (int s = 0; s < 2; ++s)
-          CHECK_ABS(a[i * width + n + s][lane], expected(i, s), 1e-10 * expected.cwiseAbs().maxCoeff(), n, lane, i, s);
+          CHECK_ABS(a[i * width + n + s][lane], expected(i, s),
+                    1e-10 * expected.cwiseAbs().maxCoeff(), n, lane, i, s);
     }
   }
 }
@@ -94,7 +97,8 @@ template <int K> void test_traces(int k) {
     d(g, g) = map.v2[g];
     for (int h = 0; h < k; ++h) vh1(g, h) = vh[map.at(g, h)];
   }
-  const Matrix j = (Matrix::Identity(k, k) + beta * vh1 * d).inverse(), gam = j * vh1, v1 = j.transpose() * d;
+  const Matrix j = (Matrix::Identity(k, k) + beta * vh1 * d).inverse(), gam = j * vh1,
+               v1 = j.transpose() * d;
   for (int g = 0; g < k; ++g) {
     CHECK_REL(map.v2[g], map.pi[g] / (vh[map.pairs + g] + gam(g, g)), 1e-11, k, g);
     for (int h = 0; h < k; ++h) CHECK_ABS(map.v1[g * k + h], v1(g, h), 1e-11 * v1.norm(), k, g, h);
@@ -118,56 +122,72 @@ template <int K> void test_traces(int k) {
   double scale = 0;
   for (double x : q) scale = std::max(scale, std::abs(x));
   for (int i = 0; i < map.packed; ++i) {
-    CHECK_ABS(w[i].real(), v[i], 1e-11 * std::abs(v[map.packed - 1]) + 1e-11 * std::abs(v[i]) + 1e-11, k, i);
+    CHECK_ABS(w[i].real(), v[i],
+              1e-11 * std::abs(v[map.packed - 1]) + 1e-11 * std::abs(v[i]) + 1e-11, k, i);
     CHECK_ABS(q[i], -w[i].imag() / 1e-30, 1e-10 * scale, k, i);
   }
 }
 
 struct Solved {
   GroupBatchInput in;
-  std::vector<double> alpha, beta, lam, noise, inverse_d, test, train, m, theta, psi, q1, q2, v1, v2, residual, error;
+  std::vector<double> alpha, beta, lam, noise, inverse_d, test, train, m, theta, psi, q1, q2, v1,
+      v2, residual, error;
   std::vector<std::int8_t> status;
   std::vector<std::int32_t> iterations;
   std::int64_t zero = 0;
 
-  Solved(const Function& sigma, const Function& target, const GroupParameters& p, int n, int n_threads, bool merge) {
+  Solved(const Function& sigma, const Function& target, const GroupParameters& p, int n,
+         int n_threads, bool merge) {
     const Index k = static_cast<Index>(p.r.size());
     std::mt19937_64 local(3);
-    const auto random = [&](double lo, double hi) { return std::pow(10, std::uniform_real_distribution<double>(lo, hi)(local)); };
+    const auto random = [&](double lo, double hi) {
+      return std::pow(10, std::uniform_real_distribution<double>(lo, hi)(local));
+    };
     for (int i = 0; i < n; ++i) {
       alpha.push_back(random(-1, 1)), beta.push_back(random(-1, 1)), lam.push_back(random(-8, 1));
       noise.push_back(random(-3, 0)), inverse_d.push_back(i % 2 == 0 ? 0 : 1e-3);
     }
-    in.sigma = &sigma, in.target = &target, in.sets = {p}, in.set_index = &zero, in.n_points = n, in.n_threads = n_threads;
+    in.sigma = &sigma, in.target = &target, in.sets = {p}, in.set_index = &zero, in.n_points = n,
+    in.n_threads = n_threads;
     in.merge = merge;
-    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1}, in.noise = {noise.data(), 1};
+    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1},
+    in.noise = {noise.data(), 1};
     in.inverse_d = {inverse_d.data(), 1};
     for (auto* x : {&test, &train, &residual, &error}) x->resize(n);
     for (auto* x : {&m, &theta, &psi, &q2, &v2}) x->resize(n * k);
     for (auto* x : {&q1, &v1}) x->resize(n * k * k);
     status.resize(n), iterations.resize(n);
     Interrupt interrupt;
-    solve_group_batch(in, {test.data(), train.data(), m.data(), theta.data(), psi.data(), q1.data(), q2.data(), v1.data(), v2.data(), residual.data(), error.data(), status.data(), iterations.data()}, interrupt);
+    solve_group_batch(
+        in,
+        {test.data(), train.data(), m.data(), theta.data(), psi.data(), q1.data(), q2.data(),
+         v1.data(), v2.data(), residual.data(), error.data(), status.data(), iterations.data()},
+        interrupt);
   }
 };
 
 /// K copies of one group, kept apart, give what the one-group solver gives; threads change nothing.
 void test_copies(const char* name, int k) {
-  const NamedFunction sigma(activation_from_name(name), false), target(activation_from_name("sin"), false);
+  const NamedFunction sigma(activation_from_name(name), false),
+      target(activation_from_name("sin"), false);
   GroupParameters p;
   p.gamma = 0.8;
   for (int g = 0; g < k; ++g) p.r.push_back(0.9), p.c.push_back(1.2), p.pi.push_back(1.0 / k);
   const int n = k > 8 ? 6 : 40;
-  const Solved apart(sigma, target, p, n, 2, false), serial(sigma, target, p, n, 1, false), merged(sigma, target, p, n, 1, true);
+  const Solved apart(sigma, target, p, n, 2, false), serial(sigma, target, p, n, 1, false),
+      merged(sigma, target, p, n, 1, true);
   BatchInput in;
   in.sigma = &sigma, in.target = &target, in.sets = {{0.9, 1.2, 0.8}};
   in.set_index = &apart.zero, in.n_points = n, in.n_threads = 1;
-  in.alpha = apart.in.alpha, in.beta = apart.in.beta, in.lam = apart.in.lam, in.noise = apart.in.noise, in.inverse_d = apart.in.inverse_d;
+  in.alpha = apart.in.alpha, in.beta = apart.in.beta, in.lam = apart.in.lam,
+  in.noise = apart.in.noise, in.inverse_d = apart.in.inverse_d;
   std::vector<double> out(11 * n);
   std::vector<std::int8_t> status(n);
   std::vector<std::int32_t> iterations(n);
   double* o = out.data();
-  BatchOutput results{o, o + n, o + 2 * n, o + 3 * n, o + 4 * n, o + 5 * n, o + 6 * n, o + 7 * n, o + 8 * n, o + 9 * n, o + 10 * n, status.data(), iterations.data()};
+  BatchOutput results{o,          o + n,         o + 2 * n,        o + 3 * n, o + 4 * n,
+                      o + 5 * n,  o + 6 * n,     o + 7 * n,        o + 8 * n, o + 9 * n,
+                      o + 10 * n, status.data(), iterations.data()};
   Interrupt interrupt;
   solve_batch(MarchenkoPastur{}, in, results, interrupt);
   for (int i = 0; i < n; ++i) {

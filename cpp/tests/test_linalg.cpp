@@ -1,6 +1,6 @@
 // Products, Gram matrices, Cholesky factors and solves against plain loops in long double; the same bits on every thread count.
-#include <srfx/linalg.hpp>
-#include <srfx/random.hpp>
+#include "srfx/simulate/linalg.hpp"
+#include "srfx/core/random.hpp"
 
 #include "check.hpp"
 
@@ -22,7 +22,8 @@ template <class T> Panels<T> random_panels(Index rows, Index columns, std::uint6
   return a;
 }
 
-template <class T> long double dot(const Panels<T>& a, Index i, const Panels<T>& b, Index j, Index columns) {
+template <class T>
+long double dot(const Panels<T>& a, Index i, const Panels<T>& b, Index j, Index columns) {
   long double s = 0;
   for (Index k = 0; k < columns; ++k) s += static_cast<long double>(a(i, k)) * b(j, k);
   return s;
@@ -32,7 +33,8 @@ template <class T> constexpr double eps = std::numeric_limits<T>::epsilon();
 
 template <class T> void products() {
   Interrupt interrupt;
-  for (const auto& [rows, columns, depth] : {std::array<Index, 3>{1, 1, 1}, {5, 3, 2}, {130, 61, 700}, {300, 301, 33}}) {
+  for (const auto& [rows, columns, depth] :
+       {std::array<Index, 3>{1, 1, 1}, {5, 3, 2}, {130, 61, 700}, {300, 301, 33}}) {
     const Panels<T> a = random_panels<T>(rows, depth, 1), b = random_panels<T>(columns, depth, 2);
     Panels<T> once(rows, columns), twice(rows, columns);
     multiply(a, b, once, depth, false, 1, interrupt);
@@ -41,13 +43,16 @@ template <class T> void products() {
       for (Index j = 0; j < columns; ++j) {
         const long double exact = dot(a, i, b, j, depth);
         const double bound = 8 * eps<T> * (1 + std::sqrt(static_cast<double>(depth)));
-        CHECK(std::abs(once(i, j) - exact) < bound * std::sqrt(static_cast<double>(depth)), rows, columns, depth, i, j, once(i, j));
+        CHECK(std::abs(once(i, j) - exact) < bound * std::sqrt(static_cast<double>(depth)), rows,
+              columns, depth, i, j, once(i, j));
         CHECK(once(i, j) == twice(i, j), rows, columns, depth, i, j);
       }
     multiply(a, b, once, depth, true, 2, interrupt);
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < columns; ++j)
-        CHECK(std::abs(once(i, j) - 2 * twice(i, j)) <= 4 * eps<T> * (std::abs(twice(i, j)) + std::sqrt(static_cast<double>(depth))), i, j);
+        CHECK(std::abs(once(i, j) - 2 * twice(i, j)) <=
+                  4 * eps<T> * (std::abs(twice(i, j)) + std::sqrt(static_cast<double>(depth))),
+              i, j);
   }
 }
 
@@ -71,7 +76,8 @@ template <class T> void factors(Index rows) {
     }
   pad_identity(g, rows);
   std::vector<T> y(rows);
-  for (Index j = 0; j < rows; ++j) g(rows, j) = y[j] = static_cast<T>(std::cos(0.7 * static_cast<double>(j)));
+  for (Index j = 0; j < rows; ++j)
+    g(rows, j) = y[j] = static_cast<T>(std::cos(0.7 * static_cast<double>(j)));
   g(rows, rows) = T(1e30);
   for (Index i = 0; i < rows; ++i) g(i, i) += 3;
   std::copy_n(g.data(), g.size(), l.data());
@@ -84,7 +90,8 @@ template <class T> void factors(Index rows) {
     for (Index j = 0; j <= i; ++j) {
       long double s = 0;
       for (Index k = 0; k <= j; ++k) s += static_cast<long double>(l(i, k)) * l(j, k);
-      CHECK(std::abs(s - g(i, j)) < 16 * eps<T> * scale, rows, i, j, static_cast<double>(s), g(i, j));
+      CHECK(std::abs(s - g(i, j)) < 16 * eps<T> * scale, rows, i, j, static_cast<double>(s),
+            g(i, j));
     }
   // Entries right of the diagonal inside its square are cleared.
   for (Index i = 0; i < rows; ++i)
@@ -104,7 +111,8 @@ template <class T> void factors(Index rows) {
         const long double term = static_cast<long double>(i >= j ? g(i, j) : g(j, i)) * z[j];
         s += term, size += std::abs(term);
       }
-      CHECK(std::abs(s - y[i]) < 400 * eps<T> * (1 + size), rows, leading, i, static_cast<double>(s), y[i]);
+      CHECK(std::abs(s - y[i]) < 400 * eps<T> * (1 + size), rows, leading, i,
+            static_cast<double>(s), y[i]);
     }
   }
   std::vector<double> x(rows);
@@ -136,9 +144,7 @@ void cancelled() {
   bool thrown = false;
   try {
     rank_update(a, 50, g, 1, interrupt);
-  } catch (const Cancelled&) {
-    thrown = true;
-  }
+  } catch (const Cancelled&) { thrown = true; }
   CHECK(thrown);
 }
 

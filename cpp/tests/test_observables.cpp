@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/named.hpp"
-#include "srfx/observables.hpp"
-#include "srfx/scan.hpp"
+#include "srfx/gaussian/named.hpp"
+#include "srfx/data/observables.hpp"
+#include "srfx/solve/scan.hpp"
 
 namespace {
 
@@ -44,7 +44,8 @@ struct Constants {
 
 void test_gaussian_constants() {
   using A = ActivationId;
-  const Real e = std::exp(1.0L), root = std::sqrt(2 * pi), cdf1 = std::erfc(-1 / std::sqrt(2.0L)) / 2, pdf1 = std::exp(-0.5L) / root;
+  const Real e = std::exp(1.0L), root = std::sqrt(2 * pi),
+             cdf1 = std::erfc(-1 / std::sqrt(2.0L)) / 2, pdf1 = std::exp(-0.5L) / root;
   const Real slope = 0.01L, rise = 1 - slope;
   const Constants all[] = {
       {A::erf, 0, 2 / pi * std::asin(2.0L / 3), 2 / std::sqrt(3 * pi)},
@@ -57,8 +58,12 @@ void test_gaussian_constants() {
       {A::gelu, 1 / (2 * std::sqrt(pi)), 1.0L / 3 + 1 / (2 * std::sqrt(3.0L) * pi), 0.5L},
       {A::hardtanh, 0, 2 * cdf1 - 1 - 2 * pdf1 + 2 * (1 - cdf1), 2 * cdf1 - 1},
       {A::linear, 0, 1, 1},
-      {A::hermite1, 0, 1, 1}, {A::hermite2, 0, 1, 0}, {A::hermite3, 0, 1, 0},
-      {A::hermite4, 0, 1, 0}, {A::hermite5, 0, 1, 0}, {A::hermite6, 0, 1, 0},
+      {A::hermite1, 0, 1, 1},
+      {A::hermite2, 0, 1, 0},
+      {A::hermite3, 0, 1, 0},
+      {A::hermite4, 0, 1, 0},
+      {A::hermite5, 0, 1, 0},
+      {A::hermite6, 0, 1, 0},
   };
   for (const Constants& c : all) {
     const GaussianConstants got = gaussian_constants(NamedFunction(c.id));
@@ -77,9 +82,12 @@ void test_gaussian_constants() {
     const GaussianConstants got = gaussian_constants(f);
     CHECK(got.error < 1e-12, info(id).name, got.error);
     const Real tolerance = f.shape().smooth ? 1e-14L : 1e-4L;
-    CHECK_ABS(got.mean, grid.mean([&](Real z) { return value_at(f, z); }), tolerance, info(id).name);
-    CHECK_ABS(got.second_moment, grid.mean([&](Real z) { return value_at(f, z) * value_at(f, z); }), tolerance, info(id).name);
-    CHECK_ABS(got.h1, grid.mean([&](Real z) { return z * value_at(f, z); }), tolerance, info(id).name);
+    CHECK_ABS(got.mean, grid.mean([&](Real z) { return value_at(f, z); }), tolerance,
+              info(id).name);
+    CHECK_ABS(got.second_moment, grid.mean([&](Real z) { return value_at(f, z) * value_at(f, z); }),
+              tolerance, info(id).name);
+    CHECK_ABS(got.h1, grid.mean([&](Real z) { return z * value_at(f, z); }), tolerance,
+              info(id).name);
   }
   for (const A id : {A::sigmoid, A::softplus, A::silu}) {
     const GaussianConstants got = gaussian_constants(NamedFunction(id));
@@ -89,16 +97,20 @@ void test_gaussian_constants() {
 
 // --- the learned function ---
 void test_learned_function() {
-  const ActivationId sigmas[] = {ActivationId::tanh, ActivationId::erf, ActivationId::softplus, ActivationId::cos, ActivationId::relu, ActivationId::sign};
-  const SpikeParameters all[] = {{0.9, 1, 1}, {1.2, 0.7, 0.6}, {-0.8, 1.3, -0.95}, {2, 0.5, 0}, {0, 1, 0.4}};
+  const ActivationId sigmas[] = {ActivationId::tanh, ActivationId::erf,  ActivationId::softplus,
+                                 ActivationId::cos,  ActivationId::relu, ActivationId::sign};
+  const SpikeParameters all[] = {
+      {0.9, 1, 1}, {1.2, 0.7, 0.6}, {-0.8, 1.3, -0.95}, {2, 0.5, 0}, {0, 1, 0.4}};
   const double m = 0.7, theta = -1.3, psi = 0.45, t[] = {-2.1, -0.4, 0, 0.9, 3.3};
   for (const ActivationId id : sigmas) {
     const NamedFunction sigma(id);
-    const Grid coarse(sigma.shape().smooth ? 0.1L : 0.02L), fine(sigma.shape().smooth ? 0.1L : 0.001L);
+    const Grid coarse(sigma.shape().smooth ? 0.1L : 0.02L),
+        fine(sigma.shape().smooth ? 0.1L : 0.001L);
     for (const SpikeParameters& p : all) {
       double got[5];
       learned_function(sigma, p, m, theta, psi, t, 5, got);
-      const Real rho = std::sqrt(1 - static_cast<Real>(p.gamma) * p.gamma), sd = std::sqrt(static_cast<Real>(p.c));
+      const Real rho = std::sqrt(1 - static_cast<Real>(p.gamma) * p.gamma),
+                 sd = std::sqrt(static_cast<Real>(p.c));
       for (int i = 0; i < 5; ++i) {
         // THEORY section 6, as it stands: k = gamma t + rho g, and a second Gaussian behind mu0(k) and mu1(k).
         const Grid& grid = rho > 0 ? coarse : fine;
@@ -110,7 +122,8 @@ void test_learned_function() {
           return m * mu0 + mu1 * (k * theta + slope);
         };
         if (sigma.shape().smooth || rho == 0) {
-          CHECK_ABS(got[i], rho > 0 ? grid.mean(at) : at(0), sigma.shape().smooth ? 2e-13L : 2e-3L, info(id).name, p.r, p.c, p.gamma, t[i]);
+          CHECK_ABS(got[i], rho > 0 ? grid.mean(at) : at(0), sigma.shape().smooth ? 2e-13L : 2e-3L,
+                    info(id).name, p.r, p.c, p.gamma, t[i]);
         } else {
           CHECK_ABS(got[i], Grid(0.1L).mean(at), 2e-3L, info(id).name, p.r, p.c, p.gamma, t[i]);
         }
@@ -125,12 +138,15 @@ void test_learned_function() {
   learned_function(NamedFunction(ActivationId::sign), p, 1, 0, 0, &one, 1, &got);
   CHECK_REL(got, std::erf(a / std::sqrt(2.0L)), 1e-14);
   learned_function(NamedFunction(ActivationId::relu), p, 1, 0, 0, &one, 1, &got);
-  CHECK_REL(got, s * (a * std::erfc(-a / std::sqrt(2.0L)) / 2 + std::exp(-a * a / 2) / std::sqrt(2 * pi)), 1e-14);
+  CHECK_REL(
+      got, s * (a * std::erfc(-a / std::sqrt(2.0L)) / 2 + std::exp(-a * a / 2) / std::sqrt(2 * pi)),
+      1e-14);
 }
 
 // --- bounds ---
 void test_published_bounds() {
-  const Bounds b = bounds(NamedFunction(ActivationId::tanh), NamedFunction(ActivationId::sin), {0.9, 1, 1});
+  const Bounds b =
+      bounds(NamedFunction(ActivationId::tanh), NamedFunction(ActivationId::sin), {0.9, 1, 1});
   CHECK_ABS(b.lower, 0.00166905L, 5e-9);
   CHECK_ABS(b.lower_m, 0.05235L, 5e-6);
   CHECK_ABS(b.lower_theta, 1.73091L, 5e-6);
@@ -140,14 +156,17 @@ void test_published_bounds() {
 }
 
 /// E (s* - m mu0(k) - mu1(k)(k theta + psi y))^2 over k and y, where theta.x/sqrt d = gamma k + rho y.
-Real misfit(const NamedFunction& sigma, const NamedFunction& target, const SpikeParameters& p, Real m, Real theta, Real psi) {
+Real misfit(const NamedFunction& sigma, const NamedFunction& target, const SpikeParameters& p,
+            Real m, Real theta, Real psi) {
   const Grid grid(0.25L);
-  const Real sd = std::sqrt(static_cast<Real>(p.c)), rho = std::sqrt(1 - static_cast<Real>(p.gamma) * p.gamma);
+  const Real sd = std::sqrt(static_cast<Real>(p.c)),
+             rho = std::sqrt(1 - static_cast<Real>(p.gamma) * p.gamma);
   return grid.mean([&](Real k) {
     const Real mu0 = grid.mean([&](Real z) { return value_at(sigma, p.r * k + sd * z); });
     const Real mu1 = grid.mean([&](Real z) { return z * value_at(sigma, p.r * k + sd * z); });
     return grid.mean([&](Real y) {
-      const Real e = value_at(target, p.gamma * k + rho * y) - m * mu0 - mu1 * (k * theta + psi * y);
+      const Real e =
+          value_at(target, p.gamma * k + rho * y) - m * mu0 - mu1 * (k * theta + psi * y);
       return e * e;
     });
   });
@@ -159,35 +178,46 @@ void test_bounds() {
     SpikeParameters p;
   };
   using A = ActivationId;
-  const Case cases[] = {{A::erf, A::sin, {0.9, 1, 0.8}}, {A::softplus, A::hermite2, {0.6, 1.2, -0.7}},
-                        {A::gelu, A::erf, {0.5, 0.8, 0.95}}, {A::cos, A::cos, {0.7, 1, 0.5}}};
+  const Case cases[] = {{A::erf, A::sin, {0.9, 1, 0.8}},
+                        {A::softplus, A::hermite2, {0.6, 1.2, -0.7}},
+                        {A::gelu, A::erf, {0.5, 0.8, 0.95}},
+                        {A::cos, A::cos, {0.7, 1, 0.5}}};
   for (const Case& c : cases) {
     const NamedFunction sigma(c.sigma), target(c.target);
     const Bounds b = bounds(sigma, target, c.p);
     const char* name = info(c.sigma).name;
-    CHECK_REL(misfit(sigma, target, c.p, b.lower_m, b.lower_theta, b.lower_psi), b.lower, 1e-9, name);
+    CHECK_REL(misfit(sigma, target, c.p, b.lower_m, b.lower_theta, b.lower_psi), b.lower, 1e-9,
+              name);
     CHECK_REL(misfit(sigma, target, c.p, b.upper_m, 0, 0), b.upper, 1e-9, name);
     CHECK(b.lower <= b.upper, name, b.lower, b.upper);
     for (const Real step : {-1e-3L, 1e-3L}) {  // a minimum
-      CHECK(misfit(sigma, target, c.p, b.lower_m + step, b.lower_theta, b.lower_psi) > b.lower, name);
-      CHECK(misfit(sigma, target, c.p, b.lower_m, b.lower_theta + step, b.lower_psi) > b.lower, name);
-      CHECK(misfit(sigma, target, c.p, b.lower_m, b.lower_theta, b.lower_psi + step) > b.lower, name);
+      CHECK(misfit(sigma, target, c.p, b.lower_m + step, b.lower_theta, b.lower_psi) > b.lower,
+            name);
+      CHECK(misfit(sigma, target, c.p, b.lower_m, b.lower_theta + step, b.lower_psi) > b.lower,
+            name);
+      CHECK(misfit(sigma, target, c.p, b.lower_m, b.lower_theta, b.lower_psi + step) > b.lower,
+            name);
       CHECK(misfit(sigma, target, c.p, b.upper_m + step, 0, 0) > b.upper, name);
     }
     // Any test error is above the lower bound; below the upper one as alpha -> infinity.
-    std::vector<double> alpha{0.1, 1, 30, 1e3, 1e6}, beta{1, 0.2, 5, 1e-3, 1e3}, lam{1e-2, 1e-5, 3, 1e-3, 1e-6}, zero{0}, values(11 * 5);
+    std::vector<double> alpha{0.1, 1, 30, 1e3, 1e6}, beta{1, 0.2, 5, 1e-3, 1e3},
+        lam{1e-2, 1e-5, 3, 1e-3, 1e-6}, zero{0}, values(11 * 5);
     std::vector<std::int64_t> set(5, 0);
     std::vector<std::int8_t> status(5);
     std::vector<std::int32_t> iterations(5);
     BatchInput in;
-    in.sigma = &sigma, in.target = &target, in.sets = {c.p}, in.set_index = set.data(), in.set_stride = 1;
-    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1}, in.noise = in.inverse_d = {zero.data(), 0};
+    in.sigma = &sigma, in.target = &target, in.sets = {c.p}, in.set_index = set.data(),
+    in.set_stride = 1;
+    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1},
+    in.noise = in.inverse_d = {zero.data(), 0};
     in.n_points = 5;
     double* v = values.data();
-    const BatchOutput out{v, v + 5, v + 10, v + 15, v + 20, v + 25, v + 30, v + 35, v + 40, v + 45, v + 50, status.data(), iterations.data()};
+    const BatchOutput out{v,      v + 5,  v + 10, v + 15, v + 20,        v + 25,           v + 30,
+                          v + 35, v + 40, v + 45, v + 50, status.data(), iterations.data()};
     Interrupt interrupt;
     solve_batch(MarchenkoPastur{}, in, out, interrupt);
-    for (int i = 0; i < 5; ++i) CHECK(status[i] == 0 && v[i] >= b.lower * (1 - 1e-8), name, i, v[i], b.lower);
+    for (int i = 0; i < 5; ++i)
+      CHECK(status[i] == 0 && v[i] >= b.lower * (1 - 1e-8), name, i, v[i], b.lower);
     CHECK(v[3] <= b.upper * 1.01 && v[3] >= b.upper * 0.9, name, v[3], b.upper);
     CHECK(v[4] < 0.5 * (b.lower + b.upper), name, v[4], b.lower, b.upper);
   }

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/anisotropic.hpp"
-#include "srfx/named.hpp"
+#include "srfx/solve/anisotropic.hpp"
+#include "srfx/gaussian/named.hpp"
 
 using namespace srfx;
 
@@ -18,16 +18,20 @@ struct Step {
 
   Step(const char* activation, const char* goal, double eta, double alpha0, double noise,
        OneStepSource::Path path = OneStepSource::Path::automatic)
-      : sigma(activation_from_name(activation)), slope(activation_from_name(activation), true), target(activation_from_name(goal)),
-        source(sigma, slope, target, 1.0, {{eta, 1 / alpha0, noise}}, path), shared(source.shared(0)) {}
+      : sigma(activation_from_name(activation)),
+        slope(activation_from_name(activation), true),
+        target(activation_from_name(goal)),
+        source(sigma, slope, target, 1.0, {{eta, 1 / alpha0, noise}}, path),
+        shared(source.shared(0)) {}
 };
 
 struct Case {
   const char *activation, *target;
   double eta, alpha0, noise;
 };
-constexpr Case cases[] = {{"tanh", "sin", 3, 0.25, 0},   {"tanh", "tanh", 8, 20, 0.1}, {"hardtanh", "sign", 15, 0.05, 0},
-                          {"relu", "sin", 2, 1, 0},      {"gelu", "relu", 5, 0.3, 0.2}, {"silu", "hermite2", 9, 4, 0},
+constexpr Case cases[] = {{"tanh", "sin", 3, 0.25, 0},       {"tanh", "tanh", 8, 20, 0.1},
+                          {"hardtanh", "sign", 15, 0.05, 0}, {"relu", "sin", 2, 1, 0},
+                          {"gelu", "relu", 5, 0.3, 0.2},     {"silu", "hermite2", 9, 4, 0},
                           {"relu", "tanh", 2, infinity, 0}};
 
 void averages_hold_together(const Case& c) {
@@ -46,7 +50,8 @@ void averages_hold_together(const Case& c) {
       // d<1/S>/dA = -<1/S^2>
       const double h = 1e-4 * a;
       const auto value = [&](double x) { return step.shared->bulk().averages(x, b, beta).y2; };
-      const double slope = (8 * (value(a + h) - value(a - h)) - value(a + 2 * h) + value(a - 2 * h)) / (12 * h);
+      const double slope =
+          (8 * (value(a + h) - value(a - h)) - value(a + 2 * h) + value(a - 2 * h)) / (12 * h);
       CHECK_ABS(-slope, at.t22, 1e-8 * at.t22 + 1e-14 * at.y2 / h, a, beta);
     }
 }
@@ -57,10 +62,13 @@ void derivatives_along_s(const Case& c) {
     for (double s : {1e-3, 0.3, 50.0}) {
       const double scale = step.shared->spike().c, h = 1e-3 * s;
       const auto at = [&](double x) { return step.shared->bulk().overlaps(x / scale, 1.0, beta); };
-      const auto here = at(s), up = at(s + h), down = at(s - h), up2 = at(s + 2 * h), down2 = at(s - 2 * h);
-      const auto check = [&](const Along<double>& mid, double p1, double m1, double p2, double m2, double size) {
+      const auto here = at(s), up = at(s + h), down = at(s - h), up2 = at(s + 2 * h),
+                 down2 = at(s - 2 * h);
+      const auto check = [&](const Along<double>& mid, double p1, double m1, double p2, double m2,
+                             double size) {
         const double slope = (8 * (p1 - m1) - p2 + m2) / (12 * h);
-        CHECK_ABS(mid.d, slope, 1e-8 * (std::abs(mid.d) + std::abs(mid.v) / s) + 1e-14 * size / h, s, beta);
+        CHECK_ABS(mid.d, slope, 1e-8 * (std::abs(mid.d) + std::abs(mid.v) / s) + 1e-14 * size / h,
+                  s, beta);
       };
       for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) {
@@ -75,12 +83,15 @@ void derivatives_along_s(const Case& c) {
     }
 }
 
-void both_paths_agree(const char* activation, const char* target, double eta, double alpha0, double noise) {
-  const Step scalar(activation, target, eta, alpha0, noise), matrix(activation, target, eta, alpha0, noise, OneStepSource::Path::matrix);
+void both_paths_agree(const char* activation, const char* target, double eta, double alpha0,
+                      double noise) {
+  const Step scalar(activation, target, eta, alpha0, noise),
+      matrix(activation, target, eta, alpha0, noise, OneStepSource::Path::matrix);
   CHECK(scalar.shared->step.scalar && !matrix.shared->step.scalar);
   for (double beta : {0.5, 2.0})
     for (double s : {1e-5, 1e-2, 1.0, 100.0}) {
-      const auto x = scalar.shared->bulk().overlaps(s, 1.0, beta), y = matrix.shared->bulk().overlaps(s, 1.0, beta);
+      const auto x = scalar.shared->bulk().overlaps(s, 1.0, beta),
+                 y = matrix.shared->bulk().overlaps(s, 1.0, beta);
       for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) {
           const double size = std::sqrt(std::abs(x.k[i][i].v * x.k[j][j].v));
@@ -104,7 +115,8 @@ void complex_continues_real(const Case& c) {
     CHECK_REL(at.v.real(), g.v, 1e-10, s);
     CHECK_REL(at.v.imag() / h, g.d, 1e-7, s);
     const auto x = real.overlaps(s, 1.0, 1.5);
-    const auto y = OneStepBulk<C>(step.shared->step, step.shared->nodes).overlaps(C(s), C(1.0), C(1.5));
+    const auto y =
+        OneStepBulk<C>(step.shared->step, step.shared->nodes).overlaps(C(s), C(1.0), C(1.5));
     CHECK_REL(y.k[0][0].v.real(), x.k[0][0].v, 1e-10, s);
     CHECK_REL(y.k[2][2].d.real(), x.k[2][2].d, 1e-8, s);
   }
@@ -123,7 +135,8 @@ void compression_keeps_averages() {
         a += term;
         size += std::abs(term);
       }
-      for (Index k = 0; k < few.size(); ++k) b += few.w[i][k] / (1 + few.u[k] * few.u[k] / (pole * pole));
+      for (Index k = 0; k < few.size(); ++k)
+        b += few.w[i][k] / (1 + few.u[k] * few.u[k] / (pole * pole));
       CHECK_ABS(b, a, 1e-12 * size, i, pole);
     }
 }

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/named.hpp"
-#include "srfx/optimum.hpp"
+#include "srfx/gaussian/named.hpp"
+#include "srfx/solve/optimum.hpp"
 
 namespace {
 
@@ -29,7 +29,8 @@ void test_axis() {
   CHECK(axis.value(axis.y(0)) == 1e-6);
   CHECK(axis.value(axis.y(32)) == 1e2);
   CHECK(axis.value(axis.y(0) - 1) == 1e-6);
-  for (int i = 0; i < 33; ++i) CHECK_REL(axis.value(axis.y(i)), 1e-6 * std::pow(1e8, i / 32.0), 1e-13, i);
+  for (int i = 0; i < 33; ++i)
+    CHECK_REL(axis.value(axis.y(i)), 1e-6 * std::pow(1e8, i / 32.0), 1e-13, i);
   const SearchAxis flat{-3, 5, false, 5};
   CHECK(flat.value(flat.y(2)) == 1);
   CHECK(flat.slope(2.5) == 1);
@@ -39,7 +40,8 @@ void test_axis() {
 void test_local_minima() {
   const double two[] = {3, 1, 2, 0, 5};
   LocalMinima found = local_minima(two, 5, 1, false);
-  CHECK(found.count == 2 && found.kept == 2 && found.node[0] == 3 && found.node[1] == 1, found.count);
+  CHECK(found.count == 2 && found.kept == 2 && found.node[0] == 3 && found.node[1] == 1,
+        found.count);
   const double ends[] = {1, 2, 3, 0.5};
   found = local_minima(ends, 4, 1, false);
   CHECK(found.count == 2 && found.node[0] == 3 && found.node[1] == 0, found.count);
@@ -56,13 +58,16 @@ void test_local_minima() {
   const double many[] = {5, 9, 9, 9, 3, 9, 9, 9, 4, 9, 9, 9, 1, 9, 9, 9, 2, 9};
   found = local_minima(many, 9, 2, false);
   CHECK(found.count == 5 && found.kept == 3, found.count);
-  CHECK(found.node[0] == 6 && found.node[1] == 8 && found.node[2] == 2, found.node[0], found.node[1], found.node[2]);
+  CHECK(found.node[0] == 6 && found.node[1] == 8 && found.node[2] == 2, found.node[0],
+        found.node[1], found.node[2]);
 }
 
 void test_descent() {
   // From every node of a grid to the minimum of a skew well; few evaluations.
   const SearchAxis axis{-4, 6, false, 21};
-  const auto well = [](double y) { return std::make_pair(std::exp(0.3 * y) + std::exp(-y), 0.3 * std::exp(0.3 * y) - std::exp(-y)); };
+  const auto well = [](double y) {
+    return std::make_pair(std::exp(0.3 * y) + std::exp(-y), 0.3 * std::exp(0.3 * y) - std::exp(-y));
+  };
   const double bottom = -std::log(0.3) / 1.3;
   for (int node = 0; node < 21; ++node) {
     Descent descent(axis, node);
@@ -86,7 +91,9 @@ void test_descent() {
   // A hill inside the cell: from 0.5 downhill to a minimum at 0.6, with a maximum at 0.8 before the node at 1.
   const SearchAxis wide{0, 2, false, 3};
   Descent hill(wide, 0);
-  const auto wave = [](double y) { return std::make_pair(std::cos(10 * y) - 0.2 * y, -10 * std::sin(10 * y) - 0.2); };
+  const auto wave = [](double y) {
+    return std::make_pair(std::cos(10 * y) - 0.2 * y, -10 * std::sin(10 * y) - 0.2);
+  };
   descend(hill, wave);
   CHECK(hill.converged() && !hill.at_bound());
   CHECK_ABS(wave(hill.at()).second, 0, 1e-7, hill.at());
@@ -100,8 +107,10 @@ void test_descent() {
 
 void test_map() {
   CoefficientMap map;
-  map.step = true, map.readout = -0.7, map.h1 = 0.6, map.curved = 0.3, map.tilt = 0.2, map.rest = 0.9, map.target_h1 = 0.5;
-  for (const CoefficientMap::Own& own : {CoefficientMap::Own{1.3, 0.8, 0.1}, CoefficientMap::Own{4, 20, 0}}) {
+  map.step = true, map.readout = -0.7, map.h1 = 0.6, map.curved = 0.3, map.tilt = 0.2,
+  map.rest = 0.9, map.target_h1 = 0.5;
+  for (const CoefficientMap::Own& own :
+       {CoefficientMap::Own{1.3, 0.8, 0.1}, CoefficientMap::Own{4, 20, 0}}) {
     for (int which = 0; which < 2; ++which) {
       const double h = 1e-4 * own[which];
       CoefficientMap::Own up = own, down = own;
@@ -130,25 +139,36 @@ struct Problem {
 
   Problem(ActivationId s, ActivationId t) : sigma(s), target(t) {}
   void add(std::int64_t s, double a, double b, double l, double n, double inv_d = 0) {
-    set.push_back(s), alpha.push_back(a), beta.push_back(b), lam.push_back(l), noise.push_back(n), inverse_d.push_back(inv_d);
+    set.push_back(s), alpha.push_back(a), beta.push_back(b), lam.push_back(l), noise.push_back(n),
+        inverse_d.push_back(inv_d);
   }
   void search(int n_threads = 1) {
     const std::size_t n = set.size();
     in.sigma = &sigma, in.target = &target, in.set_index = set.data(), in.set_stride = 1;
-    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1}, in.noise = {noise.data(), 1};
+    in.alpha = {alpha.data(), 1}, in.beta = {beta.data(), 1}, in.lam = {lam.data(), 1},
+    in.noise = {noise.data(), 1};
     in.inverse_d = {inverse_d.data(), 1};
     in.n_points = static_cast<Index>(n), in.n_threads = n_threads;
     for (auto* values : {&line, &first, &second}) values->assign(n, nan_value);
     status.assign(n, -1), n_minima.assign(n, -1), n_failed.assign(n, -1);
     Interrupt interrupt;
-    optimum_batch(MarchenkoPastur{}, in, {line.data(), {first.data(), second.data()}, status.data(), n_minima.data(), n_failed.data()}, interrupt);
+    optimum_batch(MarchenkoPastur{}, in,
+                  {line.data(),
+                   {first.data(), second.data()},
+                   status.data(),
+                   n_minima.data(),
+                   n_failed.data()},
+                  interrupt);
   }
   /// Errors of point i at given (r, c, gamma) and many lam.
-  std::vector<double> errors(std::size_t i, SpikeParameters p, const std::vector<double>& at) const {
+  std::vector<double> errors(std::size_t i, SpikeParameters p,
+                             const std::vector<double>& at) const {
     BatchInput batch;
     const std::int64_t zero = 0;
-    batch.sigma = &sigma, batch.target = &target, batch.sets = {p}, batch.set_index = &zero, batch.set_stride = 0;
-    batch.alpha = {&alpha[i], 0}, batch.beta = {&beta[i], 0}, batch.lam = {at.data(), 1}, batch.noise = {&noise[i], 0};
+    batch.sigma = &sigma, batch.target = &target, batch.sets = {p}, batch.set_index = &zero,
+    batch.set_stride = 0;
+    batch.alpha = {&alpha[i], 0}, batch.beta = {&beta[i], 0}, batch.lam = {at.data(), 1},
+    batch.noise = {&noise[i], 0};
     batch.inverse_d = {&inverse_d[i], 0};
     batch.n_points = static_cast<Index>(at.size());
     std::vector<double> out(11 * at.size());
@@ -157,7 +177,9 @@ struct Problem {
     double* v = out.data();
     const auto row = [&](int q) { return v + static_cast<std::size_t>(q) * at.size(); };
     Interrupt interrupt;
-    solve_batch(MarchenkoPastur{}, batch, {row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10), codes.data(), iterations.data()},
+    solve_batch(MarchenkoPastur{}, batch,
+                {row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9),
+                 row(10), codes.data(), iterations.data()},
                 interrupt);
     for (std::int8_t code : codes) CHECK(code == 0, int(code));
     out.resize(at.size());
@@ -168,7 +190,8 @@ struct Problem {
 
 /// Where the derivative of f vanishes near y, by differences of eighth order and Newton's method.
 template <class F> double stationary(F&& f, double y, double h) {
-  const double first[] = {4.0 / 5, -1.0 / 5, 4.0 / 105, -1.0 / 280}, second[] = {8.0 / 5, -1.0 / 5, 8.0 / 315, -1.0 / 560};
+  const double first[] = {4.0 / 5, -1.0 / 5, 4.0 / 105, -1.0 / 280},
+               second[] = {8.0 / 5, -1.0 / 5, 8.0 / 315, -1.0 / 560};
   for (int step = 0; step < 4; ++step) {
     double a = 0, b = 0;
     const double here = f(y);
@@ -188,21 +211,27 @@ void test_lam() {
   p.in.has_line = true;
   p.in.line_axis = {1e-6, 1e3, true, 33};
   std::mt19937_64 random(7);
-  const auto uniform = [&](double a, double b) { return a + (b - a) * std::uniform_real_distribution<double>()(random); };
-  for (int i = 0; i < 60; ++i) p.add(i % 3, std::exp(uniform(-1.5, 2)), std::exp(uniform(-1, 1)), 0, uniform(0.05, 1), i % 4 == 0 ? 1e-3 : 0);
+  const auto uniform = [&](double a, double b) {
+    return a + (b - a) * std::uniform_real_distribution<double>()(random);
+  };
+  for (int i = 0; i < 60; ++i)
+    p.add(i % 3, std::exp(uniform(-1.5, 2)), std::exp(uniform(-1, 1)), 0, uniform(0.05, 1),
+          i % 4 == 0 ? 1e-3 : 0);
   p.search();
   std::vector<double> scan;
   for (int i = 0; i <= 400; ++i) scan.push_back(1e-6 * std::pow(1e9, i / 400.0));
   for (std::size_t i = 0; i < p.set.size(); ++i) {
     const CoefficientMap::Own own = p.in.sets[p.set[i]];
     const SpikeParameters at{own[0], own[1], own[2]};
-    CHECK(p.status[i] == 0 && p.n_failed[i] == 0 && p.n_minima[i] >= 1, i, int(p.status[i]), p.n_minima[i]);
+    CHECK(p.status[i] == 0 && p.n_failed[i] == 0 && p.n_minima[i] >= 1, i, int(p.status[i]),
+          p.n_minima[i]);
     const double found = p.error(i, at, p.line[i]);
     const std::vector<double> errors = p.errors(i, at, scan);
     CHECK(found <= *std::min_element(errors.begin(), errors.end()) * (1 + 1e-12), i, p.line[i]);
     if (p.line[i] == 1e-6 || p.line[i] == 1e3) continue;
     if (i % 6 == 0) {
-      const double y = stationary([&](double x) { return p.error(i, at, std::exp(x)); }, std::log(p.line[i]), 0.05);
+      const double y = stationary([&](double x) { return p.error(i, at, std::exp(x)); },
+                                  std::log(p.line[i]), 0.05);
       CHECK_ABS(std::log(p.line[i]), y, 1e-7, i, p.line[i]);
     }
   }
@@ -258,7 +287,8 @@ void test_outer() {
         CHECK(found <= *std::min_element(errors.begin(), errors.end()) * (1 + 1e-12), i, j);
       }
       if (p.first[i] > 0.05 && p.first[i] < 20) {
-        const double y = stationary([&](double x) { return p.error(i, spike(std::exp(x)), lam); }, std::log(p.first[i]), 0.04);
+        const double y = stationary([&](double x) { return p.error(i, spike(std::exp(x)), lam); },
+                                    std::log(p.first[i]), 0.04);
         CHECK_ABS(std::log(p.first[i]), y, 1e-6, i, p.first[i]);
       }
     }
@@ -273,9 +303,13 @@ void test_outer() {
   CHECK(p.status[0] == 0);
   CHECK(p.first[0] == 50, p.first[0]);  // the more samples the better
   const double found = p.error(0, map.at({p.second[0], p.first[0], 0.1}), p.line[0]);
-  const double y = stationary([&](double x) { return p.error(0, map.at({std::exp(x), 50, 0.1}), p.line[0]); }, std::log(p.second[0]), 0.04);
+  const double y =
+      stationary([&](double x) { return p.error(0, map.at({std::exp(x), 50, 0.1}), p.line[0]); },
+                 std::log(p.second[0]), 0.04);
   CHECK_ABS(std::log(p.second[0]), y, 1e-6, p.second[0]);
-  const double z = stationary([&](double x) { return p.error(0, map.at({p.second[0], 50, 0.1}), std::exp(x)); }, std::log(p.line[0]), 0.04);
+  const double z =
+      stationary([&](double x) { return p.error(0, map.at({p.second[0], 50, 0.1}), std::exp(x)); },
+                 std::log(p.line[0]), 0.04);
   CHECK_ABS(std::log(p.line[0]), z, 1e-6, p.line[0]);
   CHECK(found > 0 && found < 1, found);
 }

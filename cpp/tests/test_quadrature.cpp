@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "srfx/coefficients.hpp"
-#include "srfx/levels.hpp"
-#include "srfx/named.hpp"
+#include "srfx/gaussian/coefficients.hpp"
+#include "srfx/data/levels.hpp"
+#include "srfx/gaussian/named.hpp"
 
 namespace {
 
@@ -31,13 +31,15 @@ void test_gauss_legendre() {
     }
     const auto integral = [&](int j) {
       Real sum = 0;
-      for (int i = 0; i < n; ++i) sum += static_cast<Real>(rule.w[i]) * std::pow(static_cast<Real>(rule.x[i]), j);
+      for (int i = 0; i < n; ++i)
+        sum += static_cast<Real>(rule.w[i]) * std::pow(static_cast<Real>(rule.x[i]), j);
       return sum;
     };
     for (int j = 0; j < 2 * n; ++j) CHECK_ABS(integral(j), monomial(j), 3e-16, n, j);
     // Degree 2n is the first that the rule misses, by the square of the norm of the monic Legendre polynomial.
     Real miss = 2.0L / (2 * n + 1);
-    for (int j = 1; j <= n; ++j) miss *= static_cast<Real>(j) * j / ((2.0L * j - 1) * (2.0L * j - 1));
+    for (int j = 1; j <= n; ++j)
+      miss *= static_cast<Real>(j) * j / ((2.0L * j - 1) * (2.0L * j - 1));
     CHECK_ABS(monomial(2 * n) - integral(2 * n), miss, 3e-16, n);
   }
 }
@@ -45,7 +47,8 @@ void test_gauss_legendre() {
 void test_normal_density() {
   std::vector<double> x;
   for (int i = -1000; i <= 1000; ++i) x.push_back(0.0137 * i);
-  for (Index n = 0; n <= 25; ++n) {  // every remainder of the vector loop, and nothing beyond the end
+  for (Index n = 0; n <= 25;
+       ++n) {  // every remainder of the vector loop, and nothing beyond the end
     std::vector<double> w(x.size(), 1);
     times_normal_density(x.data(), w.data(), n);
     for (Index i = 0; i < static_cast<Index>(w.size()); ++i) CHECK((i < n) == (w[i] != 1), n, i);
@@ -95,7 +98,8 @@ struct BruteForce {
     }
     std::sort(edges.begin(), edges.end());
     for (std::size_t e = 0; e + 1 < edges.size(); ++e) {
-      const int n_panels = static_cast<int>(std::ceil((edges[e + 1] - edges[e]) * std::max<Real>(2, sd)));
+      const int n_panels =
+          static_cast<int>(std::ceil((edges[e + 1] - edges[e]) * std::max<Real>(2, sd)));
       const Real half = (edges[e + 1] - edges[e]) / (2 * n_panels);
       for (int panel = 0; panel < n_panels; ++panel)
         for (std::size_t i = 0; i < node.size(); ++i) {
@@ -129,7 +133,8 @@ Expected relu_moments(Real mean, Real sd) {
 /// He_n/sqrt(n!) of mean + sd z: its coefficients c_j = E f He_j(z) are n!/(n-j)! sd^j E He_(n-j)(mean + sd z).
 Expected hermite_moments(int n, Real mean, Real sd) {
   std::vector<Real> average{1, mean};  // E He_m(mean + sd z), by recurrence with variance 1 - sd^2
-  for (int m = 1; m < n; ++m) average.push_back(mean * average[m] - m * (1 - sd) * (1 + sd) * average[m - 1]);
+  for (int m = 1; m < n; ++m)
+    average.push_back(mean * average[m] - m * (1 - sd) * (1 + sd) * average[m - 1]);
   Real factorial = 1, falling = 1, norm = 1, m[3] = {0, 0, 0};
   for (int j = 1; j <= n; ++j) factorial *= j;
   for (int j = 0; j <= n; ++j) {
@@ -153,11 +158,13 @@ bool closed_form(ActivationId id, Real mean, Real sd, Expected& out) {
     }
     case ActivationId::sin:
       out = {damping * std::sin(mean), sd * damping * std::cos(mean), 0};
-      out.m2 = (1 - std::pow(damping, 4) * std::cos(2 * mean)) / 2 - out.m0 * out.m0 - out.m1 * out.m1;
+      out.m2 =
+          (1 - std::pow(damping, 4) * std::cos(2 * mean)) / 2 - out.m0 * out.m0 - out.m1 * out.m1;
       return true;
     case ActivationId::cos:
       out = {damping * std::cos(mean), -sd * damping * std::sin(mean), 0};
-      out.m2 = (1 + std::pow(damping, 4) * std::cos(2 * mean)) / 2 - out.m0 * out.m0 - out.m1 * out.m1;
+      out.m2 =
+          (1 + std::pow(damping, 4) * std::cos(2 * mean)) / 2 - out.m0 * out.m0 - out.m1 * out.m1;
       return true;
     case ActivationId::relu: out = relu_moments(mean, sd); return true;
     case ActivationId::leaky_relu: {
@@ -180,9 +187,14 @@ bool closed_form(ActivationId id, Real mean, Real sd, Expected& out) {
       out = {std::copysign(1 - miss, a), 2 * pdf, miss * (2 - miss) - 4 * pdf * pdf};
       return true;
     }
-    case ActivationId::hermite1: case ActivationId::hermite2: case ActivationId::hermite3:
-    case ActivationId::hermite4: case ActivationId::hermite5: case ActivationId::hermite6:
-      out = hermite_moments(static_cast<int>(id) - static_cast<int>(ActivationId::hermite1) + 1, mean, sd);
+    case ActivationId::hermite1:
+    case ActivationId::hermite2:
+    case ActivationId::hermite3:
+    case ActivationId::hermite4:
+    case ActivationId::hermite5:
+    case ActivationId::hermite6:
+      out = hermite_moments(static_cast<int>(id) - static_cast<int>(ActivationId::hermite1) + 1,
+                            mean, sd);
       return true;
     default: return false;
   }
@@ -194,7 +206,8 @@ Real error_of(const Moments& got, const Expected& want, bool second, Real share,
   const Real size = want.rms() + floor;
   const Real error = std::max(std::abs(got.m0 - want.m0), std::abs(got.m1 - want.m1)) / size;
   if (!second) return error;
-  const Real mu2 = std::sqrt(std::max<Real>(want.m2, 0)), own = std::abs(std::sqrt(static_cast<Real>(got.m2)) - mu2);
+  const Real mu2 = std::sqrt(std::max<Real>(want.m2, 0)),
+             own = std::abs(std::sqrt(static_cast<Real>(got.m2)) - mu2);
   return std::max(error, own / (mu2 + share * size));
 }
 
@@ -212,7 +225,8 @@ void test_moments(const BruteForce& brute_force) {
       for (int j = 0; j < n_means; ++j) brute[j] = brute_force(f, means[j], sd);
       for (const int refinement : {0, 1}) {
         // The first rule is good to 1e-11 of f. The next one sees mu2 as well, to the rounding of sigma's values.
-        const Real share = refinement == 0 ? 1 : 3e-3L, tolerance = refinement == 0 ? 1e-11L : 1e-12L;
+        const Real share = refinement == 0 ? 1 : 3e-3L,
+                   tolerance = refinement == 0 ? 1e-11L : 1e-12L;
         const GaussianRule rule(f.shape(), sd, std::ldexp(1.0, refinement));
         Moments together[n_means];
         evaluate(f, rule, means, sd, n_means, together);
@@ -222,17 +236,20 @@ void test_moments(const BruteForce& brute_force) {
           Moments alone;
           evaluate(f, rule, &mean, sd, 1, &alone);
           CHECK(alone.m0 == got.m0 && alone.m1 == got.m1 && alone.m2 == got.m2, name, sd, mean);
-          const Real floor = 1e-20L * (1 + std::abs(mean) + sd);  // where a function all but vanishes
+          const Real floor =
+              1e-20L * (1 + std::abs(mean) + sd);  // where a function all but vanishes
           const Expected& want = brute[j];
           const Real error = error_of(got, want, true, share, floor);
-          CHECK_ABS(error, 0, tolerance, name, sd, mean, refinement, want.m0, got.m0, want.m1, got.m1, want.m2, got.m2);
+          CHECK_ABS(error, 0, tolerance, name, sd, mean, refinement, want.m0, got.m0, want.m1,
+                    got.m1, want.m2, got.m2);
           worst[refinement] = std::max(worst[refinement], error);
           Expected exact;
           if (sd == 0 || !closed_form(id, mean, sd, exact)) continue;
           const bool second = exact.m2 >= 0 || info(id).growth > 0;  // rounding may leave 0 below 0
           if (!second) exact.m2 = want.m2;
           const Real exact_error = error_of(got, exact, second, share, floor);
-          CHECK_ABS(exact_error, 0, tolerance, name, sd, mean, refinement, exact.m0, got.m0, exact.m1, got.m1, exact.m2, got.m2);
+          CHECK_ABS(exact_error, 0, tolerance, name, sd, mean, refinement, exact.m0, got.m0,
+                    exact.m1, got.m1, exact.m2, got.m2);
         }
       }
     }
@@ -276,11 +293,13 @@ void test_lattice() {
             for (Index j = 0; j < n; ++j) {
               const double mean = side * (static_cast<double>(first + j) + 0.5) * spacing;
               evaluate(f, rule, &mean, sd, 1, &want[j]);
-              const double size = std::sqrt(want[j].m0 * want[j].m0 + want[j].m1 * want[j].m1 + want[j].m2);
+              const double size =
+                  std::sqrt(want[j].m0 * want[j].m0 + want[j].m1 * want[j].m1 + want[j].m2);
               const double tolerance = 1e-12 * size + 1e-15 * (1 + std::abs(mean));
               CHECK_ABS(got[j].m0, want[j].m0, tolerance, info(id).name, sd, mean);
               CHECK_ABS(got[j].m1, want[j].m1, tolerance, info(id).name, sd, mean);
-              CHECK_ABS(std::sqrt(got[j].m2), std::sqrt(want[j].m2), 3 * tolerance, info(id).name, sd, mean);
+              CHECK_ABS(std::sqrt(got[j].m2), std::sqrt(want[j].m2), 3 * tolerance, info(id).name,
+                        sd, mean);
             }
           }
     }
@@ -323,11 +342,13 @@ void test_rules() {
         for (Index j = 0; j < nodes.size(); ++j) {
           CHECK(nodes.w[j] >= 0, i, sd, j);
           for (int power = 0; power <= 8; ++power)
-            moment[power] += static_cast<Real>(nodes.w[j]) * std::pow(static_cast<Real>(nodes.x[j]), power);
+            moment[power] +=
+                static_cast<Real>(nodes.w[j]) * std::pow(static_cast<Real>(nodes.x[j]), power);
         }
         const Real want[9] = {1, 0, 1, 0, 3, 0, 15, 0, 105};
         for (int power = 0; power <= (refinement == 0 ? 2 : 8); ++power)
-          CHECK_ABS(moment[power], want[power], 1e-13 * std::max<Real>(1, want[power]), i, sd, refinement, power);
+          CHECK_ABS(moment[power], want[power], 1e-13 * std::max<Real>(1, want[power]), i, sd,
+                    refinement, power);
       }
     }
   }
@@ -335,11 +356,13 @@ void test_rules() {
 
 /// Averaged over k the coefficients give back one Gaussian of variance r^2 + c, and the target one of variance 1.
 void test_coefficients(const BruteForce& brute_force) {
-  const ActivationId pairs[][2] = {{ActivationId::tanh, ActivationId::sin},     {ActivationId::relu, ActivationId::tanh},
-                                   {ActivationId::sign, ActivationId::relu},    {ActivationId::cos, ActivationId::sigmoid},
-                                   {ActivationId::gelu, ActivationId::sign},    {ActivationId::hardtanh, ActivationId::hermite3},
-                                   {ActivationId::abs, ActivationId::hermite2}, {ActivationId::softplus, ActivationId::cos}};
-  const SpikeParameters all[] = {{0, 1, 0.5}, {0.9, 1, 1}, {-1.4, 0.5, 0.9}, {4, 2, -0.3}, {3, 0.0225, 0.999}};
+  const ActivationId pairs[][2] = {
+      {ActivationId::tanh, ActivationId::sin},     {ActivationId::relu, ActivationId::tanh},
+      {ActivationId::sign, ActivationId::relu},    {ActivationId::cos, ActivationId::sigmoid},
+      {ActivationId::gelu, ActivationId::sign},    {ActivationId::hardtanh, ActivationId::hermite3},
+      {ActivationId::abs, ActivationId::hermite2}, {ActivationId::softplus, ActivationId::cos}};
+  const SpikeParameters all[] = {
+      {0, 1, 0.5}, {0.9, 1, 1}, {-1.4, 0.5, 0.9}, {4, 2, -0.3}, {3, 0.0225, 0.999}};
   for (const auto& pair : pairs)
     for (const SpikeParameters& p : all) {
       const NamedFunction sigma(pair[0]), target(pair[1]);
@@ -351,7 +374,8 @@ void test_coefficients(const BruteForce& brute_force) {
       Real mean = 0, square = 0, slope = 0, target_square = 0, target_mean = 0;
       for (const Node& node : table.less_dense().nodes) {
         const Real w = node.weight;
-        mean += w * node.mu0, slope += w * node.kmu1, square += w * (static_cast<Real>(node.mu0) * node.mu0 + node.u1 + node.u2);
+        mean += w * node.mu0, slope += w * node.kmu1,
+            square += w * (static_cast<Real>(node.mu0) * node.mu0 + node.u1 + node.u2);
         target_square += w * node.hh, target_mean += w * node.h;
       }
       const double spread = std::sqrt(p.r * p.r + p.c);
@@ -363,9 +387,12 @@ void test_coefficients(const BruteForce& brute_force) {
         CHECK_ABS(mean, want.m0, 1e-12 * size, s, t, p.r, p.c, p.gamma);
         CHECK_ABS(target_mean, want_target.m0, 1e-12 * target_size, s, t, p.r, p.c, p.gamma);
       }
-      if (info(pair[0]).parity == Parity::none) {  // E k z f(r k + sqrt(c) z) = (r sqrt(c)/s^2) E He_2(y) f(s y) = r sqrt(c)/s E y f'(s y)
+      if (info(pair[0]).parity ==
+          Parity::
+              none) {  // E k z f(r k + sqrt(c) z) = (r sqrt(c)/s^2) E He_2(y) f(s y) = r sqrt(c)/s E y f'(s y)
         const Expected derivative = brute_force(NamedFunction(pair[0], true), 0, spread);
-        CHECK_ABS(slope, p.r * p.sd() / spread * derivative.m1, 1e-12 * size, s, t, p.r, p.c, p.gamma);
+        CHECK_ABS(slope, p.r * p.sd() / spread * derivative.m1, 1e-12 * size, s, t, p.r, p.c,
+                  p.gamma);
       }
     }
 }

@@ -1,5 +1,5 @@
 // Random numbers: published outputs, moments, independence, the same draws in float and double.
-#include <srfx/random.hpp>
+#include "srfx/core/random.hpp"
 
 #include "check.hpp"
 
@@ -25,10 +25,12 @@ void published_outputs() {
 /// Box and Muller by the standard library, from the generator's words.
 double reference_normal(const Stream& stream, Index row, Index column) {
   const auto bits = random_detail::threefry<std::uint64_t>(
-      {static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(column / 4), 0, 0}, stream.key());
+      {static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(column / 4), 0, 0},
+      stream.key());
   const int pair = static_cast<int>(column % 4) / 2 * 2;
   const long double u = 1 - static_cast<long double>(bits[pair] >> 12) * 0x1p-52L;
-  const long double angle = 6.283185307179586476925286766559L * static_cast<long double>(bits[pair + 1]) * 0x1p-64L;
+  const long double angle =
+      6.283185307179586476925286766559L * static_cast<long double>(bits[pair + 1]) * 0x1p-64L;
   const long double radius = std::sqrt(-2 * std::log(u));
   return static_cast<double>(radius * (column % 2 ? std::sin(angle) : std::cos(angle)));
 }
@@ -45,7 +47,8 @@ void against_the_library() {
       for (Index i = 0; i < 8; ++i) {
         const double reference = reference_normal(stream, row + i, k);
         CHECK(std::abs(wide[8 * k + i] - reference) < 1e-14, row, i, k, wide[8 * k + i], reference);
-        CHECK(std::abs(narrow[8 * k + i] - reference) < 3e-5, row, i, k, narrow[8 * k + i], reference);
+        CHECK(std::abs(narrow[8 * k + i] - reference) < 3e-5, row, i, k, narrow[8 * k + i],
+              reference);
       }
   }
   // A part of a row is that part.
@@ -53,7 +56,8 @@ void against_the_library() {
   fill_normals<double>(stream, 0, 8, 17, part.data(), 8);
   fill_normals<double>(stream, 0, 0, columns, wide.data(), 8);
   for (Index k = 0; k < 20; ++k)
-    for (Index i = 0; i < 8; ++i) CHECK(part[8 * k + i] == (k >= 8 && k < 17 ? wide[8 * k + i] : 99.0), k, i);
+    for (Index i = 0; i < 8; ++i)
+      CHECK(part[8 * k + i] == (k >= 8 && k < 17 ? wide[8 * k + i] : 99.0), k, i);
 }
 
 /// N = 1.6e6 draws: each statistic within 5 of its standard deviations.
@@ -70,7 +74,8 @@ template <class T> void moments() {
         m1 += z, m2 += z * z, m3 += z * z * z, m4 += z * z * z * z;
         if (i > 0) rows += z * x[8 * k + i - 1];
         if (k > 0) neighbours += z * x[8 * (k - 1) + i];
-        if (k % 2) pairs += (z * z - 1) * (static_cast<double>(x[8 * (k - 1) + i]) * x[8 * (k - 1) + i] - 1);
+        if (k % 2)
+          pairs += (z * z - 1) * (static_cast<double>(x[8 * (k - 1) + i]) * x[8 * (k - 1) + i] - 1);
         tail += std::abs(z) > 3;
       }
   }
@@ -113,7 +118,9 @@ void chi_squares() {
     }
     // Variance 2k, fourth central moment 12 k^2 + 48 k.
     CHECK(std::abs(m1 / draws - degrees) < 5 * std::sqrt(2 * degrees / draws), k, m1 / draws);
-    CHECK(std::abs(m2 / draws - 2 * degrees) < 5 * std::sqrt((8 * degrees * degrees + 48 * degrees) / draws), k, m2 / draws);
+    CHECK(std::abs(m2 / draws - 2 * degrees) <
+              5 * std::sqrt((8 * degrees * degrees + 48 * degrees) / draws),
+          k, m2 / draws);
   }
 }
 

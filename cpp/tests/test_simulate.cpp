@@ -1,7 +1,7 @@
 // The experiment against its definition in plain loops on the same draws: weights, gradient step, ridge, errors; primal and
 // dual, nested samples, groups, noise; the triangular factor of the weights; threads.
-#include <srfx/random.hpp>
-#include <srfx/simulate.hpp>
+#include "srfx/core/random.hpp"
+#include "srfx/simulate/simulate.hpp"
 
 #include "check.hpp"
 
@@ -11,7 +11,8 @@ using namespace srfx;
 
 namespace {
 
-const NamedPointwise tanh_function(ActivationId::tanh), sin_function(ActivationId::sin), relu_function(ActivationId::relu);
+const NamedPointwise tanh_function(ActivationId::tanh), sin_function(ActivationId::sin),
+    relu_function(ActivationId::relu);
 
 struct Weights {
   std::vector<double> w, v, theta;
@@ -20,10 +21,12 @@ Weights weights_of(const Experiment& e, const Pointwise& sigma, const Pointwise&
   Interrupt interrupt;
   Weights out;
   out.w.resize(e.p() * e.d), out.v.resize(e.d), out.theta.resize(e.d);
-  simulate_weights<double>(e, sigma, target, 1, interrupt, out.w.data(), out.v.data(), out.theta.data());
+  simulate_weights<double>(e, sigma, target, 1, interrupt, out.w.data(), out.v.data(),
+                           out.theta.data());
   return out;
 }
-template <class T = double> Errors run(const Experiment& e, const Pointwise& sigma, const Pointwise& target, int threads = 1) {
+template <class T = double>
+Errors run(const Experiment& e, const Pointwise& sigma, const Pointwise& target, int threads = 1) {
   Interrupt interrupt;
   return simulate<T>(e, sigma, target, threads, interrupt);
 }
@@ -54,10 +57,12 @@ double dot(const double* a, const double* b, Index n) {
 }
 
 /// min |y - Phi a|^2 + lam |a|^2 and its errors, by Gaussian elimination on the normal equations in long double.
-void check_errors(const Experiment& e, const Pointwise& sigma, const Pointwise& target, double tolerance) {
+void check_errors(const Experiment& e, const Pointwise& sigma, const Pointwise& target,
+                  double tolerance) {
   const Weights net = weights_of(e, sigma, target);
   const Index p = e.p(), d = e.d;
-  const double root_d = std::sqrt(static_cast<double>(d)), root_p = std::sqrt(static_cast<double>(p));
+  const double root_d = std::sqrt(static_cast<double>(d)),
+               root_p = std::sqrt(static_cast<double>(p));
   const auto features = [&](const std::vector<double>& x) {
     std::vector<double> phi(p);
     for (Index i = 0; i < p; ++i) phi[i] = apply(sigma, dot(&net.w[i * d], x.data(), d)) / root_p;
@@ -90,17 +95,22 @@ void check_errors(const Experiment& e, const Pointwise& sigma, const Pointwise& 
       std::vector<double> readout(p);
       for (Index i = 0; i < p; ++i) readout[i] = static_cast<double>(a[i][p] / a[i][i]);
       double train = 0, test = 0;
-      for (Index s = 0; s < n; ++s) train += std::pow(y[s] - dot(phi[s].data(), readout.data(), p), 2);
+      for (Index s = 0; s < n; ++s)
+        train += std::pow(y[s] - dot(phi[s].data(), readout.data(), p), 2);
       for (Index s = 0; s < e.n_test; ++s) {
         const std::vector<double> x = sample(e, Purpose::test_samples, s);
         const std::vector<double> f = features(x);
-        test += std::pow(apply(target, dot(net.theta.data(), x.data(), d) / root_d) - dot(f.data(), readout.data(), p), 2);
+        test += std::pow(apply(target, dot(net.theta.data(), x.data(), d) / root_d) -
+                             dot(f.data(), readout.data(), p),
+                         2);
       }
       const std::size_t at = m * e.lam.size() + j;
-      const double expected_train = train / static_cast<double>(n), expected_test = test / static_cast<double>(e.n_test);
-      CHECK(std::abs(got.test[at] - expected_test) < tolerance * expected_test, e.literal, e.n0, n, e.lam[j], got.test[at], expected_test);
-      CHECK(std::abs(got.train[at] - expected_train) < tolerance * (expected_train + 1e-3), e.literal, e.n0, n, e.lam[j],
-            got.train[at], expected_train);
+      const double expected_train = train / static_cast<double>(n),
+                   expected_test = test / static_cast<double>(e.n_test);
+      CHECK(std::abs(got.test[at] - expected_test) < tolerance * expected_test, e.literal, e.n0, n,
+            e.lam[j], got.test[at], expected_test);
+      CHECK(std::abs(got.train[at] - expected_train) < tolerance * (expected_train + 1e-3),
+            e.literal, e.n0, n, e.lam[j], got.train[at], expected_train);
     }
 }
 
@@ -153,7 +163,8 @@ void geometry() {
     for (Index i = 0; i < e.p(); ++i) {
       const UnitGroup& g = e.groups[i < 11 ? 0 : 1];
       double square = 0;
-      for (Index k = 0; k < e.d; ++k) square += std::pow(net.w[i * e.d + k] - g.r * net.v[k] / std::sqrt(d), 2);
+      for (Index k = 0; k < e.d; ++k)
+        square += std::pow(net.w[i * e.d + k] - g.r * net.v[k] / std::sqrt(d), 2);
       CHECK(std::abs(square - g.c) < 1e-12, literal, i, square);
     }
   }
@@ -172,10 +183,13 @@ void step() {
     std::vector<double> w = before.w, direction(d, 0.0);
     for (Index s = 0; s < e.n0; ++s) {
       const std::vector<double> x = sample(e, Purpose::step_samples, s);
-      double residual = apply(sin_function, dot(before.theta.data(), x.data(), d) / std::sqrt(static_cast<double>(d)));
+      double residual = apply(
+          sin_function, dot(before.theta.data(), x.data(), d) / std::sqrt(static_cast<double>(d)));
       residual += std::sqrt(e.noise) * draw(e, Purpose::step_noise, s, 0);
       for (Index i = 0; i < p; ++i)
-        residual -= (i < 11 ? 0.5 : -1.5) * apply(tanh_function, dot(&before.w[i * d], x.data(), d)) / static_cast<double>(p);
+        residual -= (i < 11 ? 0.5 : -1.5) *
+                    apply(tanh_function, dot(&before.w[i * d], x.data(), d)) /
+                    static_cast<double>(p);
       for (Index i = 0; i < p; ++i) {
         const double factor = e.eta * (i < 11 ? 0.5 : -1.5) / static_cast<double>(e.n0) * residual *
                               slope(tanh_function, dot(&before.w[i * d], x.data(), d));
@@ -183,9 +197,12 @@ void step() {
       }
       for (Index k = 0; k < d; ++k) direction[k] += residual * x[k];
     }
-    const double length = std::sqrt(dot(direction.data(), direction.data(), d) / static_cast<double>(d));
-    for (Index i = 0; i < p * d; ++i) CHECK(std::abs(w[i] - after.w[i]) < 1e-12, literal, i, w[i], after.w[i]);
-    for (Index k = 0; k < d; ++k) CHECK(std::abs(direction[k] / length - after.v[k]) < 1e-11, literal, k);
+    const double length =
+        std::sqrt(dot(direction.data(), direction.data(), d) / static_cast<double>(d));
+    for (Index i = 0; i < p * d; ++i)
+      CHECK(std::abs(w[i] - after.w[i]) < 1e-12, literal, i, w[i], after.w[i]);
+    for (Index k = 0; k < d; ++k)
+      CHECK(std::abs(direction[k] / length - after.v[k]) < 1e-11, literal, k);
   }
 }
 
@@ -205,7 +222,8 @@ void triangle() {
       CHECK(plain.w[i * d] == factor.w[i * d], d, i);
       for (Index k = 0; k < d; ++k) zeros += factor.w[i * d + k] == 0;
       for (Index j = 0; j <= i; ++j) {
-        const double a = dot(&plain.w[i * d], &plain.w[j * d], d), b = dot(&factor.w[i * d], &factor.w[j * d], d);
+        const double a = dot(&plain.w[i * d], &plain.w[j * d], d),
+                     b = dot(&factor.w[i * d], &factor.w[j * d], d);
         CHECK(std::abs(a - b) < 1e-9, d, i, j, a, b);
       }
     }
@@ -218,7 +236,8 @@ void determinism() {
   for (const bool literal : {false, true})
     for (const Index n0 : {0, 300}) {
       Experiment e;
-      e.d = 300, e.n_test = 700, e.n = {120, 260, 900}, e.lam = {0.1, 1.0}, e.groups = {{250, 1, 0.5, 1}};
+      e.d = 300, e.n_test = 700, e.n = {120, 260, 900}, e.lam = {0.1, 1.0},
+      e.groups = {{250, 1, 0.5, 1}};
       e.n0 = n0, e.eta = 1, e.noise = 0.1, e.literal = literal;
       const Errors one = run(e, tanh_function, sin_function, 1);
       for (const int threads : {2, 3, 7}) {
@@ -230,8 +249,10 @@ void determinism() {
       }
       const Errors narrow = run<float>(e, tanh_function, sin_function, 2);
       for (std::size_t i = 0; i < one.test.size(); ++i) {
-        CHECK(std::abs(narrow.test[i] / one.test[i] - 1) < 1e-4, literal, n0, i, narrow.test[i], one.test[i]);
-        CHECK(std::abs(narrow.train[i] / one.train[i] - 1) < 1e-3, literal, n0, i, narrow.train[i], one.train[i]);
+        CHECK(std::abs(narrow.test[i] / one.test[i] - 1) < 1e-4, literal, n0, i, narrow.test[i],
+              one.test[i]);
+        CHECK(std::abs(narrow.train[i] / one.train[i] - 1) < 1e-3, literal, n0, i, narrow.train[i],
+              one.train[i]);
       }
       Experiment other = e;
       other.seed = 1;
@@ -265,18 +286,14 @@ void refusals() {
   bool thrown = false;
   try {
     run(e, linear, sin_function);
-  } catch (const NotPositiveDefinite&) {
-    thrown = true;
-  }
+  } catch (const NotPositiveDefinite&) { thrown = true; }
   CHECK(thrown);
 
   Interrupt interrupt([] { return true; });
   thrown = false;
   try {
     simulate<double>(base(false), tanh_function, sin_function, 1, interrupt);
-  } catch (const Cancelled&) {
-    thrown = true;
-  }
+  } catch (const Cancelled&) { thrown = true; }
   CHECK(thrown);
 }
 
@@ -287,7 +304,8 @@ void predictions() {
   const Errors errors = simulate<double>(e, tanh_function, sin_function, 2, interrupt, &out);
   for (std::size_t m = 0; m < errors.test.size(); ++m) {
     double sum = 0;
-    for (Index s = 0; s < e.n_test; ++s) sum += std::pow(apply(sin_function, out.t[s]) - out.f[m * e.n_test + s], 2);
+    for (Index s = 0; s < e.n_test; ++s)
+      sum += std::pow(apply(sin_function, out.t[s]) - out.f[m * e.n_test + s], 2);
     CHECK(std::abs(sum / static_cast<double>(e.n_test) / errors.test[m] - 1) < 1e-12, m);
   }
 }

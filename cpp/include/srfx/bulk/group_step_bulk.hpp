@@ -1,0 +1,304 @@
+// What the bulk of a step with several readout values tells a solver: V, its derivative T, and the
+// overlaps K of (W vhat, W zhat, delta) and the mean between the groups (THEORY 10, Overlaps).
+//
+// Derivatives of V and of hat^T K hat along (Vh1, A) are complex steps through the fixed point,
+// exact to rounding. Results are in the unit-bulk convention of section 3: Vh1 there is sqrt(c_g
+// c_h) times that of section 10, V1, theta and psi inversely.
+#pragma once
+
+#include "srfx/bulk/group_step_map.hpp"
+
+namespace srfx {
+
+/// K of (W vhat, W zhat, delta) between the groups, over B, and of the mean over beta d (THEORY
+/// 10): K x K each.
+template <class T> struct GroupOverlaps {
+  Mat<T> vv, vz, zz, dv, dz, dd, mean;
+};
+
+/// The bulk of groups of the step as a policy: what GroupSolver asks for, and overlaps.
+class GroupStepBulk : public GroupStepMap {
+ public:
+  using GroupStepMap::GroupStepMap;
+
+  /// Finds the state at packed averages, unit convention, and V there; traces (packed x packed) is
+  /// T.
+  void solve(const Eigen::VectorXd& vh, double lam) {
+    vh_ = vh, lam_ = lam;
+    const Parameters<double> p = parameters<double>(vh);
+    failed_ = !(vh.allFinite() && p.a.minCoeff() > 0);
+    if (!failed_ && !(known_ && follow(p)) && !plainly(p)) {
+      // From A so large that V2 = pi/A: along falling A there is one solution, analytic in lam.
+      at_ = p;
+      at_.a.array() += 1e3 * p.vv.diagonal().maxCoeff() * (1 + coupling());
+      failed_ = !plainly(at_) || !follow(p);
+    }
+    known_ = !failed_;
+    if (failed_) {
+      v_.setConstant(packed, std::numeric_limits<double>::quiet_NaN());
+      traces_.setConstant(packed, packed, std::numeric_limits<double>::quiet_NaN());
+      moved_.assign(packed, State<C>{Vec<C>::Zero(k_), Mat<C>::Zero(n_, n_)});
+      return;
+    }
+    v_ = values<double>(p, state_);
+    // T = -dV/d(Vh1, A): the state moves by the implicit function theorem, V by complex steps.
+    if (defect_ > 1e-13) {  // else what the last step of Newton's method came from will do
+      evaluate(p, state_, step_->nodes, &linear_);
+      jacobian_.compute(linear_.state);
+    }
+    const Eigen::MatrixXd moves = tiny * jacobian_.solve(linear_.along);
+    const Vec<double> at = pack(state_);
+    traces_.resize(packed, packed);
+    moved_.clear();
+    for (int j = 0; j < packed; ++j) {
+      Vec<C> y = at.cast<C>();
+      for (int i = 0; i < unknowns_; ++i) y(i) += C(0, moves(i, j));
+      moved_.push_back(unpack<C>(y));
+      const Vec<C> w = values<C>(parameters<C>(shifted(j)), moved_.back());
+      traces_.col(j) = -w.imag() / tiny;
+    }
+  }
+  /// The same, as GroupSolver asks for it.
+  void solve_at(const double* vh, double lam, double* value) {
+    solve(Eigen::Map<const Eigen::VectorXd>(vh, packed), lam);
+    Eigen::Map<Eigen::VectorXd>(value, packed) = v_;
+  }
+  void traces(const double* n, double* q) const {
+    for (int i = 0; i < packed; ++i) {
+      q[i] = 0;
+      for (int j = 0; j < packed; ++j) q[i] += traces_(i, j) * n[j];
+    }
+  }
+  using GroupStepMap::values;
+  const Eigen::VectorXd& values() const { return v_; }
+  const Eigen::MatrixXd& traces() const { return traces_; }
+  GroupOverlaps<double> overlaps() const {
+    return overlaps<double>(parameters<double>(vh_), state_);
+  }
+  /// -d(hat^T K hat)/d(Vh1, A) at fixed hats (columns v, z, delta, mean of `hats`; the mean scaled
+  /// by sqrt(beta d)), packed.
+  Eigen::VectorXd sources(const Eigen::MatrixXd& hats) const {
+    Eigen::VectorXd out(packed);
+    const Eigen::VectorXd v = hats.col(0), z = hats.col(1), d = hats.col(2), m = hats.col(3);
+    for (int j = 0; j < packed; ++j) {
+      const GroupOverlaps<C> k = overlaps<C>(parameters<C>(shifted(j)), moved_[j]);
+      const auto of = [](const Eigen::VectorXd& x, const Mat<C>& matrix, const Eigen::VectorXd& y) {
+        return x.dot(detail::apply(matrix.imag() / tiny, y));
+      };
+      const double change = of(v, k.vv, v) + of(z, k.zz, z) + of(d, k.dd, d) + of(m, k.mean, m) +
+                            2 * of(v, k.vz, z) + 2 * of(d, k.dv, v) + 2 * of(d, k.dz, z);
+      out(j) = -change / twice[j];
+    }
+    return out;
+  }
+
+ private:
+  // --- overlaps: (s, x) stands for s - L^T x L with L L^T = VV ---
+
+  template <class T> struct Two {
+    T s;
+    Mat<T> x;
+    friend Two operator+(const Two& a, const Two& b) { return {a.s + b.s, a.x + b.x}; }
+    friend Two operator-(const Two& a, const Two& b) { return {a.s - b.s, a.x - b.x}; }
+    friend Two operator*(const T& f, const Two& a) { return {f * a.s, f * a.x}; }
+  };
+  template <class T> static Two<T> times(const Two<T>& a, const Two<T>& b, const Mat<T>& vv) {
+    Mat<T> x = detail::mul(detail::mul(a.x, vv), b.x);
+    for (Index i = 0; i < x.size(); ++i)
+      x.data()[i] = a.s * b.x.data()[i] + b.s * a.x.data()[i] - x.data()[i];
+    return {a.s * b.s, x};
+  }
+  template <class T> static Two<T> inverse(const Two<T>& a, const Mat<T>& vv) {
+    const Mat<T> m = a.s * detail::identity<T>(static_cast<int>(vv.rows())) - detail::mul(a.x, vv);
+    return {T(1) / a.s, detail::mul(dense::inverse(m), a.x) / -a.s};
+  }
+
+  template <class T> GroupOverlaps<T> overlaps(const Parameters<T>& p, const State<T>& s) const {
+    const GroupStep& step = *step_;
+    using detail::add, detail::corner, detail::mul;
+    const Mat<T>& vv = p.vv;
+    const Mat<T> vh1 = corner(vv, k_), one = detail::identity<T>(k_),
+                 unit = detail::identity<T>(n_);
+    const Resolvents<T> of_g = resolvents<T>(p, s.x);
+    const Mat<T>&x = of_g.x, &left = of_g.left, &right = of_g.right;
+    const Mat<T> gm = turned_back<T>(mul(p.vv, left));
+    constexpr int top = 7;
+    double e0[top] = {}, e1[4] = {};
+    const int powers = step.lean ? top : 3, powers1 = step.lean ? 4 : 2;
+    using V = typename detail::Packed<T>::Type;
+    const int square = n_ * n_;
+    detail::Scratch<V> scratch(Node<T>::size(n_, k_) + (top + 4 + 4) * square);
+    Node<T> node(*this, s.v2, gm, scratch);
+    V *const s0 = scratch.zeros(top * square), *const s1 = scratch.zeros(4 * square),
+             *const s2 = scratch.zeros(square);
+    V *const sum_q = scratch.zeros(square), *const sum_gy = scratch.zeros(square),
+             *const gy = scratch.take(square);
+    for (Index at = 0; at < step.nodes.size(); at += 8) {
+      using Real = detail::Eight;
+      const Real u = Real::load(&step.nodes.u[at]), w0 = Real::load(&step.nodes.w[0][at]),
+                 w1 = Real::load(&step.nodes.w[1][at]), w2 = Real::load(&step.nodes.w[2][at]);
+      node.set(u);
+      node.multiply(node.gm, node.y, gy);
+      Real power(1.0);
+      for (int n = 0; n < powers; ++n, power *= u) {
+        const Real a = w0 * power, b = w1 * power;
+        for (int i = 0; i < square; ++i) s0[n * square + i] += a * node.y[i];
+        e0[n] += detail::Packed<double>::total(a);
+        if (n >= powers1) continue;
+        for (int i = 0; i < square; ++i) s1[n * square + i] += b * node.y[i];
+        e1[n] += detail::Packed<double>::total(b);
+      }
+      for (int i = 0; i < square; ++i)
+        s2[i] += w2 * node.y[i], sum_q[i] += w0 * node.q[i], sum_gy[i] += w0 * gy[i];
+    }
+    const auto gathered = [&](const V* sum) {
+      Mat<T> out(n_, n_);
+      for (int i = 0; i < n_; ++i)
+        for (int j = 0; j < n_; ++j) out(i, j) = detail::Packed<T>::total(sum[i * n_ + j]);
+      return out;
+    };
+    std::vector<Mat<T>> y0, y1;
+    for (int n = 0; n < top; ++n) y0.push_back(turned<T>(gathered(s0 + n * square)));
+    for (int n = 0; n < 4; ++n) y1.push_back(turned<T>(gathered(s1 + n * square)));
+    const Mat<T> mean_q = gathered(sum_q);
+    const Mat<T> mean_qt =
+        T(e0[0]) * unit -
+        T(step.iota) * gathered(sum_gy);  // (1 + Gm B/alpha0)^-1 = 1 - Gm Y/alpha0
+    GroupOverlaps<T> out;
+    out.mean = mean(s, gm, mean_q, mean_qt);
+    if (!step.stepped) {  // W0 vhat and W0 zhat: V1 without and with vhat taken out
+      out.vv = corner(x, k_);
+      out.zz = corner(sandwiched(left, x), k_);
+      out.vz = out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
+      scale_legs(out);
+      return out;
+    }
+    Mat<T> xt = gathered(s2);
+    for (int g = 0; g < k_; ++g) xt(g, g) += beta_ * s.v2(g);
+    const Resolvents<T> of_t = resolvents<T>(p, xt);
+    // g and t: 1 - x VV is `left` of theirs, 1 - VV x is `right`, without the cancellation.
+    const Two<T> gme{T(1), sandwiched(left, x)}, tt{T(1), sandwiched(of_t.left, of_t.x)};
+    using Polynomial = std::array<double, top>;
+    const auto of_q = [&](const Polynomial& f, bool with_t) {
+      Two<T> sum{T(0), Mat<T>::Zero(n_, n_)};
+      for (int n = 0; n < top; ++n) {
+        if (f[n] == 0) continue;
+        sum.s += f[n] * (with_t ? e1[n] : e0[n]);
+        add<T>(f[n], with_t ? y1[n] : y0[n], sum.x);
+      }
+      sum.x = mul(sum.x, right);
+      sum.x *= T(step.iota);
+      return sum;
+    };
+    const auto of_qt = [&](const Two<T>& q) {
+      Mat<T> flipped(n_, n_);
+      for (int i = 0; i < n_; ++i)
+        for (int j = 0; j < n_; ++j) flipped(i, j) = sign(i) * sign(j) * q.x(j, i);
+      return Two<T>{q.s, flipped};
+    };
+    const auto g_times = [&](const Two<T>& q) { return Two<T>{q.s, q.s * gme.x + mul(left, q.x)}; };
+    const auto t_times = [&](const Two<T>& q) {
+      return Two<T>{q.s, q.s * tt.x + mul(of_t.left, q.x)};
+    };
+    const auto times_t = [&](const Two<T>& q) {
+      return Two<T>{q.s, q.s * tt.x + mul(q.x, of_t.right)};
+    };
+    const auto times_t_times = [&](const Two<T>& a, const Two<T>& b) {
+      const Mat<T> rest = a.s * unit - mul(a.x, vv);
+      return Two<T>{a.s * b.s, b.s * times_t(a).x + mul(rest, mul(of_t.left, b.x))};
+    };
+    const auto block = [&](const Two<T>& a) { return Two<T>{a.s, corner(a.x, k_)}; };
+    const auto product = [](const Polynomial& f, const Polynomial& g) {
+      Polynomial out_{};
+      for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4 && i + j < top; ++j) out_[i + j] += f[i] * g[j];
+      return out_;
+    };
+    const auto overlap = [&](const Polynomial& f, const Polynomial& g) {
+      const Two<T> nf = of_qt(of_q(f, true)), ng = of_q(g, true);
+      return block(T(step.iota) * g_times(of_q(product(f, g), false)) + times_t_times(nf, ng));
+    };
+    const Polynomial fv{0, 1 / step.l};
+    const Two<T> pvv = overlap(fv, fv), ptt = block(tt);
+    const Two<T> qv = of_q(fv, true);
+    const Two<T> ptv = block(t_times(qv)), pvt = block(times_t(of_qt(qv)));
+    const double gamma = step.gamma,
+                 rho = step.iota > 0 ? std::sqrt(step.groups[0].moments.u[2] * step.iota) / step.l
+                                     : 0;
+    const bool aligned = rho < 1e-7;
+    const T inverse_rho(aligned ? 0 : 1 / rho);
+    const Two<T> pvz = inverse_rho * (pvt - T(gamma) * pvv),
+                 pzv = inverse_rho * (ptv - T(gamma) * pvv);
+    const Two<T> pzz =
+        (inverse_rho * inverse_rho) * (ptt - T(gamma) * (ptv + pvt) + T(gamma * gamma) * pvv);
+    out.vv = mul(pvv.x, dense::inverse(Mat<T>(one - mul(vh1, pvv.x))));
+    out.vz = mul<T>(one + mul(out.vv, vh1), pvz.x);
+    out.zz = pzz.x + mul(mul(pzv.x, vh1), out.vz);
+    out.dv = out.dz = out.dd = Mat<T>::Zero(k_, k_);
+    for (int g = 0; g < k_; ++g) out.dd(g, g) = beta_ * s.v2(g) * step.groups[g].c_delta;
+    if (step.lean) {
+      const Two<T> inverse_vv = inverse(pvv, vh1);
+      std::vector<Two<T>> lv, vl, lt;
+      std::vector<Polynomial> f(k_, Polynomial{});
+      for (int g = 0; g < k_; ++g) {
+        for (int n = 0; n < 4; ++n) f[g][n] = step.groups[g].la[n] + step.groups[g].lb[n];
+        lv.push_back(overlap(f[g], fv)), vl.push_back(overlap(fv, f[g]));
+        lt.push_back(block(times_t(of_qt(of_q(f[g], true)))));
+      }
+      for (int g = 0; g < k_; ++g) {
+        const Two<T> with = times(lv[g], inverse_vv, vh1);
+        const Two<T> lz = inverse_rho * (lt[g] - T(gamma) * lv[g]) - times(with, pvz, vh1);
+        const Mat<T> own = axes_.row(g).head(k_).template cast<T>();
+        const auto set_row = [&](const Two<T>& a, Mat<T>& to) {
+          const Mat<T> row = mul<T>(own, a.s * one - mul(vh1, a.x));
+          for (int h = 0; h < k_; ++h) to(g, h) = beta_ * s.v2(g) * row(0, h);
+        };
+        set_row(with, out.dv);
+        set_row(lz, out.dz);
+        for (int h = 0; h < k_; ++h) {
+          const Two<T> ll = overlap(f[g], f[h]) - times(with, vl[h], vh1);
+          const Mat<T> other = axes_.row(h).head(k_).transpose().template cast<T>();
+          const Mat<T> both = mul<T>(mul<T>(own, ll.s * vh1 - mul(mul(vh1, ll.x), vh1)), other);
+          out.dd(g, h) -= beta_ * beta_ * s.v2(g) * s.v2(h) * both(0, 0);
+        }
+      }
+    }
+    scale_legs(out);
+    return out;
+  }
+  template <class T> void scale_legs(GroupOverlaps<T>& out) const {
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) {
+        const double both = 1 / (root_c_[g] * root_c_[h]);
+        out.vv(g, h) *= both, out.vz(g, h) *= both, out.zz(g, h) *= both;
+        out.dv(g, h) /= root_c_[h], out.dz(g, h) /= root_c_[h];
+      }
+  }
+  /// K of the mean over beta d: the step damps the mean row, since f0 contains h1 wbar.x.
+  template <class T>
+  Mat<T> mean(const State<T>& s, const Mat<T>& gm, const Mat<T>& q, const Mat<T>& qt) const {
+    const GroupStep& step = *step_;
+    const StepConstants& c = step.constants;
+    const double rate = step.eta * c.h1 * c.h1, eta2 = step.eta * step.eta * c.h1 * c.h1;
+    const Mat<T> gq = detail::mul(gm, q), c1 = detail::corner(gq, k_);
+    Mat<T> c2 = detail::corner(detail::mul(qt, gq), k_), n = Mat<T>::Zero(k_, k_), y(k_, k_);
+    detail::add<T>(step.iota, c1, c2);
+    detail::add<T>(-2 * rate + eta2 * step.square * (c.variance - c.h1 * c.h1) * step.iota, c1, n);
+    detail::add<T>(rate * rate * step.square, c2, n);
+    for (int g = 0; g < k_; ++g) {
+      for (int h = 0; h < k_; ++h)
+        y(g, h) = n(g, h) * (step.a[g] * step.a[h] * std::sqrt(step.pi[g] * step.pi[h]));
+      y(g, g) += step.pi[g] / s.v2(g);
+    }
+    Mat<T> out = dense::inverse(y);
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h) out(g, h) *= std::sqrt(step.pi[g] * step.pi[h]);
+    return out;
+  }
+
+  Eigen::VectorXd v_;
+  Eigen::MatrixXd traces_;
+  std::vector<State<C>> moved_;  ///< the state along each of (Vh1, A)
+};
+
+}  // namespace srfx

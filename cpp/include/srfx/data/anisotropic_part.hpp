@@ -1,0 +1,223 @@
+// The linear part for a bulk that is correlated with the spike and the target (THEORY 9 e, 10).
+//
+// A third feature, mu_c(k) = E[(z^2 - 1) sigma(r k + sqrt(c) z)]/(2 c), carries the spread of the
+// row norms. With e = h - C, C = mu0 m + k mu1 theta + mu_c chi, and the hats th = a' E[k mu1 w e],
+// ch = a' E[mu_c w e], ps = a' E[h1 mu1 w]:
+//
+//   (theta, psi, chi) = (K/B)(th, ps, ch)
+//   E[mu0 w e] = ridge_m m,   ridge_m = B/(c alpha d g_m)   (0 in the limit d = inf)
+//   (I - T M)(q1, q2) = T (a' E[u1 R0 w^2], a' E[u2 R0 w^2])
+//                       + (hat^T (K + s K') hat, -c hat^T K' hat)/B^2
+//
+// in the unit-bulk convention: mu1 is not divided by sqrt(c), B = a' E[mu1^2 w], D = Omega/c, s = c
+// A/B, K' = dK/ds, delta in units where its rows of K carry sqrt(c) each. The mean is a fourth hat,
+// mh = a' E[mu0 w e] with K_mm = beta c d g_m. The source of q1' = q1 - psi^2 is hat^T (K + s K' -
+// K_z K_z^T) hat, written with rest = 1 - K_zz.
+#pragma once
+
+#include "srfx/gaussian/higher_moments.hpp"
+#include "srfx/data/kernel_fit.hpp"
+#include "srfx/data/levels.hpp"
+#include "srfx/data/linear_part.hpp"
+#include "srfx/bulk/one_step.hpp"
+
+namespace srfx {
+
+/// Nodes in k with the third feature.
+struct ThreeFeatures {
+  NodeSet set;
+  std::vector<double> muc;
+  double error = 0;
+
+  ThreeFeatures() = default;
+  ThreeFeatures(const Function& sigma, const SpikeParameters& p, const Selection& rule)
+      : set(rule.nodes),
+        muc(norm_coefficients(sigma, p, rule.level->k.data(), rule.size)),
+        error(rule.error) {
+    double top = 0, size = 0, reach = 0;
+    for (Index i = 0; i < set.size(); ++i) {
+      const auto& node = set.nodes[i];
+      top = std::max(top, std::abs(muc[i]));
+      size += node.weight * (node.mu0 * node.mu0 + node.u1 + node.u2);
+      reach = std::max(reach, std::abs(node.mu0));
+    }
+    // E (z^2 - 1) sigma carries the rounding errors of sigma itself.
+    if (top * p.c < 1e-13 * std::max(std::sqrt(size), reach))
+      std::fill(muc.begin(), muc.end(), 0.0);
+  }
+};
+
+/// A solution, with the coefficient of the third feature.
+template <class T> struct AnisotropicOrder : Order<T> {
+  T chi;
+};
+
+namespace detail {
+
+inline double root_of(double x) { return std::sqrt(x); }
+/// Imaginary parts are infinitesimal.
+inline std::complex<double> root_of(const std::complex<double>& x) {
+  const double value = std::sqrt(x.real());
+  return {value, 0.5 * x.imag() / value};
+}
+
+/// E[h1 mu1 w] and E[mu0^2 w]: all that this linear part wants beside the averages.
+template <class T> struct SpikeSum {
+  T sh1 = T(0), s00 = T(0);
+  void add(Index, const NodeValues<T>& node, const T& ww) {
+    sh1 += ww * node.mu1h1, s00 += ww * node.mu0 * node.mu0;
+  }
+};
+
+/// The order in which the features are fitted, in the numbering of hats (v, z, delta, mean). A mean
+/// that acts more than it costs is to be first: its K is large. Any other is last: of a small step
+/// it is small, but not its slope, and what is made orthogonal to it would carry its rounding.
+inline constexpr int mean_first[3] = {3, 0, 2}, mean_last[3] = {0, 2, 3};
+
+/// Q^T of sqrt(weight w) (mu0, k mu1, mu_c | h), the columns in that order, by Gram and Schmidt,
+/// twice: no digit hangs on how parallel they are.
+template <class T> struct Triangle {
+  T r[3][3] = {}, target[3] = {};
+
+  template <class Features>
+  Triangle(const Features& features, const std::vector<T>& weights, const int (&order)[3]) {
+    const auto& nodes = features.set;
+    const Index n = nodes.size();
+    std::vector<T> column[3], goal(n);
+    const auto dot = [n](const std::vector<T>& a, const std::vector<T>& b) {
+      T sum[4] = {};  // side by side: each is a chain of dependent additions
+      Index i = 0;
+      for (; i + 4 <= n; i += 4)
+        for (int l = 0; l < 4; ++l) sum[l] += a[i + l] * b[i + l];
+      for (; i < n; ++i) sum[0] += a[i] * b[i];
+      return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    };
+    for (auto& x : column) x.resize(n);
+    for (Index i = 0; i < n; ++i) {
+      const NodeValues<T> node = nodes.template at<T>(i);
+      const T size = root_of(T(nodes.weight(i)) * weights[i]);
+      column[0][i] = size * node.kmu1, column[1][i] = size * T(features.muc[i]);
+      column[2][i] = size * node.mu0;
+      goal[i] = size * node.h;
+    }
+    if (order[0] == 3) std::rotate(column, column + 2, column + 3);
+    for (int j = 0; j < 3; ++j) {
+      const T whole = dot(column[j], column[j]);
+      for (int pass = 0; pass < 2; ++pass)
+        for (int q = 0; q < j; ++q) {
+          const T shared = dot(column[q], column[j]);
+          for (Index i = 0; i < n; ++i) column[j][i] -= shared * column[q][i];
+          r[q][j] += shared;
+        }
+      const T square = dot(column[j], column[j]);
+      // An infinitesimal column, of a first step, acts in second order only.
+      const double size = real_part(square);
+      const bool empty = !(size > 1e-30 * magnitude(whole)) || !(size > 1e-290);
+      r[j][j] = empty ? T(0) : root_of(square);
+      const T scale = empty ? T(0) : T(1) / r[j][j];
+      for (Index i = 0; i < n; ++i) column[j][i] *= scale;
+      target[j] = dot(column[j], goal);
+    }
+  }
+};
+
+/// Coefficients and hats of v, z, delta and the mean, in this order.
+template <class T> struct Fit {
+  T value[4], hat[4];
+};
+
+/// K of (v, z, delta, mean), the mean's for finite d.
+template <class T> struct Kernel {
+  Along<T> k[4][4];
+  Kernel(const Overlaps<T>& from, const Point<T>& p) {
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 3; ++j) k[i][j] = from.k[i][j];
+      if (from.crossed) k[i][3] = k[3][i] = from.cross[i];
+    }
+    if (magnitude(p.inverse_d) > 0) k[3][3] = Along<T>(p.beta * from.c / p.inverse_d) * from.mean;
+  }
+};
+
+/// Solves hats = a' E[f w (h - C)], coefficients = (K/B) hats for the features of `x`, given the
+/// hat ps of z; `free`: the mean costs nothing, and is first.
+template <class T>
+Fit<T> fit_features(const Triangle<T>& x, const int (&order)[3], bool free, const Kernel<T>& kernel,
+                    const Point<T>& p, const T& big_b, const T& ps) {
+  const T inverse_b = T(1) / big_b;
+  T k[9], kz[3], hats[3], values[3], work[21];
+  for (int i = 0; i < 3; ++i) {
+    kz[i] = kernel.k[order[i]][1].v * ps * inverse_b;
+    for (int j = 0; j < 3; ++j) k[3 * i + j] = kernel.k[order[i]][order[j]].v * inverse_b;
+  }
+  fit_against_kernel(3, 3, free ? 1 : 0, &x.r[0][0], x.target, k, kz, p.ratio, hats, values, work);
+  Fit<T> out;
+  for (int i = 0; i < 3; ++i) out.hat[order[i]] = hats[i], out.value[order[i]] = values[i];
+  out.hat[1] = ps;
+  out.value[1] = T(0);
+  for (int j = 0; j < 4; ++j) out.value[1] += kernel.k[1][j].v * out.hat[j] * inverse_b;
+  return out;
+}
+
+}  // namespace detail
+
+/// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages()
+/// and overlaps(). Complex numbers carry infinitesimal imaginary parts: derivatives along a line
+/// (step_gradient.hpp).
+template <class T, class Bulk, class Features>
+AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const Features& features,
+                                     const T& v1, const T& v2) {
+  const auto& nodes = features.set;
+  std::vector<T> weights(nodes.size());
+  const auto at = settle<detail::SpikeSum<T>>(bulk, p, nodes, v1, v2, weights.data());
+  const Averages<T>& s = at.averages;
+  const T ratio = p.ratio, a = p.lam + ratio * s.e2, big_b = at_least(ratio * s.e1, a);
+  const Overlaps<T> k = bulk.overlaps(a, big_b, p.beta);
+  const detail::Kernel<T> kernel(k, p);
+  const double mean = real_part(at.own.s00);
+  const bool free = magnitude(p.inverse_d) == 0 || !(mean > 1e-290);
+  const bool acts = free || mean * real_part(ratio * kernel.k[3][3].v / big_b) > 1;
+  const int (&order)[3] = acts ? detail::mean_first : detail::mean_last;
+  const detail::Triangle<T> design(features, weights, order);
+  const detail::Fit<T> fit =
+      detail::fit_features(design, order, free, kernel, p, big_b, ratio * at.own.sh1);
+  AnisotropicOrder<T> out;
+  out.theta = fit.value[0], out.psi = fit.value[1], out.chi = fit.value[2], out.m = fit.value[3];
+
+  T pull[4] = {};  // of the features that the hats stand for
+  double size_c = 0;
+  const auto left = [&](Index i, const NodeValues<T>& node) {
+    return node.h - (node.mu0 * out.m + node.kmu1 * out.theta + T(features.muc[i]) * out.chi);
+  };
+  const Misfit<T> r = misfit<T>(
+      nodes, weights.data(), p.noise, out.psi, left,
+      [&](Index i, const NodeValues<T>& node, const T& e, const T& we) {
+        pull[0] += we * node.kmu1, pull[2] += we * T(features.muc[i]), pull[3] += we * node.mu0;
+        size_c += magnitude(T(nodes.weight(i)) * weights[i] * node.h * (node.h - e));
+      });
+  T source1(0), source2(0);
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) {
+      const Along<T>& entry = kernel.k[i][j];
+      const T hats = fit.hat[i] * fit.hat[j] / (big_b * big_b);
+      T first;  // (K + s K' - K_z K_z^T)_ij
+      if (i == 1 && j == 1) first = k.rest.v * entry.v - k.s * k.rest.d;
+      else if (i == 1 || j == 1) first = k.rest.v * entry.v + k.s * entry.d;
+      else first = entry.v + k.s * entry.d - kernel.k[i][1].v * kernel.k[1][j].v;
+      source1 += first * hats;
+      source2 -= k.c * entry.d * hats;
+    }
+  FitDefect<T> judged;
+  if constexpr (!carries_slope<T>) {
+    judged.explained = out.m * pull[3] + out.theta * pull[0] + out.chi * pull[2];
+    judged.size = size_c;
+    const T linear = std::abs(out.theta * (pull[0] - fit.hat[0] / ratio)) +
+                     std::abs(out.chi * (pull[2] - fit.hat[2] / ratio));
+    judged.defect = std::max(linear, std::abs(out.m * (pull[3] - fit.hat[3] / ratio)));
+  }
+  complete(p, at, nodes, r, source1, source2, at.own.sh1, judged, out);
+  if (magnitude(s.e1) == 0) out.q1 = out.psi * out.psi;  // mu1 = 0: q1' means nothing
+  if constexpr (!carries_slope<T>) out.residual = std::max(out.residual, k.defect);
+  return out;
+}
+
+}  // namespace srfx

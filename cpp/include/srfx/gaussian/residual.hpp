@@ -1,0 +1,159 @@
+// What one gradient step is made of (THEORY sections 9 and 10): Gaussian moments of sigma', and the law of the residual.
+//
+//   sigma'(z) = h1 + h2 z + S(z), S orthogonal to 1 and z;   u = s*(t) + sqrt(noise) eps - E sigma, the residual of the step
+#pragma once
+
+#include "srfx/gaussian/coefficients.hpp"
+#include "srfx/core/dense.hpp"
+#include "srfx/core/scalar.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+namespace srfx {
+
+// --- constants of sigma' -------------------------------------------------------------------------------------------
+
+/// Gaussian moments of sigma and of S = sigma' - h1 - h2 z; those below 1e-12 rms(sigma') are zero.
+struct StepConstants {
+  double h0 = 0, variance = 0;  ///< E sigma, E sigma^2 - h0^2
+  double h1 = 0, h2 = 0;
+  double hc1 = 0, k3 = 0, k4 = 0;   ///< E S^2, E S^3, E S^4
+  double b3 = 0, b12 = 0, q2 = 0;   ///< E z^2 S, E z S^2, E z^2 S^2
+  double b4 = 0, b22 = 0, b13 = 0;  ///< E z^3 S, E (z^2 - 1) S^2, E z S^3
+  double error = 0;                 ///< estimated, relative to rms(sigma')
+};
+
+StepConstants step_constants(const Function& sigma, const Function& derivative);
+
+// --- the law of the residual u, jointly with t = theta.x/sqrt d ------------------------------------------------------
+
+/// A rule for averages of functions of (t, u).
+struct ResidualRule {
+  std::vector<double> t, u, w;
+  Index size() const { return static_cast<Index>(u.size()); }
+};
+
+/// Panels in t, and in eps where there is noise, split until u changes over a panel by no more than `ratio` times its
+/// distance from 0 or `delta`: functions of u have poles no nearer to 0 than delta.
+ResidualRule residual_rule(const Function& target, double h0, double noise, double delta,
+                           double ratio, int order);
+
+/// E u^n and E t u^n.
+template <class R> struct BasicResidualMoments {
+  std::array<R, 7> u{}, tu{};
+
+  BasicResidualMoments() = default;
+  explicit BasicResidualMoments(const ResidualRule& rule) {
+    for (Index i = 0; i < rule.size(); ++i) {
+      R power = rule.w[i];
+      for (std::size_t n = 0; n < u.size(); ++n) {
+        u[n] += power;
+        tu[n] += power * rule.t[i];
+        power *= rule.u[i];
+      }
+    }
+  }
+};
+using ResidualMoments = BasicResidualMoments<double>;
+
+/// The law of u on few nodes: w[i] are the weights of E t^i f(u). Padded to whole vectors.
+struct ResidualNodes {
+  std::vector<double> u;
+  std::array<std::vector<double>, 3> w;
+
+  Index size() const { return static_cast<Index>(u.size()); }
+  void push(double at, double w0, double w1, double w2) {
+    u.push_back(at);
+    w[0].push_back(w0), w[1].push_back(w1), w[2].push_back(w2);
+  }
+  void pad() {
+    while (size() % 8 != 0) push(0, 0, 0, 0);
+  }
+
+  ResidualNodes() = default;
+  /// Every point of a rule; folded: (t, u) and (-t, -u) are one point, for averages of even functions of (t, u).
+  ResidualNodes(const ResidualRule& rule, bool folded) {
+    for (Index i = 0; i < rule.size(); ++i) {
+      const double sign = folded && rule.u[i] < 0 ? -1 : 1, t = sign * rule.t[i], w0 = rule.w[i];
+      push(sign * rule.u[i], w0, w0 * t, w0 * t * t);
+    }
+    pad();
+  }
+
+  /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from delta on. Functions analytic
+  /// but for poles at |u| >= delta, off the real axis, are polynomials on each bin; E[t^i|u] enters by its projection on
+  /// the orthogonal polynomials of the bin.
+  ResidualNodes compressed(double delta, int parts, int nodes) const {
+    std::vector<std::vector<Index>> bins;
+    for (Index i = 0; i < size(); ++i) {
+      if (w[0][i] == 0) continue;
+      const double size_u = std::abs(u[i]);
+      Index bin;
+      if (size_u <= delta)
+        bin = 2 * std::min<Index>(parts - 1, static_cast<Index>(parts * size_u / delta));
+      else bin = 2 * (parts + static_cast<Index>(parts * std::log2(size_u / delta)));
+      if (u[i] < 0) ++bin;
+      if (bin >= static_cast<Index>(bins.size())) bins.resize(bin + 1);
+      bins[bin].push_back(i);
+    }
+    if (parts == 1 && bins.size() > 1) {  // around 0: one bin
+      bins[0].insert(bins[0].end(), bins[1].begin(), bins[1].end());
+      bins[1].clear();
+    }
+    ResidualNodes out;
+    std::vector<double> x, mass, below, here;
+    for (const std::vector<Index>& bin : bins) {
+      const Index n = static_cast<Index>(bin.size());
+      if (n <= nodes) {
+        for (Index i : bin) out.push(u[i], w[0][i], w[1][i], w[2][i]);
+        continue;
+      }
+      double lo = infinity, hi = -infinity, total = 0;
+      for (Index i : bin) lo = std::min(lo, u[i]), hi = std::max(hi, u[i]), total += w[0][i];
+      const double middle = 0.5 * (lo + hi), half = std::max(0.5 * (hi - lo), 1e-300);
+      // Stieltjes' procedure: orthonormal polynomials on the points of the bin.
+      x.resize(n), mass.resize(n), below.assign(n, 0.0), here.assign(n, 1.0);
+      for (Index k = 0; k < n; ++k)
+        x[k] = (u[bin[k]] - middle) / half, mass[k] = w[0][bin[k]] / total;
+      std::vector<double> diagonal, off, first, second;
+      double previous = 0;
+      for (int degree = 0; degree < nodes; ++degree) {
+        double a = 0, c1 = 0, c2 = 0;
+        for (Index k = 0; k < n; ++k) {
+          a += mass[k] * x[k] * here[k] * here[k];
+          c1 += w[1][bin[k]] * here[k];
+          c2 += w[2][bin[k]] * here[k];
+        }
+        diagonal.push_back(a), first.push_back(c1), second.push_back(c2);
+        double norm = 0;
+        for (Index k = 0; k < n; ++k) {
+          const double above = (x[k] - a) * here[k] - previous * below[k];
+          below[k] = here[k];
+          here[k] = above;
+          norm += mass[k] * above * above;
+        }
+        norm = std::sqrt(norm);
+        if (degree + 1 == nodes || norm < 1e-13) break;
+        off.push_back(norm);
+        previous = norm;
+        for (Index k = 0; k < n; ++k) here[k] /= norm;
+      }
+      const Index m = static_cast<Index>(diagonal.size());
+      const auto [poles, vectors] = dense::eigen(Eigen::Map<Eigen::VectorXd>(diagonal.data(), m),
+                                                 Eigen::Map<Eigen::VectorXd>(off.data(), m - 1));
+      for (Index k = 0; k < m; ++k) {
+        const auto v = vectors.col(k);
+        double w1 = 0, w2 = 0;
+        for (Index j = 0; j < m; ++j) w1 += first[j] * v(j), w2 += second[j] * v(j);
+        out.push(middle + half * poles(k), total * v(0) * v(0), v(0) * w1, v(0) * w2);
+      }
+    }
+    out.pad();
+    return out;
+  }
+};
+
+}  // namespace srfx

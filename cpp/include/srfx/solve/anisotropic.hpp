@@ -1,0 +1,292 @@
+// Batches of solves for bulks that are correlated with the spike and the target: the actual step, and given weights (THEORY 9, 10).
+// anisotropic_part.hpp has the equations.
+#pragma once
+
+#include "srfx/data/anisotropic_part.hpp"
+#include "srfx/solve/scan.hpp"
+
+#include <memory>
+
+namespace srfx {
+
+// --- batches -------------------------------------------------------------------------------------------------------
+
+/// One coefficient set: what its points share. Made when first asked for, under the mutex.
+template <class Source> struct AnisotropicSet {
+  std::mutex mutex;
+  CoefficientScratch scratch;
+  std::unique_ptr<typename Source::Shared> shared;
+  std::optional<Coefficients> coefficients;
+  std::optional<LevelTable> table;
+  NodeSet starter;
+  std::array<std::unique_ptr<ThreeFeatures>, n_classes> features;
+
+  void clear() {
+    for (auto& f : features) f.reset();
+    table.reset(), coefficients.reset(), shared.reset();
+  }
+  void prepare(const BatchInput& in, const Source& source, Index set) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (shared) return;
+    auto made = source.shared(set);
+    coefficients.emplace(*in.sigma, *in.target, made->spike(), scratch);
+    table.emplace(*coefficients);
+    starter = table->starter();
+    shared = std::move(made);
+  }
+  const ThreeFeatures& find(const BatchInput& in, int cls) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    auto& out = features[cls];
+    if (!out) out = std::make_unique<ThreeFeatures>(*in.sigma, shared->spike(), table->find(cls));
+    return *out;
+  }
+};
+
+/// What these solves yield beside the rest: the coefficient of the third feature, and the spike the point was solved with.
+struct AnisotropicOutput : BatchOutput {
+  double *chi, *r, *c, *gamma;
+};
+
+/// Solves every point of a batch, lam > 0. A Source yields, for each set, what its bulks share, and from that a bulk a point.
+template <class Source>
+void solve_anisotropic(const Source& source, const BatchInput& in, const AnisotropicOutput& out,
+                       Interrupt& interrupt) {
+  const Index n_sets = source.size();
+  const PointsBySet by_set(in, n_sets);
+  const int n_threads = std::max(1, in.n_threads);
+  const Index chunk = std::min<Index>(n_sets, 16 * n_threads);
+  std::vector<AnisotropicSet<Source>> states(chunk);
+  std::vector<PointBlock> blocks;
+
+  const auto solve_point = [&](AnisotropicSet<Source>& state, Index i) {
+    Point<double> p{in.alpha[i],
+                    in.beta[i],
+                    in.lam[i],
+                    in.noise[i],
+                    in.inverse_d[i],
+                    1,
+                    in.alpha[i] / in.beta[i]};
+    const auto bulk = state.shared->bulk();
+    const double start = 1 / p.lam;
+    NewtonResult<double> v = newton(bulk, p, state.starter, start, start, {60, 1e-4});
+    int iterations = static_cast<int>(v.iterations);
+    if (!(v.v1 > 0 && v.v2 > 0 && v.v2 < infinity)) v.v1 = v.v2 = start;
+    const ThreeFeatures& features = state.find(in, class_of(v.v1, v.v2));
+    v = newton(bulk, p, features.set, v.v1, v.v2);
+    iterations += static_cast<int>(v.iterations);
+    const AnisotropicOrder<double> x = anisotropic_part(bulk, p, features, v.v1, v.v2);
+    const Status status = detail::judge(x);
+    if (status == Status::converged && std::isfinite(x.chi)) {
+      detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
+      out.chi[i] = x.chi;
+    } else {
+      detail::store_failure(out, i, status == Status::converged ? Status::non_finite : status,
+                            iterations, x.residual);
+      out.chi[i] = std::numeric_limits<double>::quiet_NaN();
+    }
+    const SpikeParameters& spike = state.shared->spike();
+    out.r[i] = spike.r, out.c[i] = spike.c, out.gamma[i] = spike.gamma;
+  };
+  for (Index first = 0; first < n_sets; first += chunk) {
+    for (auto& state : states) state.clear();
+    blocks.clear();
+    for (Index set = first; set < std::min(first + chunk, n_sets); ++set)
+      cut_set(by_set, set, 64, blocks);
+    parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index j, int) {
+      const PointBlock& block = blocks[j];
+      AnisotropicSet<Source>& state = states[block.set - first];
+      state.prepare(in, source, block.set);
+      for (Index i = block.begin; i < block.end; ++i) solve_point(state, by_set.order[i]);
+    });
+  }
+}
+
+/// The sets of actual one-step networks: distinct (eta, alpha0, noise) of one activation and target.
+class OneStepSource {
+ public:
+  struct Parameters {
+    double eta, inverse_alpha0, noise;
+  };
+  enum class Path { automatic, matrix };
+
+  OneStepSource(const Function& sigma, const Function& derivative, const Function& target,
+                double readout, std::vector<Parameters> sets, Path path = Path::automatic)
+      : constants_(step_constants(sigma, derivative)),
+        target_(&target),
+        readout_(readout),
+        sets_(std::move(sets)),
+        path_(path) {}
+
+  Index size() const { return static_cast<Index>(sets_.size()); }
+  const StepConstants& constants() const { return constants_; }
+  const Parameters& parameters(Index set) const { return sets_[set]; }
+  double readout() const { return readout_; }
+  bool automatic() const { return path_ == Path::automatic; }
+
+  class Shared {
+   public:
+    StepModel step;
+    ResidualNodes nodes;
+    double nodes_error = 0;  ///< at the poles of any solve, constants included
+    double constants_error = 0;
+    ResidualNodes check;  ///< kept where some poles are too near the real axis for `nodes`
+    const SpikeParameters& spike() const { return step.spike; }
+    OneStepBulk<double> bulk() const { return OneStepBulk<double>(step, nodes); }
+    /// At the state of a solved point, where what any solve may meet says too little.
+    double error(const OneStepBulk<double>& solved) const {
+      return check.size() == 0 || solved.failed() ? nodes_error
+                                                  : solved.compare(check) + constants_error;
+    }
+  };
+  std::unique_ptr<Shared> shared(Index set) const;
+
+ private:
+  static double difference(const Shared& shared, const ResidualNodes& other);
+
+  StepConstants constants_;
+  const Function* target_;
+  double readout_;
+  std::vector<Parameters> sets_;
+  Path path_;
+};
+
+// --- given weights -------------------------------------------------------------------------------------------------
+
+/// What the theory asks of a first layer W (THEORY 9 f): eigenvalues D_i of Omega = W Pi W^T and, in its eigenbasis, the
+/// vectors u_0 = W vhat - r, u_1 = W zhat, u_2 = |Pi w_i|^2 - c and u_3 = (1, .., 1).
+struct MeasuredWeights {
+  SpikeParameters spike;
+  std::vector<double> eigenvalues;
+  std::array<std::vector<double>, 4> u;
+};
+
+/// The bulk of given weights as a policy. The averages are sums over its eigenvalues.
+template <class T> class EmpiricalBulk {
+ public:
+  explicit EmpiricalBulk(const MeasuredWeights& w) : w_(&w) {}
+  const SpikeParameters& spike() const { return w_->spike; }
+
+  SpectralAverages<T> averages(T a, T b, T beta) const {
+    using P = detail::Packed<T>;
+    using V = typename P::Type;
+    using Real = typename P::Real;
+    const Real unit(1 / w_->spike.c);
+    const V va(a), vb(b);
+    V s1(0.0), s2(0.0), s11(0.0), s12(0.0), s22(0.0);
+    const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
+    const auto add = [&](const Real& d, const Real& one) {
+      const V inverse = one / (va + vb * d), first = d * inverse;
+      s1 += first;
+      s2 += inverse;
+      s11 += first * first;
+      s12 += first * inverse;
+      s22 += inverse * inverse;
+    };
+    for (Index i = 0; i < whole; i += P::size) add(unit * P::load(&w_->eigenvalues[i]), Real(1.0));
+    if (whole < n) {
+      double rest[P::size] = {}, one[P::size] = {};
+      for (Index i = whole; i < n; ++i) rest[i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
+      add(unit * P::load(rest), P::load(one));
+    }
+    const T y1 = P::total(s1), y2 = P::total(s2), t11 = P::total(s11), t12 = P::total(s12),
+            t22 = P::total(s22);
+    const T scale = T(1) / T(static_cast<double>(w_->eigenvalues.size()));
+    SpectralAverages<T> out;
+    out.y1 = scale * y1, out.y2 = scale * y2;
+    out.t11 = scale * t11, out.t12 = scale * t12, out.t22 = scale * t22;
+    out.t11c = out.t11 - beta * out.y1 * out.y1;
+    return out;
+  }
+
+  Overlaps<T> overlaps(T a, T b, T) const {
+    using P = detail::Packed<T>;
+    using V = typename P::Type;
+    using Real = typename P::Real;
+    const T c(w_->spike.c), s = c * a / b;
+    const V shift(s);
+    V value[10], slope[10];
+    for (int j = 0; j < 10; ++j) value[j] = slope[j] = V(0.0);
+    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and its derivative.
+    const auto add = [&](const Real& d, const Real& one, const double* const* u) {
+      const V inverse = one / (d + shift), square = inverse * inverse;
+      const Real w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};
+      int pair = 0;
+      for (int j = 0; j < 4; ++j) {
+        const V first = w[j] * inverse, second = w[j] * square;
+        for (int k = 0; k <= j; ++k, ++pair)
+          value[pair] += w[k] * first, slope[pair] += w[k] * second;
+      }
+    };
+    const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
+    for (Index i = 0; i < whole; i += P::size) {
+      const double* const u[4] = {&w_->u[0][i], &w_->u[1][i], &w_->u[2][i], &w_->u[3][i]};
+      add(P::load(&w_->eigenvalues[i]), Real(1.0), u);
+    }
+    if (whole < n) {
+      double rest[5][P::size] = {}, one[P::size] = {};
+      for (Index i = whole; i < n; ++i) {
+        rest[4][i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
+        for (std::size_t j = 0; j < 4; ++j) rest[j][i - whole] = w_->u[j][i];
+      }
+      const double* const u[4] = {rest[0], rest[1], rest[2], rest[3]};
+      add(P::load(rest[4]), P::load(one), u);
+    }
+    const auto total = [&](int pair) {
+      return Along<T>(P::total(value[pair]), -P::total(slope[pair]));
+    };
+    Overlaps<T> out;
+    for (int j = 0, pair = 0; j < 3; ++j)
+      for (int k = 0; k <= j; ++k, ++pair) out.k[j][k] = total(pair);
+    for (int j = 0; j < 3; ++j) out.cross[j] = total(6 + j);
+    out.mean = total(9);
+    const T root = std::sqrt(w_->spike.c);
+    out.crossed = true;
+    out.cross[0] = out.cross[0] * Along<T>(root);
+    out.cross[1] = out.cross[1] * Along<T>(root);
+    out.cross[2] = out.cross[2] * Along<T>(c);
+    out.k[2][0] = out.k[2][0] * Along<T>(root);
+    out.k[2][1] = out.k[2][1] * Along<T>(root);
+    out.k[2][2] = out.k[2][2] * Along<T>(c);
+    for (int j = 0; j < 3; ++j)
+      for (int k = 0; k < j; ++k) out.k[k][j] = out.k[j][k];
+    out.rest = Along<T>(T(1)) - out.k[1][1];
+    out.mean = out.mean * Along<T>(T(1.0 / static_cast<double>(w_->eigenvalues.size())));
+    out.s = s;
+    out.c = c;
+    return out;
+  }
+
+ private:
+  const MeasuredWeights* w_;
+};
+
+/// One set: the weights at hand.
+class EmpiricalSource {
+ public:
+  explicit EmpiricalSource(const MeasuredWeights& weights) : weights_(&weights) {}
+  Index size() const { return 1; }
+
+  class Shared {
+   public:
+    explicit Shared(const MeasuredWeights& weights) : weights_(&weights) {}
+    const MeasuredWeights& weights() const { return *weights_; }
+    const SpikeParameters& spike() const { return weights_->spike; }
+    EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
+    double error(const EmpiricalBulk<double>&) const { return 0; }
+
+   private:
+    const MeasuredWeights* weights_;
+  };
+  std::unique_ptr<Shared> shared(Index) const { return std::make_unique<Shared>(*weights_); }
+
+ private:
+  const MeasuredWeights* weights_;
+};
+
+// Compiled once: cpp/src/anisotropic.cpp.
+extern template void solve_anisotropic(const OneStepSource&, const BatchInput&,
+                                       const AnisotropicOutput&, Interrupt&);
+extern template void solve_anisotropic(const EmpiricalSource&, const BatchInput&,
+                                       const AnisotropicOutput&, Interrupt&);
+
+}  // namespace srfx

@@ -1,0 +1,458 @@
+// Spectra of the features beyond one group and the isotropic bulk: several readout values, the actual one-step network, given
+// weights. spectrum.hpp has the method; here are the equations.
+//
+// Groups (THEORY section 7 at complex lam): Im V2_g > 0 and Im V1 > 0 (as a matrix) make Vh1 and A lie in the lower half plane,
+// the inner equation V2_g = pi_g/(A_g + Gam_gg) maps the upper half plane into itself, and so does the outer one: both are
+// unique there. density = Im sum_g V2_g/pi. An outlier is where the normal equations of (m, theta) are singular,
+//   det [[E mu0 mu0^T w, E mu0 k mu1^T w], [K E k mu1 mu0^T w, 1 + K E k^2 mu1 mu1^T w]] = 0,  K = alpha diag(V2).
+//
+// Bulks correlated with the spike (THEORY 9 e): the same with K = (a'/B) K_ab for (k mu1, mu_c), from the overlaps.
+#pragma once
+
+#include "srfx/solve/anisotropic.hpp"
+#include "srfx/solve/group_levels.hpp"
+#include "srfx/spectrum/spectrum.hpp"
+
+namespace srfx {
+
+namespace detail {
+
+/// The determinant of a matrix, row by row.
+inline double determinant_of(std::vector<double> a, int n) {
+  double out = 1;
+  const auto at = [&](int i, int j) -> double& { return a[static_cast<std::size_t>(i * n + j)]; };
+  for (int p = 0; p < n; ++p) {
+    int best = p;
+    for (int i = p + 1; i < n; ++i)
+      if (std::abs(at(i, p)) > std::abs(at(best, p))) best = i;
+    if (at(best, p) == 0) return 0;
+    if (best != p) {
+      out = -out;
+      for (int j = 0; j < n; ++j) std::swap(at(p, j), at(best, j));
+    }
+    out *= at(p, p);
+    for (int i = p + 1; i < n; ++i) {
+      const double factor = at(i, p) / at(p, p);
+      for (int j = p; j < n; ++j) at(i, j) -= factor * at(p, j);
+    }
+  }
+  return out;
+}
+
+}  // namespace detail
+
+// --- bulks correlated with the spike ---
+
+/// A bulk of anisotropic.hpp, for complex A and B, in a spectrum. `norms` yields mu_c at the nodes.
+template <class Bulk> class CorrelatedSpectrum {
+ public:
+  CorrelatedSpectrum(const Bulk& bulk, const Function& sigma, const SpikeParameters& spike,
+                     double beta)
+      : bulk_(bulk),
+        sigma_(&sigma),
+        spike_(spike),
+        beta_(beta) {}
+
+  SpectralAverages<Complex> averages(Complex a, Complex b) const {
+    return bulk_.averages(a, b, Complex(beta_));
+  }
+
+  double normal_determinant(const SpectrumNodes& nodes, const SpectrumScales& scales,
+                            const SpectrumPair& v) const {
+    if (norms_.empty())
+      norms_ =
+          norm_coefficients(*sigma_, spike_, nodes.k.data(), static_cast<Index>(nodes.k.size()));
+    double e1 = 0, s[3][3] = {};
+    const double v1 = v.v1.real(), v2 = v.v2.real();
+    if (!nodes.regular(v1, v2)) return std::numeric_limits<double>::quiet_NaN();
+    for (std::size_t i = 0; i < nodes.k.size(); ++i) {
+      const double w = nodes.weight[i] / (1 + nodes.u1[i] * v1 + nodes.u2[i] * v2),
+                   f[3] = {nodes.mu0[i], nodes.kmu1[i], norms_[i]};
+      e1 += w * nodes.u1[i];
+      for (int p = 0; p < 3; ++p)
+        for (int q = 0; q < 3; ++q) s[p][q] += w * f[p] * f[q];
+    }
+    // A and B are real up to Im lam; the bulk is asked a little below the axis. <(A + B D)/S> = 1 yields A.
+    const Complex b(scales.ratio * e1, 0), a((1 - v1 * b.real()) / v2, -1e-9 * b.real());
+    const Overlaps<Complex> k = bulk_.overlaps(a, b, Complex(beta_));
+    const double factor = scales.ratio / b.real();
+    const double pull[2][2] = {{k.k[0][0].v.real(), k.k[0][2].v.real()},
+                               {k.k[2][0].v.real(), k.k[2][2].v.real()}};
+    std::vector<double> m(9);
+    const double norm = scales.mean_square > 0 ? 1 / scales.mean_square : 0;
+    for (std::size_t q = 0; q < 3; ++q) {
+      m[q] = norm * s[0][q];
+      for (std::size_t p = 0; p < 2; ++p)
+        m[3 * (p + 1) + q] =
+            (p + 1 == q ? 1 : 0) + factor * (pull[p][0] * s[1][q] + pull[p][1] * s[2][q]);
+    }
+    if (norm == 0) m[0] = 1;
+    return detail::determinant_of(m, 3);
+  }
+
+ private:
+  Bulk bulk_;
+  const Function* sigma_;
+  SpikeParameters spike_;
+  double beta_;
+  mutable std::vector<double> norms_;
+};
+
+/// The spectrum of one actual one-step network, a set of a source.
+Spectrum step_spectrum(const OneStepSource& source, Index set, const Function& sigma, double alpha,
+                       double beta, const double* x, Index n);
+
+/// The spectrum of the features of given weights, p = beta d of them.
+Spectrum weights_spectrum(const MeasuredWeights& weights, const Function& sigma, double alpha,
+                          double beta, const double* x, Index n);
+
+// --- several groups ---
+
+/// The equations of K groups of the isotropic bulk; V packed as in group_map.hpp.
+class GroupSpectrum {
+ public:
+  using State = std::vector<Complex>;
+
+  GroupSpectrum(GroupTable& table, const GroupParameters& p, double alpha, double beta)
+      : scales(alpha, beta),
+        table_(&table),
+        shares_(p.pi),
+        map_(static_cast<int>(p.pi.size())) {
+    map_.beta = beta;
+    for (int g = 0; g < map_.groups; ++g) map_.pi[g] = shares_[static_cast<std::size_t>(g)];
+    const GroupNodes& nodes = columns(1).nodes;
+    std::vector<double> gram(static_cast<std::size_t>(nodes.groups * nodes.groups), 0.0);
+    for (Index i = 0; i < nodes.size; ++i) {
+      for (int g = 0; g < nodes.groups; ++g) {
+        const double u1 = nodes.mu1[i * nodes.groups + g] * nodes.mu1[i * nodes.groups + g],
+                     u2 = nodes.e[i * nodes.stride + nodes.pairs + g];
+        const double pi = shares_[static_cast<std::size_t>(g)];
+        scales.linear = scales.linear && u2 == 0;
+        scales.mean_u += nodes.weight[static_cast<std::size_t>(i)] * pi * (u1 + u2);
+        scales.top = std::max(scales.top, u1 + u2);
+        for (int h = 0; h < nodes.groups; ++h)
+          gram[static_cast<std::size_t>(g * nodes.groups + h)] +=
+              nodes.weight[static_cast<std::size_t>(i)] *
+              std::sqrt(pi * shares_[static_cast<std::size_t>(h)]) *
+              nodes.mu0[i * nodes.groups + g] * nodes.mu0[i * nodes.groups + h];
+      }
+    }
+    scales.mean_square = largest_eigenvalue(gram, nodes.groups);
+  }
+
+  SpectrumScales scales;
+
+  static Complex trace(const State& v) {
+    Complex sum = 0;
+    const int k = groups_of(v.size());
+    for (std::size_t g = v.size() - static_cast<std::size_t>(k); g < v.size(); ++g) sum += v[g];
+    return sum;
+  }
+  State start(Complex v) const {
+    State out(static_cast<std::size_t>(map_.packed), Complex(0));
+    for (int g = 0; g < map_.groups; ++g)
+      out[static_cast<std::size_t>(map_.at(g, g))] = out[static_cast<std::size_t>(map_.pairs + g)] =
+          shares_[static_cast<std::size_t>(g)] * v;
+    return out;
+  }
+
+  bool newton(int tier, Complex lam, State& v, int limit) const {
+    const Columns& on = columns(tier);
+    const std::size_t n = static_cast<std::size_t>(map_.packed);
+    const int k = map_.groups;
+    detail::SpectrumStop stop(limit);
+    for (int iteration = 0; iteration < limit; ++iteration) {
+      sums(on, v);
+      map_.set(vh_.data(), lam);
+      if (!inner(v)) return false;
+      for (int g = 0; g < k; ++g) {
+        mapped_[static_cast<std::size_t>(map_.pairs + g)] = map_.v2[g];
+        for (int h = g; h < k; ++h)
+          mapped_[static_cast<std::size_t>(map_.at(g, h))] = map_.v1[g * k + h];
+      }
+      // (1 - T M) step = map(V) - V
+      const std::size_t width = n + 1;
+      system_.resize(n * width);
+      for (std::size_t j = 0; j < n; ++j) {
+        map_.traces(&m_[j * n], column_.data());
+        for (std::size_t i = 0; i < n; ++i)
+          system_[i * width + j] =
+              (i == j ? 1.0 : 0.0) - map_.twice[static_cast<int>(j)] * column_[i];
+      }
+      for (std::size_t i = 0; i < n; ++i) system_[i * width + n] = mapped_[i] - v[i];
+      detail::eliminate(system_.data(), static_cast<int>(n), 1);
+      next_ = v;
+      for (std::size_t i = 0; i < n; ++i) next_[i] += system_[i * width + n];
+      const bool inside = upper(next_);
+      if (!inside) {
+        if (stop.lost(inside)) return false;
+        next_ = mapped_;
+      }
+      double step = 0;
+      for (int g = 0; g < k; ++g)
+        for (int i : {map_.pairs + g, map_.at(g, g)}) {
+          const auto at = static_cast<std::size_t>(i);
+          step = std::max(step, std::abs(next_[at] - v[at]) / std::abs(next_[at]));
+        }
+      if (!std::isfinite(step)) return false;
+      v = next_;
+      if (stop.done(step, inside)) return true;
+    }
+    return false;
+  }
+
+  double normal_determinant(const State& v) const {
+    const Columns& on = columns(1);
+    for (int half = 0; half < 2; ++half)
+      for (Index i = on.side[half] + 1; i < on.filled[half]; ++i)
+        if ((real_part_at(on, i, v) > 0) != (real_part_at(on, i - 1, v) > 0))
+          return std::numeric_limits<double>::quiet_NaN();
+    const GroupNodes& nodes = on.nodes;
+    const int k = nodes.groups, size = nodes.rank + k;
+    std::vector<double> m(static_cast<std::size_t>(size * size), 0.0);
+    for (Index i = 0; i < nodes.size; ++i) {
+      double x = 1;
+      for (int j = 0; j < nodes.packed; ++j)
+        x += map_.twice[j] * nodes.e[i * nodes.stride + j] * v[static_cast<std::size_t>(j)].real();
+      const double w = nodes.weight[static_cast<std::size_t>(i)] / x;
+      const auto column = [&](int c) {
+        return c < nodes.rank ? nodes.basis[i * nodes.rank + c]
+                              : nodes.kmu1[i * k + c - nodes.rank];
+      };
+      for (int p = 0; p < size; ++p)
+        for (int q = 0; q < size; ++q)
+          m[static_cast<std::size_t>(p * size + q)] += w * column(p) * column(q);
+    }
+    for (int g = 0; g < k; ++g) {
+      const int row = nodes.rank + g;
+      const double pull = scales.alpha * v[static_cast<std::size_t>(map_.pairs + g)].real();
+      for (int q = 0; q < size; ++q) {
+        double& entry = m[static_cast<std::size_t>(row * size + q)];
+        entry = pull * entry + (q == row ? 1 : 0);
+      }
+    }
+    return detail::determinant_of(m, size);
+  }
+
+ private:
+  using V = simd::Lanes<double, 8>;
+
+  /// The nodes of a tier; and by halves in k, as columns padded to whole vectors (SpectrumNodes): the weights, and each e_j, on the
+  /// axis and on the shifted line.
+  struct Columns {
+    GroupNodes nodes;
+    Index padded = 0, side[3] = {0, 0, 0}, filled[2] = {0, 0};
+    std::vector<double> weight, e, weight_re, weight_im, e_re, e_im;
+  };
+
+  static int groups_of(std::size_t packed) {
+    int k = 1;
+    while (static_cast<std::size_t>(k * (k + 3) / 2) < packed) ++k;
+    return k;
+  }
+
+  static double largest_eigenvalue(const std::vector<double>& a, int n) {
+    std::vector<double> x(static_cast<std::size_t>(n), 1.0), y(x);
+    double value = 0;
+    for (int pass = 0; pass < 2000; ++pass) {
+      double norm = 0;
+      for (int i = 0; i < n; ++i) {
+        y[static_cast<std::size_t>(i)] = 0;
+        for (int j = 0; j < n; ++j)
+          y[static_cast<std::size_t>(i)] +=
+              a[static_cast<std::size_t>(i * n + j)] * x[static_cast<std::size_t>(j)];
+        norm += y[static_cast<std::size_t>(i)] * y[static_cast<std::size_t>(i)];
+      }
+      norm = std::sqrt(norm);
+      if (!(norm > 0)) return 0;
+      for (int i = 0; i < n; ++i)
+        x[static_cast<std::size_t>(i)] = y[static_cast<std::size_t>(i)] / norm;
+      if (std::abs(norm - value) < 1e-14 * norm && pass > 2) break;
+      value = norm;
+    }
+    return value;
+  }
+
+  const Columns& columns(int tier) const {
+    std::optional<Columns>& out = columns_[static_cast<std::size_t>(tier)];
+    if (out) return *out;
+    out.emplace();
+    const std::vector<Level>& levels = table_->rung(KRules::n_trapezoid + spectrum_rungs[tier]);
+    Index count = 0;
+    while (count < levels[0].size() &&
+           std::abs(levels[0].k[static_cast<std::size_t>(count)]) <= spectrum_range)
+      ++count;
+    const std::vector<double>& at = levels[0].k;
+    const bool paired = at.size() > 1 && at[1] == -at[0];
+    const Index stride = paired ? 2 : 1, panel_size = PanelShift::order * stride;
+    count = std::min(levels[0].size(), (count + panel_size - 1) / panel_size * panel_size);
+    out->nodes = gather_nodes(levels, count);
+    const GroupNodes& nodes = out->nodes;
+    const int k = nodes.groups;
+    const Index n = count / stride, room = (n + V::size - 1) / V::size * V::size;
+    out->padded = room * stride;
+    const double shift = PanelShift::size(at.data(), stride, n);
+    for (auto* x : {&out->weight, &out->weight_re, &out->weight_im})
+      x->assign(static_cast<std::size_t>(out->padded), 0.0);
+    for (auto* x : {&out->e, &out->e_re, &out->e_im})
+      x->assign(static_cast<std::size_t>(out->padded * nodes.packed), 0.0);
+    std::vector<Complex> mu1(static_cast<std::size_t>(k)), u2(mu1);
+    for (Index half = 0; half < 2; ++half) {
+      out->side[half + 1] = out->filled[half] = out->side[half];
+      if (half >= stride) continue;
+      for (Index first = 0; first < n; first += PanelShift::order) {
+        const PanelShift panel(at.data() + first * stride + half, stride, shift);
+        for (Index i = 0; i < PanelShift::order; ++i) {
+          const Index node = (first + i) * stride + half, to = out->side[half] + first + i;
+          for (int g = 0; g < k; ++g) {
+            mu1[static_cast<std::size_t>(g)] = u2[static_cast<std::size_t>(g)] = 0;
+            for (Index j = 0; j < PanelShift::order; ++j) {
+              const Node& there = levels[static_cast<std::size_t>(g)]
+                                      .nodes[static_cast<std::size_t>((first + j) * stride + half)];
+              mu1[static_cast<std::size_t>(g)] += panel.share[i][j] * there.mu1,
+                  u2[static_cast<std::size_t>(g)] += panel.share[i][j] * there.u2;
+            }
+          }
+          const double weight = nodes.weight[static_cast<std::size_t>(node)];
+          const Complex moved = weight * panel.factor[i];
+          const auto row = static_cast<std::size_t>(to);
+          out->weight[row] = weight, out->weight_re[row] = moved.real(),
+          out->weight_im[row] = moved.imag();
+          const auto put = [&](int j, const Complex& x) {
+            const auto cell = static_cast<std::size_t>(j * out->padded + to);
+            out->e[cell] = nodes.e[static_cast<std::size_t>(node * nodes.stride + j)];
+            out->e_re[cell] = x.real(), out->e_im[cell] = x.imag();
+          };
+          for (int g = 0; g < k; ++g) {
+            for (int h = g; h < k; ++h)
+              put(map_.at(g, h),
+                  mu1[static_cast<std::size_t>(g)] * mu1[static_cast<std::size_t>(h)]);
+            put(map_.pairs + g, u2[static_cast<std::size_t>(g)]);
+          }
+        }
+      }
+      out->filled[half] = out->side[half] + n, out->side[half + 1] = out->side[half] + room;
+    }
+    return *out;
+  }
+
+  /// Re (1 + V) at a node.
+  double real_part_at(const Columns& on, Index i, const State& v) const {
+    double x = 1;
+    for (std::size_t j = 0; j < v.size(); ++j)
+      x += map_.twice[static_cast<int>(j)] *
+           on.e[j * static_cast<std::size_t>(on.padded) + static_cast<std::size_t>(i)] *
+           v[j].real();
+    return x;
+  }
+
+  /// Vh packed, and M: averages of e_j w and of their products, on the axis or on the side without zeros.
+  void sums(const Columns& on, const State& v) const {
+    const std::size_t n = v.size(), padded = static_cast<std::size_t>(on.padded);
+    for (auto* x : {&pr_, &pi_, &qr_, &qi_}) x->resize(n * padded);
+    vh_.resize(n), m_.resize(n * n), mapped_.resize(n), column_.resize(n);
+    for (int half = 0; half < 2; ++half) {
+      if (on.side[half] == on.filled[half]) continue;
+      const int sign = PanelShift::side(on.side[half], on.filled[half],
+                                        [&](Index i) { return real_part_at(on, i, v); });
+      const V turn(static_cast<double>(sign));
+      const std::vector<double>& e_re = sign == 0 ? on.e : on.e_re;
+      for (std::size_t i = static_cast<std::size_t>(on.side[half]);
+           i < static_cast<std::size_t>(on.side[half + 1]); i += V::size) {
+        V re(1.0), im(0.0);
+        for (std::size_t j = 0; j < n; ++j) {
+          const V twice(map_.twice[static_cast<int>(j)]),
+              er = V::load(&e_re[j * padded + i]) * twice;
+          const V ei = sign == 0 ? V(0.0) : turn * V::load(&on.e_im[j * padded + i]) * twice;
+          re += er * V(v[j].real()) - ei * V(v[j].imag()),
+              im += er * V(v[j].imag()) + ei * V(v[j].real());
+        }
+        const V inverse = V(1.0) / (re * re + im * im), wr = re * inverse, wi = -im * inverse;
+        const V omega_r = V::load(sign == 0 ? &on.weight[i] : &on.weight_re[i]),
+                omega_i = turn * V::load(&on.weight_im[i]);
+        for (std::size_t j = 0; j < n; ++j) {
+          const V er = V::load(&e_re[j * padded + i]),
+                  ei = sign == 0 ? V(0.0) : turn * V::load(&on.e_im[j * padded + i]);
+          const V pr = er * wr - ei * wi, pi = er * wi + ei * wr;
+          pr.store(&pr_[j * padded + i]), pi.store(&pi_[j * padded + i]);
+          (omega_r * pr - omega_i * pi).store(&qr_[j * padded + i]),
+              (omega_r * pi + omega_i * pr).store(&qi_[j * padded + i]);
+        }
+      }
+    }
+    const auto total = [](const V& r, const V& i) {
+      double re = 0, im = 0;
+      for (int lane = 0; lane < V::size; ++lane) re += r[lane], im += i[lane];
+      return Complex(re, im);
+    };
+    for (std::size_t j = 0; j < n; ++j) {
+      V r(0.0), s(0.0);
+      for (std::size_t i = 0; i < padded; i += V::size)
+        r += V::load(&qr_[j * padded + i]), s += V::load(&qi_[j * padded + i]);
+      vh_[j] = scales.ratio * total(r, s);
+      for (std::size_t l = j; l < n; ++l) {
+        V mr(0.0), mi(0.0);
+        for (std::size_t i = 0; i < padded; i += V::size) {
+          const V ar = V::load(&qr_[j * padded + i]), ai = V::load(&qi_[j * padded + i]),
+                  br = V::load(&pr_[l * padded + i]), bi = V::load(&pi_[l * padded + i]);
+          mr += ar * br - ai * bi, mi += ar * bi + ai * br;
+        }
+        m_[j * n + l] = m_[l * n + j] = scales.ratio * total(mr, mi);
+      }
+    }
+  }
+
+  /// Im V2_g > 0 and Im V1_gg > 0.
+  bool upper(const State& v) const {
+    for (int g = 0; g < map_.groups; ++g)
+      for (int i : {map_.pairs + g, map_.at(g, g)}) {
+        const Complex& x = v[static_cast<std::size_t>(i)];
+        if (!(x.imag() > 0) || !std::isfinite(std::norm(x))) return false;
+      }
+    return true;
+  }
+
+  /// V2 at (Vh, A), from that of v; the plain step wherever Newton's leaves the half plane.
+  bool inner(const State& v) const {
+    const int k = map_.groups;
+    for (int g = 0; g < k; ++g) map_.v2[g] = v[static_cast<std::size_t>(map_.pairs + g)];
+    State next(static_cast<std::size_t>(k));
+    double previous = 1e-3;
+    for (int iteration = 0; iteration < 500; ++iteration) {
+      map_.resolve();
+      map_.newton(next.data());
+      bool inside = true;
+      for (const Complex& x : next) inside = inside && x.imag() > 0 && std::isfinite(std::norm(x));
+      double step = 0;
+      for (int g = 0; g < k; ++g) {
+        Complex& x = next[static_cast<std::size_t>(g)];
+        if (!inside) x = map_.pi[g] / (map_.a[g] + map_.gam[g * k + g]);
+        step = std::max(step, std::abs(x - map_.v2[g]) / std::abs(x));
+        map_.v2[g] = x;
+      }
+      if (!std::isfinite(step)) return false;
+      if (step < 1e-15 ||
+          (inside && step < previous && step * step * step < 1e-15 * previous * previous) ||
+          (step < 1e-12 && step >= 0.5 * previous)) {
+        map_.resolve(true);
+        map_.prepare_traces();
+        return true;
+      }
+      previous = std::min(0.03, step);
+    }
+    return false;
+  }
+
+  GroupTable* table_;
+  std::vector<double> shares_;
+  mutable GroupMap<Complex, dynamic_groups> map_;
+  mutable std::array<std::optional<Columns>, spectrum_tiers> columns_;
+  mutable std::vector<double> pr_, pi_, qr_, qi_;
+  mutable State vh_, m_, mapped_, column_, next_, system_;
+};
+
+/// The spectrum of the features of several groups.
+Spectrum group_spectrum(const Function& sigma, const GroupParameters& p, double alpha, double beta,
+                        const double* x, Index n);
+
+}  // namespace srfx
