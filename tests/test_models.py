@@ -47,6 +47,8 @@ def tanh_slope(x):
                 "noise": 0.0,
                 "readout": (1.0,),
                 "weights": None,
+                "labels": "real",
+                "slope": None,
             },
         ),
         (
@@ -60,6 +62,8 @@ def tanh_slope(x):
                 "noise": 0.0,
                 "readout": (1.0,),
                 "weights": None,
+                "labels": "real",
+                "slope": None,
             },
         ),
     ],

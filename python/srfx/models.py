@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from srfx import _core
 from srfx import _validation as check
+from srfx.losses import LABELS
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[FloatArray], FloatArray]
@@ -332,6 +333,26 @@ class _Model(Rebuilt):
 
     activation: str | Activation
     target: str | Activation
+    noise: float | FloatArray
+    labels: str
+    slope: float | None
+
+    def _checked_labels(self) -> dict[str, Any]:
+        """Labels and slope."""
+        labels, slope = check.one_of("labels", self.labels, LABELS), self.slope
+        if labels != "logit" and slope is not None:
+            raise ValueError(
+                f"slope must be left out unless labels='logit'; got {slope!r} with "
+                f"labels={labels!r}"
+            )
+        if labels == "logit":
+            slope = check.single("slope", 1.0 if slope is None else slope, check.positive)
+            if np.any(np.asarray(check.non_negative("noise", self.noise)) != 0):
+                raise ValueError(
+                    "noise must be 0 with labels='logit', whose only noise is the draw of the "
+                    f"label; got {self.noise!r}: a smaller slope makes the labels noisier"
+                )
+        return {"labels": labels, "slope": slope}
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -371,7 +392,11 @@ class _Model(Rebuilt):
                 return f"<{low} to {high}, shape {value.shape}>"
             return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        fields = [
+            f
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.name not in ("labels", "slope") or getattr(self, f.name) != f.default
+        ]
         inside = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in fields)
         return f"{type(self).__name__}({inside})"
 
@@ -409,6 +434,12 @@ class SpikedRF(_Model):
         `readout_quantiles` for a continuous distribution.
     weights : sequence of float, optional
         Probabilities of those values, summing to one; equal by default.
+    labels : {"real", "sign", "logit"}
+        What y is: "real": ``target(t) + sqrt(noise) eps``, with ``t =
+        theta.x/sqrt(d)``; "sign": the sign of that; "logit": 1 with probability ``1/(1 +
+        exp(-slope target(t)))`` and -1 otherwise, without further noise (THEORY section 19).
+    slope : float, optional
+        Of labels="logit" alone, > 0; 1 by default.
 
     Raises
     ------
@@ -444,6 +475,8 @@ class SpikedRF(_Model):
     noise: float | FloatArray = 0.0
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
+    labels: str = "real"
+    slope: float | None = None
 
     numeric_names = ("r", "c", "gamma", "beta", "noise")
 
@@ -459,6 +492,7 @@ class SpikedRF(_Model):
             noise=check.non_negative("noise", self.noise),
             readout=readout,
             weights=weights,
+            **self._checked_labels(),
         )
         check.common_shape(self.numeric)
 
@@ -493,6 +527,12 @@ class OneStep(_Model):
         continuous distribution.
     weights : sequence of float, optional
         Probabilities of those values, summing to one; equal by default.
+    labels : {"real", "sign", "logit"}
+        What y is, in the gradient step too: "real": ``target(t) + sqrt(noise) eps``, with ``t =
+        theta.x/sqrt(d)``; "sign": the sign of that; "logit": 1 with probability ``1/(1 +
+        exp(-slope target(t)))`` and -1 otherwise, without further noise (THEORY section 19).
+    slope : float, optional
+        Of labels="logit" alone, > 0; 1 by default.
 
     Raises
     ------
@@ -517,6 +557,8 @@ class OneStep(_Model):
     noise: float | FloatArray = 0.0
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
+    labels: str = "real"
+    slope: float | None = None
 
     numeric_names = ("eta", "alpha0", "beta", "noise")
 
@@ -544,6 +586,7 @@ class OneStep(_Model):
             noise=check.non_negative("noise", self.noise),
             readout=readout,
             weights=weights,
+            **self._checked_labels(),
         )
         check.common_shape(self.numeric)
 
@@ -607,6 +650,8 @@ class OneStep(_Model):
             noise=self.noise,
             readout=(1.0,) if single else self.readout,
             weights=None if single else self.weights,
+            labels=self.labels,
+            slope=self.slope,
         )
 
     def _spike(self, a: float) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -652,6 +697,7 @@ class StepMoments(NamedTuple):
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
+    check_model(model)
     sigma = gaussian_constants(model.activation, derivative=True)
     target = gaussian_constants(model.target)
     offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
@@ -666,10 +712,15 @@ def step_moments(model: OneStep) -> StepMoments:
     )
 
 
-def check_model(model: object) -> None:
-    """Refuse what is no model."""
+def check_model(model: object, labelled: bool = False) -> None:
+    """Refuse what is no model and, unless told otherwise, labels that are not real."""
     if not isinstance(model, (SpikedRF, OneStep)):
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
+    if not labelled and model.labels != "real":
+        raise NotImplementedError(
+            f"labels must be 'real' here: this does not know labels of +1 and -1 yet; got a model "
+            f"with labels={model.labels!r}"
+        )
 
 
 def with_fields(model: SpikedRF | OneStep, fields: Mapping[str, Any]) -> SpikedRF | OneStep:
