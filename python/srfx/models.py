@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from srfx import _core
 from srfx import _validation as check
+from srfx.targets import ALSO, TARGET_NAMES, Target, callable_name, compiled_target
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[FloatArray], FloatArray]
+
+#: What a model has for a target.
+AnyTarget: TypeAlias = "str | Activation | Target"
 
 #: Names accepted wherever an activation or a target is asked for.
 ACTIVATION_NAMES: tuple[str, ...] = tuple(_core.activation_names())
@@ -85,15 +89,7 @@ class Activation:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name is not None and not isinstance(self.name, str):
-            raise TypeError(f"name must be None or a string; got {self.name!r}")
-        if self.name is not None and (
-            not self.name.strip() or not self.name.isprintable() or self.name in ACTIVATION_NAMES
-        ):
-            raise ValueError(
-                "name must be printable text, not empty and not that of a function srfx has "
-                f"({', '.join(ACTIVATION_NAMES)}); got {self.name!r}"
-            )
+        check.function_name(self.name, ACTIVATION_NAMES)
         if isinstance(self.fn, str):
             raise TypeError(f"fn must be callable; got {self.fn!r} (a name needs no Activation)")
         if not callable(self.fn):
@@ -134,29 +130,7 @@ def _is_empty(value: Any) -> bool:
 
 def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
     """``fn`` at a vector; its answer checked."""
-    raw = fn(x.copy())
-    try:
-        values = np.asarray(raw)
-    except Exception as error:
-        got = check.unreadable(raw, error, "let it return values")
-        raise ValueError(
-            f"{role} must return an array of real numbers; it returned {got}"
-        ) from None
-    if values.dtype.kind not in "biuf":
-        kind = "" if values.dtype == object else f" of {values.dtype}"
-        raise ValueError(
-            f"{role} must return an array of real numbers; it returned {type(raw)}{kind}"
-        )
-    if values.shape != x.shape:
-        raise ValueError(
-            f"{role} must return one value for each input: given shape {x.shape} "
-            f"it returned shape {values.shape}"
-        )
-    finite = np.isfinite(values)
-    if not finite.all():
-        i = int(np.argmin(finite))
-        raise ValueError(f"{role} must return finite values; at {x[i]:.6g} it returned {values[i]}")
-    return np.asarray(values, dtype=np.float64)
+    return check.values_of(role, fn(x.copy()), x)
 
 
 def _precision(fn: Function) -> np.dtype[Any]:
@@ -186,14 +160,51 @@ def as_function(name: str, value: object) -> str | Activation:
     )
 
 
-def compiled(function: str | Activation) -> _core.Activation:
-    """Return the function as the compiled core knows it."""
+def as_target(name: str, value: object) -> AnyTarget:
+    """Return a target: of one direction as `as_function` does, of several as a `Target`."""
+    if isinstance(value, str) and (value in TARGET_NAMES or value in ALSO):
+        return Target(value, directions=2)
+    if isinstance(value, Target):
+        return value if value.directions > 1 else _one_direction(value)
+    if isinstance(value, str):
+        return check.one_of(name, value, (*ACTIVATION_NAMES, *TARGET_NAMES))
+    if isinstance(value, Activation) or callable(value):
+        return as_function(name, value)
+    raise TypeError(
+        f"{name} must be a name ({', '.join((*ACTIVATION_NAMES, *TARGET_NAMES))}), a callable, an "
+        f"srfx.Activation or an srfx.Target; got {value!r}"
+    )
+
+
+def _one_direction(target: Target) -> str | Activation:
+    """Return the function of one variable that a target of one direction is."""
+    if isinstance(target.fn, str):
+        return "sign" if target.fn == "sign_product" else "linear"
+    kinks = tuple(offset / normal[0] for normal, offset in target.kinks)
+    return Activation(target.fn, kinks=kinks, name=target.name)
+
+
+def compiled(function: AnyTarget) -> _core.Activation:
+    """Return a function of one variable as the compiled core knows it."""
     if isinstance(function, str):
         return _compiled_name(function)
-    name = function.name or str(getattr(function.fn, "__name__", type(function.fn).__name__))
+    if isinstance(function, Target):
+        raise NotImplementedError(
+            f"a target of one direction is needed here; {function.label} has {function.directions}"
+        )
     return _core.Activation.from_callable(
-        function.fn, function.derivative, list(function.kinks), name
+        function.fn,
+        function.derivative,
+        list(function.kinks),
+        function.name or callable_name(function.fn),
     )
+
+
+def target_of(model: Model) -> _core.Target:
+    """Return the target of a model, of any number of directions, as the compiled core knows it."""
+    if isinstance(model.target, Target):
+        return compiled_target(model.target)
+    return _core.Target.of(compiled(model.target))
 
 
 @functools.cache
@@ -201,21 +212,23 @@ def _compiled_name(name: str) -> _core.Activation:
     return _core.Activation(name)
 
 
-def label(function: str | Activation) -> str:
+def label(function: AnyTarget) -> str:
     """Name the function, for titles and attributes."""
     if isinstance(function, str):
         return function
+    if isinstance(function, Target):
+        return function.label
     return function.name or f"callable {compiled(function).name}"
 
 
-def gaussian_constants(function: str | Activation, derivative: bool = False) -> dict[str, float]:
+def gaussian_constants(function: AnyTarget, derivative: bool = False) -> dict[str, float]:
     """Moments under N(0,1): see `_core.gaussian_constants`. Warns of a poor quadrature."""
     constants: dict[str, float] = _core.gaussian_constants(compiled(function), derivative)
     warn_accuracy(constants["error"], f"the Gaussian moments of {label(function)}", function)
     return constants
 
 
-def floor_of(function: str | Activation) -> float:
+def floor_of(function: AnyTarget) -> float:
     """E[s^2] - E[s]^2 - E[z s]^2, in its centred form, which does not cancel."""
     core = compiled(function)
     at_zero = _core.coefficients(core, core, 0.0, 1.0, 0.0, np.zeros(1))
@@ -224,11 +237,13 @@ def floor_of(function: str | Activation) -> float:
     return floor if floor > 1e-26 * second_moment else 0.0
 
 
-def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
+def warn_accuracy(error: float, what: str, *functions: AnyTarget) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8, with what may be done about it."""
     if error > 1e-8:
         advice, kinked = "", []
         for function in functions:
+            if isinstance(function, Target) and not isinstance(function.fn, str):
+                kinked.append(function.label)
             if isinstance(function, Activation):
                 precision, name = _precision(function.fn), f"callable {compiled(function).name}"
                 if precision != np.float64:
@@ -328,10 +343,10 @@ def freeze(*values: object) -> None:
 
 
 class _Model(Rebuilt):
-    """What SpikedRF and OneStep share: validation, equality by value, a short repr."""
+    """What the models share: validation, equality by value, a short repr."""
 
     activation: str | Activation
-    target: str | Activation
+    target: AnyTarget
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -346,12 +361,19 @@ class _Model(Rebuilt):
     numeric_names: tuple[str, ...] = ()
 
     @property
+    def directions(self) -> int:
+        """Directions of the target."""
+        return self.target.directions if isinstance(self.target, Target) else 1
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the numeric fields broadcast together."""
         return check.common_shape(self.numeric)
 
     def _key(self) -> tuple[Any, ...]:
         def hashable(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(hashable, value))
             return (value.shape, tuple(value.ravel())) if isinstance(value, np.ndarray) else value
 
         return tuple(hashable(getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -369,11 +391,18 @@ class _Model(Rebuilt):
             if isinstance(value, np.ndarray) and value.size > 6:
                 low, high = f"{value.min():.6g}", f"{value.max():.6g}"
                 return f"<{low} to {high}, shape {value.shape}>"
+            if isinstance(value, tuple) and any(isinstance(x, np.ndarray) for x in value):
+                return f"({', '.join(map(short, value))},)"
             return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        inside = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in fields)
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        names = [name for name in names if name not in self._unused()]
+        inside = ", ".join(f"{name}={short(getattr(self, name))}" for name in names)
         return f"{type(self).__name__}({inside})"
+
+    def _unused(self) -> tuple[str, ...]:
+        """Fields that mean nothing beside the others."""
+        return ()
 
 
 @check.public
@@ -391,8 +420,9 @@ class SpikedRF(_Model):
         Activation sigma of the network. Names: tanh, erf, sin, cos, relu, leaky_relu, sign, abs,
         softplus, sigmoid, gelu, silu, hardtanh, linear, hermite1 to hermite6 (normalised: E He_n^2
         = 1).
-    target : str, callable or Activation
-        Activation sigma* of the target.
+    target : str, callable, Activation or Target
+        Activation sigma* of the target, or a `Target` of several directions; ``"product"``,
+        ``"sign_product"`` and ``"max"`` are those of two.
     r : float or array
         Strength of the spike; any finite number.
     c : float or array
@@ -435,7 +465,7 @@ class SpikedRF(_Model):
     """
 
     activation: str | Activation = "tanh"
-    target: str | Activation = "sin"
+    target: AnyTarget = "sin"
     _: dataclasses.KW_ONLY
     r: float | FloatArray = 0.9
     c: float | FloatArray = 1.0
@@ -451,7 +481,7 @@ class SpikedRF(_Model):
         readout, weights = check.readout_and_weights(self.readout, self.weights)
         self._set(
             activation=as_function("activation", self.activation),
-            target=as_function("target", self.target),
+            target=as_target("target", self.target),
             r=check.finite("r", self.r),
             c=check.positive("c", self.c),
             gamma=check.correlation("gamma", self.gamma),
@@ -477,8 +507,9 @@ class OneStep(_Model):
     activation : str, callable or Activation
         Activation sigma of the network; see `SpikedRF` for the names. It must have a derivative:
         ``sign`` is refused, and a callable needs ``srfx.Activation(fn, derivative=...)``.
-    target : str, callable or Activation
-        Activation sigma* of the target.
+    target : str, callable, Activation or Target
+        Activation sigma* of the target, or a `Target` of several directions; ``"product"``,
+        ``"sign_product"`` and ``"max"`` are those of two.
     eta : float or array
         Normalised learning rate of the step; any finite number.
     alpha0 : float or array
@@ -509,7 +540,7 @@ class OneStep(_Model):
     """
 
     activation: str | Activation = "tanh"
-    target: str | Activation = "sin"
+    target: AnyTarget = "sin"
     _: dataclasses.KW_ONLY
     eta: float | FloatArray = 1.0
     alpha0: float | FloatArray = 1.5
@@ -537,7 +568,7 @@ class OneStep(_Model):
             )
         self._set(
             activation=activation,
-            target=as_function("target", self.target),
+            target=as_target("target", self.target),
             eta=check.finite("eta", self.eta),
             alpha0=check.sample_ratio("alpha0", self.alpha0),
             beta=check.positive("beta", self.beta),
