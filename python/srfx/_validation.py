@@ -236,6 +236,14 @@ def dimension(name: str, value: object) -> float | FloatArray:
     return number_or_array(name, value, "None or inf (the limit), or >= 1", lambda x: x >= 1)
 
 
+def single(name: str, value: object, checked: Callable[[str, object], float | FloatArray]) -> float:
+    """Accept one number that passes another check of this module."""
+    number = checked(name, value)
+    if isinstance(number, np.ndarray):
+        raise ValueError(f"{name} must be a single number; got an array of shape {number.shape}")
+    return number
+
+
 def vector(name: str, value: object, allowed: str) -> tuple[float, ...]:
     """Return a non-empty sequence of finite real numbers as a tuple."""
     if isinstance(value, (*_SCALARS, str, bytes)) or not isinstance(value, Iterable):
