@@ -201,7 +201,8 @@ class Fit {
   bool advance(double complementary, double least) {
     const double pairs = static_cast<double>(above() ? 2 * n_ : n_);
     for (Index s = 0; s < n_; ++s)
-      h_[s] = 1 / (loss_.kappa + v_[s] / (g_[s] - loss_.lo) + (above() ? u_[s] / (loss_.hi - g_[s]) : 0.0));
+      h_[s] = 1 / (loss_.kappa + v_[s] / (g_[s] - loss_.lo) +
+                   (above() ? u_[s] / (loss_.hi - g_[s]) : 0.0));
     system_.set(n_, lam_, h_);
     if (!towards(0.0, false)) return false;
     const double reach = longest();
@@ -261,8 +262,9 @@ class Fit {
   Index n_ = 0;
   double lam_ = 1;
   double *a_ = nullptr, *g_ = nullptr;
-  std::vector<double> f_, df_, q_, h_, t_, w_, u_, v_, dg_, du_, dv_;  // over samples, in whole panels
-  std::vector<double> r_, da_;                                     // over units
+  std::vector<double> f_, df_, q_, h_, t_, w_, u_, v_, dg_, du_,
+      dv_;                      // over samples, in whole panels
+  std::vector<double> r_, da_;  // over units
 };
 
 }  // namespace srfx

@@ -101,7 +101,8 @@ class Samples {
     parallel_for(ceil_div(units_, chunk), threads_, interrupt_, [&](Index c, int) {
       for (Index u = c * chunk; u < std::min(units_, (c + 1) * chunk); ++u) {
         V total(0.0);
-        for (Index n = 0; n < pieces; ++n) total += V::load(sums_.data() + (n * units_ + u) * lanes);
+        for (Index n = 0; n < pieces; ++n)
+          total += V::load(sums_.data() + (n * units_ + u) * lanes);
         double sum = 0;
         for (int q = 0; q < lanes; ++q) sum += total[q];
         out[u] = sum;

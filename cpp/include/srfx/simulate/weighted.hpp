@@ -238,7 +238,7 @@ class WeightedSystem {
   Index n_ = 0;
   double lam_ = 1;
   std::vector<Index> active_;
-  std::vector<double> h_, along_, work_;                          // over samples, in whole panels
+  std::vector<double> h_, along_, work_;                         // over samples, in whole panels
   std::vector<double> image_, residual_, gradient_, direction_;  // over units
 };
 
