@@ -16,7 +16,6 @@ from srfx.config import version
 from srfx.models import (
     FloatArray,
     Model,
-    OneStep,
     Rebuilt,
     SpikedRF,
     floor_of,
@@ -24,6 +23,7 @@ from srfx.models import (
     group_count,
     label,
     probabilities,
+    structure,
 )
 
 if TYPE_CHECKING:
@@ -94,33 +94,31 @@ def describe(model: Model, bulk: object) -> dict[str, Any]:
         "model": type(model).__name__,
         "activation": label(model.activation),
         "target": label(model.target),
-        "readout": list(model.readout),
-        "weights": list(probabilities(model)),
+        **structure(model),
         "bulk": bulk if isinstance(bulk, str) else "empirical",
-        "linear_floor": floor_of(model.target),
+        **({"linear_floor": floor_of(model.target)} if model.directions == 1 else {}),
         "srfx_version": version(),
     }
 
 
 def _structure(model: Model) -> dict[str, tuple[list[str], FloatArray]]:
     """Coordinates along the axes of the order parameters: what tells their entries apart."""
-    given: dict[str, tuple[tuple[str, ...], object]] = {}
+    given: dict[str, tuple[tuple[str, ...], Any]] = {}
+    spiked = isinstance(model, SpikedRF) and model.spikes is not None
     if group_count(model) > 1:
         given["weight"] = ("group",), probabilities(model)
-    if not isinstance(model, SpikedRF) or model.spikes is None:
-        given["readout"] = ("group",), model.readout if group_count(model) > 1 else None
-    else:
+        given |= {} if spiked else {"readout": (("group",), model.readout)}
+    if isinstance(model, SpikedRF) and spiked:
         given["spikes"] = ("group", "spike"), model.spikes
         given["alignment"] = ("direction", "spike"), model.alignment
-        given["variance"] = ("group",), model.variances
-    if model.directions > 1 and "alignment" not in given:
-        given["gamma"] = ("direction",), getattr(model, "gamma", None)
+        given |= {"variance": (("group",), model.variances)} if model.variances else {}
+    elif isinstance(model, SpikedRF) and model.directions > 1:
+        given["gamma"] = ("direction",), model.gamma
     out = {}
     for name, (dims, value) in given.items():
-        if value is not None:
-            values = np.asarray(value, dtype=np.float64)
-            long = [dim for dim, n in zip(dims, values.shape, strict=True) if n > 1]
-            out[name] = (long, values.squeeze())
+        values = np.asarray(value, dtype=np.float64)
+        long = [dim for dim, n in zip(dims, values.shape, strict=True) if n > 1]
+        out[name] = (long, values.squeeze())
     return out
 
 
@@ -214,7 +212,7 @@ class Solution(Rebuilt):
     <Solution of SpikedRF tanh -> sin, shape (2,): 2/2 converged, test_error 0.0344932 to 0.0378698>
     """
 
-    model: SpikedRF | OneStep
+    model: Model
     bulk: str
     arguments: Mapping[str, float | FloatArray] = dataclasses.field(repr=False)
     test_error: Any
