@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from srfx import _files
 from srfx import _validation as check
 from srfx._replicates import started
-from srfx.models import OneStep, SpikedRF, warn_accuracy
+from srfx.models import Model, warn_accuracy
 from srfx.scans.blocks import Result, Task, empty, fill, tasks_of, work, write
 from srfx.scans.cost import dtype_of
 from srfx.scans.formats import open_scan
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @check.public
 def scan(
-    model: SpikedRF | OneStep,
+    model: Model,
     out: str | os.PathLike[str] | None = None,
     executor: Executor | Any = None,
     resume: bool = True,
@@ -58,7 +58,7 @@ def scan(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
