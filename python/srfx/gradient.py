@@ -326,6 +326,7 @@ def _chain(model: Model, name: str, a: float) -> dict[str, float | FloatArray]:
         return {name: 1.0}
     if name not in ("eta", "alpha0", "noise"):
         return {name: 1.0}
+    assert isinstance(model, OneStep)
     h1, h2, curved, target_h1, u1, noiseless, _ = step_moments(model)
     u2 = noiseless + model.noise
     eta = a * np.asarray(model.eta)

@@ -751,7 +751,8 @@ class OneStep(_Model):
 
         ``alpha0 = 0`` is no step (r = 0, c = 1, gamma = 0); ``alpha0 = inf`` drops ``u_2/alpha0``.
         For a target of L directions ``h1*`` is the vector of ``E[t_l sigma*(t)]``, and so is gamma
-        (THEORY section 14). A single readout value a counts as learning rate ``a eta``; the result then has readout 1.
+        (THEORY section 14). A single readout value a counts as learning rate ``a eta``; the result
+        then has readout 1.
 
         Returns
         -------
@@ -1021,7 +1022,7 @@ def _entries(name: str, value: object) -> tuple[Any, ...]:
 
 
 def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Spikes that several steps make (THEORY section 15): R (.., K, q), c (.., K), Gamma (.., L, q).
+    """Spikes that steps make: R (.., K, q), c (.., K), Gamma (.., L, q) (THEORY section 15).
 
     Leading axes are those of eta, alpha0 and noise broadcast together. The spikes are those of the
     row space of R; where they are fewer than elsewhere, columns of zeros follow.
@@ -1064,14 +1065,7 @@ def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 #: What the verbs take.
 Model: TypeAlias = "SpikedRF | OneStep | MultiStep"
-AnyModel = TypeVar(
-    "AnyModel",
-    "SpikedRF",
-    "OneStep",
-    "MultiStep",
-    "SpikedRF | OneStep",
-    "SpikedRF | OneStep | MultiStep",
-)
+AnyModel = TypeVar("AnyModel", "SpikedRF", "OneStep", "MultiStep", Model)
 
 
 def group_count(model: Model) -> int:
@@ -1088,6 +1082,23 @@ def layout(model: Model) -> str:
     if k > 1 and (model.directions > 1 or isinstance(model, MultiStep)):
         return "spikes"
     return "groups" if k > 1 else "one"
+
+
+def structure(model: Model) -> dict[str, Any]:
+    """Return what a model has beside functions and numbers that broadcast, in flat lists.
+
+    Labels are among it where they are not the target's values.
+    """
+    out: dict[str, Any] = {"readout": list(model.readout), "weights": list(probabilities(model))}
+    if isinstance(model, SpikedRF) and model.spikes is not None:
+        del out["readout"]
+        out |= {name: np.ravel(getattr(model, name)).tolist() for name in ("spikes", "alignment")}
+        out |= {"variances": list(model.variances)} if model.variances else {}
+    elif isinstance(model, SpikedRF) and model.directions > 1:
+        out["gamma"] = np.ravel(model.gamma).tolist()
+    if model.labels != "real":
+        out |= {"labels": model.labels, "slope": model.slope}
+    return {name: value for name, value in out.items() if value is not None}
 
 
 def probabilities(model: Model) -> tuple[float, ...]:
@@ -1202,17 +1213,19 @@ def spikes_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
     return r[..., np.newaxis], c, alignment[..., np.newaxis]
 
 
-def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
+def groups_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Spike r_g and bulk variance c_g of each group of neurons, groups last, and gamma.
 
     One group a readout value: of a SpikedRF ``r a_g`` and ``1 + a_g^2 (c - 1)`` (THEORY section 7),
     of a OneStep what learning rate ``a_g eta`` makes of its neurons (sections 1 and 10).
     """
+    check_model(model, labelled=True, covers=("directions",))
     check_groups(model)
     if isinstance(model, OneStep):
         spikes = [model._spike(a) for a in model.readout]
         r, c, gamma = (list(x) for x in zip(*spikes, strict=True))
         return np.stack(r, axis=-1), np.stack(c, axis=-1), gamma[0]
+    assert isinstance(model, SpikedRF)
     r, c = [], []
     for a in model.readout:
         variance = np.asarray(model.c if a == 1 else 1 + a * a * (model.c - 1))

@@ -17,6 +17,7 @@ from srfx.models import (
     Model,
     MultiStep,
     OneStep,
+    SpikedRF,
     check_model,
     compiled,
     floor_of,

@@ -33,7 +33,7 @@ from srfx.weights import EmpiricalBulk
 
 
 def covers(bulk: object) -> tuple[str, ...]:
-    """What a bulk covers of the models with more than one direction, spike or step."""
+    """Say what a bulk covers of the models with more than one direction, spike or step."""
     isotropic = isinstance(bulk, str) and bulk == "isotropic"
     return ("directions", "spikes", "steps") if isotropic else ()
 
@@ -360,8 +360,8 @@ def learned_function(
     """Average the trained network over inputs with given projections on the target's directions.
 
     ``f(t) = E[f(x) | theta.x/sqrt(d) = t]``: what the network has made of ``sigma*(t)``.
-    Source: CPD24 figure 1; THEORY sections 6 and 13. An anisotropic bulk adds the feature of the row norms,
-    ``chi E[mu_c]`` (THEORY section 9 e).
+    Source: CPD24 figure 1; THEORY sections 6 and 13. An anisotropic bulk adds the feature of the
+    row norms, ``chi E[mu_c]`` (THEORY section 9 e).
 
     Parameters
     ----------
