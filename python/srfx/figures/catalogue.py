@@ -21,6 +21,7 @@ from srfx.figures.jobs import Run
 from srfx.figures.layout import Figure
 from srfx.figures.parameters import checked
 from srfx.figures.recipe import Recipe
+from srfx.targets import Target
 
 #: The figures by name, in the order in which `srfx.figures` imports their files.
 RECIPES: dict[str, Recipe] = {}
@@ -222,6 +223,8 @@ def _written(value: Any) -> str:
     """Write a default; of many numbers the first and the last."""
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, Target):
+        return repr(value.label)
     if not isinstance(value, tuple):
         return f"{value:g}"
     parts = [_written(x) for x in value]

@@ -34,12 +34,14 @@ class Job:
     replicates: int
     seed: int
     edges: tuple[float, ...] = ()  # of bins in t
+    beside: tuple[tuple[str, tuple[float, ...]], ...] = ()  # what else varies along the axis
 
     @property
     def axes(self) -> dict[str, Any]:
         """As `scan` takes them."""
         fixed = {} if self.alpha is None else {"alpha": self.alpha}
-        return {self.along: self.values, **fixed, "lam": self.lam}
+        paired = {name: xr.DataArray(list(x), dims=self.along) for name, x in self.beside}
+        return {self.along: self.values, **paired, **fixed, "lam": self.lam}
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -131,9 +133,17 @@ class Job:
     def costs(self) -> FloatArray:
         """Time of one replicate of each value, in seconds by the rule of `scan`."""
         count = len(self.values)
-        if self.along == "alpha":  # one experiment serves them all
+        if self.along == "alpha" and not self.beside:  # one experiment serves them all
             return np.full(count, self._plan().seconds() / (count * self.replicates))
-        alone = [dataclasses.replace(self, values=(x,), replicates=1) for x in self.values]
+        alone = [
+            dataclasses.replace(
+                self,
+                values=(x,),
+                replicates=1,
+                beside=tuple((name, (values[i],)) for name, values in self.beside),
+            )
+            for i, x in enumerate(self.values)
+        ]
         return np.array([job._plan().seconds() for job in alone])
 
     def _plan(self) -> Plan:
@@ -146,21 +156,29 @@ def _digits(values: Any) -> list[str]:
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
-    """Mean prediction in each bin of t, for each network: the conditional mean E[f | t]."""
-    count = edges.size - 1
-    f = np.full((out.sizes["replicate"], count), np.nan)
-    t = np.full_like(f, np.nan)
-    for i in range(len(f)):
-        values, projections = out.f.values[i], out.t.values[i]
+    """Mean prediction in each bin of t, for each network: the conditional mean E[f | t].
+
+    Bins have the same edges along every direction of the target.
+    """
+    count, several = edges.size - 1, "direction" in out.t.dims
+    points = out.t.values if several else out.t.values[..., np.newaxis]
+    shape = (count,) * points.shape[-1]
+    f = np.full((len(points), count ** len(shape)), np.nan)
+    t = np.full((*f.shape, len(shape)), np.nan)
+    for i, (values, projections) in enumerate(zip(out.f.values, points, strict=True)):
         which = np.digitize(projections, edges) - 1
-        inside = (which >= 0) & (which < count)
-        which = which[inside]
-        number = np.bincount(which, minlength=count)
+        inside = ((which >= 0) & (which < count)).all(axis=1)
+        place = np.ravel_multi_index(tuple(which[inside].T), shape)
+        number = np.bincount(place, minlength=f.shape[1])
         with np.errstate(invalid="ignore"):
-            f[i] = np.bincount(which, values[inside], count) / number
-            t[i] = np.bincount(which, projections[inside], count) / number
-    dims = ("replicate", "bin")
-    return xr.Dataset({"f": (dims, f), "t": (dims, t)}, attrs=out.attrs)
+            f[i] = np.bincount(place, values[inside], f.shape[1]) / number
+            for j, x in enumerate(projections[inside].T):
+                t[i, :, j] = np.bincount(place, x, f.shape[1]) / number
+    dims = ("replicate", *([f"bin{j + 1}" for j in range(len(shape))] if several else ["bin"]))
+    f = f.reshape(-1, *shape)
+    t = t.reshape(*f.shape, len(shape)) if several else t.reshape(f.shape)
+    t_dims = (*dims, "direction") if several else dims
+    return xr.Dataset({"f": (dims, f), "t": (t_dims, t)}, attrs=out.attrs)
 
 
 @dataclasses.dataclass(frozen=True)
