@@ -4,6 +4,7 @@ import typing as _typing
 
 from srfx import plotting as plot
 from srfx.config import show_config, version
+from srfx.losses import Huber, Quantile
 from srfx.models import (
     AccuracyWarning,
     Activation,
@@ -43,7 +44,9 @@ __all__ = [
     "Bounds",
     "ConvergenceError",
     "EmpiricalBulk",
+    "Huber",
     "OneStep",
+    "Quantile",
     "Solution",
     "SpikedRF",
     "Status",

@@ -95,7 +95,7 @@ def feature_spectrum(
     """
     import xarray as xr
 
-    check_model(model)
+    check_model(model, labelled=isinstance(model, SpikedRF))
     alpha_values = check.positive("alpha", alpha)
     points = np.asarray(check.positive("x", x))
     if points.ndim > 1 or points.size == 0:

@@ -74,7 +74,7 @@ def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
     if "type" not in fields:
         raise ValueError('type is missing in [model]: give "OneStep" or "SpikedRF"')
     kind = _MODELS[check.one_of("type in [model]", fields.pop("type"), tuple(_MODELS))]
-    known = ("activation", "target", *kind.numeric_names, "readout", "weights")
+    known = ("activation", "target", *kind.numeric_names, "readout", "weights", "labels", "slope")
     for key in fields:
         check.one_of("a key of [model]", key, ("type", *known))
         if key in kind.numeric_names and isinstance(fields[key], (list, str, dict)):

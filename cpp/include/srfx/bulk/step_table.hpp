@@ -75,7 +75,7 @@ template <class V> class StepTableBulk {
     Overlaps<V> out;
     for (int i = 0; i < 6; ++i)
       out.k[kernel_row[i]][kernel_column[i]] = out.k[kernel_column[i]][kernel_row[i]] = entry(i);
-    out.rest = entry(6);
+    out.rest[0][0] = entry(6);
     out.mean = Along<V>(V(1)) / (Along<V>(s, V(1)) + entry(7));
     out.defect = step_size_;
     out.s = s;
