@@ -36,21 +36,20 @@ template <class V> class StepTableBulk {
  public:
   static constexpr int n_head = 4, n_kernel = 8;
 
-  /// guess: b, about; 0: not known. `loose`: b may be known to 1e-9 only where it moves.
-  StepTableBulk(const StepModel& step, const FunctionTable& table, const V& guess, bool loose)
+  /// guess: <1/S>, about.
+  StepTableBulk(const StepModel& step, const FunctionTable& table, const V& guess, Digits digits)
       : step_(&step),
         table_(&table),
-        b_(guess),
-        tolerance_(loose ? 1e-9 : 1e-14) {}
+        guess_(guess),
+        digits_(digits) {}
 
-  const V& state() const { return b_; }
   /// The error of the table where the points are.
   V error() const { return V::load(place_.error); }
 
   SpectralAverages<V> averages(V a, V b, V beta) const {
     b = at_least(b, a);
     const V c(step_->spike.c), s = c * a / b;
-    find(a, b, s, beta);
+    find(b, s, beta);
     const V inverse_b = V(1) / b, product = V(1) / ((s + nu_) * (s + mu_));
     const V g = (s + mu_) * product, inverse = (s + nu_) * product;
     SpectralAverages<V> out;
@@ -66,10 +65,10 @@ template <class V> class StepTableBulk {
 
   Overlaps<V> overlaps(V a, V b, V beta) const {
     const V c(step_->spike.c), s = c * a / b;
-    find(a, b, s, beta);
-    table_->locate(b_, place_);
+    find(b, s, beta);
     V f[2 * n_kernel];
-    table_->template evaluate<2 * n_kernel / FunctionTable::width>(place_, n_head, f);
+    table_->locate(b_, Digits::all, place_);
+    table_->template evaluate<2 * n_kernel / FunctionTable::width>(place_, Digits::all, n_head, f);
     const V rate = V(-1) / (s + mu_);  // of log b along s
     const auto entry = [&](int i) { return Along<V>(f[i], f[n_kernel + i] * rate); };
     Overlaps<V> out;
@@ -84,26 +83,23 @@ template <class V> class StepTableBulk {
   }
 
  private:
-  void find(const V& a, const V& b, const V& s, const V& beta) const {
+  void find(const V& b, const V& s, const V& beta) const {
+    const V tolerance(digits_ == Digits::all ? 1e-14 : digits_ == Digits::nine ? 1e-9 : 1e-5);
     auto active = !(s == s_);
     s_ = s;
-    const auto cold = !(b_ > V(0));
-    if (simd::any(cold)) {
-      V g, q;
-      detail::resolvent_root(a, b, beta, g, q);
-      b_ = simd::select(cold, beta * b * g / V(step_->spike.c), b_);
-    }
+    if (!started_) b_ = beta * b * guess_ / V(step_->spike.c);
+    started_ = true;
     V previous(infinity);
     for (int iteration = 0; iteration < 60 && simd::any(active); ++iteration) {
-      table_->locate(b_, place_);
       V head[n_head];
-      table_->template evaluate<1>(place_, 0, head);
+      table_->locate(b_, digits_, place_);
+      table_->template evaluate<1>(place_, digits_, 0, head);
       const V &nu = head[0], &mu = head[1], &b_omega = head[2], &tau = head[3];
       // beta - b (s + nu), by whichever of two forms cancels less.
       const V left =
           simd::select(V(2) * b_ * nu < V(1), beta - b_ * (s + nu), (beta - V(1)) + (tau - b_ * s));
       const V step = left / (b_ * (s + mu)), size = simd::abs(step);
-      const auto close = (size <= V(tolerance_)) | ((size < V(1e-6)) & (size >= V(0.5) * previous));
+      const auto close = (size <= tolerance) | ((size < V(1e-6)) & (size >= V(0.5) * previous));
       const V moved = simd::max(V(1) + step, V(0.1));
       previous = size;
       nu_ = simd::select(active, simd::select(close, nu - b_omega * step, nu), nu_);
@@ -117,9 +113,10 @@ template <class V> class StepTableBulk {
 
   const StepModel* step_;
   const FunctionTable* table_;
-  mutable V b_;
-  double tolerance_;
-  mutable V s_{std::numeric_limits<double>::quiet_NaN()}, nu_{}, mu_{}, b_omega_{},
+  V guess_;
+  mutable bool started_ = false;
+  Digits digits_;
+  mutable V b_{}, s_{std::numeric_limits<double>::quiet_NaN()}, nu_{}, mu_{}, b_omega_{},
       step_size_{V(1)};
   mutable FunctionTable::Place<V> place_;
 };
@@ -143,7 +140,7 @@ inline FunctionTable step_table(const StepModel& step, const ResidualNodes& node
       std::copy(head, head + 4, values);
       for (int i = 0; i < 8; ++i) {
         const Along<double>& entry = i < 6    ? k.k[kernel_row[i]][kernel_column[i]]
-                                     : i == 6 ? k.rest
+                                     : i == 6 ? k.rest[0][0]
                                               : k.mean;
         values[4 + i] = entry.v, values[12 + i] = entry.d;
       }
