@@ -49,7 +49,9 @@ def test_reference_values_two_spikes() -> None:
     assert errors(model).round(8).tolist() == [1.45219148, 0.59454216]
     assert errors(model, d=800).round(8).tolist() == [1.45274627, 0.59472454]
     lower, upper = srfx.bounds(model)
-    assert (round(float(lower), 8), round(float(upper), 8)) == pytest.approx((1.01034758, 1.15002159), abs=1.1e-8)
+    assert (round(float(lower), 8), round(float(upper), 8)) == pytest.approx(
+        (1.01034758, 1.15002159), abs=1.1e-8
+    )
 
 
 def test_reference_values_kinks() -> None:
