@@ -119,9 +119,8 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
     fixed += structure_in_words(solution.model)
     if about["bulk"] != "isotropic":
         fixed.append(f"bulk = {about['bulk']}")
-    floor = about.get("linear_floor")
-    said = "" if floor is None else f"; linear floor {_digits([floor])[0]}"
-    file.write(f"{heading(about)}{said}\n")
+    floor = f"linear floor {_digits([about['linear_floor']])[0]}"
+    file.write(f"{heading(about)}; {floor}\n")
     file.write(f"# {', '.join(fixed)}\n")
     columns = {
         name: [f"{x:.8g}" for x in inputs[name].ravel().tolist()]
