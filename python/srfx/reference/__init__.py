@@ -8,11 +8,13 @@ Shares nothing with the compiled core: neither code, nor quadrature, nor the ord
 - `solve_instance`: given weights (9 f)
 - `solve_spikes`, `bounds_spikes`, `learned_function_spikes`: several spikes and directions (13)
 - `solve_multi_step`, `multi_step_map`, `multi_step_layers`: several gradient steps (15)
+- `solve_loss`: other losses than the square, and labels of +1 and -1 (19)
 - `feature_spectrum`: the spectral density of the features (6)
 """
 
 from srfx.reference._groups import learned_function_groups, lower_bound_groups, solve_groups
 from srfx.reference._instance import solve_instance
+from srfx.reference._losses import LossSolution, solve_loss
 from srfx.reference._one_step import one_step_map, solve_one_step
 from srfx.reference._spectrum import feature_spectrum
 from srfx.reference._spiked import (
@@ -41,6 +43,7 @@ __all__ = [
     "Coefficients",
     "Directions",
     "Function",
+    "LossSolution",
     "ReferenceSolution",
     "SystemSolution",
     "bounds",
@@ -60,6 +63,7 @@ __all__ = [
     "solve",
     "solve_groups",
     "solve_instance",
+    "solve_loss",
     "solve_multi_step",
     "solve_notebook",
     "solve_one_step",

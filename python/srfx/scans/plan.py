@@ -304,6 +304,26 @@ def make_plan(
     return dataclasses.replace(plan, chunk=chunk_of(plan, block_points))
 
 
+def check_shard(shard: Any) -> tuple[int, int] | None:
+    """Check which share of the blocks is asked for: (3, 16), the third of sixteen."""
+    if shard is None:
+        return None
+    allowed = "shard must be None or a pair of integers, as (3, 16): the third of 16 shares"
+    if isinstance(shard, str) or not isinstance(shard, (tuple, list)) or len(shard) != 2:
+        raise TypeError(f"{allowed}; got {shard!r}")
+    count = check.integer("the number of shards", shard[1], 1)
+    number = check.integer("shard", shard[0], 1)
+    if number > count:
+        raise ValueError(f"{allowed}, from 1 to their number; got {number} of {count}")
+    return number, count
+
+
+def share(blocks: int, shard: tuple[int, int] | None) -> range:
+    """Blocks of a shard, every so-manieth, so that each has of all parts of the axes."""
+    number, count = shard or (1, 1)
+    return range(number - 1, blocks, count)
+
+
 def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
     if simulate is None:
         return None, 0
