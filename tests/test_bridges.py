@@ -79,7 +79,7 @@ def test_the_page(run_python):
     if not page.exists():
         pytest.skip("the page is not beside the tests")
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```\n\n((?:    .*\n)+)", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", text, re.DOTALL)
     assert len(blocks) == 2
     for code, shown in blocks:
         assert run_python(code) == textwrap.dedent(shown)

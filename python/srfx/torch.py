@@ -100,7 +100,7 @@ def train_error(
     --------
     >>> import srfx, srfx.torch
     >>> f"{srfx.torch.train_error(srfx.SpikedRF(), 2.0, 0.1).item():.4f}"
-    '0.0034'
+    '0.0216'
     """
     return errors(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads, **fields)[1]
 
