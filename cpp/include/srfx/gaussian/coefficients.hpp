@@ -374,8 +374,7 @@ class Coefficients {
     auto& mirrored_parts = scratch_->mirrored_parts;
     if (n_across > 0) {
       parts.resize(n_across + 1), mirrored_parts.resize(n_across + 1);
-      for (int m = 0; m <= n_across; ++m)
-        on_target(part(m), rule, parts[m], mirrored_parts[m]);
+      for (int m = 0; m <= n_across; ++m) on_target(part(m), rule, parts[m], mirrored_parts[m]);
       scratch_->across.resize(n_across), scratch_->mirrored_across.resize(n_across);
     }
     const auto target_at = [&](const std::vector<Moments>& main,
@@ -452,8 +451,7 @@ class Coefficients {
     if (!folded()) return;
     mirrored.resize(n);
     if (parity != 0) {
-      for (Index i = 0; i < n; ++i)
-        mirrored[i] = {parity * at[i].m0, -parity * at[i].m1, at[i].m2};
+      for (Index i = 0; i < n; ++i) mirrored[i] = {parity * at[i].m0, -parity * at[i].m1, at[i].m2};
     } else if (f.shape().core_parity != 0) {
       for (Index i = 0; i < n; ++i)
         mirrored[i] = mirror(f.shape(), p_.gamma * rule.x[i], p_.rho(), at[i]);
@@ -552,7 +550,9 @@ class Coefficients {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
     constexpr double enough = 2e-14;
     using Values = std::array<Moments, probes.size()>;
-    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd) {
+    // `size`: of what a function is a part of; one that all but vanishes need not be known any better.
+    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd,
+                            double size = 0) {
       if (sd == 0) return 0.0;
       means(probes.data(), probes.size(), slope);
       const auto moments = [&](const GaussianRule& on) {
@@ -560,8 +560,8 @@ class Coefficients {
         scratch_->evaluate(f, on, scratch_->means.data(), sd, probes.size(), out.data());
         return out;
       };
-      const auto difference = [](const Values& coarse, const Values& fine) {
-        double scale = 0, most = 0;
+      const auto difference = [size](const Values& coarse, const Values& fine) {
+        double scale = size, most = 0;
         for (std::size_t i = 0; i < fine.size(); ++i) {
           scale = std::max(
               scale, std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2));
@@ -598,7 +598,9 @@ class Coefficients {
                       settle(*target_, target_rule_, p_.gamma, p_.rho()));
     if (n_across() == 0) return;
     for (int m = 0; m <= n_across(); ++m)
-      error_ = std::max(error_, settle(part(m), target_rule_, p_.gamma, p_.rho()));
+      error_ = std::max(
+          error_, settle(part(m), target_rule_, p_.gamma, p_.rho(),
+                         m < n_across() ? marginal_->rms() : marginal_->rms() * marginal_->rms()));
     error_ = std::max(error_, marginal_->error());
   }
 
@@ -626,8 +628,8 @@ struct SetCoefficients {
   std::optional<Coefficients> of;
 
   void clear() { of.reset(), marginal.reset(); }
-  void make(const Function& sigma, const BatchTarget& target, Index set,
-            const SpikeParameters& p, CoefficientScratch& scratch) {
+  void make(const Function& sigma, const BatchTarget& target, Index set, const SpikeParameters& p,
+            CoefficientScratch& scratch) {
     if (target.directed != nullptr)
       marginal = std::make_unique<Marginal>(
           *target.directed, target.alignments + set * target.directed->directions());
