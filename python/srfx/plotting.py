@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
-from srfx._style import require_matplotlib
+from srfx._style import function_bands, require_matplotlib
 from srfx._validation import finite, public
 from srfx.models import MAX_STEPS, AnyTarget, FloatArray, Model, as_target, label
 from srfx.results import Solution
@@ -900,20 +900,10 @@ def learned_plane(
     if isinstance(levels, (int, np.integer)):
         levels = np.linspace(np.min(both), np.max(both), int(levels) + 1)
     for ax, z, title in zip(axes, both, ("learned", f"target {label(wanted)}"), strict=True):
-        bands = plane(ax, x, y, z, levels)
+        bands = function_bands(ax, x, y, z, levels)
         ax.set_title(title, fontsize="medium")
     axes[1].figure.colorbar(bands, ax=axes)
     return axes
-
-
-def plane(ax: Axes, x: FloatArray, y: FloatArray, values: FloatArray, levels: FloatArray) -> Any:
-    """Draw a function of two projections, rows along x, in bands between levels."""
-    bands = ax.contourf(x, y, values.T, levels, cmap="viridis", extend="both")
-    ax.contour(x, y, values.T, levels, colors="white", linewidths=0.4)
-    ax.set_aspect("equal")
-    ax.set_xlabel("$t_1$")
-    ax.set_ylabel("$t_2$")
-    return bands
 
 
 def _as_dataset(result: Any) -> xr.Dataset:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srfx._style import COLOURS, GREY, style
+from srfx._style import COLOURS, GREY, function_bands, style
 from srfx.app.view import ALPHA, ALPHA_SIMULATED, EDGE, SIZE, Numbers, Spectrum, T
 
 if TYPE_CHECKING:
@@ -144,13 +144,11 @@ class Picture:
 
     def _draw_planes(self, numbers: Numbers) -> None:
         """Draw the function learned of two directions, and the target below, in the same bands."""
-        from srfx.plotting import plane
-
         levels = np.linspace(numbers.target.min(), numbers.target.max(), 13)
         what = (numbers.learned, "function learned"), (numbers.target, r"target $\sigma_*(t)$")
         for ax, (values, title) in zip(self._planes, what, strict=True):
             ax.clear()
-            plane(ax, EDGE, EDGE, values, levels)
+            function_bands(ax, EDGE, EDGE, values, levels)
             ax.set_title(title, y=1.0)
         self._planes[0].set(xticks=[], xlabel="")
 

@@ -10,12 +10,11 @@ import numpy as np
 import xarray as xr
 
 from srfx import _validation as check
-from srfx._style import PAGE
+from srfx._style import PAGE, function_bands
 from srfx.figures import catalogue, layout
 from srfx.figures.figure_steps import in_words, step_counts, stepped
 from srfx.figures.jobs import Job, Run
 from srfx.models import FloatArray, OneStep, quiet
-from srfx.plotting import plane
 from srfx.targets import Target
 from srfx.theory import learned_function
 
@@ -36,11 +35,11 @@ def _draw(ds: xr.Dataset) -> layout.Figure:
     reach = float(np.quantile(np.abs(ds.target.values), 0.97))
     levels = np.linspace(-reach, reach, 14)
     t, bins = ds.t1.values, ds.bin1.values
-    bands = plane(axes[0, 0], t, t, ds.target.values, levels)
+    bands = function_bands(axes[0, 0], t, t, ds.target.values, levels)
     axes[0, 0].set_title(f"target {_name(ds)}")
     for j, text in enumerate(ds.steps.values):
-        plane(axes[0, j + 1], t, t, ds.theory.values[j], levels)
-        plane(axes[1, j + 1], bins, bins, ds.simulated.values[j].mean(0), levels)
+        function_bands(axes[0, j + 1], t, t, ds.theory.values[j], levels)
+        function_bands(axes[1, j + 1], bins, bins, ds.simulated.values[j].mean(0), levels)
         axes[0, j + 1].set_title(f"{text}: theory")
         axes[1, j + 1].set_title(f"{ds.attrs['replicates']} networks at $d = {ds.attrs['d']}$")
     axes[1, 0].set_axis_off()
