@@ -80,12 +80,12 @@ py::tuple fit_readouts(const py::array_t<double, py::array::c_style | py::array:
     rows.set_zero();
     for (srfx::Index s = 0; s < n; ++s)
       for (srfx::Index u = 0; u < p; ++u) rows(s, u) = from[s * p + u];
-    srfx::Fit fit(loss, rows, p, y, n <= p ? n : 0, threads, interrupt);
-    std::vector<double> start(static_cast<std::size_t>(p), 0.0), g(y.size(), 0.0);
-    for (srfx::Index j = 0; j < count; ++j) {
-      pgap[j] = fit(n, lam[static_cast<std::size_t>(j)], start.data(), g.data());
-      std::copy(start.begin(), start.end(), pa + j * p);
-    }
+    srfx::fit_readouts(
+        loss, rows, p, y, {n}, lam, threads, interrupt,
+        [&](srfx::Index, srfx::Index j, const double* readout, const double*, double reached) {
+          pgap[j] = reached;
+          std::copy_n(readout, p, pa + j * p);
+        });
   });
   return py::make_tuple(a, gap);
 }
@@ -211,7 +211,7 @@ void register_simulation(py::module_& m) {
         "Errors of one replicate, shape (n, lam).");
   m.def("fit_readouts", &fit_readouts, arg("phi"), arg("y"), arg("lam"), arg("loss"), arg("kappa"),
         arg("lo"), arg("hi"), arg("margin"), arg("n_threads"),
-        "Readouts of given features (n, p), each lam from the one before: a (lam, p), and the "
+        "Readouts of given features (n, p) for every lam: a (lam, p), and the "
         "duality gaps over the objectives.");
   m.def(
       "simulated_weights", &simulated_weights, arg("experiment"), arg("activation"), arg("target"),

@@ -509,42 +509,24 @@ template <class T> class Simulation {
     return phi;
   }
 
-  /// Readouts of other losses, in double: n ascending, lam descending, each from the one of the n before, or else of the lam before.
+  /// Readouts of other losses, in double.
   void fit() {
     if constexpr (std::is_same_v<T, double>) {
-      const Index n_most = e_.n.back();
-      const Panels<T> phi = training_samples(n_most);
-      Index few = 0;
-      for (Index n : e_.n)
-        if (n <= p_) few = n;
-      Fit fit(e_.loss, phi, p_, y_, few, threads_, interrupt_);
-      std::vector<Index> order(static_cast<std::size_t>(lams()));
-      for (Index j = 0; j < lams(); ++j) order[j] = j;
-      std::stable_sort(order.begin(), order.end(),
-                       [this](Index i, Index j) { return e_.lam[i] > e_.lam[j]; });
-      std::vector<std::vector<double>> a(order.size(), std::vector<double>(p_, 0.0)),
-          g(order.size(), std::vector<double>(n_most, 0.0));
+      const Panels<T> phi = training_samples(e_.n.back());
       errors_.gap.assign(readouts(), 0.0);
-      for (Index m = 0; m < static_cast<Index>(e_.n.size()); ++m)
-        for (std::size_t i = 0; i < order.size(); ++i) {
-          const Index j = order[i], which = m * lams() + j, n = e_.n[m];
-          if (m == 0 && i > 0) a[j] = a[order[i - 1]], g[j] = g[order[i - 1]];
-          if (e_.loss.kind == Loss::Kind::max_margin && i > 0) {  // lam has no part in it
-            const Index known = m * lams() + order[0];
-            for (Index u = 0; u < p_; ++u) readout_(which, u) = readout_(known, u);
-            errors_.gap[which] = errors_.gap[known], errors_.train[which] = errors_.train[known];
-            continue;
-          }
-          errors_.gap[which] = fit(n, e_.lam[j], a[j].data(), g[j].data());
-          for (Index u = 0; u < p_; ++u) readout_(which, u) = a[j][u];
-          double squares = 0, losses = 0;
-          for (Index s = 0; s < n; ++s) {
-            const double e = e_.loss.error(y_[s], fit.predictions()[s]);  // +- (y - f)
-            squares += e * e, losses += e_.loss.value(e);
-          }
-          errors_.train[which] = squares / static_cast<double>(n);
-          if (with_losses()) errors_.train_loss[which] = losses / static_cast<double>(n);
-        }
+      fit_readouts(e_.loss, phi, p_, y_, e_.n, e_.lam, threads_, interrupt_,
+                   [this](Index m, Index j, const double* a, const double* f, double gap) {
+                     const Index which = m * lams() + j;
+                     for (Index u = 0; u < p_; ++u) readout_(which, u) = a[u];
+                     double squares = 0, losses = 0;
+                     for (Index s = 0; s < e_.n[m]; ++s) {
+                       const double e = e_.loss.error(y_[s], f[s]);  // +- (y - f)
+                       squares += e * e, losses += e_.loss.value(e);
+                     }
+                     const double n = static_cast<double>(e_.n[m]);
+                     errors_.gap[which] = gap, errors_.train[which] = squares / n;
+                     if (with_losses()) errors_.train_loss[which] = losses / n;
+                   });
     }
   }
 
@@ -709,18 +691,27 @@ template <class T> class Simulation {
             phi, readout_, f, i, i + 1, 0, ceil_div(count_all, nr), p_, false,
             [this](Index, Index) { return p_; }, [](Index, Index, Index) {});
         for (Index m = 0; m < count_all; ++m) {
-          double square = 0, loss = 0, missed = 0;
-          for (Index r = 0; r < std::min(mr, count - i * mr); ++r) {
-            const double prediction = static_cast<double>(f.at(i, m)[r]),
-                         miss = prediction - y[i * mr + r];
-            square += miss * miss;
-            if (with_losses()) loss += e_.loss.value(e_.loss.error(drawn[i * mr + r], prediction));
-            if (e_.labelled()) missed += drawn[i * mr + r] * prediction > 0 ? 0 : 1;
-          }
+          const Index live = std::min(mr, count - i * mr);
           double* own = &sums[i * share + m];
-          *own = square;
-          if (with_losses()) *(own += count_all) = loss;
-          if (e_.labelled()) *(own += count_all) = missed;
+          double sum = 0;
+          for (Index r = 0; r < live; ++r) {
+            const double miss = static_cast<double>(f.at(i, m)[r]) - y[i * mr + r];
+            sum += miss * miss;
+          }
+          *own = sum;
+          if (with_losses()) {
+            double loss = 0;
+            for (Index r = 0; r < live; ++r)
+              loss += e_.loss.value(
+                  e_.loss.error(drawn[i * mr + r], static_cast<double>(f.at(i, m)[r])));
+            *(own += count_all) = loss;
+          }
+          if (e_.labelled()) {
+            Index missed = 0;
+            for (Index r = 0; r < live; ++r)
+              missed += drawn[i * mr + r] * static_cast<double>(f.at(i, m)[r]) > 0 ? 0 : 1;
+            *(own += count_all) = static_cast<double>(missed);
+          }
         }
       });
       for (Index i = 0; i < ceil_div(count, mr); ++i)

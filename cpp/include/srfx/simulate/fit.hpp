@@ -13,20 +13,10 @@
 //   bound of its |a|^2.
 #pragma once
 
-#include "srfx/simulate/loss.hpp"
+#include "srfx/simulate/readouts.hpp"
 #include "srfx/simulate/weighted.hpp"
 
-#include <stdexcept>
-
 namespace srfx {
-
-/// The duality gap was not reached; or, of the maximum margin, the samples cannot be separated.
-struct NoReadout : std::runtime_error {
-  explicit NoReadout(bool inseparable)
-      : std::runtime_error(inseparable ? "cannot be separated" : "did not converge"),
-        not_separable(inseparable) {}
-  bool not_separable;
-};
 
 class Fit {
  public:

@@ -16,7 +16,7 @@
 #include "srfx/gaussian/target.hpp"
 #include "srfx/core/parallel.hpp"
 #include "srfx/core/types.hpp"
-#include "srfx/simulate/fit.hpp"
+#include "srfx/simulate/readouts.hpp"
 
 #include <algorithm>
 #include <cmath>
