@@ -168,6 +168,29 @@ class TestOneStep:
         assert solve_one_step(model, 1.5, 0.1).energy < 1e-12
 
 
+class TestInstance:
+    def test_one_direction_of_two(self):
+        """What a target does not read changes nothing, in any frame."""
+        w, v, theta = srfx.simulation.sample_weights(srfx.OneStep(eta=2.0, alpha0=1.0), d=120)
+        rest = np.random.default_rng(0).standard_normal(120)
+        rest -= (rest @ theta) / 120 * theta
+        both = np.array([theta, rest * np.sqrt(120) / np.linalg.norm(rest)])
+        want = reference.solve_instance(w, v, theta, "tanh", "sin", 1.5, 0.1)
+        one = smooth(lambda a, b: np.sin(a))
+        same(reference.solve_instance(w, v, both, "tanh", one, 1.5, 0.1), want, 1e-10)
+        turn = np.array([[0.6, 0.8], [-0.8, 0.6]])
+        other = smooth(lambda a, b: np.sin(0.6 * a - 0.8 * b))
+        same(reference.solve_instance(w, v, turn @ both, "tanh", other, 1.5, 0.1), want, 1e-10)
+
+    def test_the_network_of_the_theory(self):
+        model = srfx.OneStep("tanh", Target(SUM.value), eta=2.0, alpha0=1.0)
+        w, v, theta = srfx.simulation.sample_weights(model, d=500, seed=2)
+        got = reference.solve_instance(w, v, theta, "tanh", SUM, 1.5, 0.1)
+        same(got, solve_one_step(model, 1.5, 0.1, 500), 0.05)
+        mean = np.array([w.mean(axis=0), np.arange(500.0)])
+        same(reference.solve_instance(w, mean, theta, "tanh", SUM, 1.5, 0.1), got, 0.02)
+
+
 class TestSteps:
     def test_the_map(self):
         model = stepped("tanh", SUM, (1, 1), (1, 1))
