@@ -87,7 +87,7 @@ class TestSpikes:
         one = spiked("tanh", MIXED, r=1.2, gamma=(0.6, -0.7))
         same(solve_spikes(model, 1.5, 0.1), solve_spikes(one, 1.5, 0.1), 1e-12)
 
-    def test_rotations_signs_and_unread_spikes(self):
+    def test_rotations_and_signs(self):
         want = solve_spikes(spiked("tanh", MIXED, **TWO), 1.5, 0.1)
         x = 0.7
         turn = np.array([[np.cos(x), np.sin(x)], [-np.sin(x), np.cos(x)]])
@@ -98,6 +98,9 @@ class TestSpikes:
         same(solve_spikes(spiked("tanh", other, **fields), 1.5, 0.1), want, 1e-10)
         signs = np.array([1.0, -1.0])
         fields = {**TWO, "spikes": TWO["spikes"] * signs, "alignment": GAMMA * signs}
+        same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
+        fields = {**TWO, "spikes": [[1, 0.3, 0], [-0.4, 1.2, 0]]}  # one that nobody reads
+        fields["alignment"] = np.hstack([GAMMA, [[0.3], [0.2]]])
         same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
         fields = {**TWO, "spikes": [[1, 0.3], [0.4, -1.2]]}  # R_g -> -R_g, odd sigma
         same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
@@ -120,6 +123,17 @@ class TestSpikes:
         psi = np.einsum("mn,mg,gn->n", table.h1, solution.psi, table.mu1)
         want = np.sum(table.p * (table.h * C + psi))
         assert p @ (f * MIXED.value(*t)) == pytest.approx(want, rel=1e-4)
+
+    def test_the_least_loss_has_the_squared_norm_for_a_slope(self):
+        model, alpha, lam, step = spiked("tanh", MIXED, **TWO), 1.5, 0.1, 1e-4
+
+        def least(penalty):
+            found = solve_spikes(model, alpha, penalty)
+            return found.train_error + penalty / alpha * np.sum(found.q2)
+
+        slope = (least(lam + step) - least(lam - step)) / (2 * step)
+        want = np.sum(solve_spikes(model, alpha, lam).q2) / alpha
+        assert slope == pytest.approx(want, rel=1e-6)
 
     def test_moments_of_a_target(self):
         mean, slopes, second = reference.target_moments(Target("max"))
