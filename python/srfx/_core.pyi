@@ -113,7 +113,7 @@ def evaluate_target(target: Target, t: typing.Annotated[numpy.typing.ArrayLike, 
     """
 def fit_readouts(phi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], y: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], loss: str, kappa: typing.SupportsFloat | typing.SupportsIndex, lo: typing.SupportsFloat | typing.SupportsIndex, hi: typing.SupportsFloat | typing.SupportsIndex, margin: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
     """
-    Readouts of given features (n, p), each lam from the one before: a (lam, p), and the duality gaps over the objectives.
+    Readouts of given features (n, p) for every lam: a (lam, p), and the duality gaps over the objectives.
     """
 def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
     """
