@@ -285,7 +285,7 @@ class TestGivenWeights:
             (np.ones((2, 10)), np.ones(10), "v must have independent rows"),
             (np.ones(10), np.ones((2, 10)), "theta must have orthogonal rows"),
             (np.ones(10), np.eye(10)[:2] * 0, "a row of theta must not be the zero vector"),
-            (np.eye(9)[:2], np.ones(10), "a row of v must be a vector of length d = 10"),
+            (np.eye(9)[:2], np.ones(10), "v must be a vector of length d = 10"),
         ],
     )
     def test_refusals(self, v, theta, words):

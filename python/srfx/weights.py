@@ -274,9 +274,9 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
         )
 
 
-def _rows(name: str, value: object, d: int, p: int) -> FloatArray:
+def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     """Return one direction or several as orthonormal rows; those of the target as they are."""
-    if np.ndim(value) != 2:  # type: ignore[arg-type]
+    if np.ndim(value) != 2 or np.shape(value)[1] != d:
         return _direction(name, value, d, p)[np.newaxis]
     rows = np.array([_direction(f"a row of {name}", row, d, p) for row in np.asarray(value)])
     if name == "theta":
