@@ -50,9 +50,8 @@ def test_reference_values_two_spikes() -> None:
     assert errors(model).round(8).tolist() == [1.45219148, 0.59454216]
     assert errors(model, d=800).round(8).tolist() == [1.45274627, 0.59472454]
     lower, upper = srfx.bounds(model)
-    assert (round(float(lower), 8), round(float(upper), 8)) == pytest.approx(
-        (1.01034758, 1.15002159), abs=1.1e-8
-    )
+    close(lower, 1.01034758, 1e-8)  # nearly parallel columns: it depends on their cutoff
+    close(upper, 1.15002159, 5e-9)
 
 
 def test_reference_values_kinks() -> None:

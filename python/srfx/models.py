@@ -966,7 +966,7 @@ class MultiStep(_Model):
         >>> import srfx
         >>> spiked = srfx.MultiStep("tanh", "sin", eta=(3, 2), alpha0=(0.5, 1)).equivalent()
         >>> print(f"{spiked.r:.6f} {spiked.c:.6f} {spiked.gamma:.6f}")
-        2.159714 2.941448 0.672392
+        1.997866 2.220265 0.668461
         """
         rows, c, alignment = step_spikes(self)
         shape, (k, _), count = c.shape[:-1], rows.shape[-2:], self.directions
