@@ -34,50 +34,24 @@ template <class T, class R = double, class Nodes = ResidualNodes>
 class OneStepBulk : public OneStepMap<T, R, Nodes> {
   using Map = OneStepMap<T, R, Nodes>;
   using Map::step_, Map::nodes_, Map::state_, Map::s_, Map::g_, Map::nu_, Map::mu_, Map::omega_,
-      Map::slope_, Map::defect_, Map::solve;
+      Map::slope_, Map::defect_, Map::solve, Map::slope_of;
   using typename Map::P, typename Map::Real, typename Map::V;
 
  public:
   using Map::Map;
-
-  /// Averages over D = Omega/c, S = A + B D (bulk.hpp), with s = c A/B. In terms of nu = (1 -
-  /// tau)/b and of mu = -dtau/db, omega = -dnu/db, all positive: g = 1/(s + nu), dg/ds = -g/(s +
-  /// mu), and nothing cancels.
-  SpectralAverages<T> averages(T a, T b, T beta) const {
-    b = at_least(b, a);
-    const T c(step_->c), s = c * a / b;
-    solve(s, beta);
-    const T g = g_, inverse_b = T(1) / b, inverse = T(1) / (s + mu_);
-    SpectralAverages<T> out;
-    out.y1 = g * nu_ * inverse_b;
-    out.y2 = c * g * inverse_b;
-    out.t22 = c * c * g * inverse * inverse_b * inverse_b;
-    out.t12 = c * g * mu_ * inverse * inverse_b * inverse_b;
-    out.t11 = g * g * (nu_ * nu_ + s * s * state_.b * omega_ * inverse) * inverse_b * inverse_b;
-    out.t11c = out.t11 - beta * out.y1 * out.y1;
-    return out;
-  }
 
   Overlaps<T> overlaps(T a, T b, T beta) const {
     const T c(step_->c), s = c * a / b;
     solve(s, beta);
     Overlaps<T> out =
         step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
-    const T root(std::sqrt(step_->c));
-    for (int i = 0; i < 2; ++i) out.k[i][2] = out.k[2][i] = out.k[i][2] * Along<T>(root);
-    out.k[2][2] = out.k[2][2] * Along<T>(c);
-    out.s = s;
-    out.c = c;
+    out.to_unit_bulk(s, c, T(std::sqrt(step_->c)));
     out.defect = defect_;
     return out;
   }
 
  private:
   using S = Along<T>;
-  S slope_of(T value, T by_b) const {
-    return {value, -by_b * state_.b / (s_ + mu_)};
-  }  // db/ds = -b/(s + mu)
-
   /// E[t^i u^j/D(u)] and its derivative along s, D = 1 + c1 u + c2 u^2; for j up to `top` where i =
   /// 0.
   struct Sums {
@@ -108,29 +82,9 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     for (int j = 0; j <= 2; ++j) out.a[2][j] = {P::total(value2[j]), P::total(slope2[j])};
   }
 
-  /// g_m = 1/(1/g - tau (1 - om_m)), 1/g = s + nu, om_m from E[Q_11].
   S mean_resolvent(const S& q11) const {
-    const T h(step_->eta_mean * step_->constants.h1 * step_->constants.h1);
-    const S damped = S(1) - S(h) * q11;
-    const S om =
-        damped * damped + S(T(step_->eta_mean * step_->constants.variance * step_->iota) * h) * q11;
-    const S tau = slope_of(state_.tau, slope_[0]), nu = slope_of(nu_, -omega_);
-    return S(1) / (S(s_, T(1)) + nu - tau * (S(1) - om));
-  }
-
-  /// K from the overlaps P of the step's own vectors: v, z, L (THEORY 9 d).
-  Overlaps<T> assemble(const S& vv, const S& vz, const S& zz, const S& lv, const S& lz,
-                       const S& ll) const {
-    const S b = slope_of(state_.b, T(1));
-    Overlaps<T> out;
-    out.k[0][0] = S(1) / vv - S(1);
-    out.k[0][1] = out.k[1][0] = -vz / vv;
-    out.rest[0][0] = zz - vz * vz / vv;
-    out.k[1][1] = S(1) - out.rest[0][0];
-    out.k[0][2] = out.k[2][0] = b * lv / vv;
-    out.k[1][2] = out.k[2][1] = b * (lz - lv * vz / vv);
-    out.k[2][2] = b * S(T(step_->c_delta)) - b * b * (ll - lv * lv / vv);
-    return out;
+    return this->damped_mean(q11, T(step_->eta_mean * step_->constants.h1 * step_->constants.h1),
+                             T(step_->eta_mean * step_->constants.variance * step_->iota));
   }
 
   Overlaps<T> plain_overlaps() const {
@@ -169,7 +123,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     const S ll = S(T(m.iota)) * (S(T(l1 * l1)) * second + S(T(2.0 * l1 * l3)) * fourth +
                                  S(T(l3 * l3)) * sixth) +
                  nl * tt * nl;
-    Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
+    const S frame[9] = {vv, vz, lv, vz, zz, lz, lv, lz, ll};
+    Overlaps<T> out(1, slope_of(state_.b, T(1)), frame, T(m.c_delta));
     out.mean = mean_resolvent(q.a[0][0]);
     return out;
   }
@@ -257,7 +212,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
           tilt * tilt;
       ll = p(2, 2)[0][0] - S(2) * p(2, 3)[0][1] / b + (S(T(square)) - p(3, 3)[1][1]) / b;
     }
-    Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
+    const S frame[9] = {vv, vz, lv, vz, zz, lz, lv, lz, ll};
+    Overlaps<T> out(1, slope_of(state_.b, T(1)), frame, T(m.c_delta));
     out.mean = mean_resolvent(sums.a[0][0] + iota * b * e2 * w * sums.a[0][1]);
     return out;
   }
