@@ -89,9 +89,10 @@ StepNodes first_nodes(const ResidualRule& rule, const StepConstants& constants, 
 }
 
 /// A later step: latents (k, z), points of k at (i + 1/2) step.
-StepNodes later_nodes(const ResidualRule& rule, const LayerModel& below, const std::vector<double>& k,
-                      double k_step, const std::vector<StepConstants>& constants, double readout,
-                      double delta, bool folded) {
+StepNodes later_nodes(const ResidualRule& rule, const LayerModel& below,
+                      const std::vector<double>& k, double k_step,
+                      const std::vector<StepConstants>& constants, double readout, double delta,
+                      bool folded) {
   const int n = static_cast<int>(rule.directions);
   const dense::Matrix inverse = spread_of(below.gamma, true);
   double square = 0;
@@ -204,7 +205,8 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   double k_step = std::min(0.35 / std::max(1.0, std::abs(r) / root), 0.7 * rho) / fineness;
   if (below) {
     const Index count = static_cast<Index>(std::ceil(9 / k_step));
-    for (Index i = odd ? 0 : -count; i < count; ++i) k.push_back((static_cast<double>(i) + 0.5) * k_step);
+    for (Index i = odd ? 0 : -count; i < count; ++i)
+      k.push_back((static_cast<double>(i) + 0.5) * k_step);
   } else {
     k.push_back(0);
   }
@@ -216,10 +218,12 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   for (const StepConstants& x : constants)
     closest = std::max(closest, eta * eta * iota * iota * (x.hc1 + x.h2 * x.h2 / c));
   const double top = 4;
-  const double delta = std::exp2(std::floor(std::log2(std::min(top, 1 / std::sqrt(std::max(closest, 1e-300))))));
+  const double delta =
+      std::exp2(std::floor(std::log2(std::min(top, 1 / std::sqrt(std::max(closest, 1e-300))))));
   const ResidualRule rule = target_rule(target, noise, std::min(0.3, 0.7 * rho) / fineness, delta);
-  const StepNodes nodes = below ? later_nodes(rule, *below, k, k_step, constants, readout, delta, odd)
-                                : first_nodes(rule, constants[0], readout, delta, odd);
+  const StepNodes nodes = below
+                              ? later_nodes(rule, *below, k, k_step, constants, readout, delta, odd)
+                              : first_nodes(rule, constants[0], readout, delta, odd);
 
   // Averages over the nodes.
   const std::size_t n = nodes.u.size();
@@ -270,21 +274,26 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   for (std::size_t i = 0; i < latents; ++i) {
     m.lb_tilt += m.lb_mean[i] * tilt[i];
     for (std::size_t j = 0; j < latents; ++j)
-      lb_square += m.lb_mean[i] * sigma_below(static_cast<Index>(i), static_cast<Index>(j)) * m.lb_mean[j];
+      lb_square +=
+          m.lb_mean[i] * sigma_below(static_cast<Index>(i), static_cast<Index>(j)) * m.lb_mean[j];
   }
   m.lb_sigma = c * iota * mean([&](std::size_t i) { return f_lb[i] * f_lb[i]; }) + lb_square;
   const double c_delta_below = below ? below->c_delta : 0;
   const auto mean_of = [&](auto&& f) { return mean(f); };
   m.c_delta =
       2 * c * c * (k4 + 4 * a * k3 + k2 * k2 + 4 * a * a * k2) +
-      4 * eta * c * root * mean_of([&](std::size_t i) { return at(i).b4 * u(i) * chi(i) * psi(i); }) +
-      2 * eta2 * c * iota * mean_of([&](std::size_t i) { return at(i).b22 * u(i) * u(i) * psi(i); }) +
+      4 * eta * c * root *
+          mean_of([&](std::size_t i) { return at(i).b4 * u(i) * chi(i) * psi(i); }) +
+      2 * eta2 * c * iota *
+          mean_of([&](std::size_t i) { return at(i).b22 * u(i) * u(i) * psi(i); }) +
       4 * eta2 * c * iota *
-          (mean_of([&](std::size_t i) { return at(i).q2 * u(i) * u(i) * chi(i) * chi(i); }) + k2 * u2v3) +
+          (mean_of([&](std::size_t i) { return at(i).q2 * u(i) * u(i) * chi(i) * chi(i); }) +
+           k2 * u2v3) +
       4 * eta2 * eta * root * iota * iota *
           mean_of([&](std::size_t i) { return at(i).b13 * std::pow(u(i), 3) * chi(i); }) +
-      eta2 * eta2 * iota * iota * iota *
-          mean_of([&](std::size_t i) { return std::pow(u(i), 4) * (at(i).k4 - at(i).hc1 * at(i).hc1); }) +
+      eta2 * eta2 * iota * iota * iota * mean_of([&](std::size_t i) {
+        return std::pow(u(i), 4) * (at(i).k4 - at(i).hc1 * at(i).hc1);
+      }) +
       2 * eta2 * eta2 * iota * iota * u2v3 * u2v3 + lb_square / c + rho_l * rho_l * c_delta_below +
       2 * rho_l * m.lb_tilt / root;
 
@@ -321,8 +330,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   }
   m.spike.gamma = std::sqrt(gamma2);
   m.frame = dense::Matrix::Zero(directions + 2, total);
-  for (int i = 0; i < m.latents; ++i)
-    m.frame(0, i) = (below && !flat && i == 0 ? r : 0.0) / length;
+  for (int i = 0; i < m.latents; ++i) m.frame(0, i) = (below && !flat && i == 0 ? r : 0.0) / length;
   m.frame(0, m.latents + LayerModel::spike_vector) = step / length;
   const dense::Matrix inverse = spread_of(m.gamma, true);
   for (int z = 0; z < directions; ++z)

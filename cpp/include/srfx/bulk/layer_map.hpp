@@ -79,8 +79,7 @@ template <class S> class Table {
 template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
   using Base = Response<LayerBulk<T>, T>;
   friend Base;
-  using Base::state_, Base::slope_, Base::nu_, Base::omega_, Base::g_, Base::mu_, Base::s_,
-      Base::defect_;
+  using Base::state_, Base::slope_, Base::nu_, Base::omega_;
   using typename Base::State, typename Base::Evaluation;
   using P = detail::Packed<T>;
   using V = typename P::Type;
@@ -94,18 +93,15 @@ template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
   }
   const SpikeParameters& spike() const { return model_->spike; }
 
-  Overlaps<T> overlaps(T a, T b, T beta) const {
-    const T c = this->c(), s = c * a / b;
-    this->solve(s, beta);
+  /// At the state at hand, in place of the mean 1/g_m - s. Of a later step it is not known how it damps the mean row.
+  Overlaps<T> kernel() const {
     const S at = this->slope_of(state_.b, T(1));
     S q11;
     const Table p = on_frame(at, &q11);
     Overlaps<T> out(model_->directions, at, p.data(), T(model_->c_delta));
-    out.to_unit_bulk(s, c, T(std::sqrt(model_->spike.c)));
-    // Of a later step it is not known how it damps the mean row.
-    out.mean = below_ ? S(g_, -g_ / (s + mu_))
+    out.to_unit_bulk(T(model_->spike.c), T(std::sqrt(model_->spike.c)));
+    out.mean = below_ ? this->slope_of(nu_, -omega_)
                       : this->damped_mean(q11, T(model_->damping), T(model_->spread));
-    out.defect = defect_;
     return out;
   }
 
@@ -137,7 +133,8 @@ template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
 
     // F on (E slot 1, E slot 2, ell); ell is scaled as slot 2.
     const Block qb = of_qb(0);
-    const S p = S(1) + qb[0][0], m12 = b + qb[0][1], m21 = qb[1][0] - S(1), y = qb[1][1] - m12 * m21 / p;
+    const S p = S(1) + qb[0][0], m12 = b + qb[0][1], m21 = qb[1][0] - S(1),
+            y = qb[1][1] - m12 * m21 / p;
     Table lower;  // overlaps of the layer below at y
     if (below_) {
       below_->answer(y.v);
@@ -276,8 +273,8 @@ template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
   Evaluation evaluate(const State& x) const {
     const LayerModel& m = *model_;
     const T iota(m.iota), one(1);
-    const T c1 = T(2) * iota * x.b * x.w, c2 = iota * iota * x.b * (x.b * x.w * x.w + x.tau * x.rho),
-            c3 = iota * x.b * x.tau;
+    const T c1 = T(2) * iota * x.b * x.w,
+            c2 = iota * iota * x.b * (x.b * x.w * x.w + x.tau * x.rho), c3 = iota * x.b * x.tau;
     const V v1(c1), v2(c2), v3(c3);
     const Real unit(1.0);
     V s1(0.0), s2(0.0), sm(0.0), s11(0.0), s12(0.0), s1m(0.0), s22(0.0), s2m(0.0), smm(0.0);
@@ -323,9 +320,9 @@ template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
       out.dmap[0][k] = (at.tau_slope * dy + dx22 * at.nu + x22 * dnu - out.map[0] * da1) * inverse;
       out.dmap[1][k] = dratio * at.nu + ratio * dnu;
       out.dmap[2][k] = dnu;
-      out.dnu[k] = (dinner + da2 * ratio * at.nu + a2 * (dratio * at.nu + ratio * dnu) -
-                    out.nu * da1) *
-                   inverse;
+      out.dnu[k] =
+          (dinner + da2 * ratio * at.nu + a2 * (dratio * at.nu + ratio * dnu) - out.nu * da1) *
+          inverse;
     }
     return out;
   }

@@ -51,12 +51,13 @@ struct LayerModel {
   /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by rows; at the first step
   /// without U and gc. V = G Sigma v_lb/sqrt c, U = G L.
   dense::Matrix frame;
-  std::vector<double> lb_mean;    ///< E[lb x_E]
-  double lb_sigma = 0;            ///< v_lb Sigma v_lb
-  double lb_tilt = 0;             ///< E[lb x_E].L of the layer below
-  dense::Matrix sigma;            ///< of this layer: overlaps of Sigma on the frame without L
-  std::vector<double> tilt;       ///< and of L on that frame
-  double damping = 0, spread = 0;  ///< eta h1^2 and eta Var(sigma)/alpha0: how the first step damps the mean row
+  std::vector<double> lb_mean;  ///< E[lb x_E]
+  double lb_sigma = 0;          ///< v_lb Sigma v_lb
+  double lb_tilt = 0;           ///< E[lb x_E].L of the layer below
+  dense::Matrix sigma;          ///< of this layer: overlaps of Sigma on the frame without L
+  std::vector<double> tilt;     ///< and of L on that frame
+  double damping = 0,
+         spread = 0;  ///< eta h1^2 and eta Var(sigma)/alpha0: how the first step damps the mean row
 };
 
 /// The symmetric root A of 1 - gamma gamma^T, or its inverse: t = gamma k + A z.
@@ -70,8 +71,8 @@ inline dense::Matrix spread_of(const std::vector<double>& gamma, bool inverse) {
   dense::Matrix out(n, n);
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j < n; ++j)
-      out(i, j) = (i == j ? 1.0 : 0.0) + factor * gamma[static_cast<std::size_t>(i)] *
-                                             gamma[static_cast<std::size_t>(j)];
+      out(i, j) = (i == j ? 1.0 : 0.0) +
+                  factor * gamma[static_cast<std::size_t>(i)] * gamma[static_cast<std::size_t>(j)];
   return out;
 }
 

@@ -31,27 +31,26 @@ template <class T> Matrix2<T> inverse(const Matrix2<T>& a) {
 
 /// The bulk of one step as a policy (bulk.hpp): averages and overlaps. One object a point.
 template <class T, class R = double, class Nodes = ResidualNodes>
-class OneStepBulk : public OneStepMap<T, R, Nodes> {
-  using Map = OneStepMap<T, R, Nodes>;
-  using Map::step_, Map::nodes_, Map::state_, Map::s_, Map::g_, Map::nu_, Map::mu_, Map::omega_,
-      Map::slope_, Map::defect_, Map::solve, Map::slope_of;
+class OneStepBulk : public OneStepMap<OneStepBulk<T, R, Nodes>, T, R, Nodes> {
+  using Map = OneStepMap<OneStepBulk<T, R, Nodes>, T, R, Nodes>;
+  friend Response<OneStepBulk, T, !std::is_same_v<R, double>>;
+  using Map::step_, Map::nodes_, Map::state_, Map::nu_, Map::omega_, Map::slope_, Map::slope_of;
   using typename Map::P, typename Map::Real, typename Map::V;
 
  public:
   using Map::Map;
 
-  Overlaps<T> overlaps(T a, T b, T beta) const {
-    const T c(step_->c), s = c * a / b;
-    solve(s, beta);
+  /// At the state at hand, in place of the mean 1/g_m - s.
+  Overlaps<T> kernel() const {
     Overlaps<T> out =
         step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
-    out.to_unit_bulk(s, c, T(std::sqrt(step_->c)));
-    out.defect = defect_;
+    out.to_unit_bulk(T(step_->c), T(std::sqrt(step_->c)));
     return out;
   }
 
  private:
   using S = Along<T>;
+
   /// E[t^i u^j/D(u)] and its derivative along s, D = 1 + c1 u + c2 u^2; for j up to `top` where i =
   /// 0.
   struct Sums {
@@ -93,7 +92,7 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     out.k[0][0] = b;
     out.rest[0][0] = S(1) / (S(1) + b);
     out.k[1][1] = b * out.rest[0][0];
-    out.mean = {g_, -g_ / (s_ + mu_)};
+    out.mean = slope_of(nu_, -omega_);
     return out;
   }
 

@@ -22,11 +22,12 @@
 
 namespace srfx {
 
-/// The fixed point of one step. T: of s and beta; R: of the step's parameters, complex where they carry an infinitesimal imaginary
-/// part (step_gradient.hpp), then in the nodes too.
-template <class T, class R = double, class Nodes = ResidualNodes>
-class OneStepMap : public Response<OneStepMap<T, R, Nodes>, T, !std::is_same_v<R, double>> {
-  using Base = Response<OneStepMap<T, R, Nodes>, T, !std::is_same_v<R, double>>;
+/// The fixed point of one step. T: of s and beta; R: of the step's parameters, complex where they
+/// carry an infinitesimal imaginary part (step_gradient.hpp), then in the nodes too. Own: the bulk
+/// that is made of it.
+template <class Own, class T, class R, class Nodes>
+class OneStepMap : public Response<Own, T, !std::is_same_v<R, double>> {
+  using Base = Response<Own, T, !std::is_same_v<R, double>>;
   friend Base;
 
  public:

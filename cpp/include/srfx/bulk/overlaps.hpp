@@ -33,7 +33,7 @@ template <class T> struct Along {
 /// B, or where mu1 = 0 makes it vanish (even sigma without a spike, say) so small a number that B D
 /// no longer matters.
 template <class T> T at_least(T b, T a) {
-  return magnitude(b) > 1e-30 * magnitude(a) ? b : T(1e-30) * a;
+  return detail::choose(magnitude(b) > 1e-30 * magnitude(a), b, T(1e-30) * a);
 }
 
 /// What the linear part wants to know of a bulk at s = A/B (THEORY 9 d and 14, in the unit-bulk
@@ -48,8 +48,8 @@ template <class T> struct Overlaps {
   Along<T>
       cross[most + 2];  ///< K of the mean with the others: of given weights only, zero on average
   bool crossed = false;
-  double defect = 0;  ///< relative, of the bulk's own equations
-  T s, c;             ///< the derivatives are along s; dA = B/c ds
+  T defect = T(0);  ///< relative, of the bulk's own equations
+  T s, c;           ///< the derivatives are along s; dA = B/c ds
 
   Overlaps() = default;
   /// From the overlaps P of (1 + b Sigma)^-1 on the frame (vhat, zhat_1, .., zhat_L', L), by rows.
@@ -70,12 +70,12 @@ template <class T> struct Overlaps {
     k[0][last] = k[last][0] = b * p[last] / vv;
     k[last][last] = b * S(c_delta) - b * b * (p[last * n + last] - p[last] * p[last] / vv);
   }
-  /// The same in the unit-bulk convention, at s and for bulk variance c = root^2.
-  void to_unit_bulk(const T& at, const T& variance, const T& root) {
+  /// To the unit-bulk convention, for bulk variance c = root^2.
+  void to_unit_bulk(const T& variance, const T& root) {
     const int last = delta();
     for (int i = 0; i < last; ++i) k[i][last] = k[last][i] = k[i][last] * Along<T>(root);
     k[last][last] = k[last][last] * Along<T>(variance);
-    s = at, c = variance;
+    c = variance;
   }
 
   int size() const { return directions + 2; }

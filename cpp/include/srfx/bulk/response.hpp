@@ -36,7 +36,8 @@ inline bool continues(const std::complex<double>& g, const std::complex<double>&
 /// `lags`: derivatives by parameters ride along as infinitesimal imaginary parts (step_gradient.hpp).
 ///
 /// Own yields evaluate(State) -> Evaluation, scalar() (w and rho are not used), stepped() (else
-/// Sigma = 1), variance() = trace Sigma/d and the same as a T, c().
+/// Sigma = 1), variance() = trace Sigma/d and the same as a T, c(); and kernel(), the overlaps in the
+/// unit-bulk convention at the state at hand, in place of the mean 1/g_m - s.
 template <class Own, class T, bool lags = false> class Response {
  public:
   /// Starts where another solve has ended.
@@ -72,26 +73,39 @@ template <class Own, class T, bool lags = false> class Response {
     return out;
   }
 
-  /// What the fixed point is at b alone, and its slopes: 1 = tau + b nu. Of a layer below another.
+  /// The fixed point at b, whatever s and beta are, and its slopes: 1 = tau + b nu. NaN: not found.
   struct Answer {
     T tau, nu, tau_slope, nu_slope;
   };
   Answer answer(T b) const {
-    if (!(held_ == b)) {
-      held_ = b;
-      State x = state_;
-      if (!(warm_ && iterate(T(0), T(0), x, 20, true))) {
-        x.b = b;
-        x.tau = x.w = x.rho = T(1) / (T(1) + b);
-        for (int plain = 0; plain < 30; ++plain) relax(x);
-        warm_ = iterate(T(0), T(0), x, 60, true);
-      }
-      if (!warm_) {
-        const T nan(std::numeric_limits<double>::quiet_NaN());
-        state_ = {nan, nan, nan, nan}, nu_ = nan;
-      }
+    if (!(warm_ && b == state_.b && !(s_ == s_)) && !solve_at(b)) {
+      const T nan(std::numeric_limits<double>::quiet_NaN());
+      return {nan, nan, nan, nan};
     }
     return {state_.tau, nu_, slope_[0], -omega_};
+  }
+
+  /// The overlaps (Own::kernel) at s = c A/B, with derivatives along s.
+  Overlaps<T> overlaps(T a, T b, T beta) const {
+    const T s = own().c() * a / b;
+    solve(s, beta);
+    rate_ = -state_.b / (s_ + mu_);
+    Overlaps<T> out = own().kernel();
+    out.mean = Along<T>(T(1)) / (Along<T>(s, T(1)) + out.mean);
+    out.s = s;
+    out.defect = T(defect_);
+    return out;
+  }
+
+  /// At a given b: nu, mu, b omega and tau; the overlaps with derivatives along log b, in place of
+  /// the mean 1/g_m - s. Whatever s and beta are, nothing else is asked for (step_table.hpp). False:
+  /// not found.
+  bool along_b(T b, T (&head)[4], Overlaps<T>& out) const {
+    if (!solve_at(b)) return false;
+    rate_ = b;
+    out = own().kernel();
+    head[0] = nu_, head[1] = mu_, head[2] = b * omega_, head[3] = state_.tau;
+    return true;
   }
 
   T tau() const { return state_.tau; }
@@ -107,19 +121,16 @@ template <class Own, class T, bool lags = false> class Response {
   struct Evaluation {
     T map[3], nu, dmap[3][4], dnu[4];
   };
-  /// A function of b at the state at hand, along s.
-  Along<T> slope_of(T value, T by_b) const {
-    return {value, -by_b * state_.b / (s_ + mu_)};
-  }  // db/ds = -b/(s + mu)
+  /// A function of b at the state at hand.
+  Along<T> slope_of(T value, T by_b) const { return {value, by_b * rate_}; }
 
-  /// g_m = 1/(1/g - tau (1 - om_m)), 1/g = s + nu, om_m = (1 - h E Q_11)^2 + spread h E Q_11: how the
-  /// first step damps the mean row, h = eta h1^2 (THEORY 10).
+  /// 1/g_m - s = nu - tau (1 - om_m), for 1/g = s + nu: how the first step damps the mean row; om_m = (1 - h E Q_11)^2 + spread h E Q_11, h
+  /// = eta h1^2 (THEORY 10).
   Along<T> damped_mean(const Along<T>& q11, const T& h, const T& spread) const {
     using S = Along<T>;
     const S damped = S(1) - S(h) * q11;
     const S om = damped * damped + S(spread * h) * q11;
-    const S tau = slope_of(state_.tau, slope_[0]), nu = slope_of(nu_, -omega_);
-    return S(1) / (S(s_, T(1)) + nu - tau * (S(1) - om));
+    return slope_of(nu_, -omega_) - slope_of(state_.tau, slope_[0]) * (S(1) - om);
   }
 
   const Own& own() const { return static_cast<const Own&>(*this); }
@@ -154,9 +165,9 @@ template <class Own, class T, bool lags = false> class Response {
     }
   }
 
-  /// Newton's method on b (s + nu) = beta and the fixed point together, from the state at hand.
-  /// `held`: on the fixed point at b = held_ alone.
-  bool iterate(T s, T beta, State x, int limit, bool held = false) const {
+  /// Newton's method on b (s + nu) = beta and the fixed point together, from the state at hand. Or,
+  /// for a given b, on the fixed point alone.
+  bool iterate(T s, T beta, State x, int limit, bool given_b = false) const {
     double previous = 1e300;
     bool settled = !lags;  // infinitesimal parts lag one step behind
     for (int iteration = 0; iteration < limit; ++iteration) {
@@ -166,7 +177,7 @@ template <class Own, class T, bool lags = false> class Response {
       const T slope_nu = f.dnu[3] + f.dnu[0] * along[0] + f.dnu[1] * along[1] + f.dnu[2] * along[2];
       const T shift_nu = f.dnu[0] * defect[0] + f.dnu[1] * defect[1] + f.dnu[2] * defect[2];
       const T slope = s + f.nu + x.b * slope_nu;
-      T db = held ? held_ - x.b : (beta - x.b * (s + f.nu + shift_nu)) / slope;
+      T db = given_b ? T(0) : (beta - x.b * (s + f.nu + shift_nu)) / slope;
       if (!(std::isfinite(magnitude(db)) && std::isfinite(magnitude(defect[0])))) return false;
       if (real_part(db / x.b) <= -0.9) db = T(-0.9) * x.b;
       // tau and rho fall about like 1/b: what falls is extrapolated as its reciprocal, and stays
@@ -181,7 +192,7 @@ template <class Own, class T, bool lags = false> class Response {
       next.w =
           (y + (defect[1] + along[1] * db - y * (defect[0] + along[0] * db)) / x.tau) * next.tau;
       next.rho = moved(x.rho, defect[2] + along[2] * db);
-      if (!held && (!detail::on_its_side(next.b, s) || !detail::on_its_side(next.tau, s)))
+      if (!given_b && (!detail::on_its_side(next.b, s) || !detail::on_its_side(next.tau, s)))
         return false;
       double step = magnitude(next.b - x.b) / magnitude(next.b) +
                     magnitude(next.tau - x.tau) / magnitude(next.tau);
@@ -194,7 +205,7 @@ template <class Own, class T, bool lags = false> class Response {
           settled = true;
           continue;
         }
-        if (!held && !detail::continues(x.b, s)) return false;
+        if (!given_b && !detail::continues(x.b, s)) return false;
         state_ = x;
         defect_ = step;
         nu_ = f.nu + shift_nu + slope_nu * db;
@@ -238,6 +249,35 @@ template <class Own, class T, bool lags = false> class Response {
       g_ = nu_ = mu_ = omega_ = nan;
     }
   }
+  /// The fixed point at a given b, from that at the last one.
+  bool solve_at(T b) const {
+    s_ = T(std::numeric_limits<double>::quiet_NaN());
+    if (!own().stepped()) {
+      nu_ = T(1) / (T(1) + b);
+      state_ = {b, nu_, nu_, nu_};
+      mu_ = omega_ = nu_ * nu_;
+      slope_[0] = slope_[1] = slope_[2] = -mu_;
+      return true;
+    }
+    State x = state_;
+    x.b = b;
+    if (warm_ && iterate(T(1), T(0), x, 20, true)) return true;
+    x.tau = x.w = x.rho = T(1) / (T(1) + b);
+    for (int plain = 0; plain < 3; ++plain) relax(x);
+    warm_ = iterate(T(1), T(0), x, 60, true);
+    for (double far = 1e-3; !warm_ && far > 1e-12; far *= 1e-3) {  // from a small b up to this one
+      x.b = T(far) * b / (T(1) + b);
+      x.tau = x.w = x.rho = T(1) / (T(1) + x.b);
+      for (int plain = 0; plain < 30; ++plain) relax(x);
+      while (iterate(T(1), T(0), x, 60, true)) {
+        if (magnitude(state_.b) >= magnitude(b)) return warm_ = true;
+        x = state_;
+        x.b = magnitude(x.b) * 1.5 < magnitude(b) ? T(1.5) * x.b : b;
+      }
+    }
+    return warm_;
+  }
+
   /// From a large s down to this one, in steps as long as Newton's method follows.
   bool approach(T s, T beta) const {
     const double c = own().variance();
@@ -269,8 +309,8 @@ template <class Own, class T, bool lags = false> class Response {
   }
 
   mutable State state_{};
-  mutable T held_ = T(std::numeric_limits<double>::quiet_NaN());
   mutable T s_{}, beta_{}, g_{}, nu_{}, mu_{}, omega_{}, slope_[3]{};
+  mutable T rate_{};  ///< of b along what derivatives are along
   mutable double defect_ = 0;
   mutable bool warm_ = false, failed_ = false;
 };
