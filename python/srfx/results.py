@@ -14,13 +14,13 @@ from srfx._validation import public
 from srfx.config import version
 from srfx.models import (
     FloatArray,
-    OneStep,
+    Model,
     Rebuilt,
-    SpikedRF,
     floor_of,
     freeze,
     label,
     probabilities,
+    structure,
 )
 
 if TYPE_CHECKING:
@@ -76,16 +76,15 @@ ERRORS = ("test_error", "train_error")
 GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
 
 
-def describe(model: SpikedRF | OneStep, bulk: object) -> dict[str, Any]:
+def describe(model: Model, bulk: object) -> dict[str, Any]:
     """Model and bulk in plain values: attributes of labelled results."""
     return {
         "model": type(model).__name__,
         "activation": label(model.activation),
         "target": label(model.target),
-        "readout": list(model.readout),
-        "weights": list(probabilities(model)),
+        **structure(model),
         "bulk": bulk if isinstance(bulk, str) else "empirical",
-        "linear_floor": floor_of(model.target),
+        **({"linear_floor": floor_of(model.target)} if model.directions == 1 else {}),
         "srfx_version": version(),
     }
 
@@ -177,7 +176,7 @@ class Solution(Rebuilt):
     <Solution of SpikedRF tanh -> sin, shape (2,): 2/2 converged, test_error 0.0344932 to 0.0378698>
     """
 
-    model: SpikedRF | OneStep
+    model: Model
     bulk: str
     arguments: Mapping[str, float | FloatArray] = dataclasses.field(repr=False)
     test_error: Any
