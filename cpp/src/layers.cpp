@@ -1,5 +1,6 @@
 // Layers after gradient steps: their nodes, maps and row norms (THEORY 14 and 15).
 #include "srfx/bulk/layer_map.hpp"
+#include "srfx/gaussian/directions.hpp"
 
 #include <cmath>
 
@@ -7,56 +8,66 @@ namespace srfx {
 
 namespace {
 
-/// Points of (t, y), y with its noise, for averages of functions that change on a scale of `width` in y and `reach` in t.
-ResidualRule target_rule(const TargetFunction& target, double noise, double step, double width) {
-  constexpr double limit = 9, negligible = 1e-22;
-  const Index directions = target.directions();
+constexpr double limit = 9, negligible = 1e-22;
+
+/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that width with edges on the planes.
+void list_points(const AxisPlanes& planes, double width, Index j, double weight,
+                 std::vector<double>& at, ResidualRule& out) {
+  if (j == out.directions) {
+    out.t.insert(out.t.end(), at.begin(), at.end());
+    out.w.push_back(weight);
+    return;
+  }
   Rule line;
-  line.push_trapezoid(step, limit);
+  if (!planes.any()) {
+    line.push_trapezoid(width, limit);
+  } else {
+    std::vector<double> edges{-limit, limit}, kinks;
+    planes.edges(static_cast<int>(j), at.data(), kinks);
+    for (const double x : kinks)
+      if (std::abs(x) < limit) edges.push_back(x);
+    std::sort(edges.begin(), edges.end());
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i)
+      line.push_panels(edges[i], edges[i + 1], width, 12);
+  }
   line.finish();
+  for (Index i = 0; i < line.size(); ++i) {
+    if (weight * line.w[i] < negligible) continue;
+    at[static_cast<std::size_t>(j)] = line.x[i];
+    list_points(planes, width, j + 1, weight * line.w[i], at, out);
+  }
+}
+
+/// Points of (t, y), y with its noise, for averages of functions that change on a scale of 1 in t, or `rho`, and of `delta` in y.
+ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
+                         double fineness) {
+  const Index directions = target.directions();
+  const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
   ResidualRule out;
   out.directions = directions;
-  std::vector<Index> at(static_cast<std::size_t>(directions), 0);
-  std::vector<double> points;  // of one direction after the other
-  std::vector<double> weights;
-  // All points of the product whose weight counts.
-  const Index n = line.size();
-  for (bool more = true; more;) {
-    double weight = 1;
-    for (const Index i : at) weight *= line.w[i];
-    if (weight > negligible) {
-      weights.push_back(weight);
-      for (const Index i : at) out.t.push_back(line.x[i]);
-    }
-    more = false;
-    for (Index& i : at) {
-      if (++i < n) {
-        more = true;
-        break;
-      }
-      i = 0;
-    }
-  }
-  const Index count = static_cast<Index>(weights.size());
-  std::vector<double> by_direction(out.t.size()), y(weights.size());
+  std::vector<double> at(static_cast<std::size_t>(directions));
+  list_points(planes, (planes.any() ? std::min(2.0, 4 * rho) : std::min(0.3, 0.7 * rho)) / fineness,
+              0, 1.0, at, out);
+  const Index count = static_cast<Index>(out.w.size());
+  std::vector<double> by_direction(out.t.size()), y(out.w.size());
   for (Index i = 0; i < count; ++i)
     for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
   target.evaluate(by_direction.data(), y.data(), count);
   if (noise == 0) {
-    out.u = y, out.w = weights;
+    out.u = std::move(y);
     return out;
   }
   const double sd = std::sqrt(noise);
   Rule eps;
-  eps.push_trapezoid(std::min(0.4, 0.17 * width / sd), limit);
+  eps.push_trapezoid(std::min(0.4, 0.2 * delta / sd) / fineness, limit);
   eps.finish();
   ResidualRule noisy;
   noisy.directions = directions;
   for (Index i = 0; i < count; ++i)
     for (Index j = 0; j < eps.size(); ++j) {
-      if (weights[i] * eps.w[j] < negligible) continue;
+      if (out.w[i] * eps.w[j] < negligible) continue;
       noisy.u.push_back(y[i] + sd * eps.x[j]);
-      noisy.w.push_back(weights[i] * eps.w[j]);
+      noisy.w.push_back(out.w[i] * eps.w[j]);
       for (Index l = 0; l < directions; ++l) noisy.t.push_back(out.t[i * directions + l]);
     }
   return noisy;
@@ -186,7 +197,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
                                               const Function& sigma, const Function& derivative,
                                               const TargetFunction& target, double noise,
                                               double readout, const StepSize& size,
-                                              Fineness fineness) {
+                                              double fineness) {
   auto made = std::make_shared<LayerModel>();
   LayerModel& m = *made;
   m.below = below;
@@ -220,7 +231,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   const double top = 4;
   const double delta =
       std::exp2(std::floor(std::log2(std::min(top, 1 / std::sqrt(std::max(closest, 1e-300))))));
-  const ResidualRule rule = target_rule(target, noise, std::min(0.3, 0.7 * rho) / fineness, delta);
+  const ResidualRule rule = target_rule(target, noise, rho, delta, fineness);
   const StepNodes nodes = below
                               ? later_nodes(rule, *below, k, k_step, constants, readout, delta, odd)
                               : first_nodes(rule, constants[0], readout, delta, odd);
@@ -248,13 +259,17 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   const double k4 = iota * iota * iota * mean([&](std::size_t i) { return std::pow(e[i], 4); });
   const auto chi = [&](std::size_t i) { return a + iota * e[i]; };
   const auto psi = [&](std::size_t i) { return iota * e[i] * (2 * a + iota * e[i]); };
-  bool flat = true;  // no part of the new rows lies in one direction: even sigma without a spike
+  // No part of the new rows lies in one direction: even sigma without a spike, or no step at all. Any direction serves then.
+  bool flat = true;
   for (const StepConstants& x : constants) flat = flat && x.h1 == 0;
+  const bool silent = mean([&](std::size_t i) { return nodes.u[i] * nodes.u[i]; }) == 0;
+  if (silent && below) return below;
+  flat = flat || (!below && (eta == 0 || silent));
   const double eta2 = eta * eta;
   for (std::size_t i = 0; i < n; ++i) {
     const StepConstants& x = *nodes.at[i];
     const double u = nodes.u[i];
-    slope[i] = flat ? u : u * x.h1;
+    slope[i] = silent ? 1 : flat ? u : u * x.h1;
     f_la[i] = eta * c * x.b3 * u * psi(i) + 2 * eta2 * root * iota * x.b12 * u * u * chi(i) +
               eta2 * eta * iota * iota * x.k3 * u * u * u;
     f_lb[i] = 2 * eta * root * x.b3 * u * chi(i) + eta2 * iota * x.b12 * u * u;
@@ -373,6 +388,61 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   }
   small_argument(m);
   return made;
+}
+
+namespace {
+
+/// How far two layers are apart, relative to their size, where solves may ask for them.
+double difference(const LayerModel& one, const LayerModel& other) {
+  const auto off = [](double a, double b) {
+    return std::abs(a - b) / std::max({std::abs(a), std::abs(b), 1e-300});
+  };
+  double worst = std::max(off(one.spike.c, other.spike.c), off(one.c_delta + 1, other.c_delta + 1));
+  worst = std::max(worst,
+                   std::abs(one.spike.r - other.spike.r) / (std::sqrt(one.spike.c) + one.spike.r));
+  for (std::size_t l = 0; l < one.gamma.size(); ++l)
+    worst = std::max(worst, std::abs(one.gamma[l] - other.gamma[l]));
+  const LayerBulk<double> a(one), b(other);
+  for (const double at : {1e-2, 0.3, 3.0, 100.0, 1e4}) {
+    const auto x = a.answer(at), y = b.answer(at);
+    if (!(std::isfinite(x.nu) && std::isfinite(y.nu))) continue;
+    worst = std::max(worst, off(x.nu, y.nu));
+    const auto p = a.on_frame(Along<double>(at)), q = b.on_frame(Along<double>(at));
+    for (int i = 0; i < p.rows(); ++i)
+      for (int j = 0; j <= i; ++j)
+        worst = std::max(worst, std::abs(p(i, j).v - q(i, j).v) /
+                                    std::max(std::sqrt(std::abs(p(i, i).v * p(j, j).v)), 1e-300));
+  }
+  return worst;
+}
+
+}  // namespace
+
+std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Function& derivative,
+                                               const TargetFunction& target, double noise,
+                                               double readout, const std::vector<StepSize>& steps,
+                                               double& error) {
+  const auto at = [&](double fineness) {
+    std::shared_ptr<const LayerModel> out;
+    for (const StepSize& step : steps)
+      if (step.eta != 0 && std::isfinite(step.iota))
+        out = layer_after(out, sigma, derivative, target, noise, readout, step, fineness);
+    if (!out) out = layer_after(out, sigma, derivative, target, noise, readout, {0, 1}, fineness);
+    return out;
+  };
+  double fineness = 1;
+  std::shared_ptr<const LayerModel> out = at(fineness);
+  for (int pass = 0;; ++pass) {
+    fineness *= 1.5;
+    std::shared_ptr<const LayerModel> finer = at(fineness);
+    error = difference(*out, *finer);
+    out = std::move(finer);
+    // The rules converge geometrically: nodes half as many again leave the error to the power 1.5.
+    if (error < 1e-7) break;
+    if (pass == 6 || out->size() > 400000) return out;
+  }
+  error = std::max(std::pow(error, 1.4), 1e-15);
+  return out;
 }
 
 }  // namespace srfx

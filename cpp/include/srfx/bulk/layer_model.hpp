@@ -76,20 +76,25 @@ inline dense::Matrix spread_of(const std::vector<double>& gamma, bool inverse) {
   return out;
 }
 
-/// The arguments of steps: eta times the readout value, 1/alpha0.
+/// What a step is made with: eta times the readout value, 1/alpha0.
 struct StepSize {
   double eta, iota;
 };
 
-/// How fine the rules behind a layer are: 1 is the usual; more is finer.
-using Fineness = double;
-
-/// The layer after one step, on the network at its start (below none) or on a layer. noise: of the labels; readout: the value of the initial
-/// readout, with which `step.eta` is multiplied already.
+/// The layer after one step on the network at its start (below none) or on a layer. The step sees labels with that noise, less
+/// what a network with the initial readout value answers, with which size.eta is multiplied already. `fineness` multiplies the
+/// number of nodes in each variable.
 std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> below,
                                               const Function& sigma, const Function& derivative,
                                               const TargetFunction& target, double noise,
-                                              double readout, const StepSize& step,
-                                              Fineness fineness);
+                                              double readout, const StepSize& size,
+                                              double fineness);
+
+/// The layer after several steps; those that do nothing are left out. `error` is an estimate of what quadrature does to its
+/// overlaps, relative: the nodes are refined until it is small.
+std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Function& derivative,
+                                               const TargetFunction& target, double noise,
+                                               double readout, const std::vector<StepSize>& steps,
+                                               double& error);
 
 }  // namespace srfx
