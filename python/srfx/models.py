@@ -953,16 +953,21 @@ def group_count(model: Model) -> int:
     return len(model.readout) if spikes is None else len(spikes)
 
 
-def structure(model: Model) -> dict[str, list[float]]:
-    """Return what a model has beside functions and numbers that broadcast, in flat lists."""
-    out = {"readout": list(model.readout), "weights": list(probabilities(model))}
+def structure(model: Model) -> dict[str, Any]:
+    """Return what a model has beside functions and numbers that broadcast, in flat lists.
+
+    Labels are among it where they are not the target's values.
+    """
+    out: dict[str, Any] = {"readout": list(model.readout), "weights": list(probabilities(model))}
     if isinstance(model, SpikedRF) and model.spikes is not None:
         del out["readout"]
         out |= {name: np.ravel(getattr(model, name)).tolist() for name in ("spikes", "alignment")}
         out |= {"variances": list(model.variances)} if model.variances else {}
     elif isinstance(model, SpikedRF) and model.directions > 1:
         out["gamma"] = np.ravel(model.gamma).tolist()
-    return out
+    if model.labels != "real":
+        out |= {"labels": model.labels, "slope": model.slope}
+    return {name: value for name, value in out.items() if value is not None}
 
 
 def probabilities(model: Model) -> tuple[float, ...]:
