@@ -24,17 +24,41 @@ inline void require_lengths(std::initializer_list<py::ssize_t> sizes, py::ssize_
       throw py::value_error("inputs must have length 1 or n_points");
 }
 
+/// One coefficient set an entry; of targets of several directions gamma is the length of their alignment, L numbers a set.
+inline std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
+                                                  const Doubles& gamma) {
+  std::vector<srfx::SpikeParameters> sets(r.size());
+  const py::ssize_t n = r.size() > 0 ? gamma.size() / r.size() : 1;
+  for (py::ssize_t i = 0; i < r.size(); ++i)
+    sets[i] = {r.data()[i], c.data()[i],
+               n == 1 ? gamma.data()[i] : srfx::length_of(gamma.data() + i * n, n)};
+  return sets;
+}
+
+/// The target of a batch: an Activation, or a Target with an alignment of L numbers for each coefficient set. Both must
+/// outlive `out`.
+inline void set_target(srfx::BatchTarget& out, const py::object& target, const Doubles& alignments,
+                       py::ssize_t n_sets) {
+  if (py::isinstance<Activation>(target)) {
+    out.target = target.cast<const Activation&>().value.get();
+    if (alignments.size() != n_sets) throw py::value_error("gamma must have an entry for each set");
+    return;
+  }
+  out.directed = target.cast<const Target&>().value.get();
+  out.alignments = alignments.data();
+  if (alignments.size() != n_sets * out.directed->directions())
+    throw py::value_error("gamma must have L entries for each set");
+}
+
 /// The part that the inputs of all batches share; the arrays must outlive `in`.
 template <class Input>
-void set_points(Input& in, const Activation& sigma, const Activation& target,
-                const Integers& set_index, const Doubles& beta, const Doubles& noise,
+void set_points(Input& in, const Activation& sigma, const Integers& set_index, const Doubles& beta, const Doubles& noise,
                 const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
                 py::ssize_t n_points, int n_threads) {
   require_lengths(
       {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()},
       n_points);
   in.sigma = sigma.value.get();
-  in.target = target.value.get();
   in.set_index = set_index.data();
   in.set_stride = set_index.size() == 1 ? 0 : 1;
   in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise),

@@ -33,7 +33,8 @@ py::tuple gradient_groups(const Activation& sigma, const Activation& target, con
       in.moves[m].push_back({row(move_r, m * n_sets + s), row(move_c, m * n_sets + s),
                              move_gamma.data()[m * n_sets + s]});
   in.point_moves = point_moves;
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
+  in.target = target.value.get();
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   in.v1 = v1.data(), in.v2 = v2.data();
   py::array_t<double> test({n_moves, n}), train({n_moves, n});
   srfx::GradientOutput out;

@@ -31,7 +31,8 @@ py::dict solve_groups(const Activation& sigma, const Activation& target, const D
   if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
   srfx::GroupBatchInput in;
   in.sets = sets_of(r, c, gamma, pi);
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.target = target.value.get();
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
 
   py::dict out;

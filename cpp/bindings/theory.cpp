@@ -6,20 +6,14 @@
 
 namespace {
 
-std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
-                                           const Doubles& gamma) {
-  std::vector<srfx::SpikeParameters> sets(r.size());
-  for (py::ssize_t i = 0; i < r.size(); ++i) sets[i] = {r.data()[i], c.data()[i], gamma.data()[i]};
-  return sets;
-}
-
-py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r,
+py::dict solve(const Activation& sigma, const py::object& target, const Doubles& r,
                const Doubles& c, const Doubles& gamma, const Integers& set_index,
                const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
   srfx::BatchInput in;
   in.sets = sets_of(r, c, gamma);
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  set_target(in, target, gamma, r.size());
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
 
   py::dict out;
   srfx::BatchOutput results{};
@@ -49,6 +43,8 @@ py::dict solve(const Activation& sigma, const Activation& target, const Doubles&
   results.iterations = iterations.mutable_data();
   out["status"] = status;
   out["iterations"] = iterations;
+  if (in.directed != nullptr)
+    results.psi_directions = output(out, "psi", {n_points, in.directed->directions()});
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::solve_batch(srfx::MarchenkoPastur{}, in, results, interrupt);
   });
@@ -141,7 +137,7 @@ void register_theory(py::module_& m) {
         arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
         arg("n_points"), arg("n_threads"),
         "Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a "
-        "coefficient set.");
+        "coefficient set. Of a Target gamma has a row of L numbers a set, and psi one a point.");
   m.def("bounds", &bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"),
         arg("n_threads"), "Lower and upper bounds of the test error, one entry a coefficient set.");
   m.def("learned_function", &learned_function, arg("sigma"), arg("r"), arg("c"), arg("gamma"),

@@ -412,6 +412,27 @@ class Coefficients {
     drop_dust(level);
   }
 
+  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them. A mu0 that
+  /// has all its digits counts until its square would leave the range of numbers.
+  void drop_dust(Level& level) const {
+    double top0 = 0, top1 = 0, top2 = 0, square = 0, mass = 0;
+    for (const Node& node : level.nodes) {
+      const double w = node.weight;
+      mass += w;
+      square += w * (node.mu0 * node.mu0 + node.u1 + node.u2);
+      top0 = std::max(top0, std::abs(node.mu0));
+      top1 = std::max(top1, std::abs(node.mu1));
+      top2 = std::max(top2, node.u2);
+    }
+    const double size = std::sqrt(square / mass), dust = 1e-13 * size,
+                 dust0 = series_.empty() ? dust : 1e-60 * size;
+    for (Node& node : level.nodes) {
+      if (top0 < dust0) node.mu0 = 0;
+      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = node.mu1h1 = 0;
+      if (top2 < dust * dust) node.u2 = 0;
+    }
+  }
+
   /// Directions of the target but the first that the spike leaves.
   int n_across() const { return marginal_ != nullptr ? marginal_->directions() - 1 : 0; }
 
@@ -525,27 +546,6 @@ class Coefficients {
     }
   }
 
-  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them. A mu0 that
-  /// has all its digits counts until its square would leave the range of numbers.
-  void drop_dust(Level& level) const {
-    double top0 = 0, top1 = 0, top2 = 0, square = 0, mass = 0;
-    for (const Node& node : level.nodes) {
-      const double w = node.weight;
-      mass += w;
-      square += w * (node.mu0 * node.mu0 + node.u1 + node.u2);
-      top0 = std::max(top0, std::abs(node.mu0));
-      top1 = std::max(top1, std::abs(node.mu1));
-      top2 = std::max(top2, node.u2);
-    }
-    const double size = std::sqrt(square / mass), dust = 1e-13 * size,
-                 dust0 = series_.empty() ? dust : 1e-60 * size;
-    for (Node& node : level.nodes) {
-      if (top0 < dust0) node.mu0 = 0;
-      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = node.mu1h1 = 0;
-      if (top2 < dust * dust) node.u2 = 0;
-    }
-  }
-
   /// Compares the rules in z with rules of twice the density at a few k, and makes them denser until they agree: for analytic
   /// functions by what the exponential convergence of the trapezoid says is missing, for others by doubling.
   void refine() {
@@ -612,8 +612,8 @@ class Coefficients {
   double error_ = 0;
 };
 
-/// The targets of a batch: a function of one variable or, if `directed` is given, one of L directions, with their alignments
-/// with the spike, L of each coefficient set. The gamma of the set is then their length.
+/// The target of a batch: a function of one variable or, if `directed` is given, one of L directions, with their alignments
+/// with the spike, L of each coefficient set. Their length is the gamma of the set.
 struct BatchTarget {
   const Function* target = nullptr;
   const TargetFunction* directed = nullptr;
@@ -626,14 +626,11 @@ struct SetCoefficients {
   std::optional<Coefficients> of;
 
   void clear() { of.reset(), marginal.reset(); }
-  void make(const Function& sigma, const BatchTarget& target, Index set, SpikeParameters p,
-            CoefficientScratch& scratch) {
-    if (target.directed != nullptr) {
-      const Index n = target.directed->directions();
+  void make(const Function& sigma, const BatchTarget& target, Index set,
+            const SpikeParameters& p, CoefficientScratch& scratch) {
+    if (target.directed != nullptr)
       marginal = std::make_unique<Marginal>(
-          *target.directed, Eigen::Map<const dense::Vector>(target.alignments + set * n, n));
-      p.gamma = marginal->gamma();
-    }
+          *target.directed, target.alignments + set * target.directed->directions());
     of.emplace(sigma, marginal ? marginal->main() : *target.target, p, scratch, marginal.get());
   }
 };

@@ -78,6 +78,21 @@ class AxisPlanes {
     return std::any_of(on_.begin(), on_.end(), [](const auto& planes) { return !planes.empty(); });
   }
 
+  /// Appends edges around kinks that the first axis crosses steeply: the averages over the others smear them, but a step of the
+  /// width 1/s, with s the steepness, is still one for a panel of unit width.
+  void smeared_edges(std::vector<double>& out) const {
+    for (std::size_t later = 1; later < on_.size(); ++later)
+      for (const Plane& plane : on_[later]) {
+        double square = 0;
+        for (std::size_t l = 1; l < plane.normal.size(); ++l)
+          square += plane.normal[l] * plane.normal[l];
+        const double along = plane.normal[0], width = std::sqrt(square) / std::abs(along);
+        if (width > 0.5) continue;
+        for (double distance : {-7, -2, 0, 2, 7})
+          out.push_back(plane.offset / along + distance * width);
+      }
+  }
+
   /// Appends the edges on axis j, given those before it.
   void edges(int j, const double* t, std::vector<double>& out) const {
     for (const Plane& plane : on_[j]) {

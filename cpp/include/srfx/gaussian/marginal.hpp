@@ -14,18 +14,30 @@
 
 namespace srfx {
 
+/// The gamma of a spike with alignments with L directions: their length.
+inline double length_of(const double* alignment, Index n) {
+  double square = 0;
+  for (Index l = 0; l < n; ++l) square += alignment[l] * alignment[l];
+  return square > 1 - 2e-13 ? 1 : std::sqrt(square);  // rounded
+}
+
 class Marginal {
  public:
-  explicit Marginal(const TargetFunction& target, const dense::Matrix& alignment)
-      : directions_(alignment),
-        n_(directions_.directions()) {
-    Directions axes = directions_;
+  /// Of the spike's alignments with the directions only their ratios matter.
+  Marginal(const TargetFunction& target, const double* alignment)
+      : n_(static_cast<int>(target.directions())) {
+    dense::Matrix axis = Eigen::Map<const dense::Vector>(alignment, n_);
+    if (!(axis.norm() > 0)) axis(0, 0) = 1;
+    Directions axes(axis / axis.norm());
     axes.gamma.assign(n_, 0.0), axes.rho.assign(n_, 1.0);
     axes.gamma[0] = 1, axes.rho[0] = 0;
+    if (axes.turn_spikes(0, 0) < 0) axes.turn.col(0) *= -1;
     axes.turn_spikes = dense::Matrix::Identity(1, 1);
+    turn_ = axes.turn;
     const AxisPlanes planes(target.shape(), axes.turn);
     std::vector<double> edges{-limit, limit};
     planes.edges(0, nullptr, edges);
+    planes.smeared_edges(edges);
     edges.erase(
         std::remove_if(edges.begin(), edges.end(), [](double x) { return std::abs(x) > limit; }),
         edges.end());
@@ -37,22 +49,19 @@ class Marginal {
       shape.parity = m == n_ ? std::abs(given.parity) : m == 0 ? given.parity : -given.parity;
       shape.core_parity = shape.parity;
       shape.growth = std::max(2, given.growth) * (m == n_ ? 2 : 1);
-      shape.smooth = given.smooth();
+      shape.smooth = edges.size() == 2;
       shape.strip = 1.5707963267948966;  // unknown: a guess, which the comparison of two rules corrects
-      if (!shape.smooth) {
-        shape.kinks.assign(edges.begin() + 1, edges.end() - 1);
-        shape.panel = 1, shape.soft = infinity;
-      }
+      shape.kinks.assign(edges.begin() + 1, edges.end() - 1);
+      shape.panel = 1, shape.soft = infinity;
       functions_.push_back(std::make_unique<Part>(*this, m, shape));
     }
   }
   Marginal(const Marginal&) = delete;
   Marginal& operator=(const Marginal&) = delete;
 
-  /// L, and gamma of the one axis with a share of the spike.
   int directions() const { return n_; }
-  double gamma() const { return directions_.gamma[0]; }
-  const Directions& axes() const { return directions_; }
+  /// U of directions.hpp: its first column is where the spike points.
+  const dense::Matrix& turn() const { return turn_; }
   const Function& main() const { return *functions_[0]; }
   const Function& across(int m) const { return *functions_[1 + m]; }  ///< m < L - 1
   const Function& spread() const { return *functions_[n_]; }
@@ -223,8 +232,8 @@ class Marginal {
     }
   }
 
-  Directions directions_;
   int n_;
+  dense::Matrix turn_;
   std::vector<double> lo_, hi_, series_;
   std::vector<std::unique_ptr<Part>> functions_;
   double error_ = 0;

@@ -200,7 +200,7 @@ struct SetState {
   /// psi of a point, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
   /// the A of THEORY section 13 that singles out no basis, and U turns what was solved for. psi_1 is in out.psi.
   void store_psi(const BatchOutput& out, Index i, const double* across) const {
-    const dense::Matrix& turn = coefficients.marginal->axes().turn;
+    const dense::Matrix& turn = coefficients.marginal->turn();
     const Index n = turn.rows();
     for (Index l = 0; l < n; ++l) {
       double x = turn(l, 0) * out.psi[i];
