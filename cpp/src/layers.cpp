@@ -1,5 +1,5 @@
 // Layers after gradient steps: their nodes, maps and row norms (THEORY 14 and 15).
-#include "srfx/bulk/layer_map.hpp"
+#include "srfx/solve/layers.hpp"
 #include "srfx/gaussian/directions.hpp"
 
 #include <cmath>
@@ -186,9 +186,9 @@ void small_argument(LayerModel& model) {
     }
   }
   model.sigma = ((4.0 * odd[0] - odd[1]) / 3.0).topLeftCorner(n, n);
-  const dense::Matrix limit = (4.0 * even[0] - even[1]) / 3.0;
+  const dense::Matrix at_zero = (4.0 * even[0] - even[1]) / 3.0;
   model.tilt.resize(static_cast<std::size_t>(n));
-  for (int i = 0; i < n; ++i) model.tilt[i] = limit(i, n);
+  for (int i = 0; i < n; ++i) model.tilt[i] = at_zero(i, n);
 }
 
 }  // namespace
@@ -444,5 +444,27 @@ std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Func
   error = std::max(std::pow(error, 1.4), 1e-15);
   return out;
 }
+
+LayerModel turned(const LayerModel& layer, const dense::Matrix& turn) {
+  LayerModel out = layer;
+  const Index n = layer.directions;
+  for (Index m = 0; m < n; ++m)
+    for (Index j = 0; j < layer.frame.cols(); ++j) {
+      out.frame(m + 1, j) = 0;
+      for (Index l = 0; l < n; ++l) out.frame(m + 1, j) += turn(l, m) * layer.frame(l + 1, j);
+    }
+  return out;
+}
+
+std::unique_ptr<LayerSource::Shared> LayerSource::shared(Index set) const {
+  const Parameters& p = sets_[static_cast<std::size_t>(set)];
+  auto out = std::make_unique<Shared>();
+  out->layer =
+      layers_after(*sigma_, *derivative_, *target_, p.noise, readout_, p.steps, out->nodes_error);
+  return out;
+}
+
+template void solve_anisotropic(const LayerSource&, const BatchInput&, const AnisotropicOutput&,
+                                Interrupt&);
 
 }  // namespace srfx

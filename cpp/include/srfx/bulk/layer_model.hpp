@@ -36,6 +36,7 @@ struct LayerModel {
   std::vector<std::vector<double>> rows;
   Index size() const { return static_cast<Index>(e.size()); }
   int vectors() const { return below ? 4 : 3; }
+  int steps() const { return below ? 1 + below->steps() : 1; }
   static int packed(int i, int j) { return i >= j ? i * (i + 1) / 2 + j : packed(j, i); }
   int row(int i, int j) const { return 1 + packed(i, j); }  ///< x_i x_j; row 0: 1
   int row_of(int f, int i) const { return 1 + latents * (latents + 1) / 2 + f * latents + i; }
@@ -75,6 +76,9 @@ inline dense::Matrix spread_of(const std::vector<double>& gamma, bool inverse) {
                   factor * gamma[static_cast<std::size_t>(i)] * gamma[static_cast<std::size_t>(j)];
   return out;
 }
+
+/// The layer with the zhat of its frame turned: zhat'_m = sum_l turn(l, m) zhat_l.
+LayerModel turned(const LayerModel& layer, const dense::Matrix& turn);
 
 /// What a step is made with: eta times the readout value, 1/alpha0.
 struct StepSize {

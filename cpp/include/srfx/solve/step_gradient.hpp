@@ -36,6 +36,7 @@ struct MovingFeatures {
     Complex mean_u1, mean_u2;
     Index size() const { return static_cast<Index>(nodes.size()); }
     double weight(Index i) const { return weights[static_cast<std::size_t>(i)]; }
+    double across(Index, int) const { return 0; }  // one direction
     template <class T> const NodeValues<T>& at(Index i) const {
       return nodes[static_cast<std::size_t>(i)];
     }
@@ -234,7 +235,7 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
         auto& made = state.moving_features[d][static_cast<std::size_t>(cls)];
         if (!made)
           made = std::make_unique<detail::MovingFeatures>(detail::moving_features(
-              *state.coefficients, features, *state.table->find(cls).level, moving->spike));
+              *state.coefficients.of, features, *state.table->find(cls).level, moving->spike));
         moved = made.get();
       }
       const double h = moving->h;
@@ -263,9 +264,8 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
       }
       system.solve(dy1, dy2, dv1, dv2);
       std::vector<Complex> work(static_cast<std::size_t>(5 * moved->set.size()));
-      const AnisotropicOrder<Complex> slope =
-          anisotropic_part(moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2),
-                           work.data());
+      const AnisotropicOrder<Complex> slope = anisotropic_part(
+          moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2), work.data());
       out.test_error[d][i] = slope.test_error.imag() / h;
       out.train_error[d][i] = slope.train_error.imag() / h;
     }
