@@ -22,10 +22,11 @@ SPECIFICATION = """Run the scan of a specification file.
 
 \b
   [model]
-  type = "OneStep"              # or "SpikedRF"
-  activation = "tanh"           # and target, eta, alpha0, beta, noise, readout, ...
+  type = "OneStep"              # or "MultiStep" (with eta = [2, 1] and so on) or "SpikedRF"
+  activation = "tanh"           # and eta, alpha0, beta, noise, readout, spikes, ...
+  target = "sin"                # or "product", "sign_product", "max" with directions = 2
   [axes]
-  eta = [1, 3]                  # a list,
+  eta = [1, 3]                  # a list (of a MultiStep eta1, eta2, alpha0_1, ...),
   alpha = "0.2:3:50"            # a grid, or { start = 0.2, stop = 3, count = 50 },
   lam = "log:1e-4:1:30"         # a logarithmic one, or { ..., scale = "log" }
   pairs = [["eta", "alpha"]]    # optional: axes paired instead of crossed
