@@ -552,7 +552,9 @@ class Coefficients {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
     constexpr double enough = 2e-14;
     using Values = std::array<Moments, probes.size()>;
-    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd) {
+    // Errors count beside the size of f, or `least` if that is larger.
+    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd,
+                            double least = 0) {
       if (sd == 0) return 0.0;
       means(probes.data(), probes.size(), slope);
       const auto moments = [&](const GaussianRule& on) {
@@ -560,8 +562,8 @@ class Coefficients {
         scratch_->evaluate(f, on, scratch_->means.data(), sd, probes.size(), out.data());
         return out;
       };
-      const auto difference = [](const Values& coarse, const Values& fine) {
-        double scale = 0, most = 0;
+      const auto difference = [least](const Values& coarse, const Values& fine) {
+        double scale = least, most = 0;
         for (std::size_t i = 0; i < fine.size(); ++i) {
           scale = std::max(
               scale, std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2));
@@ -597,8 +599,19 @@ class Coefficients {
     error_ = std::max(settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
                       settle(*target_, target_rule_, p_.gamma, p_.rho()));
     if (n_across() == 0) return;
+    // What vanishes, but for rounding, is judged beside the target.
+    double square = 0;
+    means(probes.data(), probes.size(), p_.gamma);
+    for (int m = -1; m <= n_across(); ++m) {
+      Values at;
+      scratch_->evaluate(m < 0 ? *target_ : part(m), target_rule_, scratch_->means.data(), p_.rho(),
+                         probes.size(), at.data());
+      for (const Moments& x : at)
+        square = std::max(square, m == n_across() ? x.m0 : x.m0 * x.m0 + x.m1 * x.m1 + x.m2);
+    }
     for (int m = 0; m <= n_across(); ++m)
-      error_ = std::max(error_, settle(part(m), target_rule_, p_.gamma, p_.rho()));
+      error_ = std::max(error_, settle(part(m), target_rule_, p_.gamma, p_.rho(),
+                                       m == n_across() ? square : std::sqrt(square)));
     error_ = std::max(error_, marginal_->error());
   }
 
