@@ -465,6 +465,6 @@ std::unique_ptr<LayerSource::Shared> LayerSource::shared(Index set) const {
 }
 
 template void solve_anisotropic(const LayerSource&, const BatchInput&, const AnisotropicOutput&,
-                                Interrupt&);
+                                Interrupt&, bool);
 
 }  // namespace srfx

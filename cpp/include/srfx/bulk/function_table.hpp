@@ -26,9 +26,15 @@
 
 namespace srfx {
 
+/// How many digits of a function are wanted: fewer terms of its series do for fewer.
+enum class Digits { six, nine, all };
+
 class FunctionTable {
  public:
   static constexpr int n_nodes = 13;
+  static constexpr int terms(Digits digits) {
+    return digits == Digits::all ? n_nodes : digits == Digits::nine ? 11 : 5;
+  }
   static constexpr int width = 4;  ///< functions are stored and evaluated by fours
 
   /// The functions at x, increasing from call to call within a piece.
@@ -63,7 +69,7 @@ class FunctionTable {
     double error[size];
     alignas(64) double polynomials[n_nodes][size];
   };
-  template <class V> void locate(const V& x, Place<V>& out) const {
+  template <class V> void locate(const V& x, Digits digits, Place<V>& out) const {
     constexpr int size = V::size;
     alignas(64) double values[size], t[size];
     x.store(values);
@@ -83,7 +89,7 @@ class FunctionTable {
     V before(1.0), here = at;
     before.store(out.polynomials[0]);
     here.store(out.polynomials[1]);
-    for (int j = 2; j < n_nodes; ++j) {
+    for (int j = 2; j < terms(digits); ++j) {
       const V next = twice * here - before;
       next.store(out.polynomials[j]);
       before = here, here = next;
@@ -91,14 +97,15 @@ class FunctionTable {
   }
 
   /// Functions first .. first + width Packs - 1 there: out[i] is function first + i.
-  template <int packs, class V> void evaluate(const Place<V>& place, int first, V* out) const {
+  template <int packs, class V>
+  void evaluate(const Place<V>& place, Digits digits, int first, V* out) const {
     using Four = simd::Lanes<double, width>;
     alignas(64) double values[packs * width][V::size];
     for (int lane = 0; lane < V::size; ++lane) {
       const double* row = place.coefficients[lane] + first;
       Four sums[packs];
       for (int q = 0; q < packs; ++q) sums[q] = Four::load(row + q * width);
-      for (int j = 1; j < n_nodes; ++j) {
+      for (int j = 1; j < terms(digits); ++j) {
         row += n_columns_;
         const Four polynomial(place.polynomials[j][lane]);
         for (int q = 0; q < packs; ++q)

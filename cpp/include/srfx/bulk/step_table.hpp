@@ -50,22 +50,21 @@ template <class V> class StepTableBulk {
  public:
   static constexpr int n_head = 4;
 
-  /// guess: b, about; 0: not known. `loose`: b may be known to 1e-9 only where it moves.
-  StepTableBulk(double c, int directions, const FunctionTable& table, const V& guess, bool loose)
+  /// guess: <1/S>, about.
+  StepTableBulk(double c, int directions, const FunctionTable& table, const V& guess, Digits digits)
       : c_(c),
         parts_{directions},
         table_(&table),
-        b_(guess),
-        tolerance_(loose ? 1e-9 : 1e-14) {}
+        guess_(guess),
+        digits_(digits) {}
 
-  const V& state() const { return b_; }
   /// The error of the table where the points are.
   V error() const { return V::load(place_.error); }
 
   SpectralAverages<V> averages(V a, V b, V beta) const {
     b = at_least(b, a);
     const V c(c_), s = c * a / b;
-    find(a, b, s, beta);
+    find(b, s, beta);
     const V inverse_b = V(1) / b, product = V(1) / ((s + nu_) * (s + mu_));
     const V g = (s + mu_) * product, inverse = (s + nu_) * product;
     SpectralAverages<V> out;
@@ -81,13 +80,13 @@ template <class V> class StepTableBulk {
 
   Overlaps<V> overlaps(V a, V b, V beta) const {
     const V c(c_), s = c * a / b;
-    find(a, b, s, beta);
-    table_->locate(b_, place_);
+    find(b, s, beta);
     V f[2 * KernelParts::most];
     const int n = parts_.size();
-    if (parts_.directions == 1) table_->template evaluate<4>(place_, n_head, f);
+    table_->locate(b_, Digits::all, place_);
+    if (parts_.directions == 1) table_->template evaluate<4>(place_, Digits::all, n_head, f);
     for (int i = 0; i < 2 * n && parts_.directions > 1; i += FunctionTable::width)
-      table_->template evaluate<1>(place_, n_head + i, f + i);
+      table_->template evaluate<1>(place_, Digits::all, n_head + i, f + i);
     const V rate = V(-1) / (s + mu_);  // of log b along s
     const auto entry = [&](int i) { return Along<V>(f[i], f[n + i] * rate); };
     Overlaps<V> out;
@@ -102,26 +101,23 @@ template <class V> class StepTableBulk {
   }
 
  private:
-  void find(const V& a, const V& b, const V& s, const V& beta) const {
+  void find(const V& b, const V& s, const V& beta) const {
+    const V tolerance(digits_ == Digits::all ? 1e-14 : digits_ == Digits::nine ? 1e-9 : 1e-5);
     auto active = !(s == s_);
     s_ = s;
-    const auto cold = !(b_ > V(0));
-    if (simd::any(cold)) {
-      V g, q;
-      detail::resolvent_root(a, b, beta, g, q);
-      b_ = simd::select(cold, beta * b * g / V(c_), b_);
-    }
+    if (!started_) b_ = beta * b * guess_ / V(c_);
+    started_ = true;
     V previous(infinity);
     for (int iteration = 0; iteration < 60 && simd::any(active); ++iteration) {
-      table_->locate(b_, place_);
       V head[n_head];
-      table_->template evaluate<1>(place_, 0, head);
+      table_->locate(b_, digits_, place_);
+      table_->template evaluate<1>(place_, digits_, 0, head);
       const V &nu = head[0], &mu = head[1], &b_omega = head[2], &tau = head[3];
       // beta - b (s + nu), by whichever of two forms cancels less.
       const V left =
           simd::select(V(2) * b_ * nu < V(1), beta - b_ * (s + nu), (beta - V(1)) + (tau - b_ * s));
       const V step = left / (b_ * (s + mu)), size = simd::abs(step);
-      const auto close = (size <= V(tolerance_)) | ((size < V(1e-6)) & (size >= V(0.5) * previous));
+      const auto close = (size <= tolerance) | ((size < V(1e-6)) & (size >= V(0.5) * previous));
       const V moved = simd::max(V(1) + step, V(0.1));
       previous = size;
       nu_ = simd::select(active, simd::select(close, nu - b_omega * step, nu), nu_);
@@ -136,9 +132,10 @@ template <class V> class StepTableBulk {
   double c_;
   KernelParts parts_;
   const FunctionTable* table_;
-  mutable V b_;
-  double tolerance_;
-  mutable V s_{std::numeric_limits<double>::quiet_NaN()}, nu_{}, mu_{}, b_omega_{},
+  V guess_;
+  mutable bool started_ = false;
+  Digits digits_;
+  mutable V b_{}, s_{std::numeric_limits<double>::quiet_NaN()}, nu_{}, mu_{}, b_omega_{},
       step_size_{V(1)};
   mutable FunctionTable::Place<V> place_;
 };

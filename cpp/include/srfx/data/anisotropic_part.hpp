@@ -78,8 +78,9 @@ template <class T> struct SpikeSum {
 inline constexpr int mean_first[3] = {3, 0, 2}, mean_last[3] = {0, 2, 3};
 
 /// Q^T of sqrt(weight w) (mu0, k mu1, mu_c | h), the columns in that order, by Gram and Schmidt,
-/// twice: no digit hangs on how parallel they are.
+/// twice where need be: no digit hangs on how parallel they are.
 template <class T> struct Triangle {
+  using Size = std::decay_t<decltype(real_part(T{}))>;
   T r[3][3], target[3];
 
   /// `work`: room for four numbers a node.
@@ -106,24 +107,30 @@ template <class T> struct Triangle {
       goal[i] = size * node.h;
     }
     if (order[0] == 3) std::rotate(column, column + 2, column + 3);
+    T scale[3];  // the columns are made orthogonal, but keep their sizes
     for (int j = 0; j < 3; ++j) {
       const T whole = dot(column[j], column[j]);
-      for (int pass = 0; pass < 2; ++pass)
+      T square = whole;
+      for (int pass = 0; pass < 2 && j > 0; ++pass) {
+        // Once is enough for what keeps most of its square.
+        const auto again = real_part(square) < Size(0.25) * magnitude(whole);
+        if (pass == 1 && !simd::any(again)) break;
         for (int q = 0; q < j; ++q) {
-          const T shared = dot(column[q], column[j]);
-          for (Index i = 0; i < n; ++i) column[j][i] -= shared * column[q][i];
+          T shared = dot(column[q], column[j]) * scale[q];
+          if (pass == 1) shared = choose(again, shared, T(0));
           r[q][j] += shared;
+          shared *= scale[q];
+          for (Index i = 0; i < n; ++i) column[j][i] -= shared * column[q][i];
         }
-      const T square = dot(column[j], column[j]);
+        square = dot(column[j], column[j]);
+      }
       // An infinitesimal column, of a first step, acts in second order only.
-      const auto size = real_part(square);
-      using Size = std::decay_t<decltype(size)>;
-      const auto there = size > simd::max(Size(1e-30) * magnitude(whole), Size(1e-290));
+      const auto there =
+          real_part(square) > simd::max(Size(1e-30) * magnitude(whole), Size(1e-290));
       const T root = root_of(square);
       r[j][j] = choose(there, root, T(0));
-      const T scale = choose(there, T(1) / root, T(0));
-      for (Index i = 0; i < n; ++i) column[j][i] *= scale;
-      target[j] = dot(column[j], goal);
+      scale[j] = choose(there, T(1) / root, T(0));
+      target[j] = dot(column[j], goal) * scale[j];
     }
   }
 };

@@ -105,25 +105,25 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
   }
 }
 
-/// Second pass: points of one set and class through the table, from the V of the first and the
-/// state of the bulk in out.q2. Those that did not converge are noted.
+/// Second pass: points of one set and class through the table, from the V of the first. Those that
+/// did not converge are noted.
 template <class Source>
 void solve_tabulated(const AnisotropicSet<Source>& state, const BatchInput& in,
                      const AnisotropicOutput& out, const ThreeFeatures& features,
                      const Index* points, int count, AnisotropicWorkspace& work) {
   const auto& shared = *state.shared;
   const Point<TwinPack> p = gather<TwinPack>(in, points, count);
-  const auto twin = shared.tabulated(gather<TwinPack>(out.q2, points, count), true);
+  const TwinPack v1 = gather<TwinPack>(out.v1, points, count),
+                 v2 = gather<TwinPack>(out.v2, points, count);
   const NewtonResult<TwinPack> v =
-      newton(twin, p, features.set, gather<TwinPack>(out.v1, points, count),
-             gather<TwinPack>(out.v2, points, count));
+      newton(shared.tabulated(v2, Digits::nine), p, features.set, v1, v2);
   Pack* const room = AnisotropicWorkspace::room(work.packs, 5 * features.set.size());
   Pack across[Overlaps<Pack>::most];
   for (int half = 0; half * Pack::size < count; ++half) {
     const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
     const Point<Pack> q{part(p.alpha),     part(p.beta), part(p.lam),  part(p.noise),
                         part(p.inverse_d), part(p.unit), part(p.ratio)};
-    const auto bulk = shared.tabulated(part(twin.state()), false);
+    const auto bulk = shared.tabulated(part(v.v2), Digits::all);
     const AnisotropicOrder<Pack> x =
         anisotropic_part(bulk, q, features, part(v.v1), part(v.v2), room, across);
     const Index* const at = points + half * Pack::size;
@@ -152,7 +152,20 @@ void solve_tabulated(const AnisotropicSet<Source>& state, const BatchInput& in,
 /// coarse rule, which tells the class.
 template <class Source>
 void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const AnisotropicOutput& out,
-                 const Index* points, Index count, AnisotropicWorkspace& work) {
+                 const Index* points, Index count, AnisotropicWorkspace& work, bool exact) {
+  const SpikeParameters& spike = state.shared->spike();
+  for (Index i = 0; i < count; ++i) {
+    const Index at = points[i];
+    out.r[at] = spike.r, out.c[at] = spike.c, out.gamma[at] = spike.gamma;
+    if constexpr (Source::directed) {
+      if (out.alignment != nullptr) {
+        const Index n = in.directed->directions();
+        std::copy_n(state.shared->alignment(), n, out.alignment + at * n);
+      }
+    }
+    if (exact) solve_exactly(state, in, out, at, work);
+  }
+  if (exact) return;
   Index* const sorted = AnisotropicWorkspace::room(work.by_class, count);
   Index *singles = sorted, *doubles = sorted + count;
   for (Index i = 0; i < count; ++i) {
@@ -169,15 +182,16 @@ void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const Anis
     start_pack<TwinPack>(MarchenkoPastur{}, in, out, state.starter, doubles + i, n);
   });
   in_packs(count, TwinPack::size, [&](Index i, int n) {
-    const auto bulk = state.shared->tabulated(TwinPack(0.0), true);
-    const NewtonResult<TwinPack> v = newton(bulk, gather<TwinPack>(in, points + i, n),
-                                            state.starter, gather<TwinPack>(out.v1, points + i, n),
-                                            gather<TwinPack>(out.v2, points + i, n), {60, 1e-4});
+    const TwinPack v1 = gather<TwinPack>(out.v1, points + i, n),
+                   v2 = gather<TwinPack>(out.v2, points + i, n);
+    const NewtonResult<TwinPack> v =
+        newton(state.shared->tabulated(v2, Digits::six), gather<TwinPack>(in, points + i, n),
+               state.starter, v1, v2, {60, 1e-4});
     for (int lane = 0; lane < n; ++lane) {
       const Index at = points[i + lane];
       out.iterations[at] += static_cast<std::int32_t>(v.iterations[lane]);
       if (!(v.v1[lane] > 0 && v.v2[lane] > 0 && v.v2[lane] < infinity)) continue;
-      out.v1[at] = v.v1[lane], out.v2[at] = v.v2[lane], out.q2[at] = bulk.state()[lane];
+      out.v1[at] = v.v1[lane], out.v2[at] = v.v2[lane];
     }
   });
   Index begin[n_classes + 1];
@@ -193,23 +207,14 @@ void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const Anis
     });
   }
   for (const Index i : work.unsolved) solve_exactly(state, in, out, i, work);
-  const SpikeParameters& spike = state.shared->spike();
-  for (Index i = 0; i < count; ++i) {
-    const Index at = points[i];
-    out.r[at] = spike.r, out.c[at] = spike.c, out.gamma[at] = spike.gamma;
-    if constexpr (Source::directed) {
-      if (out.alignment == nullptr) continue;
-      const Index n = in.directed->directions();
-      std::copy_n(state.shared->alignment(), n, out.alignment + at * n);
-    }
-  }
 }
 
 /// Solves every point of a batch, lam > 0. A Source yields, for each set, what its bulks share, and
-/// from that a table, and a bulk for a point that the table does not serve.
+/// from that a table, and a bulk for a point that the table does not serve. `exact`: the bulk itself
+/// for every point.
 template <class Source>
 void solve_anisotropic(const Source& source, const BatchInput& in, const AnisotropicOutput& out,
-                       Interrupt& interrupt) {
+                       Interrupt& interrupt, bool exact = false) {
   constexpr Index block_size = 1024;
   const Index n_sets = source.size();
   const PointsBySet by_set(in, n_sets);
@@ -228,7 +233,7 @@ void solve_anisotropic(const Source& source, const BatchInput& in, const Anisotr
       AnisotropicSet<Source>& state = states[block.set - first];
       state.prepare(in, source, block.set);
       solve_block(state, in, out, by_set.order.data() + block.begin, block.end - block.begin,
-                  work[thread]);
+                  work[thread], exact);
     });
   }
 }
@@ -272,8 +277,8 @@ class OneStepSource {
     }
 
     void tabulate() { table_.reset(new FunctionTable(step_table(step, nodes, check))); }
-    template <class V> StepTableBulk<V> tabulated(const V& guess, bool loose) const {
-      return {step.spike.c, 1, *table_, guess, loose};
+    template <class V> StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
+      return {step.spike.c, 1, *table_, guess, digits};
     }
     /// Beside the table's own.
     double table_error() const { return check.size() == 0 ? nodes_error : constants_error; }
@@ -407,19 +412,19 @@ template <class T> class EmpiricalBulk {
 /// (Omega + s): <1/(Omega + s)^2>, <Omega/..>, <Omega^2/..>, and the kernel with the mean's row.
 template <class V> class EmpiricalTableBulk {
  public:
-  EmpiricalTableBulk(const MeasuredWeights& w, const FunctionTable& table)
+  EmpiricalTableBulk(const MeasuredWeights& w, const FunctionTable& table, Digits digits)
       : w_(&w),
-        table_(&table) {}
+        table_(&table),
+        digits_(digits) {}
 
-  V state() const { return V(0.0); }
   V error() const { return V::load(place_.error); }
 
   SpectralAverages<V> averages(V a, V b, V beta) const {
     b = at_least(b, a);
     const V c(w_->spike.c), inverse = V(1) / b, square = inverse * inverse, s = c * a * inverse;
-    table_->locate(s, place_);
     V f[4];
-    table_->template evaluate<1>(place_, 0, f);
+    table_->locate(s, digits_, place_);
+    table_->template evaluate<1>(place_, digits_, 0, f);
     SpectralAverages<V> out;
     out.t22 = c * c * square * f[0];
     out.t12 = c * square * f[1];
@@ -432,9 +437,9 @@ template <class V> class EmpiricalTableBulk {
 
   Overlaps<V> overlaps(V a, V b, V) const {
     const V c(w_->spike.c), s = c * a / b, inverse = V(1) / s;
-    table_->locate(s, place_);
     V f[20];
-    table_->template evaluate<5>(place_, 4, f);
+    table_->locate(s, Digits::all, place_);
+    table_->template evaluate<5>(place_, Digits::all, 4, f);
     const auto entry = [&](int i) { return Along<V>(f[i], f[10 + i] * inverse); };
     Overlaps<V> out;
     for (int i = 0; i < 6; ++i)
@@ -451,6 +456,7 @@ template <class V> class EmpiricalTableBulk {
  private:
   const MeasuredWeights* w_;
   const FunctionTable* table_;
+  Digits digits_;
   mutable FunctionTable::Place<V> place_;
 };
 
@@ -496,8 +502,8 @@ class EmpiricalSource {
     EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
     double error(const EmpiricalBulk<double>&) const { return 0; }
     void tabulate() { table_.reset(new FunctionTable(weights_table(*weights_))); }
-    template <class V> EmpiricalTableBulk<V> tabulated(const V&, bool) const {
-      return {*weights_, *table_};
+    template <class V> EmpiricalTableBulk<V> tabulated(const V&, Digits digits) const {
+      return {*weights_, *table_, digits};
     }
     double table_error() const { return 0; }
 
@@ -513,8 +519,8 @@ class EmpiricalSource {
 
 // Compiled once: cpp/src/anisotropic.cpp.
 extern template void solve_anisotropic(const OneStepSource&, const BatchInput&,
-                                       const AnisotropicOutput&, Interrupt&);
+                                       const AnisotropicOutput&, Interrupt&, bool);
 extern template void solve_anisotropic(const EmpiricalSource&, const BatchInput&,
-                                       const AnisotropicOutput&, Interrupt&);
+                                       const AnisotropicOutput&, Interrupt&, bool);
 
 }  // namespace srfx

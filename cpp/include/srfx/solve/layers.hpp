@@ -43,8 +43,7 @@ class LayerSource {
           layer->directions, [this] { return LayerBulk<double>(*layer); },
           [](const LayerBulk<double>&) { return 0.0; })));
     }
-    template <class V, class Digits>
-    StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
+    template <class V> StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
       return {layer->spike.c, layer->directions, *table_, guess, digits};
     }
     double table_error() const { return nodes_error; }
@@ -63,6 +62,6 @@ class LayerSource {
 
 // Compiled once: cpp/src/layers.cpp.
 extern template void solve_anisotropic(const LayerSource&, const BatchInput&,
-                                       const AnisotropicOutput&, Interrupt&);
+                                       const AnisotropicOutput&, Interrupt&, bool);
 
 }  // namespace srfx
