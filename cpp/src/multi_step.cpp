@@ -160,7 +160,9 @@ SpikeState multi_step(const MultiStepModel& model, const double* eta, const doub
         if (j < q) axes(l, j) = frame.turn(l, j) * frame.gamma[j];
         axes(l, q + j) = frame.turn(l, j) * frame.rho[j];
       }
-    const dense::Matrix v = row_space(rows);
+    dense::Matrix v = row_space(rows);
+    for (Index j = 0; j < v.cols(); ++j)  // the first group has positive strengths
+      if (rows.row(0).dot(v.col(j)) < 0) v.col(j) *= -1;
     state.rows = rows.lazyProduct(v), state.alignment = axes.lazyProduct(v);
   }
   return state;

@@ -297,7 +297,8 @@ def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
     sets = spike_sets(model, shape)
     functions = (compiled(model.activation), sets.target)
     if sets.alone and sets.gamma.ndim == 1:
-        raw = _core.bounds(*functions, sets.r, sets.c, sets.gamma, threads)
+        activation, target = compiled(model.activation), compiled(model.target)
+        raw = _core.bounds(activation, target, sets.r, sets.c, sets.gamma, threads)
     else:
         r, gamma = sets.r, sets.gamma
         if sets.alone:

@@ -23,7 +23,8 @@ struct TargetTable {
   int spikes = 0, channels = 0;
   std::vector<double> k;       ///< size x spikes, in the frame of the axes
   std::vector<double> weight;  ///< with the density
-  std::vector<double> values;  ///< size x channels: h, then h1 of each axis (0 where rho = 0), then hh
+  std::vector<double>
+      values;  ///< size x channels: h, then h1 of each axis (0 where rho = 0), then hh
 };
 
 class TargetAverages {
@@ -60,7 +61,7 @@ class TargetAverages {
     room_.assign(n_axes_, Axis{});
     for (int j = n_points_; j < spikes; ++j) in_k_[j] = rule(j, {});
     for (int j = n_axes_; j-- > n_points_;) {
-      below_[j] = below_[j + 1] * std::max<Index>(1, in_k_[j].size());
+      below_[j] = below_[j + 1] * (seen(j) ? in_k_[j].size() : 1);
       if (smooth_) make_axis(j, fixed_[j]);
     }
     stack_.resize(n_axes_ + 1);
@@ -106,6 +107,8 @@ class TargetAverages {
     void clear() { t.clear(), first.clear(), count.clear(), offset.clear(), w.clear(), wz.clear(); }
   };
 
+  /// Whether the target has a share of spike j.
+  bool seen(int j) const { return j < n_axes_ && axes_.gamma[j] > 0; }
   double spacing(int j) const {  // of nodes in t'
     return axes_.rho[j] * (smooth_ ? 0.4 : 2.5 / 16) / density_;
   }
@@ -275,7 +278,7 @@ class TargetAverages {
       const Rule& rule = in_k_[j];
       for (Index i = 0; i < rule.size(); ++i) {
         k[j] = rule.x[i];
-        fill(j + 1, j < n_axes_ ? place * rule.size() + i : place, weight * rule.w[i]);
+        fill(j + 1, seen(j) ? place * rule.size() + i : place, weight * rule.w[i]);
       }
     };
     for (std::size_t i = 0; i < outer_weight.size(); ++i) {

@@ -340,7 +340,7 @@ class GroupTable {
     std::vector<double> across(n_axes - 1), mirrored(n_axes - 1);
     for (std::size_t g = 0; g < out.levels.size(); ++g) {
       Level& level = out.levels[g];
-      level.n_across = n_axes - 1;
+      level.n_across = g == 0 ? n_axes - 1 : 0;  // the same for all groups, kept once
       const double r = coefficients_[g].parameters().r;
       for (const auto& [radius, node] : order) {
         double along = 0;
