@@ -1,43 +1,9 @@
 // The actual one-step network, and given weights (THEORY 9 and 10).
-#include "batch.hpp"
+#include "step_results.hpp"
 
-#include "srfx/solve/layers.hpp"
 #include "srfx/data/observables.hpp"
 
 namespace {
-
-/// The outputs of a batch, and the dictionary that owns them.
-struct Results {
-  py::dict dict;
-  srfx::AnisotropicOutput out{};
-
-  std::vector<double> first_psi,
-      length;  ///< of targets of several directions, whose psi and gamma are vectors
-
-  explicit Results(py::ssize_t n, srfx::Index directions = 1) {
-    const auto values = [&](const char* name) {
-      py::array_t<double> array(n);
-      dict[name] = array;
-      return array.mutable_data();
-    };
-    out.test_error = values("test_error"), out.train_error = values("train_error");
-    out.m = values("m"), out.theta = values("theta"), out.psi = values("psi"),
-    out.chi = values("chi");
-    out.r = values("r"), out.c = values("c"), out.gamma = values("gamma");
-    out.q1 = values("q1"), out.q2 = values("q2"), out.v1 = values("v1"), out.v2 = values("v2");
-    out.residual = values("residual"), out.quadrature_error = values("quadrature_error");
-    py::array_t<std::int8_t> status(n);
-    py::array_t<std::int32_t> iterations(n);
-    out.status = status.mutable_data(), out.iterations = iterations.mutable_data();
-    dict["status"] = status, dict["iterations"] = iterations;
-    if (directions > 1) {
-      first_psi.resize(n), length.resize(n);
-      out.psi = first_psi.data(), out.gamma = length.data();
-      out.psi_directions = output(dict, "psi", {n, directions});
-      out.alignment = output(dict, "gamma", {n, directions});
-    }
-  }
-};
 
 srfx::BatchInput inputs(const Activation& sigma, const Activation& target,
                         const Integers& set_index, const Doubles& beta, const Doubles& noise,
@@ -69,73 +35,6 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
     srfx::solve_anisotropic(source, in, results.out, interrupt, exact);
   });
   return results.dict;
-}
-
-/// A target as the steps see it.
-std::shared_ptr<const srfx::TargetFunction> seen_by_steps(const py::object& target) {
-  if (py::isinstance<Activation>(target))
-    return std::make_shared<OneDirection>(target.cast<const Activation&>().value);
-  return target.cast<const Target&>().value;
-}
-
-/// Steps of sets: row i of eta and 1/alpha0 are those of set i.
-std::vector<srfx::LayerSource::Parameters> steps_of(double readout, const Doubles& eta,
-                                                    const Doubles& inverse_alpha0,
-                                                    const Doubles& noise) {
-  if (eta.ndim() != 2 || inverse_alpha0.ndim() != 2 || eta.shape(0) != noise.size() ||
-      inverse_alpha0.shape(0) != eta.shape(0) || inverse_alpha0.shape(1) != eta.shape(1))
-    throw py::value_error("eta and inv_alpha0 must have shape (n_sets, steps)");
-  std::vector<srfx::LayerSource::Parameters> sets(noise.size());
-  for (py::ssize_t i = 0; i < noise.size(); ++i) {
-    sets[i].noise = noise.data()[i];
-    for (py::ssize_t j = 0; j < eta.shape(1); ++j)
-      sets[i].steps.push_back({readout * *eta.data(i, j), *inverse_alpha0.data(i, j)});
-  }
-  return sets;
-}
-
-py::dict solve_layers(const Activation& sigma, const py::object& target, double readout,
-                      const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& set_noise,
-                      const Integers& set_index, const Doubles& beta, const Doubles& noise,
-                      const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
-                      py::ssize_t n_points, int n_threads) {
-  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
-  srfx::BatchInput in;
-  const auto seen = seen_by_steps(target);
-  if (py::isinstance<Activation>(target)) in.target = target.cast<const Activation&>().value.get();
-  else in.directed = seen.get();
-  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
-  Results results(n_points, seen->directions());
-  auto sets = steps_of(readout, eta, inverse_alpha0, set_noise);
-  run_released([&](srfx::Interrupt& interrupt) {
-    const srfx::LayerSource source(*sigma.value, *sigma.derivative, *seen, readout,
-                                   std::move(sets));
-    srfx::solve_anisotropic(source, in, results.out, interrupt);
-  });
-  return results.dict;
-}
-
-py::dict layer_map(const Activation& sigma, const py::object& target, double readout,
-                   const Doubles& eta, const Doubles& inverse_alpha0, double noise) {
-  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
-  const auto seen = seen_by_steps(target);
-  const Doubles noises(std::vector<py::ssize_t>{1}, &noise);
-  const auto sets = steps_of(readout, eta, inverse_alpha0, noises);
-  double error = 0;
-  std::shared_ptr<const srfx::LayerModel> layer;
-  run_released([&](srfx::Interrupt&) {
-    layer = srfx::layers_after(*sigma.value, *sigma.derivative, *seen, noise, readout,
-                               sets[0].steps, error);
-  });
-  py::dict out;
-  out["r"] = layer->spike.r, out["c"] = layer->spike.c, out["gamma"] = layer->gamma;
-  out["c_delta"] = layer->c_delta, out["tilt"] = layer->tilt;
-  const py::ssize_t n = layer->sigma.rows();
-  double* const sigmas = output(out, "sigma", {n, n});
-  for (py::ssize_t i = 0; i < n; ++i)
-    for (py::ssize_t j = 0; j < n; ++j) sigmas[i * n + j] = layer->sigma(i, j);
-  out["steps"] = layer->steps(), out["nodes"] = layer->size(), out["error"] = error;
-  return out;
 }
 
 srfx::MeasuredWeights measured(double r, double c, double gamma, const Doubles& eigenvalues,
@@ -215,17 +114,6 @@ void register_one_step(py::module_& m) {
         arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("exact") = false,
         "Given weights: eigenvalues of W Pi W^T and four vectors in its eigenbasis. exact: no "
         "table.");
-  m.def("solve_layers", &solve_layers, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
-        arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"),
-        arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"),
-        "Networks after several steps, one readout value; eta and 1/alpha0 of shape (sets, steps). "
-        "The target is an Activation or a "
-        "Target; psi and gamma of a Target are of shape (n_points, directions).");
-  m.def("layer_map", &layer_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
-        arg("inv_alpha0"), arg("noise"),
-        "Spike, bulk variance and alignments after steps, eta and 1/alpha0 of shape (1, steps); "
-        "C_delta, L and Sigma on the frame "
-        "(vhat, zhat_1, ..); what quadrature does to them.");
   m.def("step_map", &step_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),
         "Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.");

@@ -467,4 +467,9 @@ std::unique_ptr<LayerSource::Shared> LayerSource::shared(Index set) const {
 template void solve_anisotropic(const LayerSource&, const BatchInput&, const AnisotropicOutput&,
                                 Interrupt&, bool);
 
+template void anisotropic_gradient<MovingLayer>(const LayerSource&, const BatchInput&,
+                                                const double*, const double*,
+                                                const std::vector<StepDirection>&,
+                                                const GradientOutput&, Interrupt&);
+
 }  // namespace srfx

@@ -113,7 +113,8 @@ class _Problem:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
-        if isinstance(self.model, MultiStep):
+        by_layers = self.settings["bulk"] == "one_step" and self.model.directions > 1
+        if isinstance(self.model, MultiStep) or by_layers:
             return set(self.names) <= {"lam", "alpha", "beta"}
         if self.model.directions > 1 and not {"alpha0", "noise"}.isdisjoint(self.names):
             return not isinstance(self.model, OneStep)
@@ -602,7 +603,7 @@ def _ranges(
         check.one_of(f"a parameter in {role}", name, known)
         what = f"{role}[{name!r}]"
         ends = check.vector(what, value, "a pair (lowest, highest) of finite numbers")
-        positive = name in ("lam", "alpha", "alpha0", "beta", "c")
+        positive = name in ("lam", "alpha", "beta", "c") or name.startswith("alpha0")
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise ValueError(f"{what} must be a pair with lowest < highest; got {value!r}")
         if positive and ends[0] <= 0:

@@ -75,9 +75,10 @@ template <class S> class Table {
 
 }  // namespace detail
 
-/// The bulk of a layer. One object a point, or a thread.
-template <class T> class LayerBulk : public Response<LayerBulk<T>, T> {
-  using Base = Response<LayerBulk<T>, T>;
+/// The bulk of a layer. One object a point, or a thread. `lags`: see Response.
+template <class T, bool lags = false>
+class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
+  using Base = Response<LayerBulk<T, lags>, T, lags>;
   friend Base;
   using Base::state_, Base::slope_, Base::nu_, Base::omega_;
   using typename Base::State, typename Base::Evaluation;

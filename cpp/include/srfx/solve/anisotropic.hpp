@@ -89,7 +89,7 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
   const ThreeFeatures& features = state.find(in, class_of(v.v1, v.v2));
   v = newton(bulk, p, features.set, v.v1, v.v2);
   iterations += static_cast<int>(v.iterations);
-  double across[Overlaps<double>::most];
+  double across[Overlaps<double>::most] = {};
   const AnisotropicOrder<double> x =
       anisotropic_part(bulk, p, features, v.v1, v.v2,
                        AnisotropicWorkspace::room(work.scalars, 5 * features.set.size()), across);
@@ -97,12 +97,12 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
   if (status == Status::converged && std::isfinite(x.chi)) {
     detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
     out.chi[i] = x.chi;
-    if (out.psi_directions != nullptr) store_psi(state.coefficients, out, i, across);
   } else {
     detail::store_failure(out, i, status == Status::converged ? Status::non_finite : status,
                           iterations, x.residual);
     out.chi[i] = std::numeric_limits<double>::quiet_NaN();
   }
+  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, i, across);
 }
 
 /// Second pass: points of one set and class through the table, from the V of the first. Those that

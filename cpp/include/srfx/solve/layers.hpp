@@ -2,7 +2,7 @@
 #pragma once
 
 #include "srfx/bulk/layer_map.hpp"
-#include "srfx/solve/anisotropic.hpp"
+#include "srfx/solve/step_gradient.hpp"
 
 namespace srfx {
 
@@ -60,8 +60,34 @@ class LayerSource {
   std::vector<Parameters> sets_;
 };
 
+/// Layers stay while lam, alpha or beta move: for anisotropic_gradient.
+class MovingLayer {
+ public:
+  double h = 1e-20;
+  detail::SpikeMove spike;
+
+  MovingLayer(const LayerSource&, Index, const LayerSource::Shared& shared, StepDirection along)
+      : layer_(shared.layer.get()),
+        still_(along != StepDirection::beta) {}
+  bool still() const { return still_; }
+  LayerBulk<detail::Complex, true> bulk(const LayerBulk<double>& solved) const {
+    LayerBulk<detail::Complex, true> out(*layer_);
+    out.start_from(solved);
+    return out;
+  }
+
+ private:
+  const LayerModel* layer_;
+  bool still_;
+};
+
 // Compiled once: cpp/src/layers.cpp.
 extern template void solve_anisotropic(const LayerSource&, const BatchInput&,
                                        const AnisotropicOutput&, Interrupt&, bool);
+
+extern template void anisotropic_gradient<MovingLayer>(const LayerSource&, const BatchInput&,
+                                                       const double*, const double*,
+                                                       const std::vector<StepDirection>&,
+                                                       const GradientOutput&, Interrupt&);
 
 }  // namespace srfx

@@ -36,7 +36,11 @@ struct MovingFeatures {
     Complex mean_u1, mean_u2;
     Index size() const { return static_cast<Index>(nodes.size()); }
     double weight(Index i) const { return weights[static_cast<std::size_t>(i)]; }
-    double across(Index, int) const { return 0; }  // one direction
+    int n_across = 0;  ///< the h1 of further directions of the target, which do not move
+    std::vector<double> h1_across;
+    double across(Index i, int m) const {
+      return h1_across[static_cast<std::size_t>(i * n_across + m)];
+    }
     template <class T> const NodeValues<T>& at(Index i) const {
       return nodes[static_cast<std::size_t>(i)];
     }
@@ -67,6 +71,7 @@ inline MovingFeatures moving_features(const Coefficients& coefficients,
   if ((move.r != 0 || move.c != 0) && !no_norms)
     norms = moments_at(coefficients.sigma(), p, level.k.data(), static_cast<Index>(n));
   MovingFeatures out;
+  out.set.n_across = set.n_across, out.set.h1_across = set.h1_across;
   out.set.mean_u1 = out.set.mean_u2 = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const Node& node = set.nodes[i];
