@@ -60,9 +60,12 @@ def solve(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
-        The model; a OneStep is solved through the map of `OneStep.equivalent`. With several readout
-        values the K groups of neurons are solved for together (THEORY section 7), K up to 32.
+    model : SpikedRF, OneStep or MultiStep
+        The model; a OneStep or a MultiStep is solved through the map of its ``equivalent``. K
+        groups of neurons, of several readout values or rows of ``spikes``, are solved for together
+        (THEORY section 7), K up to 32. A target may have several directions, and there may be
+        several spikes, whose rows span up to 3 directions (THEORY section 13), with an isotropic
+        bulk.
     alpha : float or array
         Sample complexity n/d of the readout, > 0.
     lam : float or array
@@ -105,7 +108,7 @@ def solve(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or shapes do not broadcast.
     NotImplementedError
-        Several readout values with a bulk that does not cover them.
+        Several readout values, directions, spikes or steps with a bulk that does not cover them.
 
     Warns
     -----
@@ -272,7 +275,7 @@ def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; beta does not matter, and noise only as far as it enters `OneStep.equivalent`.
     n_threads : int, optional
         Threads, as in `solve`.
@@ -373,7 +376,7 @@ def learned_function(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model.
     alpha, lam, d, bulk
         As in `solve`, which is called first.

@@ -374,8 +374,7 @@ class Coefficients {
     auto& mirrored_parts = scratch_->mirrored_parts;
     if (n_across > 0) {
       parts.resize(n_across + 1), mirrored_parts.resize(n_across + 1);
-      for (int m = 0; m <= n_across; ++m)
-        on_target(part(m), rule, parts[m], mirrored_parts[m]);
+      for (int m = 0; m <= n_across; ++m) on_target(part(m), rule, parts[m], mirrored_parts[m]);
       scratch_->across.resize(n_across), scratch_->mirrored_across.resize(n_across);
     }
     const auto target_at = [&](const std::vector<Moments>& main,
@@ -452,8 +451,7 @@ class Coefficients {
     if (!folded()) return;
     mirrored.resize(n);
     if (parity != 0) {
-      for (Index i = 0; i < n; ++i)
-        mirrored[i] = {parity * at[i].m0, -parity * at[i].m1, at[i].m2};
+      for (Index i = 0; i < n; ++i) mirrored[i] = {parity * at[i].m0, -parity * at[i].m1, at[i].m2};
     } else if (f.shape().core_parity != 0) {
       for (Index i = 0; i < n; ++i)
         mirrored[i] = mirror(f.shape(), p_.gamma * rule.x[i], p_.rho(), at[i]);
@@ -552,9 +550,9 @@ class Coefficients {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
     constexpr double enough = 2e-14;
     using Values = std::array<Moments, probes.size()>;
-    // Errors count beside the size of f, or `least` if that is larger.
+    // `size`: of what a function is a part of; one that all but vanishes need not be known any better.
     const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd,
-                            double least = 0) {
+                            double size = 0) {
       if (sd == 0) return 0.0;
       means(probes.data(), probes.size(), slope);
       const auto moments = [&](const GaussianRule& on) {
@@ -562,8 +560,8 @@ class Coefficients {
         scratch_->evaluate(f, on, scratch_->means.data(), sd, probes.size(), out.data());
         return out;
       };
-      const auto difference = [least](const Values& coarse, const Values& fine) {
-        double scale = least, most = 0;
+      const auto difference = [size](const Values& coarse, const Values& fine) {
+        double scale = size, most = 0;
         for (std::size_t i = 0; i < fine.size(); ++i) {
           scale = std::max(
               scale, std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2));
@@ -599,19 +597,10 @@ class Coefficients {
     error_ = std::max(settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
                       settle(*target_, target_rule_, p_.gamma, p_.rho()));
     if (n_across() == 0) return;
-    // What vanishes, but for rounding, is judged beside the target.
-    double square = 0;
-    means(probes.data(), probes.size(), p_.gamma);
-    for (int m = -1; m <= n_across(); ++m) {
-      Values at;
-      scratch_->evaluate(m < 0 ? *target_ : part(m), target_rule_, scratch_->means.data(), p_.rho(),
-                         probes.size(), at.data());
-      for (const Moments& x : at)
-        square = std::max(square, m == n_across() ? x.m0 : x.m0 * x.m0 + x.m1 * x.m1 + x.m2);
-    }
     for (int m = 0; m <= n_across(); ++m)
-      error_ = std::max(error_, settle(part(m), target_rule_, p_.gamma, p_.rho(),
-                                       m == n_across() ? square : std::sqrt(square)));
+      error_ = std::max(
+          error_, settle(part(m), target_rule_, p_.gamma, p_.rho(),
+                         m < n_across() ? marginal_->rms() : marginal_->rms() * marginal_->rms()));
     error_ = std::max(error_, marginal_->error());
   }
 
@@ -639,8 +628,8 @@ struct SetCoefficients {
   std::optional<Coefficients> of;
 
   void clear() { of.reset(), marginal.reset(); }
-  void make(const Function& sigma, const BatchTarget& target, Index set,
-            const SpikeParameters& p, CoefficientScratch& scratch) {
+  void make(const Function& sigma, const BatchTarget& target, Index set, const SpikeParameters& p,
+            CoefficientScratch& scratch) {
     if (target.directed != nullptr)
       marginal = std::make_unique<Marginal>(
           *target.directed, target.alignments + set * target.directed->directions());

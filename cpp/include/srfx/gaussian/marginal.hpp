@@ -50,7 +50,8 @@ class Marginal {
       shape.core_parity = shape.parity;
       shape.growth = std::max(2, given.growth) * (m == n_ ? 2 : 1);
       shape.smooth = edges.size() == 2;
-      shape.strip = 1.5707963267948966;  // unknown: a guess, which the comparison of two rules corrects
+      shape.strip =
+          1.5707963267948966;  // unknown: a guess, which the comparison of two rules corrects
       shape.kinks.assign(edges.begin() + 1, edges.end() - 1);
       shape.panel = 1, shape.soft = infinity;
       functions_.push_back(std::make_unique<Part>(*this, m, shape));
@@ -65,13 +66,16 @@ class Marginal {
   const Function& main() const { return *functions_[0]; }
   const Function& across(int m) const { return *functions_[1 + m]; }  ///< m < L - 1
   const Function& spread() const { return *functions_[n_]; }
-  /// Estimated error of the averages, relative to rms(s*).
+  /// Estimated error of the averages, relative to rms(s*) near 0.
   double error() const { return error_; }
+  double rms() const { return rms_; }
 
  private:
   static constexpr double limit = 16.5;  ///< of a: as far as nodes in k and z go
   static constexpr int order = 20;       ///< Chebyshev points an interval
   static constexpr double most = 4e7;    ///< values of the target
+  static constexpr double least_density =
+      0.35;  ///< of nodes, where more would be too many: 1e-6 or so
 
   class Part : public Function {
    public:
@@ -127,7 +131,13 @@ class Marginal {
       return TargetAverages(target, axes, density).cost(40 * order) <= most;
     };
     double density = 1;
-    while (!affordable(density) && density > 0.1) density *= 0.8;
+    while (!affordable(density) && density > least_density) density *= 0.8;
+    if (!affordable(density))
+      throw std::domain_error("target must have fewer directions" +
+                              std::string(target.shape().smooth() ? "" : ", or no kinks") +
+                              ": averages over " + std::to_string(n_ - 1) +
+                              " of them would take more than " +
+                              std::to_string(static_cast<Index>(most)) + " values of it");
     TargetTable coarse = at(target, axes, density, probes);
     const int n_values = coarse.channels;
     for (int pass = 0;; ++pass) {
@@ -173,19 +183,18 @@ class Marginal {
             (j == 0 ? 1.0 : 2.0) / order * std::cos(pi * j * (i + 0.5) / order);
     std::vector<Interval> done;
     std::vector<double> series;
-    double rms = 1, unresolved = 0;
+    double unresolved = 0;
     for (bool first = true; !open.empty(); first = false) {
       std::vector<double> a;
       for (const Interval& x : open)
         for (int i = 0; i < order; ++i)
-          a.push_back(0.5 * (x.lo + x.hi) +
-                      0.25 * order * (x.hi - x.lo) * cosines[i * order + 1]);
+          a.push_back(0.5 * (x.lo + x.hi) + 0.25 * order * (x.hi - x.lo) * cosines[i * order + 1]);
       const TargetTable table = at(target, axes, density, a);
       if (first) {
         double square = 0;
         for (Index i = 0; i < table.size; ++i)
           if (std::abs(a[i]) < 2) square = std::max(square, table.values[(i + 1) * (n_ + 2) - 1]);
-        rms = std::sqrt(square);
+        rms_ = std::sqrt(square);
       }
       std::vector<Interval> again;
       for (std::size_t which = 0; which < open.size(); ++which) {
@@ -220,7 +229,7 @@ class Marginal {
       }
       open.swap(again);
     }
-    if (rms > 0) error_ = std::max(error_, unresolved / rms);
+    if (rms_ > 0) error_ = std::max(error_, unresolved / rms_);
     std::vector<std::size_t> sorted(done.size());
     for (std::size_t i = 0; i < sorted.size(); ++i) sorted[i] = i;
     std::sort(sorted.begin(), sorted.end(),
@@ -236,7 +245,7 @@ class Marginal {
   dense::Matrix turn_;
   std::vector<double> lo_, hi_, series_;
   std::vector<std::unique_ptr<Part>> functions_;
-  double error_ = 0;
+  double error_ = 0, rms_ = 0;
 };
 
 }  // namespace srfx
