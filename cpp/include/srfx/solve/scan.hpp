@@ -181,6 +181,19 @@ void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
+/// psi of a point, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
+/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for. psi_1 is in out.psi.
+inline void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, Index i,
+                      const double* across) {
+  const dense::Matrix& turn = coefficients.marginal->turn();
+  const Index n = turn.rows();
+  for (Index l = 0; l < n; ++l) {
+    double x = turn(l, 0) * out.psi[i];
+    for (Index m = 1; m < n; ++m) x += turn(l, m) * across[m - 1];
+    out.psi_directions[i * n + l] = x;
+  }
+}
+
 /// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
 struct SetState {
   std::mutex mutex;
@@ -197,16 +210,8 @@ struct SetState {
     starter = table->starter();
   }
 
-  /// psi of a point, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
-  /// the A of THEORY section 13 that singles out no basis, and U turns what was solved for. psi_1 is in out.psi.
   void store_psi(const BatchOutput& out, Index i, const double* across) const {
-    const dense::Matrix& turn = coefficients.marginal->turn();
-    const Index n = turn.rows();
-    for (Index l = 0; l < n; ++l) {
-      double x = turn(l, 0) * out.psi[i];
-      for (Index m = 1; m < n; ++m) x += turn(l, m) * across[m - 1];
-      out.psi_directions[i * n + l] = x;
-    }
+    srfx::store_psi(coefficients, out, i, across);
   }
 };
 
@@ -371,9 +376,9 @@ void finish_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out
 
 /// Solves the `count` points listed at `points` (reordered on the way), all of one set.
 template <class Bulk>
-void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
-                 Index set, const SpikeParameters& parameters, SetState& state, Index* points,
-                 Index count, Workspace& work) {
+void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, Index set,
+                 const SpikeParameters& parameters, SetState& state, Index* points, Index count,
+                 Workspace& work) {
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
     if (!state.table) state.make(*in.sigma, in, set, parameters);
