@@ -23,7 +23,7 @@ from srfx.simulation import simulate
 from srfx.spectrum import spectra
 from srfx.targets import Target
 from srfx.theory import bounds, learned_function, linear_floor, solve
-from srfx.weights import check_bulk
+from srfx.weights import own_bulk
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -91,12 +91,7 @@ class View:
         """The bulk of the actual steps, for as many readout values as it is quick and known for."""
         if len(self.readout) > GROUPS:
             return "isotropic"
-        own = "one_step" if self.steps == 1 else "multi_step"
-        try:
-            check_bulk(self.model, own, 1.0)
-        except NotImplementedError:
-            return "isotropic"
-        return own
+        return own_bulk(self.model)
 
     @property
     def alphas(self) -> FloatArray:

@@ -14,9 +14,10 @@ from srfx._style import PAGE, function_bands
 from srfx.figures import catalogue, layout
 from srfx.figures.figure_steps import in_words, step_counts, stepped
 from srfx.figures.jobs import Job, Run
-from srfx.models import FloatArray, OneStep, quiet
+from srfx.models import FloatArray, quiet
 from srfx.targets import Target
 from srfx.theory import learned_function
+from srfx.weights import own_bulk
 
 
 def _staircase(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -28,15 +29,18 @@ STAIRCASE = Target(_staircase, directions=2, name="a + ab")
 
 
 def _draw(ds: xr.Dataset) -> layout.Figure:
+    from matplotlib.ticker import MaxNLocator
+
     figure = layout.new_figure(PAGE, 3.9)
     count = ds.sizes["steps"]
     axes = figure.subplots(2, count + 1, sharex=True, sharey=True)
     # bands as far as the target goes but for its corners
-    reach = float(np.quantile(np.abs(ds.target.values), 0.97))
-    levels = np.linspace(-reach, reach, 14)
+    low, high = np.quantile(ds.target.values, (0.03, 0.97))
+    levels = MaxNLocator(14).tick_values(low, high)
     t, bins = ds.t1.values, ds.bin1.values
     bands = function_bands(axes[0, 0], t, t, ds.target.values, levels)
-    axes[0, 0].set_title(f"target {_name(ds)}")
+    target = layout.subject(ds, "network").split(", ")[1].removesuffix(" target")
+    axes[0, 0].set_title(f"target {target}")
     for j, text in enumerate(ds.steps.values):
         function_bands(axes[0, j + 1], t, t, ds.theory.values[j], levels)
         function_bands(axes[1, j + 1], bins, bins, ds.simulated.values[j].mean(0), levels)
@@ -44,18 +48,18 @@ def _draw(ds: xr.Dataset) -> layout.Figure:
         axes[1, j + 1].set_title(f"{ds.attrs['replicates']} networks at $d = {ds.attrs['d']}$")
     axes[1, 0].set_axis_off()
     axes[0, 0].tick_params(labelbottom=True)
-    for ax in axes[:, 1:].ravel():
+    axes[1, 1].tick_params(labelleft=True)
+    for ax in (*axes[0, 1:], *axes[1, 2:]):
         ax.set_ylabel("")
     for ax in axes[0, 1:]:
         ax.set_xlabel("")
     bar = figure.colorbar(bands, ax=axes[:, -1], shrink=0.8)
     bar.set_label(layout.AXIS["f"].replace("t)", "t_1, t_2)"))
-    layout.state(figure, ds, "eta", "alpha0", "alpha", "beta", "lam")
+    values = json.loads(ds.attrs["parameters"])
+    readout = ", ".join(f"{a:g}" for a in values["readout"])
+    text = layout.stated(ds, "eta", "alpha0", "alpha", "beta", "lam")
+    figure.suptitle(f"{values['activation']} network, readout {readout}, {text}", fontsize=7.5)
     return figure
-
-
-def _name(ds: xr.Dataset) -> str:
-    return str(json.loads(ds.attrs["parameters"])["target"]).split(" with values ")[0]
 
 
 def _consistent(values: dict[str, Any]) -> None:
@@ -76,6 +80,7 @@ def _consistent(values: dict[str, Any]) -> None:
         "simulated": "mean prediction in bins of the projections, of each simulated network",
         "t_simulated": "mean projections of the points in the bin",
         "steps": "gradient steps",
+        "direction": "direction of the target",
         "t1": "projection on the first direction",
         "t2": "projection on the second direction",
         "bin1": "middle of the bin, first direction",
@@ -98,7 +103,7 @@ def directions(
     noise: float = 0.0,
     d: int = 1000,
     replicates: int = 10,
-    bins: int = 15,
+    bins: int = 13,
     seed: int = 9,
 ) -> xr.Dataset:
     """Learned function of a target of two directions, before and after gradient steps.
@@ -108,8 +113,8 @@ def directions(
     to which the target is correlated; only with a known does the gradient see b. Two groups of
     neurons, of readout 1 and -1, can tell the two directions apart.
 
-    The theory is that of the step's own bulk for up to one step, and for more that of the isotropic
-    bulk, as several groups of neurons have no other.
+    The theory is that of the bulk that the steps make where it is known, and of the isotropic one
+    for several groups of neurons, which have no other here.
 
     Examples
     --------
@@ -118,7 +123,7 @@ def directions(
     >>> len(figure.axes)
     7
     """
-    edges = np.linspace(-2.25, 2.25, bins + 1)
+    edges = np.linspace(-2, 2, bins + 1)
     fields: dict[str, Any] = {"eta": eta, "alpha0": alpha0, "beta": beta, "noise": noise}
     models = [
         stepped(int(count), activation, target, readout=tuple(readout), **fields) for count in steps
@@ -127,15 +132,13 @@ def directions(
     done = run.simulations(
         [Job(model, "alpha", (alpha,), None, lam, *sizes, bounds) for model in models]
     )
-    x = np.linspace(-2.25, 2.25, 61)
+    x = np.linspace(-2, 2, 61)
     grid = np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1)
     at = np.array([ds.t.values for ds in done])
     curves, claimed = [], []
     with quiet():
         for model, points in zip(models, at, strict=True):
-            own = isinstance(model, OneStep)
-            options: dict[str, Any] = {"bulk": "one_step"} if own else {}
-            options |= {"d": d, "n_threads": run.n_threads}
+            options: dict[str, Any] = {"bulk": own_bulk(model), "d": d, "n_threads": run.n_threads}
             curves.append(learned_function(model, alpha, lam, grid, **options))
             claimed.append(_filled(model, alpha, lam, points, options))
     words = [in_words(count) for count in steps]
@@ -149,7 +152,14 @@ def directions(
             "t_simulated": ((*points, "direction"), at),
             "target": (("t1", "t2"), target(grid[..., 0], grid[..., 1])),
         },
-        coords={"steps": words, "t1": x, "t2": x, "bin1": middles, "bin2": middles},
+        coords={
+            "steps": words,
+            "t1": x,
+            "t2": x,
+            "bin1": middles,
+            "bin2": middles,
+            "direction": [1, 2],
+        },
         attrs={"d": d, "replicates": replicates},
     )
 
