@@ -34,12 +34,10 @@ from srfx.weights import EmpiricalBulk
 
 def covers(bulk: object) -> tuple[str, ...]:
     """Say what a bulk covers of the models with more than one direction, spike or step."""
-    known = {
-        "isotropic": ("directions", "spikes", "steps"),
-        "one_step": ("directions", "steps"),
-        "multi_step": ("directions", "steps"),
-    }
-    return known.get(bulk, ()) if isinstance(bulk, str) else ()
+    everything = ("directions", "spikes", "steps")
+    if isinstance(bulk, EmpiricalBulk):
+        return ()
+    return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 
 @check.public
@@ -84,9 +82,9 @@ def solve(
         fewer samples take larger d (docs/accuracy.md). The target may have up to three directions
         then, if there is one readout value and alpha0 is finite (THEORY section 14).
         ``"multi_step"``: the same for a `MultiStep`, with one readout value and finite alpha0
-        (THEORY section 15); within about two per cent of simulated networks. An `EmpiricalBulk`: the very weights given;
-        beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
-        supersede (eta and alpha0, or r, c and gamma) are not used.
+        (THEORY section 15); within about two per cent of simulated networks. An `EmpiricalBulk`:
+        the very weights given; beta has to be theirs, d defaults to theirs, and the fields of the
+        model that the weights supersede (eta and alpha0, or r, c and gamma) are not used.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
