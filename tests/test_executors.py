@@ -3,6 +3,7 @@
 Each runs in a process of its own, tests/executors/scan_with.py: some keep threads, or settings.
 """
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -33,7 +34,7 @@ EXECUTORS = {
     "dask_processes": ("distributed", "finished"),
 }
 
-#: Those whose own shutdown does not end after Ctrl-C.
+#: Those whose own shutdown, after the scan, may wait for workers that are gone after Ctrl-C.
 DEAF = ("parsl", "executorlib")
 
 
@@ -87,8 +88,8 @@ def test_ctrl_c(executor, want, tmp_path):
         until(lambda: done(tmp_path / "scan.zarr"), "no block was finished")
         os.killpg(process.pid, signal.SIGINT)
         until(lambda: "interrupted" in (tmp_path / "said").read_text(), "the scan goes on")
-        if executor in DEAF:  # their shutdown, after the scan, waits for workers that are gone
-            with pytest.raises(subprocess.TimeoutExpired):
+        if executor in DEAF:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
             process.kill()
         process.wait(timeout=60)
