@@ -75,6 +75,19 @@ def oldest(session: nox.Session) -> None:
     )
 
 
+@nox.session(default=False)
+def readers(session: nox.Session) -> None:
+    """Read stores and exported files with all programs of docs/cluster.md."""
+    prepare(session, "readers", ".[test]")
+    home = session.create_tmp()
+    npm = ["npm", "install", "--silent", "--prefix", home, "zarrita@0.7", "@zarrita/storage@0.2"]
+    env = {}
+    if works("npm", "--version"):
+        session.run(*npm, external=True)
+        env["SRFX_NODE_MODULES"] = str(Path(home, "node_modules").resolve())
+    session.run("pytest", "-q", "tests/test_readers.py", *session.posargs, env=env)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check files, types and the repository: all hooks of .pre-commit-config.yaml."""

@@ -49,6 +49,9 @@ def tanh_slope(x):
                 "weights": None,
                 "labels": "real",
                 "slope": None,
+                "spikes": None,
+                "alignment": None,
+                "variances": None,
             },
         ),
         (

@@ -5,75 +5,104 @@ namespace srfx {
 
 namespace detail {
 
-/// Nodes of E f(z) for this function.
-inline Rule standard_rule(const Function& f, double density) {
-  const GaussianRule rule(f.shape(), 1.0, density);
-  if (rule.shared()) return rule.nodes();
-  Rule own;
-  rule.at(0, own);
-  own.finish();
-  return own;
-}
+/// Nodes of E f(mean + sd z) for many means: those of mean i are first[i] .. first[i + 1], and the values of f there.
+struct ShiftedRule {
+  Rule all;
+  std::vector<Index> first{0};
+  std::vector<double> f;
+
+  ShiftedRule(const Function& function, const std::vector<double>& means, double sd,
+              double density) {
+    const GaussianRule rule(function.shape(), sd, density);
+    for (const double mean : means) {
+      if (rule.shared()) {
+        all.x.insert(all.x.end(), rule.nodes().x.begin(), rule.nodes().x.end());
+        all.w.insert(all.w.end(), rule.nodes().w.begin(), rule.nodes().w.end());
+      } else {
+        rule.at(mean, all);
+      }
+      first.push_back(all.size());
+    }
+    if (!rule.shared()) all.finish();
+    std::vector<double> x(all.size());
+    f.resize(all.size());
+    for (std::size_t i = 0; i < means.size(); ++i)
+      for (Index j = first[i]; j < first[i + 1]; ++j) x[j] = means[i] + sd * all.x[j];
+    function.evaluate(x.data(), f.data(), all.size());
+  }
+};
 
 }  // namespace detail
 
-StepConstants step_constants(const Function& sigma, const Function& derivative) {
+std::vector<StepConstants> step_constants(const Function& sigma, const Function& derivative,
+                                          const std::vector<double>& means, double sd) {
   const auto at = [&](double density) {
-    StepConstants out;
-    Rule rule = detail::standard_rule(sigma, density);
-    std::vector<double> f(rule.size());
-    sigma.evaluate(rule.x.data(), f.data(), rule.size());
-    double mean = 0, second = 0, slope_second = 0;
-    for (Index i = 0; i < rule.size(); ++i) mean += rule.w[i] * f[i];
-    for (Index i = 0; i < rule.size(); ++i) second += rule.w[i] * (f[i] - mean) * (f[i] - mean);
-    rule = detail::standard_rule(derivative, density);
-    f.resize(rule.size());
-    derivative.evaluate(rule.x.data(), f.data(), rule.size());
-    for (Index i = 0; i < rule.size(); ++i) {
-      const double z = rule.x[i], wf = rule.w[i] * f[i];
-      out.h1 += wf;
-      out.h2 += wf * z;
-      slope_second += wf * f[i];
+    const detail::ShiftedRule value(sigma, means, sd, density),
+        slope(derivative, means, sd, density);
+    std::vector<StepConstants> all(means.size());
+    for (std::size_t k = 0; k < means.size(); ++k) {
+      StepConstants& out = all[k];
+      double mean = 0, second = 0, slope_second = 0;
+      for (Index i = value.first[k]; i < value.first[k + 1]; ++i)
+        mean += value.all.w[i] * value.f[i];
+      for (Index i = value.first[k]; i < value.first[k + 1]; ++i)
+        second += value.all.w[i] * (value.f[i] - mean) * (value.f[i] - mean);
+      const Index begin = slope.first[k], end = slope.first[k + 1];
+      for (Index i = begin; i < end; ++i) {
+        const double z = slope.all.x[i], wf = slope.all.w[i] * slope.f[i];
+        out.h1 += wf;
+        out.h2 += wf * z;
+        slope_second += wf * slope.f[i];
+      }
+      for (Index i = begin; i < end; ++i) {
+        const double z = slope.all.x[i], s = slope.f[i] - out.h1 - out.h2 * z, w = slope.all.w[i],
+                     ws = w * s, ws2 = ws * s;
+        out.hc1 += ws2;
+        out.k3 += ws2 * s;
+        out.k4 += ws2 * s * s;
+        out.b3 += ws * z * z;
+        out.b12 += ws2 * z;
+        out.q2 += ws2 * z * z;
+        out.b4 += ws * z * z * z;
+        out.b13 += ws2 * s * z;
+      }
+      out.b22 = out.q2 - out.hc1;
+      out.h0 = std::abs(mean) < 1e-13 * std::sqrt(second + mean * mean) ? 0 : mean;
+      out.variance = second;
+      const double rms = std::sqrt(slope_second);
+      double power = rms;
+      const auto drop = [&](auto&... x) { ((x = std::abs(x) < 1e-12 * power ? 0 : x), ...); };
+      drop(out.h1, out.h2, out.b3, out.b4);
+      power = slope_second;
+      out.hc1 = out.hc1 < 1e-24 * power
+                    ? 0
+                    : out.hc1;  // S = 0: what is left is the square of rounding errors
+      drop(out.b12, out.q2, out.b22);
+      power = slope_second * rms;
+      drop(out.k3, out.b13);
+      power = slope_second * slope_second;
+      drop(out.k4);
+      out.error = rms;
     }
-    for (Index i = 0; i < rule.size(); ++i) {
-      const double z = rule.x[i], s = f[i] - out.h1 - out.h2 * z, w = rule.w[i], ws = w * s,
-                   ws2 = ws * s;
-      out.hc1 += ws2;
-      out.k3 += ws2 * s;
-      out.k4 += ws2 * s * s;
-      out.b3 += ws * z * z;
-      out.b12 += ws2 * z;
-      out.q2 += ws2 * z * z;
-      out.b4 += ws * z * z * z;
-      out.b13 += ws2 * s * z;
-    }
-    out.b22 = out.q2 - out.hc1;
-    out.h0 = std::abs(mean) < 1e-13 * std::sqrt(second + mean * mean) ? 0 : mean;
-    out.variance = second;
-    const double rms = std::sqrt(slope_second);
-    double power = rms;
-    const auto drop = [&](auto&... x) { ((x = std::abs(x) < 1e-12 * power ? 0 : x), ...); };
-    drop(out.h1, out.h2, out.b3, out.b4);
-    power = slope_second;
-    out.hc1 = out.hc1 < 1e-24 * power
-                  ? 0
-                  : out.hc1;  // S = 0: what is left is the square of rounding errors
-    drop(out.b12, out.q2, out.b22);
-    power = slope_second * rms;
-    drop(out.k3, out.b13);
-    power = slope_second * slope_second;
-    drop(out.k4);
-    out.error = rms;
-    return out;
+    return all;
   };
-  const StepConstants coarse = at(2);
-  StepConstants out = at(4);
-  const double rms = std::max(out.error, 1e-300), square = rms * rms;
-  out.error = std::max({std::abs(coarse.h1 - out.h1) / rms, std::abs(coarse.h2 - out.h2) / rms,
-                        std::abs(coarse.b3 - out.b3) / rms, std::abs(coarse.hc1 - out.hc1) / square,
-                        std::abs(coarse.q2 - out.q2) / square,
-                        std::abs(coarse.k4 - out.k4) / (square * square)});
+  const std::vector<StepConstants> coarse = at(2);
+  std::vector<StepConstants> out = at(4);
+  for (std::size_t k = 0; k < out.size(); ++k) {
+    const double rms = std::max(out[k].error, 1e-300), square = rms * rms;
+    const auto off = [&](double StepConstants::* part, double unit) {
+      return std::abs(coarse[k].*part - out[k].*part) / unit;
+    };
+    out[k].error =
+        std::max({off(&StepConstants::h1, rms), off(&StepConstants::h2, rms),
+                  off(&StepConstants::b3, rms), off(&StepConstants::hc1, square),
+                  off(&StepConstants::q2, square), off(&StepConstants::k4, square * square)});
+  }
   return out;
+}
+
+StepConstants step_constants(const Function& sigma, const Function& derivative) {
+  return step_constants(sigma, derivative, {0.0}, 1.0).front();
 }
 
 ResidualRule residual_rule(const Function& target, double h0, double noise, double delta,

@@ -76,7 +76,8 @@ void derivatives_along_s(const Case& c) {
           check(here.k[i][j], up.k[i][j].v, down.k[i][j].v, up2.k[i][j].v, down2.k[i][j].v, size);
           CHECK(here.k[i][j].v == here.k[j][i].v, i, j);
         }
-      check(here.rest, up.rest.v, down.rest.v, up2.rest.v, down2.rest.v, 1);
+      check(here.rest[0][0], up.rest[0][0].v, down.rest[0][0].v, up2.rest[0][0].v,
+            down2.rest[0][0].v, 1);
       check(here.mean, up.mean.v, down.mean.v, up2.mean.v, down2.mean.v, here.mean.v);
       CHECK(here.k[0][0].v > 0 && here.k[1][1].v > -1e-12 && here.k[2][2].v > -1e-12, s, beta);
       CHECK(here.k[0][0].d <= 0 && here.mean.d < 0, s, beta);

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map', 'target_names']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -33,6 +33,29 @@ class Activation:
         ...
     @property
     def smooth(self) -> bool:
+        ...
+class Target:
+    """
+    A target of several directions, named or a vectorised callable.
+    """
+    @staticmethod
+    def from_callable(value: typing.Any, directions: typing.SupportsInt | typing.SupportsIndex, kinks: collections.abc.Sequence[tuple[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], typing.SupportsFloat | typing.SupportsIndex]], name: str = 'fn') -> Target:
+        ...
+    @staticmethod
+    def of(activation: Activation) -> Target:
+        """
+        The target of one direction.
+        """
+    def __init__(self, name: str, directions: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def directions(self) -> int:
+        ...
+    @property
+    def kinks(self) -> list[tuple[list[float], float]]:
+        ...
+    @property
+    def name(self) -> str:
         ...
 class Cancelled(RuntimeError):
     pass
@@ -81,6 +104,10 @@ def evaluate(activation: Activation, x: typing.Annotated[numpy.typing.ArrayLike,
 def evaluate_derivative(activation: Activation, x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     Derivatives at a vector x.
+    """
+def evaluate_target(target: Target, t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Values at the columns of t, shape (directions, n).
     """
 def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
     """
@@ -174,3 +201,5 @@ def step_map(sigma: Activation, target: Activation, readout: typing.SupportsFloa
     """
     Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.
     """
+def target_names() -> list[str]:
+    ...

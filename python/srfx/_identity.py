@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx import _core
-from srfx.models import Activation, FloatArray, compiled, label
+from srfx.models import Activation, AnyTarget, FloatArray, compiled, label
+from srfx.targets import Target, compiled_target
 
 if TYPE_CHECKING:
     from srfx.weights import EmpiricalBulk
@@ -93,21 +94,52 @@ def _far() -> FloatArray:
     return np.concatenate([-beyond[::-1], beyond])
 
 
-def of_function(function: str | Activation) -> str | dict[str, Any]:
+@functools.cache
+def _cloud(directions: int) -> FloatArray:
+    """Give the points where targets of several directions are tried: they fill a cube evenly."""
+    steps = np.sqrt(np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53]))
+    places = steps[:directions, np.newaxis] * np.arange(1, 2**15 + 1) % 1.0
+    return np.asarray(10 * places - 5)
+
+
+def _of_target(target: Target) -> str | dict[str, Any]:
+    """Return what a target is known by: its name, or for a callable its values and planes."""
+    if isinstance(target.fn, str):
+        return label(target)
+    planes = [x for normal, offset in target.kinks for x in (*normal, offset)]
+    known: dict[str, Any] = {"function": label(target), "kinks": planes}
+    known["directions"] = target.directions
+    if target.name is not None:
+        known["name"] = target.name
+    values = _core.evaluate_target(compiled_target(target), _cloud(target.directions))
+    _set_values(known, values, slice(None))
+    return known
+
+
+def _set_values(known: dict[str, Any], values: FloatArray, middle: Any) -> FloatArray:
+    """Note the centre of values, and what they are about it, which is returned."""
+    centre = _short(float(values[middle].mean()))
+    centred = values - centre  # a large constant would hide the rest, which the network learns by
+    known["values"] = sketch(centred, middle)
+    size = known["values"]["size"] = max(known["values"]["size"], _FLAT * abs(centre))
+    known["centre"] = {"size": max(size, abs(centre)), "means": [centre]}
+    return centred
+
+
+def of_function(function: AnyTarget) -> str | dict[str, Any]:
     """Return what a function is known by: its name, or for a callable its values and kinks."""
     if isinstance(function, str):
         return function
+    if isinstance(function, Target):
+        return _of_target(function)
     core, grid = compiled(function), _grid()
     middle = np.abs(grid) < _MIDDLE
     known: dict[str, Any] = {"function": label(function), "kinks": list(function.kinks)}
     if function.name is not None:
         known["name"] = function.name
     values = _core.evaluate(core, grid)
-    centre = _short(float(values[middle].mean()))
-    centred = values - centre  # a large constant would hide the rest, which the network learns by
-    known["values"] = sketch(centred, middle)
-    size = known["values"]["size"] = max(known["values"]["size"], _FLAT * abs(centre))
-    known["centre"] = {"size": max(size, abs(centre)), "means": [centre]}
+    centred = _set_values(known, values, middle)
+    centre, size = known["centre"]["means"][0], known["values"]["size"]
     known["steps"] = sketch(_steps(core, values, centred, size))
     known["steps"]["size"] = max(known["steps"]["size"], size / 100)  # where a constant rounds them
     known["far"] = _far_values(function, centre, size)
@@ -252,7 +284,7 @@ def _rounded(facts: Any, tolerance: float) -> Any:
     return facts
 
 
-def recorded(function: str | Activation) -> str:
+def recorded(function: AnyTarget) -> str:
     """Name a function for a record; a callable by its values too, since its name says little."""
     if isinstance(function, str) or function.name is not None:
         return label(function)
@@ -375,8 +407,8 @@ _SKETCHES = {
 
 
 def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
-    if not (isinstance(found, dict) and isinstance(wanted, dict)) or (
-        found.get("name") != wanted.get("name")
+    if not (isinstance(found, dict) and isinstance(wanted, dict)) or any(
+        found.get(key) != wanted.get(key) for key in ("name", "directions")
     ):
         yield _both(name, found, wanted)
         return
@@ -390,7 +422,9 @@ def _functions(name: str, found: Any, wanted: Any) -> Iterator[str]:
                 yield _both(f"derivative of {name}", *have)
             continue
         where = _first(a, b, tolerance)
-        if where is not None:
+        if where is not None and "directions" in found:
+            yield f"{_both(name, found, wanted)} (of their {what} a mean is {_two(a, b, where)})"
+        elif where is not None:
             grid = _far() if key == "far" else _grid()
             grid = grid[np.abs(grid) < _MIDDLE] if key == "centre" else grid
             part = np.array_split(grid, len(a["means"]))[where]

@@ -262,23 +262,82 @@ def readout_and_weights(
 ) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
     """Values of the initial readout and their probabilities (None: equal)."""
     values = vector("readout", readout, "a non-empty sequence of finite numbers, as in (1.0,)")
+    return values, probabilities(weights, len(values), "value of readout")
+
+
+def probabilities(weights: object, count: int, of: str) -> tuple[float, ...] | None:
+    """Probabilities of as many groups, one for each ``of``; None: equal."""
     if weights is None:
-        return values, None
+        return None
     allowed = "None (equal weights) or a sequence of positive numbers that sum to one"
-    probabilities = vector("weights", weights, allowed)
-    if len(probabilities) != len(values):
+    shares = vector("weights", weights, allowed)
+    if len(shares) != count:
         raise ValueError(
-            f"weights must have one entry for each value of readout ({len(values)}); "
-            f"got {len(probabilities)}: {probabilities}"
+            f"weights must have one entry for each {of} ({count}); got {len(shares)}: {shares}"
         )
-    if min(probabilities) <= 0:
-        raise ValueError(f"weights must be positive; got {probabilities}")
-    if abs(math.fsum(probabilities) - 1) > 1e-12:
+    if min(shares) <= 0:
+        raise ValueError(f"weights must be positive; got {shares}")
+    if abs(math.fsum(shares) - 1) > 1e-12:
         raise ValueError(
-            f"weights must sum to one within 1e-12; got {probabilities}, "
-            f"which sum to {math.fsum(probabilities)!r}"
+            f"weights must sum to one within 1e-12; got {shares}, "
+            f"which sum to {math.fsum(shares)!r}"
         )
-    return values, probabilities
+    return shares
+
+
+def matrix(name: str, value: object, shape: tuple[int | None, int | None], what: str) -> FloatArray:
+    """Return finite numbers of two axes, of given lengths or (None) of any but zero.
+
+    ``what`` says in words which axis is which.
+    """
+    text = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+    allowed = f"an array of finite numbers of shape {text}, {what}"
+    array = number_or_array(name, value, allowed, np.isfinite)
+    found = np.shape(array)
+    fits = len(found) == 2 and 0 not in found
+    if not fits or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
+        raise ValueError(f"{name} must be {allowed}; got shape {found}")
+    return np.asarray(array)
+
+
+def function_name(name: object, taken: Sequence[str]) -> None:
+    """Accept None, or a name that a callable may have."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be None or a string; got {name!r}")
+    if name is not None and (not name.strip() or not name.isprintable() or name in taken):
+        raise ValueError(
+            "name must be printable text, not empty and not that of a function srfx has "
+            f"({', '.join(taken)}); got {name!r}"
+        )
+
+
+def values_of(role: str, raw: object, points: FloatArray) -> FloatArray:
+    """Check what a callable of the user returned for points, of shape (n,) or (directions, n)."""
+    shape = points.shape[-1:]
+    try:
+        values = np.asarray(raw)
+    except Exception as error:
+        got = unreadable(raw, error, "let it return values")
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {got}"
+        ) from None
+    if values.dtype.kind not in "biuf":
+        kind = "" if values.dtype == object else f" of {values.dtype}"
+        raise ValueError(
+            f"{role} must return an array of real numbers; it returned {type(raw)}{kind}"
+        )
+    if values.shape != shape:
+        raise ValueError(
+            f"{role} must return one value for each input: given shape {shape} "
+            f"it returned shape {values.shape}"
+        )
+    good = np.isfinite(values)
+    if not good.all():
+        i = int(np.argmin(good))
+        at = ", ".join(f"{x:.6g}" for x in np.atleast_1d(points[..., i]))
+        at = f"({at})" if points.ndim > 1 else at
+        raise ValueError(f"{role} must return finite values; at {at} it returned {values[i]}")
+    return np.asarray(values, dtype=np.float64)
 
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:

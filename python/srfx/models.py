@@ -8,8 +8,8 @@ import functools
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,22 @@ from numpy.typing import NDArray
 from srfx import _core
 from srfx import _validation as check
 from srfx.losses import LABELS
+from srfx.targets import ALSO, TARGET_NAMES, Target, callable_name, compiled_target
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[FloatArray], FloatArray]
+
+#: What a model has for a target.
+AnyTarget: TypeAlias = "str | Activation | Target"
 
 #: Names accepted wherever an activation or a target is asked for.
 ACTIVATION_NAMES: tuple[str, ...] = tuple(_core.activation_names())
 
 #: Readout values that the equations are solved for, at most.
 MAX_GROUPS = 32
+
+#: Gradient steps a model may have.
+MAX_STEPS = 16
 
 #: Points where callables are tried at construction: none of them a likely kink.
 _PROBE = np.linspace(-6.1, 6.1, 24)
@@ -86,15 +93,7 @@ class Activation:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name is not None and not isinstance(self.name, str):
-            raise TypeError(f"name must be None or a string; got {self.name!r}")
-        if self.name is not None and (
-            not self.name.strip() or not self.name.isprintable() or self.name in ACTIVATION_NAMES
-        ):
-            raise ValueError(
-                "name must be printable text, not empty and not that of a function srfx has "
-                f"({', '.join(ACTIVATION_NAMES)}); got {self.name!r}"
-            )
+        check.function_name(self.name, ACTIVATION_NAMES)
         if isinstance(self.fn, str):
             raise TypeError(f"fn must be callable; got {self.fn!r} (a name needs no Activation)")
         if not callable(self.fn):
@@ -135,29 +134,7 @@ def _is_empty(value: Any) -> bool:
 
 def _call(role: str, fn: Function, x: FloatArray) -> FloatArray:
     """``fn`` at a vector; its answer checked."""
-    raw = fn(x.copy())
-    try:
-        values = np.asarray(raw)
-    except Exception as error:
-        got = check.unreadable(raw, error, "let it return values")
-        raise ValueError(
-            f"{role} must return an array of real numbers; it returned {got}"
-        ) from None
-    if values.dtype.kind not in "biuf":
-        kind = "" if values.dtype == object else f" of {values.dtype}"
-        raise ValueError(
-            f"{role} must return an array of real numbers; it returned {type(raw)}{kind}"
-        )
-    if values.shape != x.shape:
-        raise ValueError(
-            f"{role} must return one value for each input: given shape {x.shape} "
-            f"it returned shape {values.shape}"
-        )
-    finite = np.isfinite(values)
-    if not finite.all():
-        i = int(np.argmin(finite))
-        raise ValueError(f"{role} must return finite values; at {x[i]:.6g} it returned {values[i]}")
-    return np.asarray(values, dtype=np.float64)
+    return check.values_of(role, fn(x.copy()), x)
 
 
 def _precision(fn: Function) -> np.dtype[Any]:
@@ -187,14 +164,51 @@ def as_function(name: str, value: object) -> str | Activation:
     )
 
 
-def compiled(function: str | Activation) -> _core.Activation:
-    """Return the function as the compiled core knows it."""
+def as_target(name: str, value: object) -> AnyTarget:
+    """Return a target: of one direction as `as_function` does, of several as a `Target`."""
+    if isinstance(value, str) and (value in TARGET_NAMES or value in ALSO):
+        return Target(value, directions=2)
+    if isinstance(value, Target):
+        return value if value.directions > 1 else _one_direction(value)
+    if isinstance(value, str):
+        return check.one_of(name, value, (*ACTIVATION_NAMES, *TARGET_NAMES))
+    if isinstance(value, Activation) or callable(value):
+        return as_function(name, value)
+    raise TypeError(
+        f"{name} must be a name ({', '.join((*ACTIVATION_NAMES, *TARGET_NAMES))}), a callable, an "
+        f"srfx.Activation or an srfx.Target; got {value!r}"
+    )
+
+
+def _one_direction(target: Target) -> str | Activation:
+    """Return the function of one variable that a target of one direction is."""
+    if isinstance(target.fn, str):
+        return "sign" if target.fn == "sign_product" else "linear"
+    kinks = tuple(offset / normal[0] for normal, offset in target.kinks)
+    return Activation(target.fn, kinks=kinks, name=target.name)
+
+
+def compiled(function: AnyTarget) -> _core.Activation:
+    """Return a function of one variable as the compiled core knows it."""
     if isinstance(function, str):
         return _compiled_name(function)
-    name = function.name or str(getattr(function.fn, "__name__", type(function.fn).__name__))
+    if isinstance(function, Target):
+        raise NotImplementedError(
+            f"a target of one direction is needed here; {function.label} has {function.directions}"
+        )
     return _core.Activation.from_callable(
-        function.fn, function.derivative, list(function.kinks), name
+        function.fn,
+        function.derivative,
+        list(function.kinks),
+        function.name or callable_name(function.fn),
     )
+
+
+def target_of(model: Model) -> _core.Target:
+    """Return the target of a model, of any number of directions, as the compiled core knows it."""
+    if isinstance(model.target, Target):
+        return compiled_target(model.target)
+    return _core.Target.of(compiled(model.target))
 
 
 @functools.cache
@@ -202,21 +216,23 @@ def _compiled_name(name: str) -> _core.Activation:
     return _core.Activation(name)
 
 
-def label(function: str | Activation) -> str:
+def label(function: AnyTarget) -> str:
     """Name the function, for titles and attributes."""
     if isinstance(function, str):
         return function
+    if isinstance(function, Target):
+        return function.label
     return function.name or f"callable {compiled(function).name}"
 
 
-def gaussian_constants(function: str | Activation, derivative: bool = False) -> dict[str, float]:
+def gaussian_constants(function: AnyTarget, derivative: bool = False) -> dict[str, float]:
     """Moments under N(0,1): see `_core.gaussian_constants`. Warns of a poor quadrature."""
     constants: dict[str, float] = _core.gaussian_constants(compiled(function), derivative)
     warn_accuracy(constants["error"], f"the Gaussian moments of {label(function)}", function)
     return constants
 
 
-def floor_of(function: str | Activation) -> float:
+def floor_of(function: AnyTarget) -> float:
     """E[s^2] - E[s]^2 - E[z s]^2, in its centred form, which does not cancel."""
     core = compiled(function)
     at_zero = _core.coefficients(core, core, 0.0, 1.0, 0.0, np.zeros(1))
@@ -225,11 +241,13 @@ def floor_of(function: str | Activation) -> float:
     return floor if floor > 1e-26 * second_moment else 0.0
 
 
-def warn_accuracy(error: float, what: str, *functions: str | Activation) -> None:
+def warn_accuracy(error: float, what: str, *functions: AnyTarget) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8, with what may be done about it."""
     if error > 1e-8:
         advice, kinked = "", []
         for function in functions:
+            if isinstance(function, Target) and not isinstance(function.fn, str):
+                kinked.append(function.label)
             if isinstance(function, Activation):
                 precision, name = _precision(function.fn), f"callable {compiled(function).name}"
                 if precision != np.float64:
@@ -328,11 +346,15 @@ def freeze(*values: object) -> None:
             value.flags.writeable = False
 
 
+#: Fields that a repr leaves out where they have their defaults.
+_QUIET = ("labels", "slope")
+
+
 class _Model(Rebuilt):
-    """What SpikedRF and OneStep share: validation, equality by value, a short repr."""
+    """What the models share: validation, equality by value, a short repr."""
 
     activation: str | Activation
-    target: str | Activation
+    target: AnyTarget
     noise: float | FloatArray
     labels: str
     slope: float | None
@@ -354,6 +376,23 @@ class _Model(Rebuilt):
                 )
         return {"labels": labels, "slope": slope}
 
+    def _stepping(self) -> str | Activation:
+        """Return the activation of a network that makes gradient steps."""
+        activation = as_function("activation", self.activation)
+        function = compiled(activation)
+        if isinstance(activation, Activation) and activation.derivative is None:
+            raise ValueError(
+                f"activation must have a derivative for {type(self).__name__}, whose gradient step "
+                f"contains it; got the callable {function.name!r} without one: pass "
+                "srfx.Activation(fn, derivative=...)"
+            )
+        if function.jump or not function.has_derivative:
+            raise ValueError(
+                f"activation must be continuous for {type(self).__name__}, whose gradient step "
+                f"contains its derivative; got {function.name!r}, which jumps"
+            )
+        return activation
+
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -367,12 +406,19 @@ class _Model(Rebuilt):
     numeric_names: tuple[str, ...] = ()
 
     @property
+    def directions(self) -> int:
+        """Directions of the target."""
+        return self.target.directions if isinstance(self.target, Target) else 1
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the numeric fields broadcast together."""
         return check.common_shape(self.numeric)
 
     def _key(self) -> tuple[Any, ...]:
         def hashable(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(hashable, value))
             return (value.shape, tuple(value.ravel())) if isinstance(value, np.ndarray) else value
 
         return tuple(hashable(getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -390,15 +436,29 @@ class _Model(Rebuilt):
             if isinstance(value, np.ndarray) and value.size > 6:
                 low, high = f"{value.min():.6g}", f"{value.max():.6g}"
                 return f"<{low} to {high}, shape {value.shape}>"
+            if isinstance(value, tuple) and any(isinstance(x, np.ndarray) for x in value):
+                return f"({', '.join(map(short, value))},)"
             return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
+        unused = self._unused()
         fields = [
             f
             for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if f.name not in ("labels", "slope") or getattr(self, f.name) != f.default
+            if f.name not in unused and (f.name not in _QUIET or getattr(self, f.name) != f.default)
         ]
         inside = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in fields)
         return f"{type(self).__name__}({inside})"
+
+    def _unused(self) -> tuple[str, ...]:
+        """Fields that mean nothing beside the others."""
+        return ()
+
+
+class _Default(float):
+    """The default of a field, told apart from the same number given by the user."""
+
+
+_STRENGTH = _Default(0.9)
 
 
 @check.public
@@ -410,20 +470,27 @@ class SpikedRF(_Model):
     d``. Inputs ``x ~ N(0, I_d)``, labels ``y = target(theta.x/sqrt(d)) + sqrt(noise) eps``,
     ``|theta|^2 = d``. Source: CPD24 Definition 3.1; THEORY section 1.
 
+    With ``spikes`` there are several: q orthogonal ``v_j`` and K groups of neurons, the rows of
+    group g ``sqrt(c_g) w0_i + r sum_j spikes[g, j] v_j/sqrt(d)``. A target of L directions has L
+    orthogonal ``theta_l``. Source: THEORY section 13.
+
     Parameters
     ----------
     activation : str, callable or Activation
         Activation sigma of the network. Names: tanh, erf, sin, cos, relu, leaky_relu, sign, abs,
         softplus, sigmoid, gelu, silu, hardtanh, linear, hermite1 to hermite6 (normalised: E He_n^2
         = 1).
-    target : str, callable or Activation
-        Activation sigma* of the target.
+    target : str, callable, Activation or Target
+        Activation sigma* of the target, or a `Target` of several directions; ``"product"``,
+        ``"sign_product"`` and ``"max"`` are those of two.
     r : float or array
-        Strength of the spike; any finite number.
+        Strength of the spike; any finite number. With ``spikes`` a factor of all of them, 1 by
+        default.
     c : float or array
         Variance of the bulk of W, > 0; 1 without a gradient step.
     gamma : float or array
-        Alignment ``v.theta/d`` of the spike with the target's direction, -1 to 1.
+        Alignment ``v.theta/d`` of the spike with the target's direction, -1 to 1. For a target of L
+        directions the L numbers ``v.theta_l/d``, whose squares sum to at most 1.
     beta : float or array
         Width ratio p/d, > 0.
     noise : float or array
@@ -433,7 +500,16 @@ class SpikedRF(_Model):
         ``1 + a_g^2 (c - 1)`` (THEORY section 7). `solve` takes up to 32 values; see
         `readout_quantiles` for a continuous distribution.
     weights : sequence of float, optional
-        Probabilities of those values, summing to one; equal by default.
+        Probabilities of those values, or of the rows of ``spikes``, summing to one; equal by
+        default.
+    spikes : array of shape (K, q), optional
+        Strengths of the q spikes in each of K groups of neurons. Then ``readout`` and ``gamma`` are
+        not given.
+    alignment : array of shape (L, q)
+        With ``spikes``: ``theta_l.v_j/d`` of every direction with every spike; singular values at
+        most 1.
+    variances : sequence of K floats, optional
+        With ``spikes``: the bulk variance of each group, > 0, in place of ``c``.
     labels : {"real", "sign", "logit"}
         What y is: "real": ``target(t) + sqrt(noise) eps``, with ``t =
         theta.x/sqrt(d)``; "sign": the sign of that; "logit": 1 with probability ``1/(1 +
@@ -466,35 +542,108 @@ class SpikedRF(_Model):
     """
 
     activation: str | Activation = "tanh"
-    target: str | Activation = "sin"
+    target: AnyTarget = "sin"
     _: dataclasses.KW_ONLY
-    r: float | FloatArray = 0.9
+    r: float | FloatArray = _STRENGTH
     c: float | FloatArray = 1.0
     gamma: float | FloatArray = 1.0
     beta: float | FloatArray = 1.0
     noise: float | FloatArray = 0.0
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
+    spikes: FloatArray | None = None
+    alignment: FloatArray | None = None
+    variances: tuple[float, ...] | None = None
     labels: str = "real"
     slope: float | None = None
 
     numeric_names = ("r", "c", "gamma", "beta", "noise")
 
     def __post_init__(self) -> None:
-        readout, weights = check.readout_and_weights(self.readout, self.weights)
         self._set(
             activation=as_function("activation", self.activation),
-            target=as_function("target", self.target),
-            r=check.finite("r", self.r),
+            target=as_target("target", self.target),
             c=check.positive("c", self.c),
-            gamma=check.correlation("gamma", self.gamma),
             beta=check.positive("beta", self.beta),
             noise=check.non_negative("noise", self.noise),
-            readout=readout,
-            weights=weights,
+        )
+        unused: tuple[str, ...] = ()
+        if self.spikes is not None:
+            self._set_spikes(self.spikes)
+            unused = ("gamma",) if self.variances is None else ("gamma", "c")
+        else:
+            for name in ("alignment", "variances"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} must not be given without spikes; got {getattr(self, name)!r}"
+                    )
+            readout, weights = check.readout_and_weights(self.readout, self.weights)
+            if self.directions > 1:
+                unused = ("gamma",)
+            gamma = check.correlation if self.directions == 1 else self._alignments
+            self._set(gamma=gamma("gamma", self.gamma), readout=readout, weights=weights)
+        self._set(
+            r=check.finite("r", self.r),
+            numeric_names=tuple(x for x in type(self).numeric_names if x not in unused),
             **self._checked_labels(),
         )
         check.common_shape(self.numeric)
+
+    def _alignments(self, name: str, value: object) -> FloatArray:
+        """Check the alignment of one spike with several directions."""
+        allowed = (
+            f"{self.directions} numbers, the alignments of the spike with the directions of the "
+            "target, whose squares sum to at most 1"
+        )
+        numbers = np.array(check.vector(name, value, allowed))
+        if numbers.size != self.directions or numbers @ numbers > 1 + 1e-12:
+            raise ValueError(f"{name} must be {allowed}; got {numbers.tolist()}")
+        freeze(numbers)
+        return numbers
+
+    def _set_spikes(self, spikes: object) -> None:
+        rows = "one row for each group, one column for each spike"
+        R = check.matrix("spikes", spikes, (None, None), rows)
+        (groups, q), columns = R.shape, "one row for each direction, one column for each spike"
+        if self.alignment is None:
+            raise ValueError(
+                f"alignment must be given with spikes, of shape ({self.directions}, {q}), {columns}"
+            )
+        alignment = check.matrix("alignment", self.alignment, (self.directions, q), columns)
+        largest = float(np.linalg.norm(alignment, 2))
+        if largest > 1 + 1e-12:
+            raise ValueError(
+                "alignment must have singular values of at most 1, so that I - alignment "
+                f"alignment^T is positive semidefinite; the largest is {largest:.10g}"
+            )
+        for name, default in (("readout", (1.0,)), ("gamma", 1.0)):
+            if not np.array_equal(getattr(self, name), default):
+                raise ValueError(
+                    f"{name} must not be given with spikes, whose rows and alignment say it all; "
+                    f"got {getattr(self, name)!r}"
+                )
+        variances = self.variances
+        if variances is not None:
+            allowed = f"None (c for every group) or {groups} numbers > 0, one for each group"
+            variances = check.vector("variances", variances, allowed)
+            if len(variances) != groups or min(variances) <= 0:
+                raise ValueError(f"variances must be {allowed}; got {variances}")
+            if not np.array_equal(self.c, 1.0):
+                raise ValueError(f"c must not be given with variances; got {self.c!r}")
+        self._set(
+            r=1.0 if self.r is _STRENGTH else self.r,
+            spikes=R,
+            alignment=alignment,
+            variances=variances,
+            weights=check.probabilities(self.weights, groups, "row of spikes"),
+            readout=(1.0,),
+            gamma=1.0,
+        )
+
+    def _unused(self) -> tuple[str, ...]:
+        if self.spikes is None:
+            return ("spikes", "alignment", "variances")
+        return ("readout", "gamma", "variances" if self.variances is None else "c")
 
 
 @check.public
@@ -511,8 +660,9 @@ class OneStep(_Model):
     activation : str, callable or Activation
         Activation sigma of the network; see `SpikedRF` for the names. It must have a derivative:
         ``sign`` is refused, and a callable needs ``srfx.Activation(fn, derivative=...)``.
-    target : str, callable or Activation
-        Activation sigma* of the target.
+    target : str, callable, Activation or Target
+        Activation sigma* of the target, or a `Target` of several directions; ``"product"``,
+        ``"sign_product"`` and ``"max"`` are those of two.
     eta : float or array
         Normalised learning rate of the step; any finite number.
     alpha0 : float or array
@@ -549,7 +699,7 @@ class OneStep(_Model):
     """
 
     activation: str | Activation = "tanh"
-    target: str | Activation = "sin"
+    target: AnyTarget = "sin"
     _: dataclasses.KW_ONLY
     eta: float | FloatArray = 1.0
     alpha0: float | FloatArray = 1.5
@@ -564,22 +714,10 @@ class OneStep(_Model):
 
     def __post_init__(self) -> None:
         readout, weights = check.readout_and_weights(self.readout, self.weights)
-        activation = as_function("activation", self.activation)
-        function = compiled(activation)
-        if isinstance(activation, Activation) and activation.derivative is None:
-            raise ValueError(
-                "activation must have a derivative for OneStep, whose gradient step contains it; "
-                f"got the callable {function.name!r} without one: pass "
-                "srfx.Activation(fn, derivative=...)"
-            )
-        if function.jump or not function.has_derivative:
-            raise ValueError(
-                "activation must be continuous for OneStep, whose gradient step contains its "
-                f"derivative; got {function.name!r}, which jumps"
-            )
+        activation = self._stepping()
         self._set(
             activation=activation,
-            target=as_function("target", self.target),
+            target=as_target("target", self.target),
             eta=check.finite("eta", self.eta),
             alpha0=check.sample_ratio("alpha0", self.alpha0),
             beta=check.positive("beta", self.beta),
@@ -679,9 +817,145 @@ class OneStep(_Model):
         return r, c, gamma
 
 
-def probabilities(model: SpikedRF | OneStep) -> tuple[float, ...]:
-    """Probabilities of the readout values."""
-    return model.weights or (1 / len(model.readout),) * len(model.readout)
+@check.public
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class MultiStep(_Model):
+    """A two-layer network after several gradient steps, its readout fitted by ridge regression.
+
+    T steps, each on fresh samples: step tau on ``alpha0[tau] d`` samples with learning rate
+    ``eta[tau]`` and the residual of the network as it then is, ``w_i <- w_i + (eta a_i/n0) sum_mu
+    (y_mu - f(x_mu)) sigma'(w_i.x_mu) x_mu``; the initial readout stays. Then ridge regression on
+    ``n = alpha d`` fresh samples. One step is that of `OneStep`. Source: THEORY section 15.
+
+    Parameters
+    ----------
+    activation : str, callable or Activation
+        Activation sigma of the network, with a derivative; see `OneStep`.
+    target : str, callable, Activation or Target
+        Activation sigma* of the target, or a `Target` of several directions.
+    eta : sequence of T floats or arrays
+        Learning rate of each step; any finite numbers. T is 1 to 16.
+    alpha0 : sequence of T floats or arrays
+        Sample complexity n0/d of each step, >= 0; 0 is no step, ``inf`` is the population gradient.
+    beta : float or array
+        Width ratio p/d, > 0.
+    noise : float or array
+        Variance of the label noise, >= 0.
+    readout : sequence of float
+        Values a_g of the initial readout, as of `OneStep`.
+    weights : sequence of float, optional
+        Probabilities of those values, summing to one; equal by default.
+    labels : {"real", "sign", "logit"}
+        What y is, in the gradient steps too; see `OneStep`.
+    slope : float, optional
+        Of labels="logit" alone, > 0; 1 by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A field is of the wrong type or out of range, or ``eta`` and ``alpha0`` are not of as many
+        steps. The message names it, its value and what is allowed.
+
+    Notes
+    -----
+    The numeric fields, those that broadcast, are ``eta1``, .., ``etaT``, ``alpha0_1``, ..,
+    ``alpha0_T``, ``beta`` and ``noise``.
+
+    Examples
+    --------
+    >>> from srfx.models import MultiStep
+    >>> model = MultiStep("tanh", "sin", eta=(3, 2), alpha0=(0.5, 1))
+    >>> model.steps
+    2
+    >>> sorted(model.numeric)
+    ['alpha0_1', 'alpha0_2', 'beta', 'eta1', 'eta2', 'noise']
+    """
+
+    activation: str | Activation = "tanh"
+    target: AnyTarget = "sin"
+    _: dataclasses.KW_ONLY
+    eta: tuple[float | FloatArray, ...] = (1.0, 1.0)
+    alpha0: tuple[float | FloatArray, ...] = (1.5, 1.5)
+    beta: float | FloatArray = 1.0
+    noise: float | FloatArray = 0.0
+    readout: tuple[float, ...] = (1.0,)
+    weights: tuple[float, ...] | None = None
+    labels: str = "real"
+    slope: float | None = None
+
+    numeric_names = ("beta", "noise")
+
+    def __post_init__(self) -> None:
+        readout, weights = check.readout_and_weights(self.readout, self.weights)
+        eta, alpha0 = _entries("eta", self.eta), _entries("alpha0", self.alpha0)
+        if len(eta) != len(alpha0):
+            raise ValueError(
+                "eta and alpha0 must have one entry for each step; got "
+                f"{len(eta)} and {len(alpha0)}"
+            )
+        steps = range(1, len(eta) + 1)
+        names = ([f"eta{i}" for i in steps], [f"alpha0_{i}" for i in steps])
+        self._set(
+            activation=self._stepping(),
+            target=as_target("target", self.target),
+            eta=tuple(check.finite(n, x) for n, x in zip(names[0], eta, strict=True)),
+            alpha0=tuple(check.sample_ratio(n, x) for n, x in zip(names[1], alpha0, strict=True)),
+            beta=check.positive("beta", self.beta),
+            noise=check.non_negative("noise", self.noise),
+            readout=readout,
+            weights=weights,
+            numeric_names=(*names[0], *names[1], *type(self).numeric_names),
+            **self._checked_labels(),
+        )
+        check.common_shape(self.numeric)
+
+    @property
+    def steps(self) -> int:
+        """How many steps."""
+        return len(self.eta)
+
+    @property
+    def numeric(self) -> dict[str, float | FloatArray]:
+        """The numeric fields, by name: those that broadcast."""
+        values = (*self.eta, *self.alpha0, self.beta, self.noise)
+        return dict(zip(self.numeric_names, values, strict=True))
+
+    def _with(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the constructor for other numeric fields."""
+        values = {**self.numeric, **fields}
+        others = {name: x for name, x in fields.items() if name not in self.numeric_names}
+        eta, alpha0 = (
+            tuple(values[n] for n in self.numeric_names if n.startswith(start))
+            for start in ("eta", "alpha0_")
+        )
+        others |= {"beta": values["beta"], "noise": values["noise"]}
+        return {**others, "eta": eta, "alpha0": alpha0}
+
+
+def _entries(name: str, value: object) -> tuple[Any, ...]:
+    """Return what was given for each step."""
+    allowed = f"a sequence with one entry for each of 1 to {MAX_STEPS} steps, such as (1.0, 2.0)"
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be {allowed}; got {value!r}")
+    if not 1 <= len(value) <= MAX_STEPS:
+        raise ValueError(f"{name} must be {allowed}; got {len(value)} entries")
+    return tuple(value)
+
+
+#: What the verbs take.
+Model: TypeAlias = "SpikedRF | OneStep | MultiStep"
+AnyModel = TypeVar("AnyModel", "SpikedRF", "OneStep", "MultiStep", "SpikedRF | OneStep")
+
+
+def group_count(model: Model) -> int:
+    """How many groups of neurons: values of the initial readout, or rows of the spikes."""
+    spikes = model.spikes if isinstance(model, SpikedRF) else None
+    return len(model.readout) if spikes is None else len(spikes)
+
+
+def probabilities(model: Model) -> tuple[float, ...]:
+    """Probabilities of the groups of neurons."""
+    return model.weights or (1 / group_count(model),) * group_count(model)
 
 
 class StepMoments(NamedTuple):
@@ -712,19 +986,39 @@ def step_moments(model: OneStep) -> StepMoments:
     )
 
 
-def check_model(model: object, labelled: bool = False) -> None:
-    """Refuse what is no model and, unless told otherwise, labels that are not real."""
-    if not isinstance(model, (SpikedRF, OneStep)):
+def check_model(model: object, labelled: bool = False, covers: Collection[str] = ()) -> None:
+    """Refuse what is no model, and what the caller does not cover.
+
+    That is labels that are not real unless ``labelled``, and of "directions" (several, of the
+    target), "spikes" (the field) and "steps" (a MultiStep) what is not among ``covers``.
+    """
+    if not isinstance(model, (SpikedRF, OneStep, MultiStep)):
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
     if not labelled and model.labels != "real":
         raise NotImplementedError(
             f"labels must be 'real' here: this does not know labels of +1 and -1 yet; got a model "
             f"with labels={model.labels!r}"
         )
+    if model.directions > 1 and "directions" not in covers:
+        raise NotImplementedError(
+            "target must have one direction here: this does not know targets of several yet; got "
+            f"the target {label(model.target)}"
+        )
+    if isinstance(model, SpikedRF) and model.spikes is not None and "spikes" not in covers:
+        raise NotImplementedError(
+            "spikes must be left out here: this knows one spike alone as yet; got spikes of shape "
+            f"{model.spikes.shape}"
+        )
+    if isinstance(model, MultiStep) and "steps" not in covers:
+        raise NotImplementedError(
+            f"model must not be a MultiStep here: this does not know several steps yet; got {model}"
+        )
 
 
-def with_fields(model: SpikedRF | OneStep, fields: Mapping[str, Any]) -> SpikedRF | OneStep:
+def with_fields(model: AnyModel, fields: Mapping[str, Any]) -> AnyModel:
     """Replace fields of a model."""
+    if fields and isinstance(model, MultiStep):
+        fields = model._with(fields)
     return dataclasses.replace(model, **fields) if fields else model
 
 

@@ -69,11 +69,10 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
     ds = xr.open_zarr(path, chunks=None)
-    text = {name: item for name, item in ds.coords.items() if item.dtype.kind in "OT"}
-    if text:  # of any width in the store; as it was given, and is in memory
-        ds = ds.assign_coords(
-            {name: item.astype(object).astype(str) for name, item in text.items()}
-        )
+    for name, item in ds.coords.items():
+        if item.dtype.kind in "OT":  # of any width in the store; as it was given, and is in memory
+            ds = ds.assign_coords({name: item.astype(object).astype(str)})
+            ds[name].attrs.pop(store.LABELS, None)
     return ds
 
 
@@ -169,7 +168,12 @@ def _to_netcdf(ds: xr.Dataset, path: Path) -> None:
                 name, values.dtype.str[1:], tuple(map(str, values.dims)), fill_value=fill
             )
             variable.setncatts(
-                {k: np.asarray(v) if isinstance(v, list) else v for k, v in values.attrs.items()}
+                {
+                    k: np.asarray(v, values.dtype if k == "flag_values" else None)
+                    if isinstance(v, list)
+                    else v
+                    for k, v in values.attrs.items()
+                }
             )
             if others:
                 variable.coordinates = others
@@ -187,6 +191,10 @@ def _to_parquet(ds: xr.Dataset, path: Path) -> None:
 
     names = [str(name) for name in (*ds.coords, *ds.data_vars)]
     about = {str(k): str(v) for k, v in ds.attrs.items()}
+    for item in ds.data_vars.values():  # of columns most readers show no attributes
+        about |= {
+            k: str(item.attrs[k]) for k in ("flag_values", "flag_meanings") if k in item.attrs
+        }
     writer = None
     try:
         for part in _parts(ds):

@@ -226,8 +226,9 @@ class Plan:
         for name in self.variables:
             attributes: dict[str, Any] = {"long_name": OBSERVABLES[name], "units": "1"}
             if name == "status":
-                attributes |= status_flags()
-                attributes["flag_values"] = attributes["flag_values"].tolist()
+                flags = status_flags()
+                attributes["flag_values"] = [-1, *flags["flag_values"].tolist()]
+                attributes["flag_meanings"] = f"not_computed {flags['flag_meanings']}"
             out[name] = (dtype_of(name), attributes)
         return out
 

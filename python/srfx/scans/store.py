@@ -40,6 +40,9 @@ OLDEST_ZARR = (3, 1, 3)
 #: Attributes of a store that hold what is compared on resuming, and the names of its parts.
 SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
 
+#: Attribute of labels that are text: they themselves.
+LABELS = "labels"
+
 
 def require_zarr() -> Any:
     """Import zarr, or say how to get it."""
@@ -247,7 +250,7 @@ def _stale(path: Path, names: list[str]) -> bool:
     return any(
         shown.get(name, {}).get("shape")
         != json.loads((path / name / "zarr.json").read_text())["shape"]
-        for name in (*names, "_srfx/done")
+        for name in names
     )
 
 
@@ -287,7 +290,7 @@ def _local(path: Path) -> Any:
     return LocalStore(path)
 
 
-def _new_array(path: Path, name: str, dims: list[str] | None, **options: Any) -> Any:
+def _new_array(path: Path, name: str, dims: list[str], **options: Any) -> Any:
     """Create an array, whatever zarr's settings are."""
     from zarr.codecs import BytesCodec
 
@@ -320,19 +323,18 @@ def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of the root, and in them, for readers, a copy of those of all arrays.
 
     It is what ``zarr.consolidate_metadata`` writes, which warns at every call that other programs
-    may not know this part.
+    may not know this part. The group ``_srfx`` is left out: it is nobody else's, and a copy that
+    holds a group cannot be read by zarr under ``python -O``.
     """
-    nodes = [*sorted(path.glob("*/zarr.json")), path / "_srfx" / "done" / "zarr.json"]
-    copy = {
-        node.parent.relative_to(path).as_posix(): json.loads(node.read_text("utf-8"))
-        for node in nodes
-    }
-    inline = {"kind": "inline", "must_understand": False}
-    copy["_srfx"]["consolidated_metadata"] = {**inline, "metadata": {}}
+    nodes = sorted(set(path.glob("*/zarr.json")) - {path / "_srfx" / "zarr.json"})
     root = {
         "attributes": dict(attributes),
         "zarr_format": 3,
-        "consolidated_metadata": {**inline, "metadata": copy},
+        "consolidated_metadata": {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": {node.parent.name: json.loads(node.read_text("utf-8")) for node in nodes},
+        },
         "node_type": "group",
     }
     part = path / f"zarr.{os.urandom(16).hex()}.partial"
@@ -377,6 +379,8 @@ def _create(
 def _make_coordinate(path: Path, template: xr.Dataset, name: str) -> None:
     values, attributes = plain(template[name].values)
     kind, zero = values.dtype.kind, values.dtype.type(0)
+    if kind == "U":  # for readers that know no text, as tensorstore
+        attributes = {LABELS: values.tolist()}
     array = _new_array(
         path,
         name,
@@ -430,7 +434,7 @@ def _make_marks(path: Path, blocks: int) -> None:
     _new_array(
         path,
         "_srfx/done",
-        None,
+        ["mark"],
         shape=(2 * blocks,),
         chunks=(2,),
         dtype="float64",

@@ -57,7 +57,8 @@ struct GroupStep {
     for (int i = 0; i < n(); ++i)
       for (int j = i; j < n(); ++j) places.push_back({i, j});
     if (!stepped) {
-      nodes.push(0, 1, 0, 1);
+      const double one[3] = {1, 0, 1};
+      nodes.push(0, one);
       nodes.pad();
       check = nodes;
       eta = 0, iota = std::isinf(iota) ? 1 : iota;

@@ -125,8 +125,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     Overlaps<T> out;
     out.k[0][0] = S(1) / vv - S(1);
     out.k[0][1] = out.k[1][0] = -vz / vv;
-    out.rest = zz - vz * vz / vv;
-    out.k[1][1] = S(1) - out.rest;
+    out.rest[0][0] = zz - vz * vz / vv;
+    out.k[1][1] = S(1) - out.rest[0][0];
     out.k[0][2] = out.k[2][0] = b * lv / vv;
     out.k[1][2] = out.k[2][1] = b * (lz - lv * vz / vv);
     out.k[2][2] = b * S(T(step_->c_delta)) - b * b * (ll - lv * lv / vv);
@@ -137,8 +137,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     const S b = slope_of(state_.b, T(1));
     Overlaps<T> out;
     out.k[0][0] = b;
-    out.rest = S(1) / (S(1) + b);
-    out.k[1][1] = b * out.rest;
+    out.rest[0][0] = S(1) / (S(1) + b);
+    out.k[1][1] = b * out.rest[0][0];
     out.mean = {g_, -g_ / (s_ + mu_)};
     return out;
   }

@@ -54,17 +54,23 @@ template <class T> T at_least(T b, T a) {
   return magnitude(b) > 1e-30 * magnitude(a) ? b : T(1e-30) * a;
 }
 
-/// What the linear part wants to know of a bulk at s = A/B (THEORY 9 d, in the unit-bulk
+/// What the linear part wants to know of a bulk at s = A/B (THEORY 9 d and 14, in the unit-bulk
 /// convention: rows and columns of delta times sqrt(c)): K_ab = u_a^T (Omega + s)^-1 u_b for u = (W
-/// vhat, W zhat, delta), and the mean's g_m.
+/// vhat, W zhat_1, .., W zhat_L', delta), and the mean's g_m.
 template <class T> struct Overlaps {
-  Along<T> k[3][3];
-  Along<T> rest;      ///< 1 - K_zz
-  Along<T> mean;      ///< g_m: K_mm = beta d g_m
-  Along<T> cross[3];  ///< K of the mean with v, z, delta: of given weights only, zero on average
+  static constexpr int most = 3;  ///< directions of a target, at most
+  int directions = 1;             ///< L'
+  Along<T> k[most + 2][most + 2];
+  Along<T> rest[most][most];  ///< 1 - K_zz
+  Along<T> mean;              ///< g_m: K_mm = beta d g_m
+  Along<T>
+      cross[most + 2];  ///< K of the mean with the others: of given weights only, zero on average
   bool crossed = false;
   double defect = 0;  ///< relative, of the bulk's own equations
   T s, c;             ///< the derivatives are along s; dA = B/c ds
+
+  int size() const { return directions + 2; }
+  int delta() const { return directions + 1; }
 };
 
 namespace detail {

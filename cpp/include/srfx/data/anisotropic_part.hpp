@@ -200,8 +200,8 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
       const Along<T>& entry = kernel.k[i][j];
       const T hats = fit.hat[i] * fit.hat[j] / (big_b * big_b);
       T first;  // (K + s K' - K_z K_z^T)_ij
-      if (i == 1 && j == 1) first = k.rest.v * entry.v - k.s * k.rest.d;
-      else if (i == 1 || j == 1) first = k.rest.v * entry.v + k.s * entry.d;
+      if (i == 1 && j == 1) first = k.rest[0][0].v * entry.v - k.s * k.rest[0][0].d;
+      else if (i == 1 || j == 1) first = k.rest[0][0].v * entry.v + k.s * entry.d;
       else first = entry.v + k.s * entry.d - kernel.k[i][1].v * kernel.k[1][j].v;
       source1 += first * hats;
       source2 -= k.c * entry.d * hats;

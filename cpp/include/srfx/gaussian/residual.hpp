@@ -1,6 +1,8 @@
-// What one gradient step is made of (THEORY sections 9 and 10): Gaussian moments of sigma', and the law of the residual.
+// What one gradient step is made of (THEORY sections 9, 10 and 14): Gaussian moments of sigma', and the law of the residual.
 //
 //   sigma'(z) = h1 + h2 z + S(z), S orthogonal to 1 and z;   u = s*(t) + sqrt(noise) eps - E sigma, the residual of the step
+//
+// t has as many numbers as the target has directions.
 #pragma once
 
 #include "srfx/gaussian/coefficients.hpp"
@@ -16,7 +18,7 @@ namespace srfx {
 
 // --- constants of sigma' -------------------------------------------------------------------------------------------
 
-/// Gaussian moments of sigma and of S = sigma' - h1 - h2 z; those below 1e-12 rms(sigma') are zero.
+/// Gaussian moments of sigma and of S = sigma' - h1 - h2 z, z ~ N(0,1); those below 1e-12 rms(sigma') are zero.
 struct StepConstants {
   double h0 = 0, variance = 0;  ///< E sigma, E sigma^2 - h0^2
   double h1 = 0, h2 = 0;
@@ -27,11 +29,15 @@ struct StepConstants {
 };
 
 StepConstants step_constants(const Function& sigma, const Function& derivative);
+/// The same of sigma(mean + sd z) and sigma'(mean + sd z), at many means.
+std::vector<StepConstants> step_constants(const Function& sigma, const Function& derivative,
+                                          const std::vector<double>& means, double sd);
 
 // --- the law of the residual u, jointly with t = theta.x/sqrt d ------------------------------------------------------
 
-/// A rule for averages of functions of (t, u).
+/// A rule for averages of functions of (t, u). The numbers of one t lie together.
 struct ResidualRule {
+  Index directions = 1;
   std::vector<double> t, u, w;
   Index size() const { return static_cast<Index>(u.size()); }
 };
@@ -59,33 +65,46 @@ template <class R> struct BasicResidualMoments {
 };
 using ResidualMoments = BasicResidualMoments<double>;
 
-/// The law of u on few nodes: w[i] are the weights of E t^i f(u). Padded to whole vectors.
+/// The law of u on few nodes: w[0] are the weights of E f(u), then come those of E t_l f(u) for each direction, then
+/// of E t_l t_m f(u) for l <= m, in the order (0, 0), (0, 1), .., (1, 1), ..; for one direction of E t^i f(u). Padded to whole
+/// vectors.
 struct ResidualNodes {
   std::vector<double> u;
-  std::array<std::vector<double>, 3> w;
+  std::vector<std::vector<double>> w;
 
   Index size() const { return static_cast<Index>(u.size()); }
-  void push(double at, double w0, double w1, double w2) {
+  static Index moments(Index directions) {
+    return 1 + directions + directions * (directions + 1) / 2;
+  }
+  void push(double at, const double* weights) {
     u.push_back(at);
-    w[0].push_back(w0), w[1].push_back(w1), w[2].push_back(w2);
+    for (std::size_t j = 0; j < w.size(); ++j) w[j].push_back(weights[j]);
   }
   void pad() {
-    while (size() % 8 != 0) push(0, 0, 0, 0);
+    const std::vector<double> nothing(w.size(), 0.0);
+    while (size() % 8 != 0) push(0, nothing.data());
   }
 
-  ResidualNodes() = default;
+  explicit ResidualNodes(Index directions = 1) : w(moments(directions)) {}
   /// Every point of a rule; folded: (t, u) and (-t, -u) are one point, for averages of even functions of (t, u).
-  ResidualNodes(const ResidualRule& rule, bool folded) {
+  ResidualNodes(const ResidualRule& rule, bool folded) : ResidualNodes(rule.directions) {
+    std::vector<double> weights(w.size());
     for (Index i = 0; i < rule.size(); ++i) {
-      const double sign = folded && rule.u[i] < 0 ? -1 : 1, t = sign * rule.t[i], w0 = rule.w[i];
-      push(sign * rule.u[i], w0, w0 * t, w0 * t * t);
+      const double sign = folded && rule.u[i] < 0 ? -1 : 1, w0 = rule.w[i];
+      const double* const t = &rule.t[i * rule.directions];
+      double* next = weights.data();
+      *next++ = w0;
+      for (Index l = 0; l < rule.directions; ++l) *next++ = w0 * (sign * t[l]);
+      for (Index l = 0; l < rule.directions; ++l)
+        for (Index m = l; m < rule.directions; ++m) *next++ = w0 * (sign * t[l]) * (sign * t[m]);
+      push(sign * rule.u[i], weights.data());
     }
     pad();
   }
 
   /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from delta on. Functions analytic
-  /// but for poles at |u| >= delta, off the real axis, are polynomials on each bin; E[t^i|u] enters by its projection on
-  /// the orthogonal polynomials of the bin.
+  /// but for poles at |u| >= delta, off the real axis, are polynomials on each bin; the moments of t given u enter by their
+  /// projections on the orthogonal polynomials of the bin.
   ResidualNodes compressed(double delta, int parts, int nodes) const {
     std::vector<std::vector<Index>> bins;
     for (Index i = 0; i < size(); ++i) {
@@ -104,11 +123,16 @@ struct ResidualNodes {
       bins[1].clear();
     }
     ResidualNodes out;
-    std::vector<double> x, mass, below, here;
+    out.w.resize(w.size());
+    const std::size_t more = w.size() - 1;
+    std::vector<double> x, mass, below, here, weights(w.size()), shares;
     for (const std::vector<Index>& bin : bins) {
       const Index n = static_cast<Index>(bin.size());
       if (n <= nodes) {
-        for (Index i : bin) out.push(u[i], w[0][i], w[1][i], w[2][i]);
+        for (Index i : bin) {
+          for (std::size_t j = 0; j < w.size(); ++j) weights[j] = w[j][i];
+          out.push(u[i], weights.data());
+        }
         continue;
       }
       double lo = infinity, hi = -infinity, total = 0;
@@ -118,16 +142,18 @@ struct ResidualNodes {
       x.resize(n), mass.resize(n), below.assign(n, 0.0), here.assign(n, 1.0);
       for (Index k = 0; k < n; ++k)
         x[k] = (u[bin[k]] - middle) / half, mass[k] = w[0][bin[k]] / total;
-      std::vector<double> diagonal, off, first, second;
+      std::vector<double> diagonal, off;
+      shares.clear();  // of each polynomial, those of the moments of t
       double previous = 0;
       for (int degree = 0; degree < nodes; ++degree) {
-        double a = 0, c1 = 0, c2 = 0;
-        for (Index k = 0; k < n; ++k) {
-          a += mass[k] * x[k] * here[k] * here[k];
-          c1 += w[1][bin[k]] * here[k];
-          c2 += w[2][bin[k]] * here[k];
+        double a = 0;
+        for (Index k = 0; k < n; ++k) a += mass[k] * x[k] * here[k] * here[k];
+        diagonal.push_back(a);
+        for (std::size_t j = 1; j <= more; ++j) {
+          double share = 0;
+          for (Index k = 0; k < n; ++k) share += w[j][bin[k]] * here[k];
+          shares.push_back(share);
         }
-        diagonal.push_back(a), first.push_back(c1), second.push_back(c2);
         double norm = 0;
         for (Index k = 0; k < n; ++k) {
           const double above = (x[k] - a) * here[k] - previous * below[k];
@@ -146,9 +172,13 @@ struct ResidualNodes {
                                                  Eigen::Map<Eigen::VectorXd>(off.data(), m - 1));
       for (Index k = 0; k < m; ++k) {
         const auto v = vectors.col(k);
-        double w1 = 0, w2 = 0;
-        for (Index j = 0; j < m; ++j) w1 += first[j] * v(j), w2 += second[j] * v(j);
-        out.push(middle + half * poles(k), total * v(0) * v(0), v(0) * w1, v(0) * w2);
+        weights[0] = total * v(0) * v(0);
+        for (std::size_t i = 0; i < more; ++i) {
+          double sum = 0;
+          for (Index j = 0; j < m; ++j) sum += shares[j * more + i] * v(j);
+          weights[i + 1] = v(0) * sum;
+        }
+        out.push(middle + half * poles(k), weights.data());
       }
     }
     out.pad();

@@ -249,7 +249,7 @@ template <class T> class EmpiricalBulk {
     out.k[2][2] = out.k[2][2] * Along<T>(c);
     for (int j = 0; j < 3; ++j)
       for (int k = 0; k < j; ++k) out.k[k][j] = out.k[j][k];
-    out.rest = Along<T>(T(1)) - out.k[1][1];
+    out.rest[0][0] = Along<T>(T(1)) - out.k[1][1];
     out.mean = out.mean * Along<T>(T(1.0 / static_cast<double>(w_->eigenvalues.size())));
     out.s = s;
     out.c = c;
