@@ -31,6 +31,24 @@ struct LossNodes {
   double mean_u1 = 0, mean_u2 = 0;
   double gram[3][3] = {};       ///< of mu0, k mu1, mu_c
   double size0 = 0;             ///< E mu0^2, or 0 where there is no mean
+
+  /// Adds the nodes of other ranges of k.
+  void append(const LossNodes& other) {
+    const Index shift = static_cast<Index>(z.size());
+    for (LossNode node : other.nodes) {
+      node.first += shift, node.last += shift;
+      nodes.push_back(node);
+    }
+    const auto join = [](std::vector<double>& to, const std::vector<double>& from) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    join(z, other.z), join(w, other.w), join(e, other.e), join(sign, other.sign);
+    label_noise = other.label_noise, across = other.across, field_step = other.field_step;
+    error = std::max(error, other.error);
+    mean_u1 += other.mean_u1, mean_u2 += other.mean_u2;
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) gram[i][j] += other.gram[i][j];
+  }
 };
 
 /// What the nodes of one coefficient set are made from.
@@ -75,11 +93,49 @@ class LossNodesMaker {
   const Labels& labels() const { return labels_; }
   const Loss& loss() const { return loss_; }
 
-  /// `rung` of the rules in k and in z.
-  LossNodes make(int rung, int rung_z) const {
-    const SpikeParameters& p = coefficients_->parameters();
+  /// The rungs of the rules in k and in z.
+  LossNodes make(int rung_k, int rung_z) const {
     const KRules rules(*coefficients_, shape_, law_scale_, folded_);
-    Rule in_k = panels_in_k_ ? rules.panels(rung) : rules.trapezoid(2 * rung, 0, reaches_[rung] + 0.6);
+    const Rule in_k = panels_in_k_ ? rules.panels(rung_k)
+                                   : rules.trapezoid(2 * rung_k, 0, reaches_[rung_k] + 0.6);
+    double mass = 0;
+    for (const double w : in_k.w) mass += w;
+    return at(in_k, mass, rung_z);
+  }
+
+  /// One panel in k of Gauss and Legendre.
+  LossNodes make_panel(double lo, double hi, int rung_z) const {
+    Rule in_k;
+    in_k.push_panels(lo, hi, hi - lo, 10);
+    for (double& w : in_k.w) w *= folded_ ? 2 : 1;
+    in_k.finish();
+    return at(in_k, 1, rung_z);
+  }
+  /// Where panels in k begin: at kinks, and no farther from each other than they are smooth.
+  std::vector<double> panel_edges() const {
+    const SpikeParameters& p = coefficients_->parameters();
+    std::vector<double> edges{folded_ ? 0 : -reach_in_k_, 0, reach_in_k_};
+    const auto add = [&](const std::vector<double>& kinks, double slope) {
+      for (const double kink : kinks)
+        if (slope != 0)
+          for (const double k : {kink / slope, folded_ ? -kink / slope : kink / slope})
+            if (k > edges.front() && k < reach_in_k_) edges.push_back(k);
+    };
+    add(coefficients_->sigma_shape().kinks, p.r);
+    add(shape_.kinks, p.gamma);
+    std::sort(edges.begin() + 1, edges.end());
+    std::vector<double> out{edges.front()};
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+      const double width = edges[i + 1] - edges[i];
+      const int count = static_cast<int>(std::ceil(width / 1.6));
+      for (int j = 1; j <= count && width > 0; ++j) out.push_back(edges[i] + width * j / count);
+    }
+    return out;
+  }
+
+ private:
+  LossNodes at(const Rule& in_k, double mass, int rung_z) const {
+    const SpikeParameters& p = coefficients_->parameters();
     Level level;
     coefficients_->append(in_k, level);
     std::vector<double> muc(level.k.size(), 0.0);
@@ -91,9 +147,7 @@ class LossNodesMaker {
     out.label_noise = labels_.real() ? labels_.noise : 0;
     out.across = p.rho() > 0;
     static constexpr double field_steps[n_rungs] = {1.1, 0.8, 0.6, 0.5, 0.42, 0.36, 0.3, 0.25};
-    out.field_step = field_steps[rung];
-    double mass = 0;
-    for (const Node& node : level.nodes) mass += node.weight;
+    out.field_step = field_steps[rung_z];
     Rule in_z;
     std::vector<double> t, s;
     for (std::size_t i = 0; i < level.k.size(); ++i) {
@@ -136,7 +190,7 @@ class LossNodesMaker {
     return out;
   }
 
- private:
+  static constexpr double reach_in_k_ = 9.6;
   // Each rung of the rules is denser, and reaches farther out.
   static constexpr double reaches_[n_rungs] = {4.5, 6, 7, 7.7, 8.3, 8.7, 9, 9};
   static constexpr double steps_[n_rungs] = {0.75, 0.55, 0.42, 0.32, 0.24, 0.18, 0.13, 0.1};

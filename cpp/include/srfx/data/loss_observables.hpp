@@ -45,6 +45,26 @@ SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double
                               : piecewise_moments<false, false>(loss, l, s, mean);
 }
 
+/// The share of labels whose sign the field misses.
+inline double classification_error(const LossNodes& nodes, const LossVector& x) {
+  using V = detail::LossLanes;
+  double out = 0;
+  for (const LossNode& at : nodes.nodes) {
+    const LossField field = field_at(nodes, at, x);
+    const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
+        tilt(field.tilt);
+    V wrong(0.0);
+    for (Index i = at.first; i < at.last; i += 8) {
+      const V u =
+          V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
+      const NormalPoint<V> p = normal_point(u);
+      wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
+    }
+    out += at.weight * detail::lane_total(wrong);
+  }
+  return out;
+}
+
 inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
                                         const LossVector& x) {
   using V = detail::LossLanes;
@@ -54,18 +74,13 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     const LossField field = field_at(nodes, at, x);
     const double s2 = field.variance - nodes.label_noise;  // of the field alone
     const double sd = std::sqrt(field.variance), v = field.v;
-    const V inverse_s(1 / std::sqrt(s2)), mean(field.mean), tilt(field.tilt);
-    V train(0.0), test(0.0), error(0.0), wrong(0.0), pull(0.0);
+    const V mean(field.mean), tilt(field.tilt);
+    V train(0.0), test(0.0), error(0.0), pull(0.0);
     for (Index i = at.first; i < at.last; i += 8) {
       const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
       const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
       const V away = (labels ? sign : e) - f;
       error += w * (away * away + V(s2));
-      if (labels) {
-        const V u = sign * f * inverse_s;
-        const NormalPoint<V> p = normal_point(u);
-        wrong += w * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
-      }
       if (!loss.logistic()) {
         const V m = e - sign * f;
         const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
@@ -92,9 +107,9 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     out.train_loss += w * detail::lane_total(train);
     out.test_loss += w * detail::lane_total(test);
     out.test_error += w * detail::lane_total(error);
-    out.classification_error += w * detail::lane_total(wrong);
     out.pull += w * detail::lane_total(pull);
   }
+  if (labels) out.classification_error = classification_error(nodes, x);
   if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
   return out;
 }

@@ -23,7 +23,8 @@ using LossVector = std::array<double, n_loss_unknowns>;
 struct LossAverages {
   LossVector value{};
   std::array<LossVector, n_loss_unknowns> slope{};  ///< [average][unknown]
-  double weight0 = 0, square = 0;                   ///< E mu0^2 G', E g^2
+  double square = 0;                                ///< E g^2
+  double tail = 0;  ///< the largest share of the positive ones that |k| > 6 has, which no sample draws
 };
 
 /// The field under one k, and what a loss sees there.
@@ -116,7 +117,7 @@ inline LossField field_at(const LossNodes& nodes, const LossNode& at, const Loss
 template <class Sums>
 LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& sums) {
   using V = detail::LossLanes;
-  V value(0.0), slope[n_loss_unknowns];
+  V value(0.0), beyond(0.0), slope[n_loss_unknowns];
   for (V& row : slope) row = V(0.0);
   LossAverages out;
   for (const LossNode& at : nodes.nodes) {
@@ -158,10 +159,12 @@ LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& s
                                      at.kmu1 * s.g[0], along,            at.muc * s.g[0],
                                      at.u1 * s.gg,     at.u2 * s.gg};
     value += V(w) * V::load(v);
-    out.weight0 += w * at.mu0 * at.mu0 * s.g1[0];
+    if (std::abs(at.k) > 6) beyond += V(w) * V::load(v);
     out.square += w * s.gg;
   }
   value.store(out.value.data());
+  for (int i : {at_v1, at_v2, at_q1, at_q2})
+    if (value[i] > 0) out.tail = std::max(out.tail, beyond[i] / value[i]);
   for (int i = 0; i < n_loss_unknowns; ++i) slope[i].store(out.slope[i].data());
   return out;
 }

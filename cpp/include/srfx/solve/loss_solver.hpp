@@ -32,7 +32,7 @@ struct LossSystem {
   LossVector by_ratio{}; ///< of the defect, by log a'
   double size = 0;       ///< largest defect, relative
   double field = 0;      ///< rms of the field
-  double square = 0;     ///< E g^2
+  double tail = 0;       ///< see LossAverages
 
   template <class Map>
   LossSystem(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& x) {
@@ -42,7 +42,7 @@ struct LossSystem {
     LossVector hat;
     for (int i = 0; i < n_loss_unknowns; ++i) hat[i] = ratio * data.value[i];
     const LossMapValue to = map(hat, x[at_m]);
-    square = data.square;
+    tail = data.tail;
     for (int i = 0; i < n_loss_unknowns; ++i) {
       LossVector& row = jacobian[i];
       LossVector by = to.by_hat[i];  // of the map's output
@@ -122,7 +122,7 @@ inline LossVector moved(const LossNodes& nodes, const LossSystem& at, const Loss
 
 struct LossSolution {
   LossVector x{};
-  double residual = infinity;
+  double residual = infinity, tail = 0;
   int iterations = 0;
   bool converged = false;
 };
@@ -185,6 +185,7 @@ LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, con
     }
     out.residual = at.size;
   }
+  out.tail = at.tail;
   out.converged = at.size <= std::max(tolerance, 1e-10);
   return out;
 }
