@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from srfx import cli
 from srfx.cli.specification import read_specification
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,15 @@ def laptop(tmp_path_factory):
 
 def test_dask_local(laptop, tmp_path):
     run(sys.executable, "dask_local.py", str(tmp_path / "scan.zarr"))
+    assert chunks(tmp_path / "scan.zarr") == chunks(laptop)
+
+
+def test_array_jobs(laptop, tmp_path):
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "--shard" in b)
+    shutil.copy(EXAMPLES / "spec.toml", tmp_path)
+    for line in block.splitlines():
+        assert cli.run([str(tmp_path / w) if "." in w else w for w in line.split()[1:]]) == 0
     assert chunks(tmp_path / "scan.zarr") == chunks(laptop)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import srfx
 from srfx.losses import LOSS_NAMES, chosen
+from srfx.models import structure
 
 SIGN = {"labels": "sign"}
 
@@ -147,3 +148,10 @@ def test_the_spectrum_of_spiked_features_knows_no_labels():
     x = np.linspace(0.5, 2, 4)
     real, sign = (srfx.feature_spectrum(srfx.SpikedRF(labels=y), 1, x) for y in ("real", "sign"))
     assert np.array_equal(real.density, sign.density)
+
+
+def test_labels_are_among_what_a_model_is_known_by():
+    plain = structure(srfx.OneStep())
+    assert structure(srfx.OneStep(labels="sign")) == plain | {"labels": "sign"}
+    logit = structure(srfx.SpikedRF(labels="logit", slope=2))
+    assert logit == plain | {"labels": "logit", "slope": 2.0}

@@ -1,6 +1,7 @@
 """Solutions as labelled arrays and tables."""
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -139,6 +140,43 @@ def test_netcdf_round_trip(tmp_path):
     with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_equal(back, ds)
         assert back.attrs["activation"] == "tanh"
+
+
+def test_axes_of_groups_spikes_and_directions():
+    model = srfx.SpikedRF(
+        target="product",
+        spikes=[[1, 0.3, 0], [-0.4, 1.2, 1]],
+        alignment=[[0.8, 0.1, 0], [-0.2, 0.7, 0]],
+        variances=(1.1, 1.4),
+        weights=(0.25, 0.75),
+    )
+    one = srfx.solve(srfx.SpikedRF(), alpha=ALPHA, lam=0.1)
+    own = {"m": (2,), "theta": (2, 3), "psi": (2, 2), "q2": (2,), "v2": (2,)}
+    own |= {"q1": (2, 2), "v1": (2, 2)}
+    given = {name: np.arange(3 * np.prod(n)).reshape(3, *n) for name, n in own.items()}
+    arguments = {**model.numeric, "lam": 0.1, "alpha": ALPHA, "d": np.inf}
+    sol = dataclasses.replace(one, model=model, arguments=arguments, **given)
+    dims, coordinates = srfx.results.dimensions(sol.arguments, sol.shape)
+    assert dims == ["alpha"]
+    assert set(coordinates) == {"r", "beta", "noise", "lam", "alpha", "d"}
+    columns = {n: list(sol.columns(n)) for n in ("m", "theta", "psi", "q1")}
+    assert columns["m"] == ["m_1", "m_2"]
+    assert columns["theta"] == [f"theta_{g}_{j}" for g in (1, 2) for j in (1, 2, 3)]
+    assert columns["psi"] == [f"psi_{g}_{j}" for g in (1, 2) for j in (1, 2)]
+    assert columns["q1"] == ["q1_1_1", "q1_1_2", "q1_2_2"]
+    assert sol.columns("theta")["theta_2_3"].tolist() == [5, 11, 17]
+    assert sol.columns("q1")["q1_1_2"].tolist() == [1, 5, 9]
+
+
+def test_a_single_group_has_axes_of_spikes_and_directions():
+    model = srfx.SpikedRF(target="product", gamma=(0.6, -0.7))
+    one = srfx.solve(srfx.SpikedRF(), alpha=2, lam=0.1)
+    sol = dataclasses.replace(one, model=model, psi=np.array([0.1, 0.2]))
+    assert {name: x.tolist() for name, x in sol.columns("psi").items()} == {
+        "psi_1": [0.1],
+        "psi_2": [0.2],
+    }
+    assert list(sol.columns("theta")) == ["theta"]
 
 
 def test_dataframe_has_a_row_for_each_point():

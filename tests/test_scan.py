@@ -782,3 +782,35 @@ def test_pep_3148_futures_are_enough():
             return future
 
     xr.testing.assert_equal(srfx.scan(STEP, executor=Now(), **AXES), srfx.scan(STEP, **AXES))
+
+
+class TestSeveral:
+    """Simulations of several spikes, directions and steps."""
+
+    def test_steps_are_axes(self, tmp_path):
+        from srfx.models import MultiStep
+
+        model = MultiStep("tanh", "product", eta=(2, 1), alpha0=(0.5, 1))
+        options = {"d": 30, "replicates": 2, "n_test": 50}
+        axes = {"eta2": [0.5, 1], "alpha0_1": [0.5, 2], "alpha": [1, 2], "lam": 0.1}
+        ds = srfx.scan(model, tmp_path / "s.zarr", simulate=options, **axes)
+        again = srfx.scan(model, tmp_path / "s.zarr", simulate=options, **axes)
+        assert ds.test_error.equals(again.test_error)
+        one = MultiStep("tanh", "product", eta=(2, 0.5), alpha0=(2, 1))
+        alone = srfx.simulate(one, alpha=[1, 2], lam=[0.1], **options)
+        np.testing.assert_array_equal(
+            ds.test_error.sel(eta2=0.5, alpha0_1=2).transpose("alpha", "replicate"),
+            alone.test_error[:, 0],
+        )
+        other = MultiStep("tanh", "max", eta=(2, 1), alpha0=(0.5, 1))
+        with pytest.raises(ValueError, match="target: product of 2 in the store, max of 2 asked"):
+            srfx.scan(other, tmp_path / "s.zarr", simulate=options, **axes)
+
+    def test_spikes_are_part_of_a_store(self, tmp_path):
+        fields = {"target": "max", "alignment": [[0.5, 0], [0, 0.5]]}
+        options = {"simulate": {"d": 30, "replicates": 1}, "alpha": 1, "lam": [0.1, 1]}
+        model = srfx.SpikedRF(spikes=[[1, 0.3]], **fields)
+        srfx.scan(model, tmp_path / "s.zarr", **options)
+        other = srfx.SpikedRF(spikes=[[1, 0.4]], **fields)
+        with pytest.raises(ValueError, match=r"spikes\[1\]: 0.3 in the store, 0.4 asked for"):
+            srfx.scan(other, tmp_path / "s.zarr", **options)

@@ -14,6 +14,8 @@ import xarray as xr
 import srfx
 from srfx.cli import run
 from srfx.cli.specification import read_specification
+from srfx.models import MultiStep
+from srfx.targets import Target
 
 PROGRAM = [sys.executable, "-c", "from srfx.cli import main; main()"]
 
@@ -159,6 +161,10 @@ def test_failures_are_said(folder, capsys):
         ("start = 1e-3", "start = -1", "is logarithmic and has an end that is not positive"),
         ("eta = [1, 3]", "eta = 2024-01-01", "eta must be"),
         ("[model]", "[model]\nactivation = 3", "activation must be"),
+        ("[model]", "[model]\ndirections = 2", "directions in [model] must be given with one of"),
+        ("[model]", '[model]\ntarget = "max"\ndirections = 0', "directions must be an integer"),
+        ("[model]", "[model]\nspikes = [[1]]", "a key of [model] must be one of"),
+        ('"OneStep"', '"MultiStep"', "alpha0 must be a sequence with one entry for each of 1"),
         ("eta = [1, 3]", "eta = " + "[" * 2000, "is not valid TOML"),
         ("eta = [1, 3]", 'eta = ["a", "b", "c"]\npairs = [["eta", "lam"]]', "eta must be"),
         ("[axes]", "[axes", "is not valid TOML"),
@@ -216,6 +222,57 @@ def test_the_example_of_the_help_is_valid(folder):
     assert set(arguments) == {
         "model", "axes", "simulate", "out", "variables", "bulk", "block_points", "max_in_flight",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "axes"),
+    [
+        (
+            'type = "MultiStep"\ntarget = "product"\ndirections = 3\neta = [2, 1]\n'
+            "alpha0 = [0.5, inf]\n[axes]\neta2 = [0.5, 1]\nalpha0_1 = 2\nalpha = 1\nlam = 1",
+            MultiStep(target=Target("product", directions=3), eta=(2, 1), alpha0=(0.5, np.inf)),
+            {"eta2", "alpha0_1", "alpha", "lam"},
+        ),
+        (
+            'type = "SpikedRF"\ntarget = "parity"\nspikes = [[1, 0.3], [-0.4, 1.2]]\n'
+            "alignment = [[0.8, 0.1], [-0.2, 0.7]]\nvariances = [1.1, 1.4]\n"
+            "weights = [0.25, 0.75]\n[axes]\nr = [0.5, 1]\nalpha = 1\nlam = 1",
+            srfx.SpikedRF(
+                target="sign_product",
+                spikes=[[1, 0.3], [-0.4, 1.2]],
+                alignment=[[0.8, 0.1], [-0.2, 0.7]],
+                variances=(1.1, 1.4),
+                weights=(0.25, 0.75),
+            ),
+            {"r", "alpha", "lam"},
+        ),
+        (
+            'type = "SpikedRF"\ntarget = "max"\ngamma = [0.6, -0.7]\n[axes]\nalpha = 1\nlam = 1',
+            srfx.SpikedRF(target="max", gamma=(0.6, -0.7)),
+            {"alpha", "lam"},
+        ),
+    ],
+)
+def test_steps_spikes_and_directions(folder, text, model, axes):
+    (folder / "spec.toml").write_text(f"[model]\n{text}\n")
+    got = read_specification(folder / "spec.toml")
+    assert got["model"] == model
+    assert set(got["axes"]) == axes
+
+
+def test_a_simulation_of_several_steps(folder):
+    (folder / "spec.toml").write_text(
+        '[model]\ntype = "MultiStep"\ntarget = "max"\neta = [2, 1]\nalpha0 = [1, 1]\n[axes]\n'
+        "eta2 = [0.5, 1]\nalpha = [1, 2]\nlam = 0.1\n[simulate]\nd = 30\nreplicates = 2\n"
+    )
+    assert run(["scan", "spec.toml", "-o", "s.zarr"]) == 0
+    ds = srfx.scans.open_scan(folder / "s.zarr")
+    assert dict(ds.test_error.sizes) == {"eta2": 2, "alpha": 2, "replicate": 2}
+    model = MultiStep(target="max", eta=(2, 0.5), alpha0=(1, 1))
+    want = srfx.simulate(model, [1, 2], 0.1, d=30, replicates=2)
+    np.testing.assert_array_equal(ds.test_error.sel(eta2=0.5), want.test_error[:, 0])
+    assert run(["plot", "s.zarr", "--x", "alpha"]) == 0
+    assert (folder / "s.png").stat().st_size > 0
 
 
 LONG = SPEC.replace("[1, 3]", '"0.1:3:300000"').replace("block_points = 6", "block_points = 2000")

@@ -15,10 +15,23 @@ import pytest
 
 import srfx
 from srfx import simulation
+from srfx.models import MultiStep
+from srfx.targets import Target
 
 SMALL = {"d": 60, "replicates": 3, "n_test": 200}
 SPIKED = srfx.SpikedRF("tanh", "sin", r=0.5, gamma=0.7, beta=0.8, noise=0.1)
 STEPPED = srfx.OneStep("tanh", "sin", eta=2, alpha0=0.5, beta=1.2)
+SEVERAL = srfx.SpikedRF(
+    "relu",
+    "max",
+    spikes=[[1, 0.3], [-0.4, 1.2]],
+    alignment=[[0.8, 0.1], [-0.2, 0.7]],
+    variances=(1.1, 1.4),
+    weights=(0.3, 0.7),
+)
+MANY = MultiStep(
+    "tanh", Target("product", 3), eta=(2, 1), alpha0=(0.5, 1), readout=(0.5, -1), noise=0.1
+)
 
 
 def run(model=SPIKED, alpha=(0.5, 2.0), lam=(0.1, 1.0), **options):
@@ -97,8 +110,98 @@ class TestResult:
         assert (v == 0).all()
 
 
+def product(a, b, c):
+    return a * b * c
+
+
+class TestSeveral:
+    """Several spikes, directions, steps."""
+
+    def test_attributes(self):
+        ds = run(SEVERAL)
+        assert "readout" not in ds.attrs
+        assert ds.attrs["spikes"] == [1, 0.3, -0.4, 1.2]
+        assert ds.attrs["alignment"] == [0.8, 0.1, -0.2, 0.7]
+        assert ds.attrs["target"] == "max of 2"
+        assert ds.attrs["n0"] == 0
+        ds = run(MANY)
+        assert ds.attrs["n0"] == [30, 60]
+        assert ds.attrs["eta2"] == 1
+        one = run(srfx.SpikedRF(target="max", gamma=(0.6, 0.8), r=0.5))
+        assert one.attrs["gamma"] == [0.6, 0.8]
+
+    def test_sample_weights(self):
+        w, v, theta = simulation.sample_weights(SEVERAL, d=50)
+        assert np.allclose(v @ v.T, 50 * np.eye(2))
+        assert np.allclose(theta @ theta.T, 50 * np.eye(2))
+        assert np.allclose(theta @ v.T / 50, SEVERAL.alignment)
+        rows = np.repeat(SEVERAL.spikes, [15, 35], axis=0)
+        squares = ((w - rows @ v / np.sqrt(50)) ** 2).sum(1)
+        assert np.allclose(squares, np.repeat([1.1, 1.4], [15, 35]))
+        w, v, theta = simulation.sample_weights(MANY, d=50)
+        means = np.array([w[:25].mean(0), w[25:].mean(0)])
+        assert np.allclose(means @ v.T @ v / 50, means)
+        assert np.allclose(v @ v.T, 50 * np.eye(2))
+        assert theta.shape == (3, 50)
+        assert simulation.sample_weights(MultiStep(), d=50)[1].shape == (50,)
+
+    def test_one_step_of_many_is_one_step(self):
+        many = MultiStep("tanh", "sin", eta=(2,), alpha0=(0.5,), beta=1.2)
+        assert run(many).test_error.equals(run(STEPPED).test_error)
+        zero = MultiStep("tanh", "sin", eta=(5, 2), alpha0=(0, 0.5), beta=1.2)
+        assert run(zero).test_error.equals(run(STEPPED).test_error)
+
+    def test_one_spike_of_many_is_one_spike(self):
+        model = srfx.SpikedRF("tanh", "sin", spikes=[[0.5]], alignment=[[0.7]], beta=0.8, noise=0.1)
+        assert run(model).test_error.equals(run(SPIKED).test_error)
+
+    def test_unread_directions(self):
+        first = Target(lambda a, b: np.sin(a), 2)
+        model = srfx.SpikedRF("tanh", first, r=0.5, gamma=(0.7, 0.0), beta=0.8, noise=0.1)
+        other = run(model, d=300, replicates=8).test_error.mean("replicate")
+        plain = run(d=300, replicates=8).test_error.mean("replicate")
+        assert np.allclose(other, plain, rtol=0.15)  # other draws of the same law
+
+    def test_a_callable_is_the_named_one(self):
+        fields = {"eta": (2, 1), "alpha0": (0.5, 1), "readout": (0.5, -1), "noise": 0.1}
+        model = MultiStep("tanh", Target(product, 3), **fields)
+        assert np.allclose(run(model).test_error, run(MANY).test_error, rtol=1e-10)
+        out = simulation.predictions(model, 2, 0.1, **SMALL)
+        assert out.t.dims == ("replicate", "point", "direction")
+        errors = ((product(*np.moveaxis(out.t.values, -1, 0)) - out.f) ** 2).mean("point")
+        assert np.allclose(errors, run(model).test_error[1, 0], rtol=1e-12)
+
+    def test_errors_of_the_target_come_through(self):
+        tried = []
+
+        def broken(a, b):
+            tried.append(1)
+            return a * b if len(tried) < 2 else np.full_like(a, np.nan)
+
+        model = srfx.SpikedRF("tanh", Target(broken, 2), gamma=(0.5, 0.5))
+        with pytest.raises(ValueError, match="the target broken must return finite values"):
+            run(model, n_threads=2)
+
+    @pytest.mark.parametrize(
+        ("model", "options", "words"),
+        [
+            (MANY, {"d": 2}, "d must be at least 3"),
+            (SEVERAL, {"d": 3}, "d must be at least 4"),
+            (MultiStep(alpha0=(1, np.inf)), {}, "alpha0_2 must be finite in a simulation"),
+            (MultiStep(eta=(1, [1, 2])), {}, "eta2 of the model must be a single number"),
+        ],
+    )
+    def test_refusals(self, model, options, words):
+        with pytest.raises(ValueError, match=words):
+            run(model, **options)
+
+
 class TestSameNumbers:
-    @pytest.mark.parametrize("model", [SPIKED, STEPPED], ids=["spiked", "stepped"])
+    @pytest.mark.parametrize(
+        "model",
+        [SPIKED, STEPPED, SEVERAL, MANY],
+        ids=["spiked", "stepped", "several", "many"],
+    )
     @pytest.mark.parametrize("literal", [False, True])
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_threads(self, model, literal, dtype):

@@ -13,6 +13,8 @@ import pytest
 import srfx
 from srfx import simulation
 from srfx.cli import run
+from srfx.models import MultiStep, label
+from srfx.targets import Target
 
 SMALL = ["simulate", "--d", "50", "--replicates", "3", "--n-test", "100", "--seed", "4"]
 MODEL = ["--eta", "2", "--alpha0", "0.5", "--lam", "0.1"]
@@ -62,6 +64,42 @@ def test_plot_of_groups_and_single_points(tmp_path):
     groups = ["--r", "0.5", "--readout", "0.5,1.5", "--lam", "0.1,1", "--alpha", "1"]
     assert run([*SMALL, *groups, "--plot", str(tmp_path / "a.svg")]) == 0
     assert "SpikedRF, tanh network" in (tmp_path / "a.svg").read_text()
+
+
+STEPS = "--steps 2 --eta 2,1 --alpha0 0.5"
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        (f"{STEPS} --target product", MultiStep(target="product", eta=(2, 1), alpha0=(0.5, 0.5))),
+        ("--steps 3 --eta 2 --alpha0 1,,2", MultiStep(eta=(2, 2, 2), alpha0=(1, 1.5, 2))),
+        ("--steps 1", MultiStep(eta=(1,), alpha0=(1.5,))),
+        (
+            "--eta 2 --target parity --directions 3",
+            srfx.OneStep(target=Target("sign_product", directions=3), eta=2),
+        ),
+        ("--gamma 0.6,-0.7 --target max", srfx.SpikedRF(target="max", gamma=(0.6, -0.7))),
+        (
+            "--target max --spikes 1,0.3;-0.4,1.2 --alignment 0.8,0.1;-0.2,0.7 --variances 1.1,1.4 "
+            "--weights 0.25,0.75 --r 0.5",
+            srfx.SpikedRF(
+                target="max",
+                r=0.5,
+                spikes=[[1, 0.3], [-0.4, 1.2]],
+                alignment=[[0.8, 0.1], [-0.2, 0.7]],
+                variances=(1.1, 1.4),
+                weights=(0.25, 0.75),
+            ),
+        ),
+    ],
+)
+def test_steps_spikes_and_directions(words, model, capsys):
+    assert run([*SMALL, *words.split(), "--alpha", "1", "--lam", "0.1"]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.startswith(f"# {type(model).__name__}: tanh network, {label(model.target)} target")
+    ds = simulation.simulate(model, 1, 0.1, d=50, replicates=3, n_test=100, seed=4)
+    assert float(row.split()[3]) == pytest.approx(ds.test_error.mean().item(), abs=6e-7)
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -119,6 +157,11 @@ def test_a_singular_replicate_keeps_what_is_finished(tmp_path, capsys, monkeypat
         ([*MODEL, "--alpha", "1", "--replicates", "0"], "replicates must be an integer >= 1"),
         ([*MODEL, "--alpha", "1", "-o", "x.txt"], "must end in .nc or .csv"),
         ([*MODEL, "--alpha", "0.001"], "alpha must give n"),
+        (["--steps", "2", "--eta", "1:2:3,1", "--alpha", "1", "--lam", "1"], "--eta must be a sin"),
+        (
+            ["--steps", "2", "--alpha0", "inf,1", "--alpha", "1", "--lam", "1"],
+            "alpha0_1 must be f",
+        ),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

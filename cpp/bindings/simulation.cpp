@@ -56,16 +56,15 @@ py::array_t<double> array_of(const std::vector<double>& values, std::vector<py::
 }
 
 template <class T>
-py::dict simulate_as(const srfx::Experiment& e, const Activation& activation,
-                     const Activation& target, int threads, const std::shared_ptr<CancelFlag>& flag,
-                     bool with_predictions) {
-  const Adapted sigma(activation), labels(target);
+py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, const Target& target,
+                     int threads, const std::shared_ptr<CancelFlag>& flag, bool with_predictions) {
+  const Adapted sigma(activation);
   srfx::Errors errors;
   srfx::Predictions predictions;
   const auto stopped = [&flag] { return flag && flag->cancelled(); };
   run_released(
       [&](srfx::Interrupt& interrupt) {
-        errors = srfx::simulate<T>(e, sigma, labels, threads, interrupt,
+        errors = srfx::simulate<T>(e, sigma, *target.value, threads, interrupt,
                                    with_predictions ? &predictions : nullptr);
       },
       stopped);
@@ -74,13 +73,13 @@ py::dict simulate_as(const srfx::Experiment& e, const Activation& activation,
   out["test_error"] = array_of(errors.test, {n, lam});
   out["train_error"] = array_of(errors.train, {n, lam});
   if (with_predictions) {
-    out["t"] = array_of(predictions.t, {e.n_test});
+    out["t"] = array_of(predictions.t, {e.directions, e.n_test});
     out["f"] = array_of(predictions.f, {n, lam, e.n_test});
   }
   return out;
 }
 
-py::dict simulate(const srfx::Experiment& e, const Activation& activation, const Activation& target,
+py::dict simulate(const srfx::Experiment& e, const Activation& activation, const Target& target,
                   bool single, int threads,
                   const std::optional<std::shared_ptr<CancelFlag>>& cancel, bool with_predictions) {
   const std::shared_ptr<CancelFlag> flag = cancel.value_or(nullptr);
@@ -89,9 +88,11 @@ py::dict simulate(const srfx::Experiment& e, const Activation& activation, const
 }
 
 py::tuple simulated_weights(const srfx::Experiment& e, const Activation& activation,
-                            const Activation& target, bool single, int threads) {
-  const Adapted sigma(activation), labels(target);
-  py::array_t<double> w({e.p(), e.d}), v(e.d), theta(e.d);
+                            const Target& target, bool single, int threads) {
+  const Adapted sigma(activation);
+  const srfx::TargetFunction& labels = *target.value;
+  const srfx::Index spikes = e.stepped() ? 1 : e.spikes;
+  py::array_t<double> w({e.p(), e.d}), v({spikes, e.d}), theta({e.directions, e.d});
   double *pw = w.mutable_data(), *pv = v.mutable_data(), *ptheta = theta.mutable_data();
   run_released([&](srfx::Interrupt& interrupt) {
     if (single) srfx::simulate_weights<float>(e, sigma, labels, threads, interrupt, pw, pv, ptheta);
@@ -113,12 +114,17 @@ void register_simulation(py::module_& m) {
       .def("cancel", &CancelFlag::cancel);
   py::class_<srfx::Experiment>(
       m, "Experiment",
-      "One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.")
+      "One replicate of a simulation. n is strictly ascending; r has a row a group and a column a "
+      "spike, theta a row a direction in the frame of the spikes and one more vector a direction; "
+      "n0 "
+      "and eta have an entry a gradient step.")
       .def(py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n,
                        std::vector<double> lam, const std::vector<srfx::Index>& sizes,
-                       const std::vector<double>& readout, const std::vector<double>& r,
-                       const std::vector<double>& c, double gamma, double noise, srfx::Index n0,
-                       double eta, std::uint64_t seed, std::uint64_t replicate, bool literal) {
+                       const std::vector<double>& readout,
+                       const std::vector<std::vector<double>>& r, const std::vector<double>& c,
+                       const std::vector<std::vector<double>>& theta, double noise,
+                       const std::vector<srfx::Index>& n0, const std::vector<double>& eta,
+                       std::uint64_t seed, std::uint64_t replicate, bool literal) {
              srfx::Experiment e;
              e.d = d, e.n_test = n_test, e.n = std::move(n), e.lam = std::move(lam);
              if (readout.size() != sizes.size() || r.size() != sizes.size() ||
@@ -126,12 +132,21 @@ void register_simulation(py::module_& m) {
                throw py::value_error("sizes, readout, r and c must have one entry a group");
              for (std::size_t g = 0; g < sizes.size(); ++g)
                e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
-             e.gamma = gamma, e.noise = noise, e.n0 = n0, e.eta = eta, e.seed = seed,
-             e.replicate = replicate, e.literal = literal;
+             e.directions = static_cast<srfx::Index>(theta.size());
+             e.spikes = static_cast<srfx::Index>(r[0].size());
+             e.theta.clear();
+             for (const std::vector<double>& row : theta)
+               e.theta.insert(e.theta.end(), row.begin(), row.end());
+             if (static_cast<srfx::Index>(e.theta.size()) != e.directions * e.own())
+               throw py::value_error("theta must have one column a vector of the frame");
+             if (n0.size() != eta.size())
+               throw py::value_error("n0 and eta must have one entry a step");
+             for (std::size_t i = 0; i < n0.size(); ++i) e.steps.push_back({n0[i], eta[i]});
+             e.noise = noise, e.seed = seed, e.replicate = replicate, e.literal = literal;
              return e;
            }),
            py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"),
-           arg("readout"), arg("r"), arg("c"), arg("gamma"), arg("noise"), arg("n0"), arg("eta"),
+           arg("readout"), arg("r"), arg("c"), arg("theta"), arg("noise"), arg("n0"), arg("eta"),
            arg("seed"), arg("replicate"), arg("literal"))
       .def(
           "memory",
@@ -142,7 +157,8 @@ void register_simulation(py::module_& m) {
   m.def("simulate", &simulate, arg("experiment"), arg("activation"), arg("target"), arg("single"),
         arg("n_threads"), arg("cancel") = std::nullopt, arg("predictions") = false,
         "Errors of one replicate, shape (n, lam).");
-  m.def("simulated_weights", &simulated_weights, arg("experiment"), arg("activation"),
-        arg("target"), arg("single"), arg("n_threads"),
-        "The first-layer weights of a literal run, v and theta.");
+  m.def(
+      "simulated_weights", &simulated_weights, arg("experiment"), arg("activation"), arg("target"),
+      arg("single"), arg("n_threads"),
+      "The first-layer weights of a literal run, v (a row a spike) and theta (a row a direction).");
 }

@@ -1,11 +1,11 @@
 // Shortcuts, all exact in law; `literal` does without them and is their witness:
 //
-// - Coordinates. The law of x and of W0 is invariant under rotations, so v/sqrt d = e_0 and theta/sqrt d = gamma e_0 +
-//   sqrt(1 - gamma^2) e_1 lose nothing (one step: theta/sqrt d = e_0; v is what the step makes it).
+// - Coordinates. The law of x and of W0 is invariant under rotations, so the first coordinate axes serve as the frame of spikes
+//   and directions (steps: theta_l/sqrt d = e_l; v is what a step makes it).
 // - Triangular weights. The other D columns of W0 form a p x D Gaussian matrix before its rows are normalised; it is L Q^T with Q
 //   orthogonal and L lower triangular, L_ij normal below the diagonal and L_ii^2 ~ chi^2_(D-i) (Bartlett 1933). The coordinates
 //   Q^T x are as Gaussian as x: L is drawn directly, and a feature costs half the work at p = D, with min(p, D) normals.
-// - After the gradient step W1 is factorised, W1 W1^T = L L^T outside the direction e_0, where that pays.
+// - After the last gradient step W1 is factorised, W1 W1^T = L L^T outside the target's directions, where that pays.
 // - Nested samples. n_1 < n_2 < ...: the first n_1 of the n_2 samples serve n_1 too. Errors at different n are correlated within
 //   a replicate, each of them has its own law unchanged.
 //
@@ -21,7 +21,7 @@
 
 namespace srfx {
 
-/// Weights as rows of panels, and one more row: theta/sqrt d.
+/// Weights as rows of panels, and a row more for each direction: theta_l/sqrt d.
 template <class T> struct Network {
   Panels<T> rows;
   Index units = 0;
@@ -70,7 +70,7 @@ template <class T> Plan plan_of(const Experiment& e) {
 }
 
 template <class T> bool factorise_step(const Experiment& e) {
-  if (e.literal || !e.one_step()) return false;
+  if (e.literal || !e.stepped()) return false;
   const double p = static_cast<double>(e.p()), d = static_cast<double>(e.d);
   const double samples = static_cast<double>(e.n.back() + e.n_test);
   const double spared = samples * (p < d ? 2 * p * d - p * p : 0) + samples * (p < d ? 0 : d * d);
@@ -79,16 +79,17 @@ template <class T> bool factorise_step(const Experiment& e) {
 }
 
 template <class T> double memory_bytes(const Experiment& e) {
-  const double p = static_cast<double>(e.p() + 1), d = static_cast<double>(e.d), size = sizeof(T);
+  const double p = static_cast<double>(e.p() + e.directions), d = static_cast<double>(e.d),
+               size = sizeof(T);
   const double tile = static_cast<double>(sample_tile<T>());
   const Plan plan = plan_of<T>(e);
-  const double inputs = e.literal || e.one_step() ? d : std::min(d, p + 1);
+  const double inputs = e.literal || e.stepped() ? d : std::min(d, p + 1);
   const double nd = static_cast<double>(plan.n_dual + 1), all = static_cast<double>(e.n.back());
   const double tiles = size * tile * (p + inputs);
   const double ridge = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
                        (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
   double step = 0;
-  if (e.one_step()) {
+  if (e.stepped()) {
     step = size * 2 * p * d + tiles + size * tile * d;
     if (factorise_step<T>(e)) step = std::max(step, 2 * size * p * d + 8 * (p * p / 2 + p * 512));
   }
@@ -98,19 +99,20 @@ template <class T> double memory_bytes(const Experiment& e) {
 
 template <class T> class Simulation {
  public:
-  Simulation(const Experiment& e, const Pointwise& activation, const Pointwise& target, int threads,
-             Interrupt& interrupt)
+  Simulation(const Experiment& e, const Pointwise& activation, const TargetFunction& target,
+             int threads, Interrupt& interrupt)
       : e_(e),
         activation_(activation),
         target_(target),
         threads_(threads),
         interrupt_(interrupt),
         p_(e.p()),
+        directions_(e.directions),
         root_p_(T(1) / std::sqrt(T(p_))) {}
 
   Errors run(Predictions* predictions = nullptr) {
     network_ = draw_weights();
-    if (e_.one_step()) make_step();
+    make_steps();
     train();
     test(predictions);
     return std::move(errors_);
@@ -118,16 +120,16 @@ template <class T> class Simulation {
 
   void weights(double* w, double* v, double* theta) {
     network_ = draw_weights();
+    make_steps();
     const double root_d = std::sqrt(static_cast<double>(e_.d));
-    std::copy(spike_.begin(), spike_.end(), v);
-    if (e_.one_step()) {
-      make_step();
-      std::copy(direction_.begin(), direction_.end(), v);
-    }
+    const Index spikes = e_.stepped() ? 1 : e_.spikes;
+    const std::vector<double>& from = e_.stepped() ? direction_ : frame_;
+    for (Index k = 0; k < spikes * e_.d; ++k) v[k] = root_d * from[k];
     for (Index k = 0; k < e_.d; ++k) {
       const bool matters = k < network_.inputs;
-      v[k] *= root_d;
-      theta[k] = matters ? root_d * static_cast<double>(network_.rows(p_, k)) : 0.0;
+      for (Index l = 0; l < directions_; ++l)
+        theta[l * e_.d + k] =
+            matters ? root_d * static_cast<double>(network_.rows(p_ + l, k)) : 0.0;
       for (Index i = 0; i < p_; ++i)
         w[i * e_.d + k] = matters ? static_cast<double>(network_.rows(i, k)) : 0.0;
     }
@@ -137,7 +139,9 @@ template <class T> class Simulation {
   static constexpr Index mr = Tile<T>::mr, nr = Tile<T>::nr, per_panel = mr / nr,
                          block = Tile<T>::block;
 
-  Stream stream(Purpose purpose) const { return {e_.seed, e_.replicate, purpose}; }
+  Stream stream(Purpose purpose, Index step = 0) const {
+    return {e_.seed, e_.replicate, purpose, static_cast<std::uint64_t>(step)};
+  }
 
   template <class Work> void parallel(Index count, Work&& work) {
     parallel_for(count, threads_, interrupt_, work);
@@ -151,46 +155,56 @@ template <class T> class Simulation {
 
   // --- weights -------------------------------------------------------------------------------------------------------
 
-  /// theta/sqrt d and v/sqrt d: two generic unit vectors with that scalar product, or the first coordinate axes.
-  void draw_directions(std::vector<double>& theta) {
-    const Index d = e_.d;
-    theta.assign(d, 0.0), spike_.assign(d, 0.0);
-    const double gamma = e_.one_step() ? 1.0 : e_.gamma,
-                 rho = std::sqrt(std::max(0.0, (1 - gamma) * (1 + gamma)));
+  /// The frame of spikes and directions, a row a vector: generic orthonormal vectors, or the first coordinate axes.
+  void draw_frame() {
+    const Index d = e_.d, own = e_.own();
+    frame_.assign(own * d, 0.0);
     if (!e_.literal) {
-      spike_[0] = 1;
-      theta[0] = gamma;
-      theta[1] = rho;
+      for (Index j = 0; j < own; ++j) frame_[j * d + j] = 1;
       return;
     }
-    std::vector<double> draws(8 * d), other(d);
-    fill_normals<double>(stream(Purpose::directions), 0, 0, d, draws.data(), 8);
-    const auto normalise = [](std::vector<double>& x) {
+    const auto normalise = [d](double* x) {
       double s = 0;
-      for (double xi : x) s += xi * xi;
-      for (double& xi : x) xi /= std::sqrt(s);
+      for (Index k = 0; k < d; ++k) s += x[k] * x[k];
+      for (Index k = 0; k < d; ++k) x[k] /= std::sqrt(s);
     };
-    for (Index k = 0; k < d; ++k) spike_[k] = draws[8 * k], other[k] = draws[8 * k + 1];
-    normalise(spike_);
-    for (int pass = 0; pass < 2; ++pass) {
-      double along = 0;
-      for (Index k = 0; k < d; ++k) along += spike_[k] * other[k];
-      for (Index k = 0; k < d; ++k) other[k] -= along * spike_[k];
-      normalise(other);
+    std::vector<double> draws(normal_rows * d);
+    for (Index j = 0; j < own; ++j) {
+      if (j % normal_rows == 0)
+        fill_normals<double>(stream(Purpose::directions), j, 0, d, draws.data(), normal_rows);
+      double* x = &frame_[j * d];
+      for (Index k = 0; k < d; ++k) x[k] = draws[normal_rows * k + j % normal_rows];
+      if (j == 0) normalise(x);
+      for (int pass = 0; j > 0 && pass < 2; ++pass) {
+        for (Index i = 0; i < j; ++i) {
+          const double* other = &frame_[i * d];
+          double along = 0;
+          for (Index k = 0; k < d; ++k) along += other[k] * x[k];
+          for (Index k = 0; k < d; ++k) x[k] -= along * other[k];
+        }
+        normalise(x);
+      }
     }
-    for (Index k = 0; k < d; ++k) theta[k] = gamma * spike_[k] + rho * other[k];
+  }
+
+  /// theta_l/sqrt d.
+  std::vector<double> direction(Index l) const {
+    const Index own = e_.own(), d = e_.d;
+    std::vector<double> theta(d, 0.0);
+    for (Index j = own; j-- > 0;)
+      for (Index k = 0; k < d; ++k) theta[k] += e_.theta[l * own + j] * frame_[j * d + k];
+    return theta;
   }
 
   Network<T> draw_weights() {
-    std::vector<double> theta;
-    draw_directions(theta);
+    draw_frame();
     Network<T> net;
     net.units = p_;
-    // Columns of their own: e_0, and e_1 where theta needs it; then the triangle of the other D.
-    const Index own = e_.one_step() ? 1 : 2, others = e_.d - own;
+    // The columns of the frame; then the triangle of the other D.
+    const Index own = e_.own(), others = e_.d - own;
     net.inputs = e_.literal ? e_.d : own + std::min(p_, others);
     net.dense = e_.literal ? e_.d : own;
-    net.rows = Panels<T>(p_ + 1, e_.one_step() ? e_.d : net.inputs);
+    net.rows = Panels<T>(p_ + directions_, e_.stepped() ? e_.d : net.inputs);
     const Stream normals = stream(Purpose::weights), lengths = stream(Purpose::lengths);
     parallel(net.rows.count(), [&](Index i, int) {
       T* panel = net.rows.at(i, 0);
@@ -203,8 +217,10 @@ template <class T> class Simulation {
         T* w = panel + row;
         if (unit >= p_) {
           for (Index k = 0; k < extent; ++k) w[k * mr] = 0;
-          if (unit == p_)
+          if (unit < p_ + directions_) {
+            const std::vector<double> theta = direction(unit - p_);
             for (Index k = 0; k < extent; ++k) w[k * mr] = static_cast<T>(theta[k]);
+          }
           continue;
         }
         if (!e_.literal && unit < others) {
@@ -216,10 +232,12 @@ template <class T> class Simulation {
         for (Index k = 0; k < extent; ++k)
           square += static_cast<double>(w[k * mr]) * static_cast<double>(w[k * mr]);
         const UnitGroup& g = group_of(unit);
-        const double scale = (e_.one_step() ? 1.0 : std::sqrt(g.c)) / std::sqrt(square),
-                     r = e_.one_step() ? 0.0 : g.r;
-        for (Index k = 0; k < extent; ++k)
-          w[k * mr] = static_cast<T>(scale * static_cast<double>(w[k * mr]) + r * spike_[k]);
+        const double scale = (e_.stepped() ? 1.0 : std::sqrt(g.c)) / std::sqrt(square);
+        for (Index k = 0; k < extent; ++k) {
+          double shift = 0;
+          for (Index j = 0; j < e_.spikes; ++j) shift += g.r[j] * frame_[j * e_.d + k];
+          w[k * mr] = static_cast<T>(scale * static_cast<double>(w[k * mr]) + shift);
+        }
       }
     });
     return net;
@@ -228,8 +246,7 @@ template <class T> class Simulation {
   // --- samples and features ------------------------------------------------------------------------------------------
 
   /// Samples first .. first + count - 1 as rows of x, with their leading `inputs` coordinates.
-  void draw_samples(Purpose purpose, Index first, Index count, Index inputs, Panels<T>& x) {
-    const Stream normals = stream(purpose);
+  void draw_samples(const Stream& normals, Index first, Index count, Index inputs, Panels<T>& x) {
     parallel(ceil_div(count, mr), [&](Index i, int) {
       for (Index row = 0; row < mr; row += normal_rows)
         fill_normals<T>(normals, first + i * mr + row, 0, inputs, x.at(i, 0) + row, mr);
@@ -237,12 +254,12 @@ template <class T> class Simulation {
   }
 
   /// sqrt(noise) eps, added to labels first .. first + count - 1.
-  void add_noise(Purpose purpose, Index first, Index count, double* y) const {
+  void add_noise(const Stream& noise, Index first, Index count, double* y) const {
     if (e_.noise == 0) return;
     const double sd = std::sqrt(e_.noise);
     double eps[8];
     for (Index s = 0; s < count; s += 8) {
-      fill_normals<double>(stream(purpose), first + s, 0, 1, eps, 8);
+      fill_normals<double>(noise, first + s, 0, 1, eps, 8);
       for (Index j = 0; j < std::min<Index>(8, count - s); ++j) y[s + j] += sd * eps[j];
     }
   }
@@ -267,14 +284,14 @@ template <class T> class Simulation {
     });
   }
 
-  /// Samples as rows: phi(s, i) = sigma(w_i.x_s)/sqrt p in columns i < p of the panels from `panel0` on, theta.x_s/sqrt d in column p.
+  /// Samples as rows: phi(s, i) = sigma(w_i.x_s)/sqrt p in columns i < p of the panels from `panel0` on, t_l in column p + l.
   void features_of_samples(const Panels<T>& x, Index count, Panels<T>& phi, Index panel0) {
     struct Shifted {
       Panels<T>& base;
       Index first;
       T* at(Index i, Index k) const { return base.at(first + i, k); }
     } out{phi, panel0};
-    const Index groups = ceil_div(p_ + 1, nr);
+    const Index groups = ceil_div(p_ + directions_, nr);
     std::vector<Piece> order =
         pieces_of(ceil_div(count, mr), groups, block, 40);  // the longest rows of a triangle first
     std::stable_sort(order.begin(), order.end(),
@@ -291,34 +308,51 @@ template <class T> class Simulation {
     });
   }
 
-  /// Labels of training samples first .. first + count - 1 from t = theta.x/sqrt d.
-  void label(Purpose noise, Index first, Index count, const double* t, double* y) const {
-    target_.value(t, y, count);
+  /// t[l count + s] = theta_l.x_s/sqrt d from a panel of units as rows, if it has any, for s0 <= s < s1.
+  void take_t(const Panels<T>& z, Index panel, Index s0, Index s1, Index count, double* t) const {
+    for (Index l = std::max<Index>(0, panel * mr - p_); l < directions_; ++l) {
+      if ((p_ + l) / mr != panel) return;
+      for (Index s = s0; s < s1; ++s) t[l * count + s] = static_cast<double>(z(p_ + l, s));
+    }
+  }
+  /// The same from samples as rows, the first of them in row `first`.
+  void take_t(const Panels<T>& phi, Index first, Index count, double* t) const {
+    for (Index l = 0; l < directions_; ++l)
+      for (Index s = 0; s < count; ++s)
+        t[l * count + s] = static_cast<double>(phi(first + s, p_ + l));
+  }
+
+  /// Labels of training samples first .. first + count - 1 from their t.
+  void label(const Stream& noise, Index first, Index count, const double* t, double* y) const {
+    target_.evaluate(t, y, count);
     add_noise(noise, first, count, y);
   }
 
-  // --- the gradient step ---------------------------------------------------------------------------------------------
+  // --- the gradient steps --------------------------------------------------------------------------------------------
 
-  void make_step() {
-    const Index d = e_.d, tile = std::min(sample_tile<T>(), ceil_div(e_.n0, mr) * mr),
-                last = p_ / mr;
-    Panels<T> w1(p_ + 1, d);
+  void make_steps() {
+    for (Index i = 0; i < static_cast<Index>(e_.steps.size()); ++i) make_step(e_.steps[i], i);
+    if (e_.stepped() && factorise_step<T>(e_)) triangularise();
+  }
+
+  void make_step(const GradientStep& step, Index index) {
+    const Index d = e_.d, n0 = step.n0, tile = std::min(sample_tile<T>(), ceil_div(n0, mr) * mr);
+    Panels<T> w1(p_ + directions_, d);
     std::copy_n(network_.rows.at(0, 0), network_.rows.size(), w1.at(0, 0));
     {
-      Panels<T> x(tile, d), xt(d, tile), z(p_ + 1, tile);
-      std::vector<double> t(tile), residual(tile),
+      Panels<T> x(tile, d), xt(d, tile), z(p_ + directions_, tile);
+      std::vector<double> t(directions_ * tile), residual(tile),
           partial(static_cast<std::size_t>(network_.rows.count() * tile));
       std::vector<T> factor(static_cast<std::size_t>(network_.rows.count() * mr), T(0));
       for (Index i = 0; i < p_; ++i)
-        factor[i] = static_cast<T>(e_.eta * group_of(i).readout / static_cast<double>(e_.n0));
+        factor[i] = static_cast<T>(step.eta * group_of(i).readout / static_cast<double>(n0));
       direction_.assign(d, 0.0);
-      for (Index first = 0; first < e_.n0; first += tile) {
-        const Index count = std::min(tile, e_.n0 - first);
-        draw_samples(Purpose::step_samples, first, count, d, x);
+      for (Index first = 0; first < n0; first += tile) {
+        const Index count = std::min(tile, n0 - first);
+        draw_samples(stream(Purpose::step_samples, index), first, count, d, x);
         preactivations(network_, x, count, z, [&](Index i, Index s0, Index s1) {
-          if (i == last)
-            for (Index s = s0; s < s1; ++s) t[s] = static_cast<double>(z(p_, s));
-          // This panel's share of f0.
+          take_t(z, i, s0, s1, count, t.data());
+          // This panel's share of f.
           Buffer<T> phi((s1 - s0) * mr);
           activation_.value(z.at(i, s0), phi.data(), (s1 - s0) * mr);
           for (Index s = s0; s < s1; ++s) {
@@ -328,13 +362,13 @@ template <class T> class Simulation {
             partial[i * tile + s] = sum;
           }
         });
-        label(Purpose::step_noise, first, count, t.data(), residual.data());
+        label(stream(Purpose::step_noise, index), first, count, t.data(), residual.data());
         for (Index s = 0; s < count; ++s) {
-          double f0 = 0;
-          for (Index i = 0; i < network_.rows.count(); ++i) f0 += partial[i * tile + s];
-          residual[s] -= f0 / static_cast<double>(p_);
+          double f = 0;
+          for (Index i = 0; i < network_.rows.count(); ++i) f += partial[i * tile + s];
+          residual[s] -= f / static_cast<double>(p_);
         }
-        // S(i, s) = (eta a_i/n0) (y_s - f0_s) sigma'(w_i.x_s), in place of z.
+        // S(i, s) = (eta a_i/n0) (y_s - f_s) sigma'(w_i.x_s), in place of z.
         parallel(z.count(), [&](Index i, int) {
           activation_.derivative(z.at(i, 0), z.at(i, 0), count * mr);
           for (Index s = 0; s < count; ++s)
@@ -363,13 +397,13 @@ template <class T> class Simulation {
     for (double& x : direction_) x /= std::sqrt(square);
     network_.rows = std::move(w1);
     network_.inputs = network_.dense = d;
-    if (factorise_step<T>(e_)) triangularise();
   }
 
-  /// Replaces W1 by (its column e_0, L) with L L^T = W1 W1^T outside e_0, in double. Left alone if the factor breaks down.
+  /// Replaces W1 by (its columns along the directions, L) with L L^T = W1 W1^T outside them, in double. Left alone if the
+  /// factor breaks down.
   void triangularise() {
     constexpr Index wide = Tile<double>::mr;
-    const Index others = e_.d - 1, rank = std::min(p_, others), tile = 512;
+    const Index own = directions_, others = e_.d - own, rank = std::min(p_, others), tile = 512;
     PackedLower<double> g(p_);
     g.set_zero();
     {
@@ -381,7 +415,7 @@ template <class T> class Simulation {
             for (Index r = 0; r < wide; ++r)
               part.at(i, k)[r] =
                   i * wide + r < p_
-                      ? static_cast<double>(network_.rows(i * wide + r, 1 + first + k))
+                      ? static_cast<double>(network_.rows(i * wide + r, own + first + k))
                       : 0.0;
         });
         rank_update(part, count, g, threads_, interrupt_);
@@ -391,20 +425,20 @@ template <class T> class Simulation {
     // Columns beyond the rank would have a vanishing pivot and are not needed.
     for (Index i = rank; i < p_; ++i) g(i, i) += 2 * g(i, i) + 1;
     if (!cholesky(g, 0.0, threads_, interrupt_)) return;
-    Panels<T> rows(p_ + 1, 1 + rank);
+    Panels<T> rows(p_ + own, own + rank);
     parallel(rows.count(), [&](Index i, int) {
       std::fill_n(rows.at(i, 0), rows.columns() * mr, T(0));
-      for (Index r = 0; r < mr && i * mr + r <= p_; ++r) {
+      for (Index r = 0; r < mr && i * mr + r < p_ + own; ++r) {
         const Index unit = i * mr + r;
-        rows(unit, 0) = network_.rows(unit, 0);
+        for (Index k = 0; k < own; ++k) rows(unit, k) = network_.rows(unit, k);
         if (unit < p_)
           for (Index k = 0; k < std::min(rank, unit + 1); ++k)
-            rows(unit, 1 + k) = static_cast<T>(g(unit, k));
+            rows(unit, own + k) = static_cast<T>(g(unit, k));
       }
     });
     network_.rows = std::move(rows);
-    network_.inputs = 1 + rank;
-    network_.dense = 1;
+    network_.inputs = own + rank;
+    network_.dense = own;
   }
 
   // --- ridge regression ----------------------------------------------------------------------------------------------
@@ -425,16 +459,16 @@ template <class T> class Simulation {
 
   void dual(const Plan& plan, Panels<T>& phi) {
     const Index n = plan.n_dual, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr);
-    phi = Panels<T>(n, p_ + 1);
+    phi = Panels<T>(n, p_ + directions_);
     {
       Panels<T> x(tile, network_.inputs);
-      std::vector<double> t(tile);
+      std::vector<double> t(directions_ * tile);
       for (Index first = 0; first < n; first += tile) {
         const Index count = std::min(tile, n - first);
-        draw_samples(Purpose::train_samples, first, count, network_.inputs, x);
+        draw_samples(stream(Purpose::train_samples), first, count, network_.inputs, x);
         features_of_samples(x, count, phi, first / mr);
-        for (Index s = 0; s < count; ++s) t[s] = static_cast<double>(phi(first + s, p_));
-        label(Purpose::train_noise, first, count, t.data(), y_.data() + first);
+        take_t(phi, first, count, t.data());
+        label(stream(Purpose::train_noise), first, count, t.data(), y_.data() + first);
       }
     }
     PackedLower<T> k(n + 1), l(n + 1);
@@ -509,8 +543,8 @@ template <class T> class Simulation {
     PackedLower<T> g(p_ + 1), l(p_ + 1);
     g.set_zero();
     pad_identity(g, p_ + 1);
-    Panels<T> x(tile, network_.inputs), phi(p_ + 1, tile);
-    std::vector<double> t(tile);
+    Panels<T> x(tile, network_.inputs), phi(p_ + directions_, tile);
+    std::vector<double> t(directions_ * tile);
     double squares = 0;
     Index first = 0;
     for (Index m = plan.dual; m < static_cast<Index>(e_.n.size()); ++m) {
@@ -519,13 +553,12 @@ template <class T> class Simulation {
         if (first + count <= kept.rows()) {
           transpose(kept, first, count, phi);
         } else {
-          draw_samples(Purpose::train_samples, first, count, network_.inputs, x);
+          draw_samples(stream(Purpose::train_samples), first, count, network_.inputs, x);
           preactivations(network_, x, count, phi, [&](Index i, Index s0, Index s1) {
-            if (i == last)
-              for (Index s = s0; s < s1; ++s) t[s] = static_cast<double>(phi(p_, s));
-            features(phi.at(i, s0), (s1 - s0) * mr);
+            take_t(phi, i, s0, s1, count, t.data());
+            if (i <= last) features(phi.at(i, s0), (s1 - s0) * mr);
           });
-          label(Purpose::train_noise, first, count, t.data(), y_.data() + first);
+          label(stream(Purpose::train_noise), first, count, t.data(), y_.data() + first);
         }
         // Below the units: the labels, then nothing.
         for (Index s = 0; s < count; ++s) {
@@ -568,19 +601,19 @@ template <class T> class Simulation {
   void test(Predictions* predictions) {
     const Index n = e_.n_test, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr),
                 count_all = readouts();
-    Panels<T> x(tile, network_.inputs), phi(tile, p_ + 1), f(tile, count_all);
-    std::vector<double> t(tile), y(tile),
+    Panels<T> x(tile, network_.inputs), phi(tile, p_ + directions_), f(tile, count_all);
+    std::vector<double> t(directions_ * tile), y(tile),
         sums(static_cast<std::size_t>(ceil_div(tile, mr) * count_all));
     if (predictions) {
-      predictions->t.assign(n, 0.0);
+      predictions->t.assign(directions_ * n, 0.0);
       predictions->f.assign(n * count_all, 0.0);
     }
     for (Index first = 0; first < n; first += tile) {
       const Index count = std::min(tile, n - first);
-      draw_samples(Purpose::test_samples, first, count, network_.inputs, x);
+      draw_samples(stream(Purpose::test_samples), first, count, network_.inputs, x);
       features_of_samples(x, count, phi, 0);
-      for (Index s = 0; s < count; ++s) t[s] = static_cast<double>(phi(s, p_));
-      target_.value(t.data(), y.data(), count);
+      take_t(phi, 0, count, t.data());
+      target_.evaluate(t.data(), y.data(), count);
       parallel(ceil_div(count, mr), [&](Index i, int) {
         multiply_block<T>(
             phi, readout_, f, i, i + 1, 0, ceil_div(count_all, nr), p_, false,
@@ -597,7 +630,8 @@ template <class T> class Simulation {
       for (Index i = 0; i < ceil_div(count, mr); ++i)
         for (Index m = 0; m < count_all; ++m) errors_.test[m] += sums[i * count_all + m];
       if (predictions) {
-        std::copy_n(t.data(), count, predictions->t.data() + first);
+        for (Index l = 0; l < directions_; ++l)
+          std::copy_n(&t[l * count], count, predictions->t.data() + l * n + first);
         for (Index m = 0; m < count_all; ++m)
           for (Index s = 0; s < count; ++s)
             predictions->f[m * n + first + s] = static_cast<double>(f(s, m));
@@ -608,35 +642,36 @@ template <class T> class Simulation {
 
   const Experiment& e_;
   const Pointwise& activation_;
-  const Pointwise& target_;
+  const TargetFunction& target_;
   int threads_;
   Interrupt& interrupt_;
-  Index p_;
+  Index p_, directions_;
   T root_p_;
   Network<T> network_;
-  std::vector<double> spike_, direction_, y_;
+  std::vector<double> frame_, direction_, y_;
   Panels<T> readout_;
   Errors errors_;
 };
 
 template <class T>
-Errors simulate(const Experiment& e, const Pointwise& activation, const Pointwise& target,
+Errors simulate(const Experiment& e, const Pointwise& activation, const TargetFunction& target,
                 int threads, Interrupt& interrupt, Predictions* predictions) {
   return Simulation<T>(e, activation, target, threads, interrupt).run(predictions);
 }
 template <class T>
-void simulate_weights(const Experiment& e, const Pointwise& activation, const Pointwise& target,
-                      int threads, Interrupt& interrupt, double* w, double* v, double* theta) {
+void simulate_weights(const Experiment& e, const Pointwise& activation,
+                      const TargetFunction& target, int threads, Interrupt& interrupt, double* w,
+                      double* v, double* theta) {
   Simulation<T>(e, activation, target, threads, interrupt).weights(w, v, theta);
 }
 
 #define SRFX_SIMULATE(T)                                                                        \
   template bool factorise_step<T>(const Experiment&);                                           \
   template double memory_bytes<T>(const Experiment&);                                           \
-  template Errors simulate<T>(const Experiment&, const Pointwise&, const Pointwise&, int,       \
+  template Errors simulate<T>(const Experiment&, const Pointwise&, const TargetFunction&, int,  \
                               Interrupt&, Predictions*);                                        \
-  template void simulate_weights<T>(const Experiment&, const Pointwise&, const Pointwise&, int, \
-                                    Interrupt&, double*, double*, double*);
+  template void simulate_weights<T>(const Experiment&, const Pointwise&, const TargetFunction&, \
+                                    int, Interrupt&, double*, double*, double*);
 SRFX_SIMULATE(float)
 SRFX_SIMULATE(double)
 

@@ -15,7 +15,7 @@ from srfx.models import (
 )
 from srfx.optima import optimal, thresholds
 from srfx.results import ConvergenceError, Solution, Status
-from srfx.scans import scan
+from srfx.scans import merge, scan
 from srfx.simulation import simulate
 from srfx.spectrum import feature_spectrum
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
@@ -55,6 +55,7 @@ __all__ = [
     "feature_spectrum",
     "learned_function",
     "linear_floor",
+    "merge",
     "optimal",
     "plot",
     "readout_quantiles",

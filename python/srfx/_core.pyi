@@ -71,9 +71,9 @@ class CancelFlag:
         ...
 class Experiment:
     """
-    One replicate of a simulation. n is strictly ascending; n0 = 0: spiked random features.
+    One replicate of a simulation. n is strictly ascending; r has a row a group and a column a spike, theta a row a direction in the frame of the spikes and one more vector a direction; n0 and eta have an entry a gradient step.
     """
-    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], gamma: typing.SupportsFloat | typing.SupportsIndex, noise: typing.SupportsFloat | typing.SupportsIndex, n0: typing.SupportsInt | typing.SupportsIndex, eta: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool) -> None:
+    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], theta: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], noise: typing.SupportsFloat | typing.SupportsIndex, n0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], eta: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool) -> None:
         ...
     def memory(self, single: bool) -> float:
         """
@@ -149,13 +149,13 @@ def optimum(sigma: Activation, target: Activation, map: collections.abc.Sequence
     """
     Where the test error is least (or largest, inside the range): values, one row a parameter searched (that of the line first), status, n_minima, n_failed. line: at most one (direction as in gradient, (low, high, logarithmic, places)); coordinates: up to two (column of sets, axis). map: (readout,) for sets (r, c, gamma), or (readout, h1, h2^2 + hc1, h2 u_1, u_2 less the noise, h1*) for sets (eta, alpha0, noise).
     """
-def simulate(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex, cancel: CancelFlag | None = None, predictions: bool = False) -> dict[str, typing.Any]:
+def simulate(experiment: Experiment, activation: Activation, target: Target, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex, cancel: CancelFlag | None = None, predictions: bool = False) -> dict[str, typing.Any]:
     """
     Errors of one replicate, shape (n, lam).
     """
-def simulated_weights(experiment: Experiment, activation: Activation, target: Activation, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+def simulated_weights(experiment: Experiment, activation: Activation, target: Target, single: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
     """
-    The first-layer weights of a literal run, v and theta.
+    The first-layer weights of a literal run, v (a row a spike) and theta (a row a direction).
     """
 def solve(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex) -> dict[str, typing.Any]:
     """

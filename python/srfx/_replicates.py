@@ -14,12 +14,25 @@ from numpy.typing import NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx.models import FloatArray, OneStep, SpikedRF, check_model, compiled, probabilities
+from srfx.models import (
+    FloatArray,
+    Model,
+    MultiStep,
+    SpikedRF,
+    check_model,
+    compiled,
+    group_count,
+    probabilities,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 DTYPES = ("float64", "float32")
+
+#: What simulations know of models beside one direction, one spike and one step: everything.
+COVERS = ("directions", "spikes", "steps")
 
 #: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
 LEAST_LAM_FLOAT32 = 1e-4
@@ -29,7 +42,7 @@ LEAST_LAM_FLOAT32 = 1e-4
 class Request:
     """A validated request: everything but the replicate."""
 
-    model: SpikedRF | OneStep
+    model: Model
     alpha: FloatArray
     lam: FloatArray
     sizes: dict[str, Any]  # arguments of _core.Experiment
@@ -74,7 +87,7 @@ def check_settings(n_test: object, seed: object, dtype: object, literal: object)
 
 
 def request(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: object,
     lam: object,
     d: object,
@@ -84,7 +97,7 @@ def request(
     literal: object,
 ) -> Request:
     """Check everything the user passed, before any work."""
-    check_model(model)
+    check_model(model, covers=COVERS)
     for name, value in model.numeric.items():
         if np.size(value) != 1:
             raise ValueError(
@@ -107,7 +120,7 @@ def request(
     p = _rounded("beta", values["beta"], d, "p")
     n = np.array([_rounded("alpha", a, d, "n") for a in alphas], dtype=np.int64)
     distinct, order = np.unique(n, return_inverse=True)
-    readout = np.array(model.readout)
+    readout = np.array(model.readout) if _has_readout(model) else np.ones(group_count(model))
     weights = np.array(probabilities(model))
     sizes: dict[str, Any] = {
         "d": d,
@@ -118,29 +131,82 @@ def request(
         "noise": values["noise"],
         **settings,
     }
-    ones = np.ones_like(readout)
+    steps = _steps(model, values, d)
     if isinstance(model, SpikedRF):
-        c = 1 + readout**2 * (values["c"] - 1)
-        if c.min() < 0:
-            raise ValueError(
-                f"c must leave every group's bulk variance 1 + a^2 (c - 1) >= 0; got "
-                f"c = {values['c']:g} with readout {model.readout}"
-            )
-        if readout.size == 1 and readout[0] == 1:
-            c = ones * values["c"]
-        sizes |= {"r": (values["r"] * readout).tolist(), "c": c.tolist(), "gamma": values["gamma"]}
-        sizes |= {"n0": 0, "eta": 0.0}
+        sizes |= _spikes(model, values)
+    elif steps:
+        sizes |= {"r": [[]] * readout.size, "c": [1.0] * readout.size}
+        sizes |= {"theta": np.eye(model.directions).tolist()}
+    else:  # a spike of no strength, along the first direction
+        sizes |= {"r": [[0.0]] * readout.size, "c": [1.0] * readout.size}
+        sizes |= {"theta": _frame(np.eye(model.directions)[:, :1])}
+    sizes |= {"n0": [n0 for n0, _ in steps], "eta": [eta for _, eta in steps]}
+    own = len(sizes["theta"][0])
+    if d < own:
+        raise ValueError(
+            f"d must be at least {own}, the number of spikes and directions of the target; got {d}"
+        )
+    return Request(model, alphas, lams, sizes, order, n, single)
+
+
+def _has_readout(model: Model) -> bool:
+    return not isinstance(model, SpikedRF) or model.spikes is None
+
+
+def _spikes(model: SpikedRF, values: dict[str, float]) -> dict[str, Any]:
+    """Strength of the spikes and bulk variance of each group, directions of the target."""
+    if model.spikes is not None:
+        groups = group_count(model)
+        return {
+            "r": (values["r"] * model.spikes).tolist(),
+            "c": list(model.variances or [values["c"]] * groups),
+            "theta": _frame(np.asarray(model.alignment)),
+        }
+    readout = np.array(model.readout)
+    c = 1 + readout**2 * (values["c"] - 1)
+    if c.min() < 0:
+        raise ValueError(
+            f"c must leave every group's bulk variance 1 + a^2 (c - 1) >= 0; got "
+            f"c = {values['c']:g} with readout {model.readout}"
+        )
+    if readout.size == 1 and readout[0] == 1:
+        c = np.full_like(readout, values["c"])
+    r = (values["r"] * readout)[:, np.newaxis]
+    gamma = np.reshape(np.asarray(model.gamma), (model.directions, 1))
+    return {"r": r.tolist(), "c": c.tolist(), "theta": _frame(gamma)}
+
+
+def _frame(alignment: FloatArray) -> list[list[float]]:
+    """Directions of the target in a frame of the spikes and one more vector for each direction."""
+    directions = len(alignment)
+    if alignment.shape == (1, 1):
+        gamma = float(alignment[0, 0])
+        rest = np.array([[math.sqrt(max(0.0, (1 - gamma) * (1 + gamma)))]])
     else:
-        alpha0 = values["alpha0"]
+        values, vectors = np.linalg.eigh(np.eye(directions) - alignment @ alignment.T)
+        rest = vectors * np.sqrt(np.maximum(values, 0.0))
+    frame: list[list[float]] = np.hstack([alignment, rest]).tolist()
+    return frame
+
+
+def _steps(model: Model, values: dict[str, float], d: int) -> list[tuple[int, float]]:
+    """Return samples and learning rate of the gradient steps that are made."""
+    if isinstance(model, SpikedRF):
+        return []
+    names = [("alpha0", "eta")]
+    if isinstance(model, MultiStep):
+        names = [(f"alpha0_{i}", f"eta{i}") for i in range(1, model.steps + 1)]
+    steps = []
+    for name, eta in names:
+        alpha0 = values[name]
         if math.isinf(alpha0):
             raise ValueError(
-                "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
-                "got inf"
+                f"{name} must be finite in a simulation, which draws {name} d samples for the "
+                "step; got inf"
             )
-        n0 = _rounded("alpha0", alpha0, d, "n0") if alpha0 > 0 else 0
-        sizes |= {"r": (0 * ones).tolist(), "c": ones.tolist(), "gamma": 1.0}
-        sizes |= {"n0": n0, "eta": values["eta"]}
-    return Request(model, alphas, lams, sizes, order, n, single)
+        if alpha0 > 0:
+            steps.append((_rounded(name, alpha0, d, "n0"), values[eta]))
+    return steps
 
 
 def _rounded(name: str, ratio: float, d: int, size: str) -> int:
@@ -227,7 +293,7 @@ def replicate_of(
         out: dict[str, FloatArray] = _core.simulate(
             wanted.experiment(replicate),
             compiled(wanted.model.activation),
-            compiled(wanted.model.target),
+            target_of(wanted.model),
             wanted.single,
             threads,
             flag,

@@ -12,6 +12,7 @@ from srfx import _validation as check
 from srfx._points import coefficient_sets, columns
 from srfx.models import (
     FloatArray,
+    Model,
     OneStep,
     SpikedRF,
     compiled,
@@ -94,7 +95,7 @@ def _jumps(solution: Solution, name: str, threads: int) -> NDArray[np.bool_] | b
     return out
 
 
-def _check_gamma(model: SpikedRF | OneStep, gamma: FloatArray) -> None:
+def _check_gamma(model: Model, gamma: FloatArray) -> None:
     smooth = gamma[np.abs(gamma) > 1 - 5e-9]
     if smooth.size and not compiled(model.target).smooth:
         raise NotImplementedError(
@@ -234,7 +235,7 @@ def _along_groups(
     return _named(values, names, shape)
 
 
-def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | FloatArray]:
+def _chain(model: Model, name: str, a: float) -> dict[str, float | FloatArray]:
     """Give what a unit of a parameter does to those of the core: direction -> derivative.
 
     r and c are those of the neurons whose initial readout is a.
@@ -243,6 +244,7 @@ def _chain(model: SpikedRF | OneStep, name: str, a: float) -> dict[str, float | 
         return {name: {"r": a, "c": a * a}.get(name, 1.0)}
     if name not in ("eta", "alpha0", "noise"):
         return {name: 1.0}
+    assert isinstance(model, OneStep)
     h1, h2, curved, target_h1, u1, noiseless = step_moments(model)
     u2 = noiseless + model.noise
     eta = a * np.asarray(model.eta)

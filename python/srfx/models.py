@@ -944,13 +944,30 @@ def _entries(name: str, value: object) -> tuple[Any, ...]:
 
 #: What the verbs take.
 Model: TypeAlias = "SpikedRF | OneStep | MultiStep"
-AnyModel = TypeVar("AnyModel", "SpikedRF", "OneStep", "MultiStep", "SpikedRF | OneStep")
+AnyModel = TypeVar("AnyModel", "SpikedRF", "OneStep", "MultiStep", Model)
 
 
 def group_count(model: Model) -> int:
     """How many groups of neurons: values of the initial readout, or rows of the spikes."""
     spikes = model.spikes if isinstance(model, SpikedRF) else None
     return len(model.readout) if spikes is None else len(spikes)
+
+
+def structure(model: Model) -> dict[str, Any]:
+    """Return what a model has beside functions and numbers that broadcast, in flat lists.
+
+    Labels are among it where they are not the target's values.
+    """
+    out: dict[str, Any] = {"readout": list(model.readout), "weights": list(probabilities(model))}
+    if isinstance(model, SpikedRF) and model.spikes is not None:
+        del out["readout"]
+        out |= {name: np.ravel(getattr(model, name)).tolist() for name in ("spikes", "alignment")}
+        out |= {"variances": list(model.variances)} if model.variances else {}
+    elif isinstance(model, SpikedRF) and model.directions > 1:
+        out["gamma"] = np.ravel(model.gamma).tolist()
+    if model.labels != "real":
+        out |= {"labels": model.labels, "slope": model.slope}
+    return {name: value for name, value in out.items() if value is not None}
 
 
 def probabilities(model: Model) -> tuple[float, ...]:
@@ -1022,7 +1039,7 @@ def with_fields(model: AnyModel, fields: Mapping[str, Any]) -> AnyModel:
     return dataclasses.replace(model, **fields) if fields else model
 
 
-def check_groups(model: SpikedRF | OneStep) -> None:
+def check_groups(model: Model) -> None:
     """Refuse more readout values than the core solves for."""
     if len(model.readout) > MAX_GROUPS:
         raise ValueError(
@@ -1031,17 +1048,19 @@ def check_groups(model: SpikedRF | OneStep) -> None:
         )
 
 
-def groups_of(model: SpikedRF | OneStep) -> tuple[FloatArray, FloatArray, FloatArray]:
+def groups_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Spike r_g and bulk variance c_g of each group of neurons, groups last, and gamma.
 
     One group a readout value: of a SpikedRF ``r a_g`` and ``1 + a_g^2 (c - 1)`` (THEORY section 7),
     of a OneStep what learning rate ``a_g eta`` makes of its neurons (sections 1 and 10).
     """
+    check_model(model, labelled=True)
     check_groups(model)
     if isinstance(model, OneStep):
         spikes = [model._spike(a) for a in model.readout]
         r, c, gamma = (list(x) for x in zip(*spikes, strict=True))
         return np.stack(r, axis=-1), np.stack(c, axis=-1), gamma[0]
+    assert isinstance(model, SpikedRF)
     r, c = [], []
     for a in model.readout:
         variance = np.asarray(model.c if a == 1 else 1 + a * a * (model.c - 1))

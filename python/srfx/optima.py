@@ -14,6 +14,7 @@ from srfx._points import coefficient_sets, columns
 from srfx.gradient import gradient
 from srfx.models import (
     FloatArray,
+    Model,
     OneStep,
     SpikedRF,
     check_model,
@@ -63,7 +64,7 @@ class _Problem:
 
     def __init__(
         self,
-        model: SpikedRF | OneStep,
+        model: Model,
         over: Mapping[str, tuple[float, float]],
         fixed: Mapping[str, float | FloatArray],
         settings: Mapping[str, Any],
@@ -461,7 +462,7 @@ def _descend(
 
 @check.public
 def optimal(
-    model: SpikedRF | OneStep,
+    model: Model,
     over: Mapping[str, tuple[float, float]],
     *,
     alpha: ArrayLike | None = None,
@@ -572,7 +573,7 @@ def _dataset(problem: _Problem, rows: Mapping[str, tuple[Any, str]]) -> xr.Datas
 
 
 def _ranges(
-    model: SpikedRF | OneStep, over: object, role: str = "over", known: Sequence[str] | None = None
+    model: Model, over: object, role: str = "over", known: Sequence[str] | None = None
 ) -> dict[str, tuple[float, float]]:
     if known is None:
         known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", "eta", "alpha0")
@@ -600,7 +601,7 @@ def _ranges(
 
 
 def _problem(
-    model: SpikedRF | OneStep,
+    model: Model,
     ranges: Mapping[str, tuple[float, float]],
     alpha: object,
     lam: object,
@@ -660,7 +661,7 @@ def _minimise(problem: _Problem) -> _Best:
 
 @check.public
 def thresholds(
-    model: SpikedRF | OneStep,
+    model: Model,
     *,
     alpha: ArrayLike | None = None,
     lam: ArrayLike | None = None,
@@ -792,7 +793,7 @@ def _peak(problem: _Problem) -> tuple[FloatArray, FloatArray, NDArray[np.int8]]:
 
 
 def _crossings(
-    model: SpikedRF | OneStep,
+    model: Model,
     crossing: Mapping[str, tuple[float, float]],
     over: Mapping[str, tuple[float, float]] | None,
     alpha: ArrayLike | None,

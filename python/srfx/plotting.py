@@ -15,7 +15,7 @@ import numpy as np
 from srfx._style import COLOURS as _COLOURS
 from srfx._style import require_matplotlib
 from srfx._validation import public
-from srfx.models import FloatArray
+from srfx.models import MAX_STEPS, FloatArray
 from srfx.results import Solution
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _SYMBOLS = {
     "r": "$r$",
     "c": "$c$",
     "d": "$d$",
+    **{f"eta{i}": rf"$\tilde\eta_{{{i}}}$" for i in range(1, MAX_STEPS + 1)},
+    **{f"alpha0_{i}": rf"$\alpha_{{0,{i}}}$" for i in range(1, MAX_STEPS + 1)},
 }
 _MOST_LABELS = 8
 

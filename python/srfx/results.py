@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,13 +15,15 @@ from srfx._validation import public
 from srfx.config import version
 from srfx.models import (
     FloatArray,
-    OneStep,
+    Model,
     Rebuilt,
     SpikedRF,
     floor_of,
     freeze,
+    group_count,
     label,
     probabilities,
+    structure,
 )
 
 if TYPE_CHECKING:
@@ -72,22 +75,51 @@ OBSERVABLES: dict[str, str] = {
 #: The two of them that are errors.
 ERRORS = ("test_error", "train_error")
 
-#: How many group axes an observable has, after the others, if the readout has several values.
-GROUP_AXES: dict[str, int] = {"m": 1, "theta": 1, "psi": 1, "q2": 1, "v2": 1, "q1": 2, "v1": 2}
+#: Axes that the order parameters may have behind those of the points. Each has those that the model
+#: has more than one of: groups of neurons, spikes, directions of the target.
+OWN_AXES: dict[str, tuple[str, ...]] = {
+    "m": ("group",),
+    "theta": ("group", "spike"),
+    "psi": ("group", "direction"),
+    "q2": ("group",),
+    "v2": ("group",),
+    "q1": ("group", "group_"),
+    "v1": ("group", "group_"),
+}
 
 
-def describe(model: SpikedRF | OneStep, bulk: object) -> dict[str, Any]:
+def describe(model: Model, bulk: object) -> dict[str, Any]:
     """Model and bulk in plain values: attributes of labelled results."""
     return {
         "model": type(model).__name__,
         "activation": label(model.activation),
         "target": label(model.target),
-        "readout": list(model.readout),
-        "weights": list(probabilities(model)),
+        **structure(model),
         "bulk": bulk if isinstance(bulk, str) else "empirical",
-        "linear_floor": floor_of(model.target),
+        **({"linear_floor": floor_of(model.target)} if model.directions == 1 else {}),
         "srfx_version": version(),
     }
+
+
+def _structure(model: Model) -> dict[str, tuple[list[str], FloatArray]]:
+    """Coordinates along the axes of the order parameters: what tells their entries apart."""
+    given: dict[str, tuple[tuple[str, ...], Any]] = {}
+    spiked = isinstance(model, SpikedRF) and model.spikes is not None
+    if group_count(model) > 1:
+        given["weight"] = ("group",), probabilities(model)
+        given |= {} if spiked else {"readout": (("group",), model.readout)}
+    if isinstance(model, SpikedRF) and spiked:
+        given["spikes"] = ("group", "spike"), model.spikes
+        given["alignment"] = ("direction", "spike"), model.alignment
+        given |= {"variance": (("group",), model.variances)} if model.variances else {}
+    elif isinstance(model, SpikedRF) and model.directions > 1:
+        given["gamma"] = ("direction",), model.gamma
+    out = {}
+    for name, (dims, value) in given.items():
+        values = np.asarray(value, dtype=np.float64)
+        long = [dim for dim, n in zip(dims, values.shape, strict=True) if n > 1]
+        out[name] = (long, values.squeeze())
+    return out
 
 
 def dimensions(
@@ -137,13 +169,16 @@ class Solution(Rebuilt):
     Every array has the shape of the model's numeric fields, alpha, lam and d broadcast together;
     for scalar inputs the entries are plain floats. All quantities are dimensionless; order
     parameters follow the unit-bulk convention of THEORY section 3. Points that did not converge
-    hold NaN and say why in `status`. If the readout has K > 1 values, m, theta, psi, q2 and v2 have
-    one more axis of length K, and q1 and v1 two (THEORY section 7), in the order of
-    ``model.readout``.
+    hold NaN and say why in `status`.
+
+    With K > 1 groups of neurons, m, theta, psi, q2 and v2 have one more axis of length K, and q1
+    and v1 two (THEORY section 7), in the order of ``model.readout`` or of the rows of
+    ``model.spikes``. With several spikes theta has an axis of them last; with a target of several
+    directions psi has one of these (THEORY section 13).
 
     Attributes
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model solved.
     bulk : str
         How the bulk of the weights was treated: ``"isotropic"``, ``"one_step"`` or ``"empirical"``.
@@ -177,7 +212,7 @@ class Solution(Rebuilt):
     <Solution of SpikedRF tanh -> sin, shape (2,): 2/2 converged, test_error 0.0344932 to 0.0378698>
     """
 
-    model: SpikedRF | OneStep
+    model: Model
     bulk: str
     arguments: Mapping[str, float | FloatArray] = dataclasses.field(repr=False)
     test_error: Any
@@ -240,11 +275,12 @@ class Solution(Rebuilt):
             text += f", test_error {errors.min():.6g} to {errors.max():.6g}"
         return text + ">"
 
-    def _group_dims(self, name: str) -> list[str]:
-        return ["group", "group_"][: self._group_axes(name)]
-
-    def _group_axes(self, name: str) -> int:
-        return GROUP_AXES.get(name, 0) if len(self.model.readout) > 1 else 0
+    def _own_axes(self, name: str) -> dict[str, int]:
+        """Axes of an observable behind those of the points, and their lengths."""
+        lengths = np.shape(getattr(self, name))[len(self.shape) :]
+        grouped = group_count(self.model) > 1
+        axes = [axis for axis in OWN_AXES.get(name, ()) if grouped or "group" not in axis]
+        return dict(zip(axes, lengths, strict=False))
 
     @public
     def gradient(
@@ -311,8 +347,9 @@ class Solution(Rebuilt):
         An axis along which exactly one input varies is named after it; any other axis i is
         ``dim_i``, with the inputs varying along it as non-index coordinates. Scalar inputs are
         scalar coordinates; ``d = inf`` stands for the limit ``d=None``. Group axes are ``group``
-        and ``group_``, with the coordinates ``readout`` and ``weight``. Attributes describe the
-        model, with the linear floor of its target.
+        and ``group_``, with the coordinates ``readout`` and ``weight``; those of spikes and of
+        directions ``spike`` and ``direction``, with ``spikes``, ``alignment`` and ``variance``, or
+        ``gamma`` of one spike. Attributes describe the model, with the linear floor of its target.
 
         Returns
         -------
@@ -331,16 +368,14 @@ class Solution(Rebuilt):
         import xarray as xr
 
         dims, coordinates = dimensions(self.arguments, self.shape)
+        coordinates |= _structure(self.model)
         variables = {}
         for name, meaning in OBSERVABLES.items():
             attrs: dict[str, Any] = {"long_name": meaning, "units": "1"}
             if name == "status":
                 attrs |= status_flags()
             values = np.asarray(getattr(self, name), dtype=np.int8 if name == "status" else None)
-            variables[name] = (dims + self._group_dims(name), values, attrs)
-        if len(self.model.readout) > 1:
-            coordinates["readout"] = (["group"], np.array(self.model.readout))
-            coordinates["weight"] = (["group"], np.array(probabilities(self.model)))
+            variables[name] = ([*dims, *self._own_axes(name)], values, attrs)
         return xr.Dataset(variables, coords=coordinates, attrs=self.describe())
 
     def describe(self) -> dict[str, Any]:
@@ -356,7 +391,8 @@ class Solution(Rebuilt):
         pandas.DataFrame
             Columns: the inputs, then the results. ``d = inf`` stands for the limit ``d=None``. Of
             several groups the order parameters are columns ``m_1``, ``m_2``, ..., ``q1_1_1``,
-            ``q1_1_2``, ... (symmetric matrices once).
+            ``q1_1_2``, ... (symmetric matrices once); theta of the second spike in the first group
+            is ``theta_1_2``, with a single group ``theta_2``.
 
         Examples
         --------
@@ -379,15 +415,12 @@ class Solution(Rebuilt):
     @public
     def columns(self, name: str) -> dict[str, NDArray[Any]]:
         """One observable as vectors over the points, by column name: one for each group."""
-        values = np.asarray(getattr(self, name))
-        axes, k = self._group_axes(name), len(self.model.readout)
-        if axes == 0:
-            return {name: values.ravel()}
-        flat = values.reshape(self.size, k**axes)
-        if axes == 1:
-            return {f"{name}_{g + 1}": flat[:, g] for g in range(k)}
+        axes = self._own_axes(name)
+        flat = np.asarray(getattr(self, name)).reshape(self.size, math.prod(axes.values()))
         return {
-            f"{name}_{g + 1}_{h + 1}": flat[:, g * k + h] for g in range(k) for h in range(g, k)
+            "_".join([name, *(str(i + 1) for i in index)]): flat[:, place]
+            for place, index in enumerate(np.ndindex(*axes.values()))
+            if "group_" not in axes or index[0] <= index[1]
         }
 
 

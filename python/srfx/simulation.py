@@ -16,7 +16,16 @@ from srfx import _core
 from srfx import _validation as check
 from srfx._replicates import DTYPES, Request, check_memory, replicate_of, request, started
 from srfx.config import version
-from srfx.models import FloatArray, OneStep, SpikedRF, compiled, label, probabilities
+from srfx.models import (
+    FloatArray,
+    Model,
+    MultiStep,
+    SpikedRF,
+    compiled,
+    label,
+    structure,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,7 +40,7 @@ CTRL_C = "by Ctrl-C"
 
 @check.public
 def simulate(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: ArrayLike,
     lam: ArrayLike,
     *,
@@ -48,14 +57,15 @@ def simulate(
 ) -> xr.Dataset:
     """Run the experiment itself: draw the network, train it, measure its errors.
 
-    For a `SpikedRF` the spiked weights are drawn; for a `OneStep` the initial weights are drawn and
-    the gradient step is made on ``n0 = round(alpha0 d)`` samples. Then the readout is fitted by
-    ridge regression on ``n = round(alpha d)`` fresh samples and tested, without label noise, on
-    ``n_test`` more. Source: CPD24 section 2 and Definition 3.1; THEORY section 1.
+    For a `SpikedRF` the spiked weights are drawn; for a `OneStep` or `MultiStep` the initial
+    weights are drawn and each gradient step is made on ``n0 = round(alpha0 d)`` samples of its own,
+    with the residual of the network as it then is. Then the readout is fitted by ridge regression
+    on ``n = round(alpha d)`` fresh samples and tested, without label noise, on ``n_test`` more.
+    Source: CPD24 section 2 and Definition 3.1; THEORY sections 1, 13 and 15.
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The network; its numeric fields are single numbers. With several values of ``readout``,
         group sizes are the weights times p, rounded by largest remainders.
     alpha : float or sequence of float
@@ -195,7 +205,7 @@ def standard_error(ds: xr.Dataset) -> xr.Dataset:
 
 @check.public
 def predictions(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: float,
     lam: float,
     *,
@@ -219,7 +229,8 @@ def predictions(
     Returns
     -------
     xarray.Dataset
-        ``t = theta.x/sqrt(d)`` and ``f = f(x)``, dims (replicate, point).
+        ``t = theta.x/sqrt(d)`` and ``f = f(x)``, dims (replicate, point); t of several directions
+        has a dimension ``direction`` after them.
 
     Raises
     ------
@@ -248,12 +259,16 @@ def predictions(
     t, f = [], []
     for replicate in range(replicates):
         out = replicate_of(plan, replicate, threads, None, with_predictions=True)
-        t.append(out["t"])
+        t.append(out["t"].T if model.directions > 1 else out["t"][0])
         f.append(out["f"][0, 0])
     dims = ("replicate", "point")
     return xr.Dataset(
         {
-            "t": (dims, np.array(t), {"long_name": "theta.x/sqrt(d)", "units": "1"}),
+            "t": (
+                dims if model.directions == 1 else (*dims, "direction"),
+                np.array(t),
+                {"long_name": "theta.x/sqrt(d)", "units": "1"},
+            ),
             "f": (dims, np.array(f), {"long_name": "prediction", "units": "1"}),
         },
         coords={"replicate": np.arange(replicates)},
@@ -263,7 +278,7 @@ def predictions(
 
 @check.public
 def sample_weights(
-    model: SpikedRF | OneStep,
+    model: Model,
     *,
     d: int = 1000,
     seed: int = 0,
@@ -285,12 +300,14 @@ def sample_weights(
     Returns
     -------
     W : array of shape (p, d)
-        The weights (after the gradient step, for a `OneStep`).
-    v : array of shape (d,)
-        The spike, of norm sqrt(d); for a `OneStep` the direction ``sum_mu (y_mu - f0(x_mu)) x_mu``
-        along which the step moves the weights on average (a zero vector without a step).
-    theta : array of shape (d,)
-        The target's direction, of norm sqrt(d).
+        The weights (after the gradient steps, for a `OneStep` or `MultiStep`).
+    v : array of shape (d,), or (q, d)
+        The spike, of norm sqrt(d); with ``spikes`` of the model a row each. After one step the
+        direction ``sum_mu (y_mu - f0(x_mu)) x_mu`` along which it moves the weights on average;
+        after several that of the mean row, of K groups K orthogonal rows that span their mean rows.
+        A zero vector without a step.
+    theta : array of shape (d,), or (L, d)
+        The target's direction, of norm sqrt(d), or its several directions.
 
     Raises
     ------
@@ -311,13 +328,25 @@ def sample_weights(
     w, v, theta = _core.simulated_weights(
         plan.experiment(replicate),
         compiled(model.activation),
-        compiled(model.target),
+        target_of(model),
         plan.single,
         check.thread_count(n_threads),
     )
-    if isinstance(model, OneStep) and plan.sizes["n0"] == 0:
-        v[:] = 0
-    return w, v, theta
+    if isinstance(model, SpikedRF):
+        v = v if model.spikes is not None else v[0]
+    else:
+        v = _spikes_of(w, plan) if len(plan.sizes["n0"]) > 1 else v[0]
+        v = v if plan.sizes["n0"] else np.zeros_like(v)
+    return w, v, theta if model.directions > 1 else theta[0]
+
+
+def _spikes_of(w: FloatArray, plan: Request) -> FloatArray:
+    """Return the mean rows of the groups of neurons, made orthogonal, of norm sqrt(d)."""
+    ends = np.cumsum(plan.sizes["sizes"])
+    means = np.array([rows.mean(axis=0) for rows in np.split(w, ends[:-1])])
+    basis = np.linalg.svd(means, full_matrices=False)[2]
+    basis *= np.where(basis @ means[0] < 0, -1.0, 1.0)[:, np.newaxis] * math.sqrt(w.shape[1])
+    return basis if len(basis) > 1 else basis[0]
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -402,12 +431,11 @@ def _attributes(plan: Request) -> dict[str, Any]:
     }
     out |= {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     out |= {
-        "readout": list(model.readout),
-        "weights": list(probabilities(model)),
+        **structure(model),
         "group_sizes": sizes["sizes"],
         "d": sizes["d"],
         "p": sum(sizes["sizes"]),
-        "n0": sizes["n0"],
+        "n0": sizes["n0"] if isinstance(model, MultiStep) else sum(sizes["n0"]),
         "n_test": sizes["n_test"],
         "seed": str(sizes["seed"]),  # may exceed the integers of a file format
         "dtype": DTYPES[plan.single],

@@ -12,6 +12,7 @@ from srfx import _core
 from srfx import _validation as check
 from srfx.models import (
     FloatArray,
+    Model,
     OneStep,
     SpikedRF,
     check_model,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @check.public
 def feature_spectrum(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: ArrayLike,
     x: ArrayLike,
     *,
@@ -152,7 +153,7 @@ def feature_spectrum(
 
 
 def spectra(
-    model: SpikedRF | OneStep,
+    model: Model,
     bulk: str | EmpiricalBulk,
     alpha: float | FloatArray,
     shape: tuple[int, ...],

@@ -15,6 +15,7 @@ from srfx.models import (
     Activation,
     FloatArray,
     Function,
+    Model,
     OneStep,
     SpikedRF,
     as_function,
@@ -31,7 +32,7 @@ from srfx.weights import EmpiricalBulk
 
 @check.public
 def solve(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: ArrayLike,
     lam: ArrayLike,
     *,
@@ -154,7 +155,7 @@ def solve(
 
 
 def _wrap(
-    model: SpikedRF | OneStep,
+    model: Model,
     bulk: str | EmpiricalBulk,
     arguments: dict[str, float | FloatArray],
     shape: tuple[int, ...],
@@ -204,7 +205,7 @@ def _failure_message(solution: Solution) -> str:
     )
 
 
-def _remedy(status: Status, at: dict[str, float], model: SpikedRF | OneStep) -> str:
+def _remedy(status: Status, at: dict[str, float], model: Model) -> str:
     activation, several = model.activation, len(model.readout) > 1
     ridgeless = at["lam"] == 0 and status in (Status.DIVERGED, Status.NON_FINITE)
     # a linear activation has features of rank min(d, p), any other of rank p
@@ -242,7 +243,7 @@ class Bounds(NamedTuple):
 
 
 @check.public
-def bounds(model: SpikedRF | OneStep, *, n_threads: int | None = None) -> Bounds:
+def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
     """Bound the test error from below for all alpha, beta and lam, and from above at many samples.
 
     ``lower`` is ``min over (m, theta, psi) of E (s* - m mu0 - mu1 (k theta + psi z))^2``: at d =
@@ -331,7 +332,7 @@ def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> fl
 
 @check.public
 def learned_function(
-    model: SpikedRF | OneStep,
+    model: Model,
     alpha: ArrayLike,
     lam: ArrayLike,
     t: ArrayLike,

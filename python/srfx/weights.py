@@ -16,9 +16,9 @@ from srfx._points import columns, distinct, flat
 from srfx.models import (
     AccuracyWarning,
     FloatArray,
+    Model,
     OneStep,
     Rebuilt,
-    SpikedRF,
     check_groups,
     compiled,
     freeze,
@@ -271,7 +271,7 @@ def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
     return vector / np.linalg.norm(vector)
 
 
-def check_bulk(model: SpikedRF | OneStep, bulk: object, lam: float | FloatArray) -> None:
+def check_bulk(model: Model, bulk: object, lam: float | FloatArray) -> None:
     """Refuse what is no bulk, and what sections 9 and 10 do not cover here, before any work."""
     if isinstance(bulk, str):
         check.one_of("bulk", bulk, BULKS)
@@ -314,7 +314,7 @@ def _check_endless(model: OneStep) -> None:
         )
 
 
-def _check_groups(model: SpikedRF | OneStep, bulk: object) -> None:
+def _check_groups(model: Model, bulk: object) -> None:
     """Refuse several readout values where section 10 does not cover them."""
     if bulk != "one_step":
         raise NotImplementedError(
@@ -352,7 +352,7 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
 
 
 def _step_inputs(
-    model: SpikedRF | OneStep, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
+    model: Model, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Give the arguments that the core's functions for the actual step share."""
     with np.errstate(divide="ignore"):
@@ -404,7 +404,7 @@ def step_gradient(
 
 
 def _weights_inputs(
-    model: SpikedRF | OneStep,
+    model: Model,
     bulk: EmpiricalBulk,
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
@@ -440,7 +440,7 @@ def weights_gradient(
     )
 
 
-def check_weights(model: SpikedRF | OneStep, bulk: EmpiricalBulk) -> None:
+def check_weights(model: Model, bulk: EmpiricalBulk) -> None:
     """Refuse fields of the model that contradict the weights."""
     for name, value in model.numeric.items():
         if name not in ("noise", "beta") and np.size(value) != 1:
@@ -456,7 +456,7 @@ def check_weights(model: SpikedRF | OneStep, bulk: EmpiricalBulk) -> None:
 
 
 def solve_weights(
-    model: SpikedRF | OneStep,
+    model: Model,
     bulk: EmpiricalBulk,
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
@@ -472,7 +472,7 @@ def solve_weights(
 
 
 def solve_bulk(
-    model: SpikedRF | OneStep,
+    model: Model,
     bulk: str | EmpiricalBulk,
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
@@ -486,7 +486,7 @@ def solve_bulk(
 
 
 def learned(
-    model: SpikedRF | OneStep, raw: dict[str, NDArray[Any]], t: FloatArray, n_threads: int
+    model: Model, raw: dict[str, NDArray[Any]], t: FloatArray, n_threads: int
 ) -> NDArray[np.float64]:
     """Average the network over inputs with projection t, from what a solve returned."""
     values: NDArray[np.float64] = _core.learned_function_of_step(

@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from srfx import _validation as check
-from srfx.cli import explore, export, figure, info, plot, scan, simulate, solve, spectrum
+from srfx.cli import explore, export, figure, info, merge, plot, scan, simulate, solve, spectrum
 from srfx.cli.output import say
 from srfx.config import version
 from srfx.models import warnings_to
@@ -30,7 +30,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (solve, info, simulate, scan, plot, export, spectrum, figure, explore):
+for _command in (solve, info, simulate, scan, merge, plot, export, spectrum, figure, explore):
     cli.add_command(_command.command)
 
 

@@ -21,14 +21,18 @@ def grid_value(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> float | FloatArray | None:
     """Convert a number, a list a,b,c, or a grid start:stop:count or log:start:stop:count."""
-    if value is None:
-        return None
+    return None if value is None else read_grid(value)
+
+
+def read_grid(text: str, option: str | None = None) -> float | FloatArray:
+    """Read the value of an option, the one that click is at or another."""
     try:
-        return parse_grid(value.strip())
+        return parse_grid(text.strip())
     except ValueError as error:
         raise click.BadParameter(
-            f"{value!r} {error}; allowed are a number, a list 0.5,1,2, or a grid 0.2:3:50 or "
-            "log:1e-4:1:30"
+            f"{text!r} {error}; allowed are a number, a list 0.5,1,2, or a grid 0.2:3:50 or "
+            "log:1e-4:1:30",
+            param_hint=option and f"'{option}'",
         ) from None
 
 
@@ -42,6 +46,20 @@ def list_value(
         return tuple(_number(part) for part in value.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} {error}; allowed is a list 0.5,1.5") from None
+
+
+def matrix_value(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> list[list[float]] | None:
+    """Convert rows separated by semicolons, of numbers separated by commas."""
+    if value is None:
+        return None
+    try:
+        return [[_number(part) for part in row.split(",")] for row in value.split(";")]
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} {error}; allowed are rows of numbers, as in '1,0.3;-0.4,1.2'"
+        ) from None
 
 
 def parse_grid(text: str) -> float | FloatArray:

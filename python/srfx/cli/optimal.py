@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from srfx._validation import nearest
-from srfx.cli.options import AXES, require
+from srfx.cli.options import flag_of, require
 from srfx.cli.output import (
     check_plot,
     heading,
@@ -20,7 +20,7 @@ from srfx.cli.output import (
     write,
     write_rows,
 )
-from srfx.models import OneStep, SpikedRF
+from srfx.models import Model
 from srfx.optima import optimal
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def ranges(text: str) -> dict[str, tuple[float, float]]:
     out = {}
     for part in text.split(","):
         name, _, interval = part.strip().partition("=")
-        if not interval and name in _RANGES:
-            out[name] = _RANGES[name]
+        if not interval and (usual := flag_of(name).removeprefix("--")) in _RANGES:
+            out[name] = _RANGES[usual]
             continue
         ends = interval.split(":")
         try:
@@ -57,7 +57,7 @@ def ranges(text: str) -> dict[str, tuple[float, float]]:
 
 
 def solve_optimal(
-    model: SpikedRF | OneStep,
+    model: Model,
     axes: Any,
     options: dict[str, Any],
     output: Path | None,
@@ -69,12 +69,12 @@ def solve_optimal(
     given = [name for name in over if name in axes]
     if given:
         raise click.UsageError(
-            f"--{given[0]} must not be given when --optimal searches for it; got both"
+            f"{flag_of(given[0])} must not be given when --optimal searches for it; got both"
         )
     require(axes, *(name for name in ("alpha", "lam") if name not in over))
     along = None
     if plot_file is not None:
-        varying = [name for name in AXES if name in axes and np.size(axes[name]) > 1]
+        varying = [name for name, values in axes.items() if np.size(values) > 1]
         if not varying:
             raise click.UsageError(
                 "--plot draws optima against a parameter: give one a list or a grid"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import click
 import numpy as np
 
 from srfx import _files
-from srfx.cli.grids import grid_value, list_value
-from srfx.models import OneStep, SpikedRF
+from srfx import _validation as check
+from srfx.cli.grids import grid_value, list_value, matrix_value, read_grid
+from srfx.models import MAX_STEPS, AnyTarget, FloatArray, Model, MultiStep, OneStep, SpikedRF
+from srfx.targets import ALSO, TARGET_NAMES, Target
 
-#: Order of the axes of an outer product: the last varies fastest.
-AXES = ("eta", "alpha0", "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha")
+#: Options that a network after gradient steps has, and spiked random features.
+_STEP, _SPIKE = ("eta", "alpha0"), ("r", "c", "gamma", "spikes", "alignment", "variances")
 
 
 class Local(click.Path):
@@ -56,6 +59,15 @@ def _grid(help: str) -> dict[str, Any]:
     return {"callback": grid_value, "metavar": "GRID", "help": help}
 
 
+def _text(help: str, metavar: str = "GRID") -> dict[str, Any]:
+    """Describe an option whose meaning depends on others: `model_of` reads it."""
+    return {"metavar": metavar, "help": help}
+
+
+def _matrix(help: str) -> dict[str, Any]:
+    return {"callback": matrix_value, "metavar": "ROWS", "help": help}
+
+
 def _list(help: str) -> dict[str, Any]:
     return {"callback": list_value, "metavar": "LIST", "help": help}
 
@@ -72,12 +84,32 @@ _FLAGS = {
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "activation": {"default": "tanh", "show_default": True, "help": "Activation of the network."},
-    "target": {"default": "sin", "show_default": True, "help": "Activation of the target."},
-    "eta": _grid("OneStep: learning rate of the step.  [default: 1]"),
-    "alpha0": _grid("OneStep: samples of the step over d.  [default: 1.5]"),
+    "target": {
+        "default": "sin",
+        "show_default": True,
+        "help": "Activation of the target; or product, sign_product (parity) or max of several "
+        "directions.",
+    },
+    "directions": {"type": INTEGER, "help": "How many directions these have.  [default: 2]"},
+    "eta": _text("OneStep: learning rate of the step.  [default: 1]"),
+    "alpha0": _text("OneStep: samples of the step over d.  [default: 1.5]"),
+    "steps": {
+        "type": INTEGER,
+        "help": "MultiStep: so many steps. Then --eta and --alpha0 have a number or a grid "
+        "start:stop:count for each, as in 2,1, or one for all.",
+    },
     "r": _grid("SpikedRF: strength of the spike.  [default: 0.9]"),
     "c": _grid("SpikedRF: variance of the bulk.  [default: 1]"),
-    "gamma": _grid("SpikedRF: alignment of the spike with the target.  [default: 1]"),
+    "gamma": _text(
+        "SpikedRF: alignment of the spike with the target; with each of its several directions, as "
+        "in 0.6,-0.7.  [default: 1]"
+    ),
+    "spikes": _matrix(
+        "SpikedRF: several spikes, their strengths in each group of neurons: a row a group, as in "
+        "'1,0.3;-0.4,1.2'. Then --r multiplies them and --weights are those of the groups."
+    ),
+    "alignment": _matrix("With --spikes: a row a direction of the target, a column a spike."),
+    "variances": _list("With --spikes: variance of the bulk of each group.  [default: that of c]"),
     "alpha": _grid("Samples of the readout over d.  [required]"),
     "lam": _grid("Ridge penalty.  [required]"),
     "beta": _grid("Width over d.  [default: 1]"),
@@ -87,7 +119,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "bulk": {
         "default": "isotropic",
         "show_default": True,
-        "help": "isotropic, or one_step: the bulk as the step has really made it.",
+        "help": "isotropic; or one_step, multi_step: the bulk as the steps have really made it.",
     },
     "readout": _list("Values of the initial readout.  [default: 1]"),
     "weights": _list("Their probabilities.  [default: equal]"),
@@ -101,7 +133,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "plot": _file("Draw to FILE."),
 }
 #: The first of those that describe a network.
-NETWORK = "activation target eta alpha0 r c gamma alpha"
+NETWORK = "activation target directions eta alpha0 steps r c gamma spikes alignment variances alpha"
 
 
 def options(names: str, **changes: Any) -> Callable[[Any], Any]:
@@ -126,30 +158,104 @@ def require(given: dict[str, Any], *names: str) -> None:
 
 
 class Axes(dict[str, Any]):
-    """The numeric options given, each list or grid along an axis of its own."""
+    """The numbers given by name, each list or grid along an axis of its own.
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        given = {name: options[name] for name in AXES if options.get(name) is not None}
-        varying = [name for name, value in given.items() if isinstance(value, np.ndarray)]
-        for name, value in given.items():
-            if name in varying:
-                value = value.reshape(value.shape + (1,) * (len(varying) - 1 - varying.index(name)))
-            self[name] = value
+    Parameters
+    ----------
+    given : iterable
+        Names that share a value, and the value: the axes of an outer product in their order, of
+        which the last varies fastest.
+    """
+
+    def __init__(self, given: Iterable[tuple[tuple[str, ...], float | FloatArray]]) -> None:
+        given = list(given)
+        varying = [names for names, value in given if isinstance(value, np.ndarray)]
+        for names, value in given:
+            if isinstance(value, np.ndarray):
+                after = len(varying) - 1 - varying.index(names)
+                value = value.reshape(value.shape + (1,) * after)
+            self |= dict.fromkeys(names, value)
+
+    def only(self, *allowed: str) -> None:
+        """Refuse lists and grids of other names."""
+        for name, value in self.items():
+            if name not in allowed and isinstance(value, np.ndarray):
+                flags = " and ".join(f"--{x}" for x in allowed)
+                raise click.UsageError(
+                    f"{flag_of(name)} must be a single number; {flags} may be lists or grids"
+                )
 
 
-def model_of(axes: Axes, options: dict[str, Any]) -> SpikedRF | OneStep:
-    """Make the model that the options describe."""
-    step = [name for name in ("eta", "alpha0") if name in axes]
-    spike = [name for name in ("r", "c", "gamma") if name in axes]
-    if bool(step) == bool(spike):
-        given = " and ".join(f"--{name}" for name in step + spike) or "neither"
+def flag_of(name: str) -> str:
+    """Name the option that gives a number: --eta of eta2."""
+    return "--" + re.sub(r"(?<=^eta)\d+$|(?<=^alpha0)_\d+$", "", name)
+
+
+def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
+    """Make the model that the options describe; and return all numbers given, those of it too."""
+    given = {
+        name: options[name] for name in (*_STEP, "steps", *_SPIKE) if options[name] is not None
+    }
+    stepping = any(name in given for name in (*_STEP, "steps"))
+    if stepping == any(name in given for name in _SPIKE):
+        names = " and ".join(f"--{name}" for name in given) or "neither"
         raise click.UsageError(
-            "give --eta or --alpha0 (the network after one step), or --r, --c or --gamma (spiked "
-            f"random features), not both; got {given}"
+            "give --eta or --alpha0 (the network after one step; after several with --steps), or "
+            f"--r, --c, --gamma or --spikes (spiked random features), not both; got {names}"
         )
-    fields = {name: axes[name] for name in [*step, *spike, "beta", "noise"] if name in axes}
-    for name in ("readout", "weights"):
-        if options[name] is not None:
-            fields[name] = options[name]
-    kind = OneStep if step else SpikedRF
-    return kind(options["activation"], options["target"], **fields)
+    target, steps = target_of(options["target"], options["directions"]), given.get("steps")
+    fields = {n: options[n] for n in ("readout", "weights") if options[n] is not None}
+    fields |= {n: given[n] for n in ("spikes", "alignment", "variances") if n in given}
+    numbers: list[tuple[tuple[str, ...], float | FloatArray]] = []
+    for name in (*_STEP, "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha"):
+        value = options.get(name)
+        if value is None:
+            continue
+        if name in _STEP and steps is not None:
+            numbers += _of_steps(name, value, steps)
+            continue
+        value = read_grid(value, f"--{name}") if isinstance(value, str) else value
+        if name == "gamma" and isinstance(target, Target):
+            fields[name] = np.atleast_1d(value)
+        else:
+            numbers.append(((name,), value))
+    axes = Axes(numbers)
+    kind: type[Model] = SpikedRF if not stepping else OneStep if steps is None else MultiStep
+    if steps is not None:
+        fields |= {
+            name: tuple(axes.get(name + middle + str(i), default) for i in range(1, steps + 1))
+            for name, middle, default in (("eta", "", 1.0), ("alpha0", "_", 1.5))
+        }
+    fields |= {name: axes[name] for name in kind.numeric_names if name in axes}
+    return kind(options["activation"], target, **fields), axes
+
+
+def target_of(name: Any, directions: Any, how: str = "--directions") -> AnyTarget:
+    """Make a target of its name, and of how many directions it has, where that is given."""
+    if name in (*TARGET_NAMES, *ALSO):
+        return Target(name, 2 if directions is None else directions)
+    if directions is not None:
+        raise ValueError(
+            f"{how} must be given with one of the targets {', '.join((*TARGET_NAMES, *ALSO))} "
+            f"alone; got {directions} with {name!r}"
+        )
+    return name  # type: ignore[no-any-return]
+
+
+def _of_steps(name: str, text: str, steps: int) -> list[tuple[tuple[str, ...], float | FloatArray]]:
+    """Read an entry for each step, of which an empty one is left out, or one for all."""
+    check.integer("--steps", steps, 1, MAX_STEPS)
+    names = [f"{name}{'_' if name == 'alpha0' else ''}{i}" for i in range(1, steps + 1)]
+    entries = text.split(",")
+    if len(entries) not in (1, steps):
+        raise click.UsageError(
+            f"--{name} must have an entry for each of the {steps} steps, or one for all; got "
+            f"{text!r}"
+        )
+    if len(entries) == 1:
+        return [(tuple(names), read_grid(text, f"--{name}"))]
+    return [
+        ((n,), read_grid(entry, f"--{name}"))
+        for n, entry in zip(names, entries, strict=True)
+        if entry.strip()
+    ]

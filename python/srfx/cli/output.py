@@ -12,6 +12,7 @@ import click
 
 from srfx import _files, _tables
 from srfx._style import require_matplotlib
+from srfx.models import Model, group_count, structure
 from srfx.results import Status
 
 if TYPE_CHECKING:
@@ -119,6 +120,25 @@ def write_columns(columns: Mapping[str, list[str]], file: IO[str]) -> None:
 def heading(about: Mapping[str, Any]) -> str:
     """Say what a table is of, in its first line."""
     return f"# {about['model']}: {about['activation']} network, {about['target']} target"
+
+
+def structure_in_words(model: Model) -> list[str]:
+    """Say what a model has beside numbers, where it is not what every model has."""
+
+    def row(values: Any) -> str:
+        return ", ".join(f"{x:g}" for x in values)
+
+    about, shared = structure(model), group_count(model) == 1
+    for name, usual in (("readout", about.get("readout") == [1.0]), ("weights", shared)):
+        if usual:
+            del about[name]
+    for name in ("spikes", "alignment"):
+        if name in about:
+            about[name] = "; ".join(map(row, getattr(model, name)))
+    return [
+        f"{name} = {row(value) if isinstance(value, list) else value}"
+        for name, value in about.items()
+    ]
 
 
 def status_name(status: int) -> str:

@@ -16,16 +16,17 @@ from srfx.cli.options import INTEGER, Local, options
 from srfx.cli.output import say, say_failures
 from srfx.cli.specification import read_specification
 from srfx.scans.cost import filled
-from srfx.scans.plan import Plan, make_plan, solve_box, values_in
+from srfx.scans.plan import Plan, check_shard, make_plan, share, solve_box, values_in
 
 SPECIFICATION = """Run the scan of a specification file.
 
 \b
   [model]
-  type = "OneStep"              # or "SpikedRF"
-  activation = "tanh"           # and target, eta, alpha0, beta, noise, readout, ...
+  type = "OneStep"              # or "MultiStep" (with eta = [2, 1] and so on) or "SpikedRF"
+  activation = "tanh"           # and eta, alpha0, beta, noise, readout, spikes, ...
+  target = "sin"                # or "product", "sign_product", "max" with directions = 2
   [axes]
-  eta = [1, 3]                  # a list,
+  eta = [1, 3]                  # a list (of a MultiStep eta1, eta2, alpha0_1, ...),
   alpha = "0.2:3:50"            # a grid, or { start = 0.2, stop = 3, count = 50 },
   lam = "log:1e-4:1:30"         # a logarithmic one, or { ..., scale = "log" }
   pairs = [["eta", "alpha"]]    # optional: axes paired instead of crossed
@@ -38,8 +39,20 @@ SPECIFICATION = """Run the scan of a specification file.
   block_points = 100000
   max_in_flight = 64            # blocks that a cluster is given at a time
 
-An interrupted scan goes on with --resume. Exit codes as of `srfx solve`; 130 if interrupted.
+With --shard 3/16 the third of sixteen equal shares of the blocks is run, into a store
+of its own; `srfx merge` puts the stores of all together. An interrupted scan goes on
+with --resume. Exit codes as of `srfx solve`; 130 if interrupted.
 """
+
+
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """Read 3/16."""
+    if value is None:
+        return None
+    number, slash, count = value.partition("/")
+    if not (slash and number.strip().isdecimal() and count.strip().isdecimal()):
+        raise click.UsageError(f"--shard must be two numbers, as 3/16; got {value!r}")
+    return check_shard((int(number), int(count)))
 
 
 @click.command("scan", help=SPECIFICATION)
@@ -49,6 +62,7 @@ An interrupted scan goes on with --resume. Exit codes as of `srfx solve`; 130 if
 @click.option("--dask", metavar="ADDRESS", help="Run on the dask cluster of that scheduler.")
 @options("n_threads", n_threads="Threads; with --dask, for each block.")
 @click.option("--max-in-flight", type=INTEGER, help="Blocks that the cluster is given at a time.")
+@click.option("--shard", metavar="I/N", callback=_shard, help="Share I of N, as 3/16, from 1 on.")
 @click.option("--dry-run", is_flag=True, help="Print points, blocks, time and size; stop.")
 @options("progress", progress={"default": True, "help": "[default: progress]"})
 def command(
@@ -58,6 +72,7 @@ def command(
     dask: str | None,
     n_threads: int | None,
     max_in_flight: int | None,
+    shard: tuple[int, int] | None,
     dry_run: bool,
     progress: bool,
 ) -> None:
@@ -73,7 +88,7 @@ def command(
         plan = make_plan(model, axes, **arguments)
         plan.probe()
         threads = check.thread_count(n_threads)
-        click.echo(_estimates(plan, threads))
+        click.echo(_estimates(plan, threads, shard))
         return
     if out is None:
         raise click.UsageError("give -o STORE, or path in the table [output]")
@@ -84,7 +99,14 @@ def command(
     client = None if dask is None else _client(dask)
     try:
         ds = scans.scan(
-            model, out, client, progress=progress, n_threads=n_threads, **arguments, **axes
+            model,
+            out,
+            client,
+            progress=progress,
+            n_threads=n_threads,
+            shard=shard,
+            **arguments,
+            **axes,
         )
     except (KeyboardInterrupt, OSError) as error:
         for note in getattr(error, "__notes__", ()):
@@ -93,12 +115,16 @@ def command(
             again = ["srfx", "scan", _files.shown(spec), "-o", _files.shown(out), "--resume"]
             again += ["--dask", dask] if dask else []
             again += ["--n-threads", str(n_threads)] if n_threads else []
+            again += ["--shard", "{}/{}".format(*shard)] if shard else []
             again += ["--max-in-flight", str(max_in_flight)] if max_in_flight else []
             say(f"go on with: {shlex.join(again)}")
         raise
     finally:
         if client is not None:
             client.close()
+    if shard is not None:
+        say(f"wrote {_files.shown(out)} (shard {shard[0]} of {shard[1]})")
+        return
     points = math.prod(ds.sizes.values())
     say(f"wrote {_files.shown(out)} ({points} points)")
     failed = ds.attrs.get("failed_points", 0)
@@ -116,9 +142,10 @@ def _client(address: str) -> Any:
         raise click.UsageError(f"--dask: no scheduler at {address!r} ({error})") from None
 
 
-def _estimates(plan: Plan, threads: int) -> str:
-    """Tabulate what a scan would take."""
-    seconds = plan.seconds() / threads
+def _estimates(plan: Plan, threads: int, shard: tuple[int, int] | None) -> str:
+    """Tabulate what a scan, or a shard of it, would take."""
+    mine = len(share(plan.blocks, shard))
+    seconds = plan.seconds() / threads * mine / plan.blocks
     how = "by a fixed rule"
     if plan.simulate is None:
         seconds, how = seconds * _measured(plan), "measured on a few of its points"
@@ -126,7 +153,9 @@ def _estimates(plan: Plan, threads: int) -> str:
     block = " x ".join(f"{dim} {plan.chunk[dim]}" for dim in plan.dims)
     lines = {
         "points": f"{plan.points} ({shape or 'one'})",
-        "blocks": f"{plan.blocks}" + (f" (of {block})" if block else ""),
+        "blocks": f"{plan.blocks}"
+        + (f" (of {block})" if block else "")
+        + ("" if shard is None else f"; {mine} in shard {shard[0]} of {shard[1]}"),
         "time": f"about {_time(seconds)} on {threads} thread{'s' * (threads > 1)} ({how})",
         "size": _size(plan.bytes),
     }

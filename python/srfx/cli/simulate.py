@@ -11,9 +11,9 @@ import numpy as np
 from srfx import _files
 from srfx._replicates import DTYPES
 from srfx.cli.grids import GRIDS
-from srfx.cli.options import INTEGER, NETWORK, Axes, model_of, options, require
+from srfx.cli.options import INTEGER, NETWORK, model_of, options, require
 from srfx.cli.output import check_plot, heading, new_figure, save, say, write, write_columns
-from srfx.models import OneStep, SpikedRF
+from srfx.models import Model, OneStep
 from srfx.simulation import CTRL_C, mean, simulate, standard_error
 from srfx.theory import solve
 
@@ -52,18 +52,15 @@ _SUFFIXES = (".nc", ".csv")
 def command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
     """Simulate a network: the errors of actual ridge regression on its features.
 
-    With --eta or --alpha0 the network makes its gradient step; with --r, --c or --gamma it has
-    spiked random features.
+    With --eta or --alpha0 the network makes its gradient step, with --steps several; with --r, --c
+    or --gamma, or --spikes, it has spiked random features.
 
     \b
     srfx simulate --eta 3 --alpha0 0.25 --alpha 2 --lam 0.1 --d 1000 --replicates 8
     """  # noqa: D301  # click's mark, not an escape
     require(options, "alpha", "lam")
-    for name in ("eta", "alpha0", "r", "c", "gamma", "beta", "noise"):
-        if isinstance(options[name], np.ndarray):
-            raise click.UsageError(
-                f"--{name} must be a single number; --alpha and --lam may be lists or grids"
-            )
+    model, axes = model_of(options)
+    axes.only("alpha", "lam")
     if output is not None:
         if output.suffix.lower() not in _SUFFIXES:
             raise click.UsageError(
@@ -72,7 +69,6 @@ def command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
         _files.check("-o FILE", output)
     if plot_file is not None:
         check_plot(plot_file)
-    model = model_of(Axes(options), options)
     ds = simulate(
         model,
         options["alpha"],
@@ -144,7 +140,7 @@ def _write_table(ds: xr.Dataset, file: IO[Any]) -> None:
     write_columns(cells, file)
 
 
-def _theory(model: SpikedRF | OneStep, alpha: Any, lam: Any, d: int) -> tuple[Solution, str]:
+def _theory(model: Model, alpha: Any, lam: Any, d: int) -> tuple[Solution, str]:
     """Theory with its 1/d term: of the network's own bulk where that is known."""
     if isinstance(model, OneStep):
         try:
@@ -156,7 +152,7 @@ def _theory(model: SpikedRF | OneStep, alpha: Any, lam: Any, d: int) -> tuple[So
     return solve(model, alpha, lam, d=d, errors="record"), "theory"
 
 
-def _figure(model: SpikedRF | OneStep, ds: xr.Dataset) -> Any:
+def _figure(model: Model, ds: xr.Dataset) -> Any:
     figure = new_figure(4.4)
     ax = figure.add_subplot()
     alpha = ds.alpha.values

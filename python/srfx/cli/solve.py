@@ -10,7 +10,7 @@ import numpy as np
 
 from srfx.cli.grids import GRIDS
 from srfx.cli.optimal import solve_optimal
-from srfx.cli.options import AXES, NETWORK, Axes, model_of, options, require
+from srfx.cli.options import NETWORK, model_of, options, require
 from srfx.cli.output import (
     check_output,
     check_plot,
@@ -19,20 +19,23 @@ from srfx.cli.output import (
     save,
     say_failures,
     status_name,
+    structure_in_words,
     write,
     write_columns,
     write_rows,
 )
+from srfx.models import group_count
 from srfx.results import Solution
 from srfx.theory import solve
 
 _SOLVE = """Solve for the test and training errors of a network.
 
-With --eta or --alpha0 the network after one gradient step; with --r, --c or --gamma spiked random
-features. For example:
+With --eta or --alpha0 the network after one gradient step, with --steps after several; with --r,
+--c or --gamma, or --spikes, spiked random features. For example:
 
 \b
   srfx solve --eta 1 --alpha0 1.5 --alpha 0.2:3:50 --lam 0.01 --plot curve.png
+  srfx solve --steps 2 --eta 2,1 --alpha0 1 --target max --alpha 2 --lam 0.1
 """
 
 
@@ -62,8 +65,7 @@ def command(
 ) -> None:
     """Solve for the test and training errors of a network."""
     format_ = check_output(output, format_)
-    axes = Axes(options)
-    model = model_of(axes, options)
+    model, axes = model_of(options)
     if options["optimal"] is not None:
         solve_optimal(model, axes, options, output, format_, plot_file)
         return
@@ -114,22 +116,20 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         for name, value in solution.arguments.items()
         if not isinstance(value, np.ndarray) and not (name == "d" and value == np.inf)
     ]
-    if about["readout"] != [1.0]:
-        fixed.append(f"readout = {', '.join(f'{a:g}' for a in about['readout'])}")
-        if len(about["readout"]) > 1:
-            fixed.append(f"weights = {', '.join(f'{w:g}' for w in about['weights'])}")
+    fixed += structure_in_words(solution.model)
     if about["bulk"] != "isotropic":
         fixed.append(f"bulk = {about['bulk']}")
-    floor = f"linear floor {_digits([about['linear_floor']])[0]}"
-    file.write(f"{heading(about)}; {floor}\n")
+    floor = about.get("linear_floor")
+    said = "" if floor is None else f"; linear floor {_digits([floor])[0]}"
+    file.write(f"{heading(about)}{said}\n")
     file.write(f"# {', '.join(fixed)}\n")
     columns = {
         name: [f"{x:.8g}" for x in inputs[name].ravel().tolist()]
-        for name in AXES
+        for name in (*solution.model.numeric_names, "d", "lam", "alpha")
         if isinstance(solution.arguments.get(name), np.ndarray)
     }
     # order parameters of many groups would make a line too long to read
-    vectors = ("m", "theta", "psi") if len(about["readout"]) <= 4 else ()
+    vectors = ("m", "theta", "psi") if group_count(solution.model) <= 4 else ()
     for name in ("test_error", "train_error", *vectors):
         for column, values in solution.columns(name).items():
             columns[column] = _digits(values.tolist())

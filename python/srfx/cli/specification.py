@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ import numpy as np
 from srfx import _files
 from srfx import _validation as check
 from srfx.cli.grids import parse_grid, spaced
-from srfx.models import OneStep, SpikedRF
+from srfx.cli.options import target_of
+from srfx.models import Model, MultiStep, OneStep, SpikedRF
+from srfx.targets import Target
 
 _TABLES = ("model", "axes", "simulate", "output")
 _OUTPUT = ("path", "variables", "bulk", "block_points", "max_in_flight")
 _GRID = ("start", "stop", "count", "scale")
-_MODELS: dict[str, type[SpikedRF] | type[OneStep]] = {"SpikedRF": SpikedRF, "OneStep": OneStep}
+_MODELS: dict[str, type[Model]] = {
+    "OneStep": OneStep,
+    "MultiStep": MultiStep,
+    "SpikedRF": SpikedRF,
+}
 
 
 def read_specification(path: Path) -> dict[str, Any]:
@@ -69,22 +76,29 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
 
 
-def _model(table: dict[str, Any]) -> SpikedRF | OneStep:
+def _model(table: dict[str, Any]) -> Model:
     fields = dict(table)
     if "type" not in fields:
-        raise ValueError('type is missing in [model]: give "OneStep" or "SpikedRF"')
+        raise ValueError('type is missing in [model]: give "OneStep", "MultiStep" or "SpikedRF"')
     kind = _MODELS[check.one_of("type in [model]", fields.pop("type"), tuple(_MODELS))]
-    known = ("activation", "target", *kind.numeric_names, "readout", "weights", "labels", "slope")
+    known = ("type", "directions", *(field.name for field in dataclasses.fields(kind)))
     for key in fields:
-        check.one_of("a key of [model]", key, ("type", *known))
-        if key in kind.numeric_names and isinstance(fields[key], (list, str, dict)):
+        check.one_of("a key of [model]", key, known)
+    if "directions" in fields or "target" in fields:
+        directions = fields.pop("directions", None)
+        fields["target"] = target_of(
+            fields.get("target", "sin"), directions, "directions in [model]"
+        )
+    several = isinstance(fields.get("target"), Target)
+    for key in kind.numeric_names:
+        if isinstance(fields.get(key), (list, str, dict)) and not (key == "gamma" and several):
             raise ValueError(
                 f"{key} in [model] must be a number; got {fields[key]!r}: grids go to [axes]"
             )
     return kind(**fields)
 
 
-def _axes(table: dict[str, Any], model: SpikedRF | OneStep) -> dict[str, Any]:
+def _axes(table: dict[str, Any], model: Model) -> dict[str, Any]:
     known = ("alpha", "lam", "d", *model.numeric_names)
     axes = {}
     for name, value in table.items():

@@ -11,7 +11,7 @@ import numpy as np
 from srfx import _tables
 from srfx.cli.grids import GRIDS
 from srfx.cli.optimal import write_dataset
-from srfx.cli.options import NETWORK, Axes, model_of, options, require
+from srfx.cli.options import NETWORK, model_of, options, require
 from srfx.cli.output import (
     check_output,
     check_plot,
@@ -45,8 +45,7 @@ def command(
     if plot_file is not None:
         check_plot(plot_file)
     require(options, "alpha")
-    axes = Axes(options)
-    model = model_of(axes, options)
+    model, axes = model_of(options)
     settings: dict[str, Any] = {"n_threads": options["n_threads"], "bulk": options["bulk"]}
     if x is None:
         edges = feature_spectrum(model, axes["alpha"], 1.0, **settings).edges.values

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from srfx import _files, _identity
 from srfx.config import version
-from srfx.models import FloatArray, OneStep, SpikedRF
+from srfx.models import FloatArray, Model, OneStep, structure
 from srfx.scans import open_scan, scan
 from srfx.scans.formats import NETCDF
 from srfx.scans.plan import Plan, make_plan
@@ -25,7 +25,7 @@ from srfx.simulation import predictions
 class Job:
     """One simulation: errors along an axis, or (with ``edges``) the function learned at a point."""
 
-    model: SpikedRF | OneStep
+    model: Model
     along: str
     values: tuple[float, ...]
     alpha: float | None  # where it is not the axis
@@ -101,6 +101,11 @@ class Job:
             "target": _identity.of_function(model.target),
             "numeric": {name: _digits(x) for name, x in model.numeric.items()},
             "readout": [_digits(model.readout), _digits(model.weights or ())],
+            **{
+                name: x if isinstance(x, str) else _digits(x)
+                for name, x in structure(model).items()
+                if name not in ("readout", "weights")
+            },
             "axes": {name: _digits(x) for name, x in self.axes.items()},
             "sizes": [self.d, self.sizes["n_test"], self.seed, _digits(self.edges)],
             "version": version(),

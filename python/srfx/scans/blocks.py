@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from srfx import _core
 from srfx._replicates import Stopped, halt_if_stopped, replicate_of, request
-from srfx.models import OneStep, SpikedRF, quiet, with_fields
+from srfx.models import Model, quiet, with_fields
 from srfx.results import Status
 from srfx.scans import store
 from srfx.scans.cost import dtype_of, filled, slow_dims
@@ -29,7 +29,7 @@ class Task:
     """A block as a worker gets it."""
 
     block: int
-    model: SpikedRF | OneStep
+    model: Model
     inputs: dict[str, Input]
     order: tuple[str, ...]
     shape: tuple[int, ...]  # in computing order

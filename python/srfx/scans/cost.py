@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from srfx import _validation as check
-from srfx.models import OneStep, SpikedRF, compiled
+from srfx.models import Model, SpikedRF, compiled, group_count, target_of
+from srfx.targets import Target
 
 if TYPE_CHECKING:
     from srfx.scans.plan import Plan
@@ -38,9 +39,9 @@ def slow_dims(plan: Plan) -> tuple[str, ...]:
     """Dimensions along which new coefficients (a new network, in simulations) are needed."""
     inputs = plan.inputs
     if plan.simulate is None:
-        step = ("eta", "alpha0", "noise")  # the noise enters the equivalent of a step
-        fields = step if isinstance(plan.model, OneStep) else ("r", "c", "gamma")
-        slow = {inputs[name].dim for name in fields}
+        # the noise enters the equivalent of a step
+        fast = ("beta", "noise") if isinstance(plan.model, SpikedRF) else ("beta",)
+        slow = {inputs[name].dim for name in plan.model.numeric_names if name not in fast}
     else:  # one replicate serves all alpha and lam that are axes of their own
         slow = {i.dim for name, i in inputs.items() if name not in ("alpha", "lam")}
         if inputs["alpha"].dim == inputs["lam"].dim:
@@ -48,10 +49,10 @@ def slow_dims(plan: Plan) -> tuple[str, ...]:
     return tuple(dim for dim in plan.dims if dim in slow)
 
 
-def _set_cost(model: SpikedRF | OneStep) -> float:
-    functions = [compiled(f) for f in (model.activation, model.target)]
-    smooth = all(isinstance(f, str) for f in (model.activation, model.target)) and not any(
-        f.kinks or f.jump for f in functions
+def _set_cost(model: Model) -> float:
+    target = model.target.fn if isinstance(model.target, Target) else model.target
+    smooth = all(isinstance(f, str) for f in (model.activation, target)) and not (
+        compiled(model.activation).kinks or target_of(model).kinks
     )
     return SMOOTH_SET_COST if smooth else SET_COST
 
@@ -62,7 +63,7 @@ def seconds_of(plan: Plan, lengths: Mapping[str, int]) -> float:
     sets = math.prod(lengths[dim] for dim in slow_dims(plan))
     points = math.prod(lengths.values())
     if simulating is None:
-        k, isotropic = len(model.readout), plan.bulk == "isotropic"
+        k, isotropic = group_count(model), plan.bulk == "isotropic"
         if k > 1:
             point = 1.7 * k * k * POINT_COST if isotropic else k**3 * STEP_GROUP_COST
         else:
@@ -71,7 +72,7 @@ def seconds_of(plan: Plan, lengths: Mapping[str, int]) -> float:
     largest = {name: float(item.values.max()) for name, item in plan.inputs.items()}
     d = largest["d"]
     n, p = largest["alpha"] * d, largest["beta"] * d
-    n0 = largest.get("alpha0", 0.0) * d
+    n0 = d * sum(value for name, value in largest.items() if name.startswith("alpha0"))
     n_test = simulating["n_test"] or max(2 * d, 5000)
     fits = points / max(1, sets * lengths.get("replicate", 1))
     work = 2 * p * d * (n0 + n + n_test) + n * p * p + fits * p**3 / 3 + 2e2 * d * (n + p + n_test)

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 #: Attributes that are lists, of one number or name often: NetCDF makes a single one of that.
-_LISTS = ("readout", "weights", "group_sizes", "srfx_dims")
+_LISTS = (
+    "readout",
+    "weights",
+    "spikes",
+    "alignment",
+    "variances",
+    "group_sizes",
+    "srfx_dims",
+)
 
 
 @check.public

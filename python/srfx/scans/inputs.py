@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx import _validation as check
-from srfx.models import FloatArray, OneStep, SpikedRF, with_fields
+from srfx.models import FloatArray, Model, with_fields
 from srfx.results import OBSERVABLES
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _distinct(dim: str, columns: Mapping[str, FloatArray]) -> None:
 
 
 def check_ranges(
-    model: SpikedRF | OneStep, inputs: dict[str, Input], simulating: Mapping[str, Any] | None
+    model: Model, inputs: dict[str, Input], simulating: Mapping[str, Any] | None
 ) -> None:
     """Check ranges by the same doors as `solve` and the models."""
     fields = {n: i.values for n, i in inputs.items() if n in model.numeric_names}
@@ -198,8 +198,9 @@ def check_ranges(
         if simulating is not None and not good.all():
             bad = float(d[~good][0])
             raise ValueError(f"d must hold integers >= 2 in a simulation; got {bad!r}")
-    if simulating is not None and "alpha0" in inputs and np.isinf(inputs["alpha0"].values).any():
-        raise ValueError(
-            "alpha0 must be finite in a simulation, which draws alpha0 d samples for the step; "
-            "got inf"
-        )
+    for name, item in inputs.items() if simulating is not None else ():
+        if name.startswith("alpha0") and np.isinf(item.values).any():
+            raise ValueError(
+                f"{name} must be finite in a simulation, which draws {name} d samples for the "
+                "step; got inf"
+            )

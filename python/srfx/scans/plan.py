@@ -12,7 +12,14 @@ import numpy as np
 from srfx import _identity, _replicates
 from srfx import _validation as check
 from srfx.config import provenance, version
-from srfx.models import FloatArray, OneStep, SpikedRF, check_model, with_fields
+from srfx.models import (
+    FloatArray,
+    Model,
+    check_model,
+    group_count,
+    structure,
+    with_fields,
+)
 from srfx.results import ERRORS, OBSERVABLES, describe, status_flags
 from srfx.scans.cost import chunk_of, dtype_of, seconds_of, slow_dims
 from srfx.scans.inputs import Input, check_ranges, read_inputs
@@ -35,7 +42,7 @@ class Plan:
 
     Attributes
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         With scalar fields.
     inputs : dict
         Every numeric argument by name.
@@ -55,7 +62,7 @@ class Plan:
         Size of a block along each dimension.
     """
 
-    model: SpikedRF | OneStep
+    model: Model
     inputs: dict[str, Input]
     dims: dict[str, int]
     labels: dict[str, Any]
@@ -136,7 +143,7 @@ class Plan:
                 allowed = [n for n, shape in shapes.items() if shape == solution.shape]
                 raise ValueError(
                     f"variables must hold one number a point, as {', '.join(allowed)}; got "
-                    f"{name!r}, which has one for each of {len(self.model.readout)} groups"
+                    f"{name!r}, which has one for each of {group_count(self.model)} groups"
                 )
 
     def _probe_simulation(self) -> None:
@@ -145,7 +152,7 @@ class Plan:
         for pick in (np.min, np.max):
             values = {}
             for name, item in self.inputs.items():
-                some = item.values[item.values > 0] if name == "alpha0" else item.values
+                some = item.values[item.values > 0] if name.startswith("alpha0") else item.values
                 values[name] = float(pick(some if some.size else item.values))
             d = values.pop("d")
             plan = _replicates.request(
@@ -167,7 +174,7 @@ class Plan:
             "model": type(model).__name__,
             "activation": _identity.of_function(model.activation),
             "target": _identity.of_function(model.target),
-            "readout": list(model.readout),
+            **structure(model),
             "weights": None if model.weights is None else list(model.weights),
             "dimensions": [dim for dim in self.dims if dim != "replicate"],
             "variables": list(self.variables),
@@ -234,7 +241,7 @@ class Plan:
 
 
 def make_plan(
-    model: SpikedRF | OneStep,
+    model: Model,
     axes: Mapping[str, Any],
     *,
     simulate: Mapping[str, Any] | None = None,
@@ -243,7 +250,7 @@ def make_plan(
     block_points: int | None = None,
 ) -> Plan:
     """Check everything the user passed and cut the points into blocks."""
-    check_model(model)
+    check_model(model, covers=_replicates.COVERS)  # what theory does not cover, `solve` refuses
     settings, replicates = _simulate_settings(simulate)
     if settings is not None and not (isinstance(bulk, str) and bulk == "isotropic"):
         raise ValueError(
@@ -297,6 +304,26 @@ def make_plan(
     return dataclasses.replace(plan, chunk=chunk_of(plan, block_points))
 
 
+def check_shard(shard: Any) -> tuple[int, int] | None:
+    """Check which share of the blocks is asked for: (3, 16), the third of sixteen."""
+    if shard is None:
+        return None
+    allowed = "shard must be None or a pair of integers, as (3, 16): the third of 16 shares"
+    if isinstance(shard, str) or not isinstance(shard, (tuple, list)) or len(shard) != 2:
+        raise TypeError(f"{allowed}; got {shard!r}")
+    count = check.integer("the number of shards", shard[1], 1)
+    number = check.integer("shard", shard[0], 1)
+    if number > count:
+        raise ValueError(f"{allowed}, from 1 to their number; got {number} of {count}")
+    return number, count
+
+
+def share(blocks: int, shard: tuple[int, int] | None) -> range:
+    """Blocks of a shard, every so-manieth, so that each has of all parts of the axes."""
+    number, count = shard or (1, 1)
+    return range(number - 1, blocks, count)
+
+
 def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
     if simulate is None:
         return None, 0
@@ -342,9 +369,7 @@ def values_in(
     return values
 
 
-def solve_box(
-    model: SpikedRF | OneStep, values: Mapping[str, FloatArray], bulk: Any, threads: int
-) -> Any:
+def solve_box(model: Model, values: Mapping[str, FloatArray], bulk: Any, threads: int) -> Any:
     """Solve a box."""
     fields = {name: values[name][()] for name in model.numeric_names}
     return solve(

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from srfx import _files
 from srfx import _validation as check
 from srfx._replicates import started
-from srfx.models import OneStep, SpikedRF, warn_accuracy
+from srfx.models import Model, warn_accuracy
 from srfx.scans.blocks import Result, Task, empty, fill, tasks_of, work, write
 from srfx.scans.cost import dtype_of
 from srfx.scans.formats import open_scan
-from srfx.scans.plan import Plan, make_plan
+from srfx.scans.plan import Plan, check_shard, make_plan, share
 from srfx.scans.progress import Progress
-from srfx.scans.store import Store, open_store, write_block
+from srfx.scans.store import SHARD, Store, open_store, write_block
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @check.public
 def scan(
-    model: SpikedRF | OneStep,
+    model: Model,
     out: str | os.PathLike[str] | None = None,
     executor: Executor | Any = None,
     resume: bool = True,
@@ -46,6 +46,7 @@ def scan(
     n_threads: int | None = None,
     block_points: int | None = None,
     max_in_flight: int | None = None,
+    shard: tuple[int, int] | None = None,
     **axes: Any,
 ) -> xr.Dataset:
     """Solve, or simulate, every combination of named axes.
@@ -57,7 +58,7 @@ def scan(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; its numeric fields are single numbers, those given as axes are replaced.
     out : path, optional
         A zarr 3 store (needs ``srfx[scan]``) that blocks are written to as they are finished, and
@@ -91,6 +92,9 @@ def scan(
         At most so many blocks, at least 1, are with the executor at a time. None: two for each of
         its workers, or for each processor of this machine where it does not say how many it has
         (as on many clusters: give twice the number of workers). Without an executor of no effect.
+    shard : (int, int), optional
+        ``(3, 16)``: of the blocks only the third of sixteen equal shares, into a store of its own
+        that `merge` puts together with the others. The points of other shards have status -1.
     **axes : float, sequence or DataArray
         alpha and lam, and optionally d and numeric fields of the model. A number is fixed; a
         sequence is an axis of distinct values; DataArrays with one common dimension are paired
@@ -146,12 +150,15 @@ def scan(
     most = _executors.in_flight(max_in_flight)
     pool = None if executor is None else _executors.Pool(executor, most)
     threads = 1 if executor is not None and n_threads is None else check.thread_count(n_threads)
+    part = check_shard(shard)
+    if part is not None and path is None:
+        raise ValueError(f"shard must come with out, the store of that shard; got shard={shard!r}")
     check.flag("resume", resume)
     check.flag("progress", progress is None or progress)
     plan.probe()
     if path is None:
         return _in_memory(plan, pool, threads, progress)
-    return _to_store(plan, path, pool, threads, resume, progress)
+    return _to_store(plan, path, pool, threads, resume, progress, part)
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -276,7 +283,13 @@ def _report_accuracy(plan: Plan, worst: float) -> None:
 
 
 def _to_store(
-    plan: Plan, path: Path, pool: Pool | None, threads: int, resume: bool, progress: bool | None
+    plan: Plan,
+    path: Path,
+    pool: Pool | None,
+    threads: int,
+    resume: bool,
+    progress: bool | None,
+    shard: tuple[int, int] | None,
 ) -> xr.Dataset:
     if path.is_symlink() and not path.exists():  # to where there is nothing yet
         path = Path(os.path.realpath(path))
@@ -291,7 +304,7 @@ def _to_store(
         template,
         variables,
         plan.chunk_shape,
-        plan.specification(),
+        plan.specification() | ({} if shard is None else {SHARD: "{}/{}".format(*shard)}),
         {name: item.values for name, item in plan.inputs.items()},
         plan.blocks,
         resume,
@@ -303,18 +316,20 @@ def _to_store(
             replicates = plan.dims["replicate"]
             store.extend(variables, replicates, total // replicates)
         done = store.finished([plan.index(b) for b in range(total)], variables, total)
-        missing = np.flatnonzero(~done).tolist()
+        mine = share(total, shard)
+        missing = [block for block in mine if not done[block]]
         if missing and not store.writable:
             raise PermissionError(
-                f"out must be writable: {total - len(missing)} of {total} blocks are in "
+                f"out must be writable: {len(mine) - len(missing)} of {len(mine)} blocks are in "
                 f"{str(path)!r}, which is read only"
             )
         if missing:
             if not new:  # a finished store needs no worker
                 _check_portable(plan, pool)
-            before = sum(plan.box_points(int(b)) for b in np.flatnonzero(done))
-            with Progress(plan.points, before, progress) as report:
-                _guarded(plan, missing, pool, threads, store, report)
+            points = {block: plan.box_points(block) for block in mine}
+            before = sum(points.values()) - sum(points[block] for block in missing)
+            with Progress(sum(points.values()), before, progress) as report:
+                _guarded(plan, mine, missing, pool, threads, store, report)
         if plan.simulate is None:
             failed, worst = store.summary(total)
             if store.writable:
@@ -329,7 +344,13 @@ def _to_store(
 
 
 def _guarded(
-    plan: Plan, missing: list[int], pool: Pool | None, threads: int, store: Store, report: Progress
+    plan: Plan,
+    mine: range,
+    missing: list[int],
+    pool: Pool | None,
+    threads: int,
+    store: Store,
+    report: Progress,
 ) -> None:
     """Run, and on whatever ends it say what is in the store and how to go on."""
     try:
@@ -338,7 +359,7 @@ def _guarded(
         total = plan.blocks
         done = store.finished([plan.index(b) for b in range(total)], plan.described(), total)
         error.add_note(
-            f"srfx.scan: {int(done.sum())} of {total} blocks are in "
+            f"srfx.scan: {int(done[mine].sum())} of {len(mine)} blocks are in "
             f"{_files.shown(store.path)!r}; the same call goes on from there"
         )
         raise

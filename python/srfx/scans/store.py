@@ -40,6 +40,9 @@ OLDEST_ZARR = (3, 1, 3)
 #: Attributes of a store that hold what is compared on resuming, and the names of its parts.
 SPECIFICATION, IDENTITY, LAYOUT = "srfx_specification", "srfx_store_id", "srfx_blocks"
 
+#: The share of the blocks that a store is for, in its specification.
+SHARD = "shard"
+
 #: Attribute of labels that are text: they themselves.
 LABELS = "labels"
 
@@ -134,23 +137,23 @@ class Store:
         """Points that failed, and the largest quadrature error, over the finished blocks."""
         if not blocks:
             return 0, 0.0
-        notes = np.asarray(_open_array(self.path, "_srfx/done")[: 2 * blocks])
+        notes = np.asarray(open_array(self.path, "_srfx/done")[: 2 * blocks])
         return int(np.nansum(notes[0::2])), float(np.nanmax(notes[1::2], initial=0.0))
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Set attributes of the store."""
-        attributes = _attributes(self.path)
+        attributes = attributes_of("out", self.path)
         if not values.items() <= attributes.items():
-            _write_root(self.path, attributes | dict(values))
+            write_root(self.path, attributes | dict(values))
 
     def consolidate(self) -> None:
         """Show readers the arrays as they are."""
-        _write_root(self.path, _attributes(self.path))
+        write_root(self.path, attributes_of("out", self.path))
 
     def extend(self, variables: Variables, replicates: int, blocks: int) -> None:
         """Make room for so many replicates of so many blocks each: the last dimension grows."""
         names = [*variables, "replicate", "_srfx/done"]
-        arrays = {name: _open_array(self.path, name) for name in names}
+        arrays = {name: open_array(self.path, name) for name in names}
         lengths = {name: array.shape[-1] for name, array in arrays.items()}
         lengths["_srfx/done"] //= 2 * blocks
         most = max(replicates, *lengths.values())
@@ -225,7 +228,7 @@ def open_store(
         marker = path / "_srfx" / "done" / "creating"
         if lock is not None and (not existed or marker.exists() or _only_a_lock(path)):
             _create(path, template, variables, chunks, specification, blocks)
-        attributes = _attributes(path)
+        attributes = attributes_of("out", path)
         labels = {
             f"labels of {dim}": template[dim].values for dim in template.dims if dim in template
         }
@@ -308,7 +311,7 @@ def _new_array(path: Path, name: str, dims: list[str], **options: Any) -> Any:
     )
 
 
-def _open_array(path: Path, name: str) -> Any:
+def open_array(path: Path, name: str) -> Any:
     """Open an array, whatever zarr's settings are."""
     zarr = require_zarr()
     array = zarr.open_array(_local(path), path=name, mode="r+", zarr_format=3)
@@ -319,7 +322,7 @@ def _open_array(path: Path, name: str) -> Any:
 _SETTINGS: Any = {"order": "C", "write_empty_chunks": True}
 
 
-def _write_root(path: Path, attributes: Mapping[str, Any]) -> None:
+def write_root(path: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of the root, and in them, for readers, a copy of those of all arrays.
 
     It is what ``zarr.consolidate_metadata`` writes, which warns at every call that other programs
@@ -372,7 +375,7 @@ def _create(
         SPECIFICATION: json.dumps(specification, sort_keys=True),
         LAYOUT: json.dumps({"format": FORMAT, "chunks": list(chunks)}),
     }
-    _write_root(path, attributes)
+    write_root(path, attributes)
     (home / "creating").unlink()
 
 
@@ -448,17 +451,31 @@ def _make_group(path: Path) -> None:
     require_zarr().open_group(_local(path), path="_srfx", mode="a", zarr_format=3)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def attributes_of(argument: str, path: Path) -> dict[str, Any]:
+    """Return the attributes of a store, which an argument names."""
     try:
         attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
         for key in (SPECIFICATION, IDENTITY, LAYOUT):
             attributes[key]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
-            f"out must be a store made by srfx.scan; the metadata of {str(path)!r} are missing or "
-            "not its own (half deleted?): remove it or give another name"
+            f"{argument} must be a store made by srfx.scan; the metadata of {str(path)!r} are "
+            "missing or not its own (half deleted?): remove it or give another name"
         ) from None
     return attributes
+
+
+def known(name: str, path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the specification of a store, or refuse one of another format."""
+    found: dict[str, Any] = json.loads(attributes[SPECIFICATION])
+    layout = json.loads(attributes[LAYOUT])["format"]
+    if layout != FORMAT:
+        raise ValueError(
+            f"{name} must be a store of this version of srfx; {str(path)!r} was written by srfx "
+            f"{found.get('srfx_version')} in format {layout}, and not {FORMAT}: it can be read, "
+            "but not gone on with: finish it with that version, give another name, or remove it"
+        )
+    return found
 
 
 def _compare(
@@ -472,14 +489,27 @@ def _compare(
 
     Return the store's values of arguments whose last digits are others than those asked for.
     """
-    found = json.loads(attributes[SPECIFICATION])
-    layout = json.loads(attributes[LAYOUT])["format"]
-    if layout != FORMAT:
+    found = known("out", path, attributes)
+    said, values = differences(path, found, wanted, arguments, labels)
+    if said:
         raise ValueError(
-            f"out must be a store of this version of srfx; {str(path)!r} was written by srfx "
-            f"{found.get('srfx_version')} in format {layout}, and not {FORMAT}: it can be read, "
-            "but not gone on with: finish it with that version, give another name, or remove it"
+            f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
+            f"{said}: give another name, or remove it"
         )
+    return values
+
+
+def differences(
+    path: Path,
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    arguments: Mapping[str, NDArray[np.float64]],
+    labels: Mapping[str, NDArray[Any]],
+) -> tuple[str, dict[str, NDArray[np.float64]]]:
+    """Say in what the specification of a store differs from another, of these arguments.
+
+    Return with it the store's values of arguments that differ in their last digits alone.
+    """
     wanted = json.loads(json.dumps(wanted))
     values = {
         name: (_stored(path, name, found[name]), asked)
@@ -492,15 +522,9 @@ def _compare(
         if key in found and key in wanted and found[key] != wanted[key]
     }
     said = list(_identity.differences(found, wanted, {**values, **named}))
-    if said:
-        more = f" (and {len(said) - 6} more)" if len(said) > 6 else ""
-        raise ValueError(
-            f"out must be a store of this scan; {str(path)!r} holds another, which differs in "
-            + "; ".join(said[:6])
-            + more
-            + ": give another name, or remove it"
-        )
-    return {name: stored for name, (stored, _) in values.items() if stored is not None}
+    more = f" (and {len(said) - 6} more)" if len(said) > 6 else ""
+    kept = {name: stored for name, (stored, _) in values.items() if stored is not None}
+    return "; ".join(said[:6]) + more, kept
 
 
 def _stored(path: Path, name: str, known: Any) -> NDArray[np.float64] | None:
@@ -508,7 +532,7 @@ def _stored(path: Path, name: str, known: Any) -> NDArray[np.float64] | None:
     if not isinstance(known, dict):
         return np.asarray(known, dtype=np.float64)
     try:
-        values = np.asarray(_open_array(path, name)[...], dtype=np.float64)
+        values = np.asarray(open_array(path, name)[...], dtype=np.float64)
     except (OSError, ValueError, KeyError):
         return None
     return values if _identity.of_argument(values, known["dimension"]) == known else None
@@ -519,7 +543,7 @@ def _stored_labels(path: Path, known: Any, wanted: Any, like: NDArray[Any]) -> N
     if known.get("kind") != wanted["kind"]:
         return None
     try:
-        labels = np.asarray(_open_array(path, known["dimension"])[...])
+        labels = np.asarray(open_array(path, known["dimension"])[...])
     except (OSError, ValueError, KeyError):
         return None
     return labels.astype(like.dtype) if like.dtype.kind in "mM" else labels
@@ -563,7 +587,7 @@ def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
     """Whether a coordinate is there with its values; there may be more replicates."""
     if not (path / name / "zarr.json").exists():
         return False
-    wanted, found = plain(template[name].values)[0], np.asarray(_open_array(path, name)[...])
+    wanted, found = plain(template[name].values)[0], np.asarray(open_array(path, name)[...])
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
     return found.shape == wanted.shape and bool(_identity.close(found, wanted).all())
@@ -574,7 +598,7 @@ def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _kept_open(path: str, identity: str, name: str) -> Any:
-    return _open_array(Path(path), name)
+    return open_array(Path(path), name)
 
 
 def _put(path: str, identity: str, name: str, where: tuple[slice, ...], values: Any) -> None:
@@ -607,12 +631,13 @@ def write_block(
     """Write a block: its chunks, then, when they are on the disk, its marker."""
     for name, values in arrays.items():
         _put(path, identity, name, where, values)
-        _to_disk(Path(path).joinpath(name, "c", *map(str, index)))
+        to_disk(Path(path).joinpath(name, "c", *map(str, index)))
     mark = (slice(2 * block, 2 * block + 2),)
     _put(path, identity, "_srfx/done", mark, np.array(notes, dtype=float))
 
 
-def _to_disk(file: Path) -> None:
+def to_disk(file: Path) -> None:
+    """Wait until a file is on the disk."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -36,9 +36,10 @@ struct Stream {
   std::uint64_t seed = 0;
   std::uint64_t replicate = 0;
   Purpose purpose = Purpose::weights;
+  std::uint64_t step = 0;  ///< of several gradient steps
 
   std::array<std::uint64_t, 4> key() const {
-    return {seed, replicate, static_cast<std::uint64_t>(purpose), 0};
+    return {seed, replicate, static_cast<std::uint64_t>(purpose), step};
   }
 };
 

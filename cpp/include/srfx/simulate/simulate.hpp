@@ -1,15 +1,17 @@
 // The experiment itself: a two-layer network, its gradient step, ridge regression on its features, its errors.
 //
-//   spiked random features (CPD24 Def. 3.1)   w_i = sqrt(c_g) w0_i + r_g v/sqrt(d),  w0_i uniform on the unit sphere
-//   one gradient step (CPD24 section 2)       w_i += (eta a_g/n0) sum_mu (y_mu - f0(x_mu)) sigma'(w_i.x_mu) x_mu,
-//                                             f0(x) = sum_i a_g(i) sigma(w_i.x)/p
+//   spiked random features (CPD24 Def. 3.1)   w_i = sqrt(c_g) w0_i + sum_j r_gj v_j/sqrt(d),  w0_i uniform on the unit sphere
+//   gradient steps (CPD24 section 2)          w_i += (eta a_g/n0) sum_mu (y_mu - f(x_mu)) sigma'(w_i.x_mu) x_mu, each on fresh
+//                                             samples and with its own eta and n0; f(x) = sum_i a_g(i) sigma(w_i.x)/p as it is then
 //   readout                                   a = argmin sum_mu (y_mu - a.phi(x_mu))^2 + lam |a|^2, phi = sigma(W x)/sqrt(p)
-//   labels                                    y = s*(theta.x/sqrt d) + sqrt(noise) eps,  x ~ N(0, I_d)
+//   labels                                    y = s*(t_1, .., t_L) + sqrt(noise) eps,  t_l = theta_l.x/sqrt d,  x ~ N(0, I_d)
 //
-// with |v|^2 = |theta|^2 = d and v.theta/d = gamma. Nothing here knows the theory's equations. How it is done: cpp/src/simulate.cpp.
+// with orthogonal v_j, orthogonal theta_l, all of norm sqrt d. Nothing here knows the theory's equations. How it is done:
+// cpp/src/simulate.cpp.
 #pragma once
 
 #include "srfx/gaussian/activation.hpp"
+#include "srfx/gaussian/target.hpp"
 #include "srfx/core/parallel.hpp"
 #include "srfx/core/types.hpp"
 
@@ -51,20 +53,30 @@ class NamedPointwise final : public Pointwise {
 /// Units that share a value of the initial readout.
 struct UnitGroup {
   Index size = 0;
-  double readout = 1;  ///< a_g
-  double r = 0;        ///< spike strength r_g
-  double c = 1;        ///< bulk variance c_g
+  double readout = 1;     ///< a_g
+  std::vector<double> r;  ///< strength of each spike
+  double c = 1;           ///< bulk variance c_g
 };
 
-/// One replicate of one experiment. Sizes are trusted: d >= 2, everything else positive, `n` strictly ascending.
+/// A gradient step.
+struct GradientStep {
+  Index n0 = 0;  ///< its samples
+  double eta = 0;
+};
+
+/// One replicate of one experiment. Sizes are trusted: d >= own(), everything else positive, `n` strictly ascending.
+///
+/// With steps there are no spikes but those that the steps make.
 struct Experiment {
   Index d = 0, n_test = 0;
   std::vector<Index> n;
   std::vector<double> lam;
   std::vector<UnitGroup> groups;
-  double gamma = 1, noise = 0;
-  Index n0 = 0;  ///< samples of the gradient step; 0: spiked random features
-  double eta = 0;
+  Index spikes = 1, directions = 1;
+  /// Row l: theta_l/sqrt d in an orthonormal frame of the spikes v_j/sqrt d and `directions` more vectors.
+  std::vector<double> theta{1, 0};
+  double noise = 0;
+  std::vector<GradientStep> steps;  ///< none: spiked random features
   std::uint64_t seed = 0, replicate = 0;
   bool literal = false;
 
@@ -73,7 +85,9 @@ struct Experiment {
     for (const UnitGroup& g : groups) units += g.size;
     return units;
   }
-  bool one_step() const { return n0 > 0; }
+  bool stepped() const { return !steps.empty(); }
+  /// Vectors of the frame.
+  Index own() const { return spikes + directions; }
 };
 
 /// Errors for each n (rows) and lam (columns).
@@ -81,7 +95,7 @@ struct Errors {
   std::vector<double> test, train;
 };
 
-/// The test points, on request: theta.x/sqrt d, and the predictions of every (n, lam) one after the other.
+/// The test points, on request: all t_1, then all t_2, ..; and the predictions of every (n, lam) one after the other.
 struct Predictions {
   std::vector<double> t, f;
 };
@@ -102,13 +116,15 @@ template <class T> double memory_bytes(const Experiment& e);
 
 /// Draws the network, makes the step, fits the readouts, measures the errors.
 template <class T>
-Errors simulate(const Experiment& e, const Pointwise& activation, const Pointwise& target,
+Errors simulate(const Experiment& e, const Pointwise& activation, const TargetFunction& target,
                 int threads, Interrupt& interrupt, Predictions* predictions = nullptr);
 
-/// The first-layer weights alone, p rows of d (coordinates that do not matter are zero); v and theta with norm sqrt d. After a
-/// step v is the direction sum_mu (y_mu - f0(x_mu)) x_mu, in the coordinates the step was made in.
+/// The first-layer weights alone, p rows of d (coordinates that do not matter are zero); v (a row a spike) and theta (a row a
+/// direction) with norm sqrt d. After steps v is one row, the direction sum_mu (y_mu - f(x_mu)) x_mu of the last, in the
+/// coordinates the steps were made in.
 template <class T>
-void simulate_weights(const Experiment& e, const Pointwise& activation, const Pointwise& target,
-                      int threads, Interrupt& interrupt, double* w, double* v, double* theta);
+void simulate_weights(const Experiment& e, const Pointwise& activation,
+                      const TargetFunction& target, int threads, Interrupt& interrupt, double* w,
+                      double* v, double* theta);
 
 }  // namespace srfx
