@@ -13,13 +13,15 @@ srfx::Labels::Kind kind_of(const std::string& labels) {
   throw py::value_error("unknown labels '" + labels + "'");
 }
 
-srfx::Loss loss_of(const py::dict& loss) {
+/// kind, kappa, lo, hi, margin
+using Numbers = std::tuple<std::string, double, double, double, bool>;
+
+srfx::Loss loss_of(const Numbers& loss) {
   srfx::Loss out;
-  if (loss["kind"].cast<std::string>() == "logistic") out.kind = srfx::Loss::Kind::logistic;
-  out.margin = loss["margin"].cast<bool>();
-  if (out.logistic()) return out;
-  out.kappa = loss["kappa"].cast<double>();
-  out.lo = loss["lo"].cast<double>(), out.hi = loss["hi"].cast<double>();
+  const auto& [kind, kappa, lo, hi, margin] = loss;
+  out.margin = margin;
+  if (kind == "logistic") out.kind = srfx::Loss::Kind::logistic;
+  else out.kappa = kappa, out.lo = lo, out.hi = hi;
   return out;
 }
 
@@ -34,6 +36,7 @@ struct Results {
         {"test_loss", &out.test_loss},
         {"classification_error", &out.classification_error},
         {"test_error", &out.test_error},
+        {"train_error", &out.train_error},
         {"m", &out.m},
         {"theta", &out.theta},
         {"psi", &out.psi},
@@ -59,12 +62,11 @@ struct Results {
 /// The labels of each set: one law, with the noise of the set.
 std::vector<srfx::Labels> laws(const std::string& labels, double slope, const Doubles& noise) {
   std::vector<srfx::Labels> out(noise.size());
-  for (py::ssize_t i = 0; i < noise.size(); ++i)
-    out[i] = {kind_of(labels), noise.data()[i], slope};
+  for (py::ssize_t i = 0; i < noise.size(); ++i) out[i] = {kind_of(labels), noise.data()[i], slope};
   return out;
 }
 
-py::dict solve_losses(const Activation& sigma, const Activation& target, const py::dict& loss,
+py::dict solve_losses(const Activation& sigma, const Activation& target, const Numbers& loss,
                       const std::string& labels, double slope, const Doubles& r, const Doubles& c,
                       const Doubles& gamma, const Doubles& set_noise, const Integers& set_index,
                       const Doubles& beta, const Doubles& noise, const Doubles& alpha,
@@ -84,7 +86,7 @@ py::dict solve_losses(const Activation& sigma, const Activation& target, const p
 }
 
 py::dict solve_losses_one_step(const Activation& sigma, const Activation& target,
-                               const py::dict& loss, const std::string& labels, double slope,
+                               const Numbers& loss, const std::string& labels, double slope,
                                double readout, const Doubles& eta, const Doubles& inverse_alpha0,
                                const Doubles& set_noise, const Integers& set_index,
                                const Doubles& beta, const Doubles& noise, const Doubles& alpha,
@@ -110,7 +112,7 @@ py::dict solve_losses_one_step(const Activation& sigma, const Activation& target
 }
 
 py::dict solve_losses_empirical(const Activation& sigma, const Activation& target,
-                                const py::dict& loss, const std::string& labels, double slope,
+                                const Numbers& loss, const std::string& labels, double slope,
                                 double r, double c, double gamma, const Doubles& eigenvalues,
                                 const Doubles& vectors, double beta, double inverse_d,
                                 const Doubles& set_noise, const Integers& set_index,
@@ -160,11 +162,11 @@ void register_losses(py::module_& m) {
         arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
         arg("inv_d"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same of actual one-step networks; (eta, 1/alpha0, noise) one entry a set.");
-  m.def("solve_losses_empirical", &solve_losses_empirical, arg("sigma"), arg("target"),
-        arg("loss"), arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"),
-        arg("eigenvalues"), arg("vectors"), arg("beta"), arg("inv_d"), arg("set_noise"),
-        arg("set_index"), arg("noise"), arg("alpha"), arg("lam"), arg("n_points"),
-        arg("n_threads"), arg("slopes") = false, "The same of given weights; noise one entry a set.");
+  m.def("solve_losses_empirical", &solve_losses_empirical, arg("sigma"), arg("target"), arg("loss"),
+        arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("eigenvalues"),
+        arg("vectors"), arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"),
+        arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        "The same of given weights; noise one entry a set.");
   m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("slope"), arg("noise"),
         "E y and E t y of labels of +1 and -1, one entry a noise.");
 }

@@ -6,7 +6,7 @@
 #include "srfx/solve/anisotropic.hpp"
 
 inline srfx::MeasuredWeights measured(double r, double c, double gamma, const Doubles& eigenvalues,
-                               const Doubles& vectors) {
+                                      const Doubles& vectors) {
   const py::ssize_t p = eigenvalues.size();
   if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
     throw py::value_error("vectors must have shape (4, p)");

@@ -12,7 +12,8 @@ namespace srfx {
 ///
 /// p at -x is 1 - p: with v = max(u, -u - V/2) the root is not negative. The defect is concave
 /// there, so Newton's method from below is monotone.
-template <class T> SRFX_ALWAYS_INLINE ProximalMoments<T> logistic_map(T v, T u, T* x_out = nullptr) {
+template <class T>
+SRFX_ALWAYS_INLINE ProximalMoments<T> logistic_map(T v, T u, T* x_out = nullptr) {
   const T zero(0.0), one(1.0), half = T(0.5) * v;
   const T mirrored_u = -u - half;
   const auto mirrored = mirrored_u > u;
@@ -55,8 +56,8 @@ template <class T> SRFX_ALWAYS_INLINE ProximalMoments<T> logistic_map(T v, T u, 
   const T cube = inverse * inverse * inverse;
   const T g2 = odd * h * cube;
   out.half_g2 = T(0.5) * g2;
-  out.half_g3 =
-      T(-0.5) * cube * inverse * h * (T(4.0) * h - odd * odd + T(3.0) * v * odd * odd * h * inverse);
+  out.half_g3 = T(-0.5) * cube * inverse * h *
+                (T(4.0) * h - odd * odd + T(3.0) * v * odd * odd * h * inverse);
   out.g_g1 = out.g * out.g1;
   out.half_gg2 = out.g1 * out.g1 + out.g * g2;
   out.gg_g1 = out.gg * out.g1;
@@ -125,8 +126,7 @@ inline AtomSums logistic_sums(const LossNodes& nodes, const LossNode& at, const 
   });
   double t[13];
   for (int i = 0; i < 13; ++i) t[i] = detail::lane_total(s[i]);
-  return {{t[0], t[1]}, {t[2], t[3], t[4]}, t[5],  {t[6], t[7]},
-          t[8],         {t[9], t[10]},      t[11], t[12]};
+  return {{t[0], t[1]}, {t[2], t[3], t[4]}, t[5], {t[6], t[7]}, t[8], {t[9], t[10]}, t[11], t[12]};
 }
 
 }  // namespace srfx

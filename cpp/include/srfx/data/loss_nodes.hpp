@@ -29,8 +29,8 @@ struct LossNodes {
   double field_step = 0.6;      ///< of the grid of fields of the logistic loss
   double error = 0;             ///< of the coefficients
   double mean_u1 = 0, mean_u2 = 0;
-  double gram[3][3] = {};       ///< of mu0, k mu1, mu_c
-  double size0 = 0;             ///< E mu0^2, or 0 where there is no mean
+  double gram[3][3] = {};  ///< of mu0, k mu1, mu_c
+  double size0 = 0;        ///< E mu0^2, or 0 where there is no mean
 
   /// Adds the nodes of other ranges of k.
   void append(const LossNodes& other) {
@@ -54,10 +54,9 @@ struct LossNodes {
 /// What the nodes of one coefficient set are made from.
 class LossNodesMaker {
  public:
-  static constexpr int n_rungs = 8;
+  static constexpr int n_rungs = 11;
 
-  LossNodesMaker(Coefficients& coefficients, const Loss& loss, const Labels& labels,
-                 bool row_norms)
+  LossNodesMaker(Coefficients& coefficients, const Loss& loss, const Labels& labels, bool row_norms)
       : coefficients_(&coefficients),
         loss_(loss),
         labels_(labels),
@@ -65,8 +64,8 @@ class LossNodesMaker {
         shape_(coefficients.target_shape()) {
     const SpikeParameters& p = coefficients.parameters();
     const int parity = coefficients.sigma_shape().parity;
-    folded_ = parity != 0 && shape_.parity == parity &&
-              (parity > 0 || !labels.real() || loss.even());
+    folded_ =
+        parity != 0 && shape_.parity == parity && (parity > 0 || !labels.real() || loss.even());
     if (!labels.real()) {
       turns_ = turns_of(coefficients.target(), labels.width());
       const bool step = labels.width() == 0;
@@ -146,14 +145,23 @@ class LossNodesMaker {
     out.error = coefficients_->error();
     out.label_noise = labels_.real() ? labels_.noise : 0;
     out.across = p.rho() > 0;
-    static constexpr double field_steps[n_rungs] = {1.1, 0.8, 0.6, 0.5, 0.42, 0.36, 0.3, 0.25};
+    static constexpr double field_steps[n_rungs] = {1.1, 0.8,  0.6, 0.5,  0.42, 0.36,
+                                                    0.3, 0.25, 0.2, 0.15, 0.1};
     out.field_step = field_steps[rung_z];
     Rule in_z;
     std::vector<double> t, s;
     for (std::size_t i = 0; i < level.k.size(); ++i) {
       const Node& at = level.nodes[i];
-      LossNode node{at.weight / mass, level.k[i], at.mu0, at.kmu1, at.mu1, at.u1, at.u2, muc[i],
-                    static_cast<Index>(out.z.size()), 0};
+      LossNode node{at.weight / mass,
+                    level.k[i],
+                    at.mu0,
+                    at.kmu1,
+                    at.mu1,
+                    at.u1,
+                    at.u2,
+                    muc[i],
+                    static_cast<Index>(out.z.size()),
+                    0};
       const double features[3] = {at.mu0, at.kmu1, muc[i]};
       for (int a = 0; a < 3; ++a)
         for (int b = 0; b < 3; ++b) out.gram[a][b] += node.weight * features[a] * features[b];
@@ -167,7 +175,8 @@ class LossNodesMaker {
       double total = 0;
       for (Index j = 0; j < n; ++j) total += in_z.w[j];
       const auto add = [&](double z, double w, double e, double sign) {
-        if (w > 1e-22) out.z.push_back(z), out.w.push_back(w), out.e.push_back(e), out.sign.push_back(sign);
+        if (w > 1e-22)
+          out.z.push_back(z), out.w.push_back(w), out.e.push_back(e), out.sign.push_back(sign);
       };
       for (Index j = 0; j < n; ++j) {
         const double w = in_z.w[j] / total;
@@ -192,10 +201,11 @@ class LossNodesMaker {
 
   static constexpr double reach_in_k_ = 9.6;
   // Each rung of the rules is denser, and reaches farther out.
-  static constexpr double reaches_[n_rungs] = {4.5, 6, 7, 7.7, 8.3, 8.7, 9, 9};
-  static constexpr double steps_[n_rungs] = {0.75, 0.55, 0.42, 0.32, 0.24, 0.18, 0.13, 0.1};
-  static constexpr double densities_[n_rungs] = {1.1, 1.6, 2.2, 3, 4, 5.3, 7, 10};
-  static constexpr int orders_[n_rungs] = {3, 4, 5, 6, 6, 6, 6, 6};
+  static constexpr double reaches_[n_rungs] = {4.5, 6, 7, 7.7, 8.3, 8.7, 9, 9, 9, 9, 9};
+  static constexpr double steps_[n_rungs] = {0.75, 0.55, 0.42,  0.32,  0.24, 0.18,
+                                             0.13, 0.1,  0.075, 0.055, 0.04};
+  static constexpr double densities_[n_rungs] = {1.1, 1.6, 2.2, 3, 4, 5.3, 7, 10, 13, 18, 25};
+  static constexpr int orders_[n_rungs] = {3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6};
 
   /// Nodes in z at this gamma k, with the density.
   void rule_in_z(double mean, double rho, int rung, Rule& out) const {

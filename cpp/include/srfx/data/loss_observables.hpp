@@ -9,6 +9,7 @@ struct LossObservables {
   double train_loss = 0;            ///< E loss(y, x)
   double test_loss = 0;             ///< E loss(y, omega)
   double test_error = 0;            ///< E (s* - omega)^2; of labels E (y - omega)^2
+  double train_error = 0;           ///< E (y - x)^2
   double classification_error = 0;  ///< of labels
   double pull = 0;                  ///< E [g x], which is (lam/a') q2
 };
@@ -39,8 +40,9 @@ template <class T>
 SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double sd, T mean) {
   const T l(curve), s(sd);
   if (loss.bounded_below() && loss.bounded_above())
-    return (loss.hi - loss.lo) * curve < 0.02 * sd ? narrow_moments(loss, l, s, mean)
-                                                  : piecewise_moments<true, true>(loss, l, s, mean);
+    return (loss.hi - loss.lo) * curve < 0.02 * sd
+               ? narrow_moments(loss, l, s, mean)
+               : piecewise_moments<true, true>(loss, l, s, mean);
   return loss.bounded_below() ? piecewise_moments<true, false>(loss, l, s, mean)
                               : piecewise_moments<false, false>(loss, l, s, mean);
 }
@@ -55,8 +57,7 @@ inline double classification_error(const LossNodes& nodes, const LossVector& x) 
         tilt(field.tilt);
     V wrong(0.0);
     for (Index i = at.first; i < at.last; i += 8) {
-      const V u =
-          V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
+      const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
       const NormalPoint<V> p = normal_point(u);
       wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
     }
@@ -75,7 +76,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     const double s2 = field.variance - nodes.label_noise;  // of the field alone
     const double sd = std::sqrt(field.variance), v = field.v;
     const V mean(field.mean), tilt(field.tilt);
-    V train(0.0), test(0.0), error(0.0), pull(0.0);
+    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0);
     for (Index i = at.first; i < at.last; i += 8) {
       const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
       const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
@@ -85,6 +86,8 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
         const V m = e - sign * f;
         const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
         train += w * detail::loss_of(g, V(sd), m, loss.kappa + 2 * v);
+        fit +=
+            w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
         pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
         if (loss.kappa > 0)
           test += w * detail::loss_of(moments_of(loss, loss.kappa, sd, m), V(sd), m, loss.kappa);
@@ -100,6 +103,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
           const ProximalMoments<V> g = logistic_map(V(v), u, &place);
           train += w * vecmath::softplus(-place);
           test += w * vecmath::softplus(-u);
+          fit += w * (V(1.0) - place) * (V(1.0) - place);
           pull += w * g.g * place;
         }
       });
@@ -107,6 +111,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     out.train_loss += w * detail::lane_total(train);
     out.test_loss += w * detail::lane_total(test);
     out.test_error += w * detail::lane_total(error);
+    out.train_error += w * detail::lane_total(fit);
     out.pull += w * detail::lane_total(pull);
   }
   if (labels) out.classification_error = classification_error(nodes, x);

@@ -24,7 +24,7 @@ struct LossAverages {
   LossVector value{};
   std::array<LossVector, n_loss_unknowns> slope{};  ///< [average][unknown]
   double square = 0;                                ///< E g^2
-  double tail = 0;  ///< the largest share of the positive ones that |k| > 6 has, which no sample draws
+  LossVector beyond{};  ///< what of them |k| > 6 has, which no sample draws
 };
 
 /// The field under one k, and what a loss sees there.
@@ -91,14 +91,17 @@ inline AtomSums piecewise_sums(const Loss& loss, const LossNodes& nodes, const L
   if (loss.bounded_below() && loss.bounded_above()) {
     if ((loss.hi - loss.lo) * big_l < 0.02 * sd)
       return sum([&](V m) __attribute__((always_inline)) { return narrow_moments(loss, l, s, m); });
-    return sum([&](V m)
-                   __attribute__((always_inline)) { return piecewise_moments<true, true>(loss, l, s, m); });
+    return sum([&](V m) __attribute__((always_inline)) {
+      return piecewise_moments<true, true>(loss, l, s, m);
+    });
   }
   if (loss.bounded_below())
-    return sum([&](V m)
-                   __attribute__((always_inline)) { return piecewise_moments<true, false>(loss, l, s, m); });
-  return sum([&](V m)
-                 __attribute__((always_inline)) { return piecewise_moments<false, false>(loss, l, s, m); });
+    return sum([&](V m) __attribute__((always_inline)) {
+      return piecewise_moments<true, false>(loss, l, s, m);
+    });
+  return sum([&](V m) __attribute__((always_inline)) {
+    return piecewise_moments<false, false>(loss, l, s, m);
+  });
 }
 
 }  // namespace detail
@@ -127,14 +130,9 @@ LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& s
     const double mu1 = nodes.across ? at.mu1 : 0;
     // By the unknowns, of sums whose derivatives by V, C, mu1 psi and S^2 are given.
     const auto by = [&](double v, double c, double tilt, double s2) {
-      alignas(64) const double d[8] = {v * at.u1,
-                                       v * at.u2,
-                                       c * at.mu0,
-                                       c * at.kmu1,
-                                       tilt * mu1 + s2 * spread,
-                                       c * at.muc,
-                                       s2 * at.u1,
-                                       s2 * at.u2};
+      alignas(64) const double d[8] = {
+          v * at.u1,  v * at.u2,  c * at.mu0, c * at.kmu1, tilt * mu1 + s2 * spread,
+          c * at.muc, s2 * at.u1, s2 * at.u2};
       return V::load(d);
     };
     const V g = by(-s.g_g1[0], -s.g1[0], -s.g1[1], s.half_g2[0]);
@@ -155,16 +153,15 @@ LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& s
       slope[at_psi] += psi;
       along = mu1 * s.g[1] + x[at_psi] * at.u1 * s.g1[0];
     }
-    alignas(64) const double v[8] = {at.u1 * s.g1[0],  at.u2 * s.g1[0],  at.mu0 * s.g[0],
-                                     at.kmu1 * s.g[0], along,            at.muc * s.g[0],
-                                     at.u1 * s.gg,     at.u2 * s.gg};
+    alignas(64)
+        const double v[8] = {at.u1 * s.g1[0], at.u2 * s.g1[0], at.mu0 * s.g[0], at.kmu1 * s.g[0],
+                             along,           at.muc * s.g[0], at.u1 * s.gg,    at.u2 * s.gg};
     value += V(w) * V::load(v);
     if (std::abs(at.k) > 6) beyond += V(w) * V::load(v);
     out.square += w * s.gg;
   }
   value.store(out.value.data());
-  for (int i : {at_v1, at_v2, at_q1, at_q2})
-    if (value[i] > 0) out.tail = std::max(out.tail, beyond[i] / value[i]);
+  beyond.store(out.beyond.data());
   for (int i = 0; i < n_loss_unknowns; ++i) slope[i].store(out.slope[i].data());
   return out;
 }

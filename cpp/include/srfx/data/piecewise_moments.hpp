@@ -13,12 +13,12 @@ namespace srfx {
 
 /// Averages of g, of its derivatives g', .. by e, and of products.
 template <class T> struct ProximalMoments {
-  T g, g1, gg;     ///< E g, E g', E g^2
-  T half_g2;       ///< E g''/2
-  T half_g3;       ///< E g'''/2
-  T g_g1;          ///< E g g'
-  T half_gg2;      ///< E (g^2)''/2 = E [g'^2 + g g'']
-  T gg_g1;         ///< E g^2 g'
+  T g, g1, gg;  ///< E g, E g', E g^2
+  T half_g2;    ///< E g''/2
+  T half_g3;    ///< E g'''/2
+  T g_g1;       ///< E g g'
+  T half_gg2;   ///< E (g^2)''/2 = E [g'^2 + g g'']
+  T gg_g1;      ///< E g^2 g'
 };
 
 /// Density and tail of the normal distribution at x: phi(x) and Q(|x|).
@@ -54,9 +54,9 @@ SRFX_ALWAYS_INLINE ProximalMoments<T> piecewise_moments(const Loss& loss, T big_
   }
   // P(a < u < b), from the side that does not cancel
   if constexpr (below && above) {
-    inside = simd::select(
-        a > zero, at_a.tail - at_b.tail,
-        simd::select(b < zero, at_b.tail - at_a.tail, one - at_a.tail - at_b.tail));
+    inside =
+        simd::select(a > zero, at_a.tail - at_b.tail,
+                     simd::select(b < zero, at_b.tail - at_a.tail, one - at_a.tail - at_b.tail));
   } else if constexpr (below) {
     inside = simd::select(a > zero, at_a.tail, one - at_a.tail);
   } else if constexpr (above) {
@@ -96,7 +96,8 @@ SRFX_ALWAYS_INLINE ProximalMoments<T> narrow_moments(const Loss& loss, T big_l, 
   const T uu = u * u, c1 = -u * scale, c2 = T(0.5) * (uu - one) * scale * scale,
           c3 = T(-1.0 / 6) * u * (uu - T(3.0)) * scale * scale * scale,
           c4 = T(1.0 / 24) * (uu * uu - T(6.0) * uu + T(3.0)) * scale * scale * scale * scale;
-  const T m2 = w * w * T(1.0 / 12), m4 = w * w * w * w * T(1.0 / 80), m6 = m2 * m4 * T(12.0 * 80 / 448);
+  const T m2 = w * w * T(1.0 / 12), m4 = w * w * w * w * T(1.0 / 80),
+          m6 = m2 * m4 * T(12.0 * 80 / 448);
   const T mass = density * w;
   const T j0 = mass * (one + c2 * m2 + c4 * m4), j1 = mass * (c1 * m2 + c3 * m4),
           j2 = mass * (m2 + c2 * m4 + c4 * m6);
@@ -117,9 +118,10 @@ SRFX_ALWAYS_INLINE ProximalMoments<T> narrow_moments(const Loss& loss, T big_l, 
   out.half_g2 = T(0.5) * g2;
   // (E g'')' once more
   const T dd_density = density * (uu - one) * inverse_s * inverse_s;
-  const T e2 = du * du * scale * scale, e4 = T(0.5) * (uu - one) * du * du * scale * scale * scale * scale;
-  const T g3 = w * (dd_density * (one + c2 * m2 + c4 * m4) + T(2.0) * d_density * (d2 * m2 + d4 * m4) +
-                    density * (e2 * m2 + e4 * m4));
+  const T e2 = du * du * scale * scale,
+          e4 = T(0.5) * (uu - one) * du * du * scale * scale * scale * scale;
+  const T g3 = w * (dd_density * (one + c2 * m2 + c4 * m4) +
+                    T(2.0) * d_density * (d2 * m2 + d4 * m4) + density * (e2 * m2 + e4 * m4));
   out.half_g3 = T(0.5) * g3;
   // E (g^2)''/2 = d E[g g']/dM
   out.half_gg2 = centre * g2 + jj1;

@@ -51,7 +51,8 @@ inline std::vector<Turn> turns_of(const Function& target, double width) {
   for (Index i = 0; i + 1 < n; ++i) {
     if (sign(s[i]) != sign(s[i + 1])) {
       lo.push_back(t[i]), hi.push_back(t[i + 1]), left.push_back(sign(s[i]));
-    } else if (i > 0 && std::abs(s[i]) < std::abs(s[i - 1]) && std::abs(s[i]) < std::abs(s[i + 1]) &&
+    } else if (i > 0 && std::abs(s[i]) < std::abs(s[i - 1]) &&
+               std::abs(s[i]) < std::abs(s[i + 1]) &&
                std::abs(s[i]) < 4 * width) {  // it comes near 0 and turns back
       out.push_back({t[i], spacing});
     }

@@ -98,8 +98,7 @@ HatsOf<T> anisotropic_map(const SpectralAverages<T>& y, const Overlaps<T>& k,
 }
 
 /// Value and derivatives of a map at(hats, m, moved): `moved` is the hat that moves, or -1.
-template <class T, class At>
-LossMapValue differentiated(const LossVector& hat, double m, At&& at) {
+template <class T, class At> LossMapValue differentiated(const LossVector& hat, double m, At&& at) {
   LossMapValue out;
   HatsOf<T> still;
   for (int i = 0; i < n_loss_unknowns; ++i) still[i] = T(hat[i]);
@@ -135,13 +134,13 @@ class IsotropicLossMap {
                                        bulk.averages(T(a, 1), T(hat[at_v1]), T(p_.beta))};
     SpectralAverages<T> still = by[0];
     for (T* x : {&still.y1, &still.y2, &still.t11, &still.t12, &still.t22, &still.t11c}) x->d = 0;
-    return detail::differentiated<T>(
-        hat, m, [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
-          return detail::isotropic_map(moved == at_v1   ? by[0]
-                                       : moved == at_v2 ? by[1]
-                                                        : still,
-                                       p_, hats, mean);
-        });
+    return detail::differentiated<T>(hat, m,
+                                     [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
+                                       return detail::isotropic_map(moved == at_v1   ? by[0]
+                                                                    : moved == at_v2 ? by[1]
+                                                                                     : still,
+                                                                    p_, hats, mean);
+                                     });
   }
 
  private:
@@ -164,8 +163,9 @@ template <class Complex> class AnisotropicLossMap {
     const double a = p_.lam + hat[at_v2];
     hat[at_v1] = at_least(hat[at_v1], a);
     const auto turned = [](double x) { return detail::moving<T>(x); };
-    const T beta(p_.beta), ab[2] = {T(a), T(a, detail::infinitesimal * detail::unit_of<T>(hat[at_v2]))},
-            bb[2] = {turned(hat[at_v1]), T(hat[at_v1])};
+    const T beta(p_.beta),
+        ab[2] = {T(a), T(a, detail::infinitesimal * detail::unit_of<T>(hat[at_v2]))},
+        bb[2] = {turned(hat[at_v1]), T(hat[at_v1])};
     SpectralAverages<T> y[3];
     Overlaps<T> k[3];
     Complex* const bulks[2] = {&by_b_, &by_a_};

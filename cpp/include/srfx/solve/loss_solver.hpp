@@ -28,11 +28,11 @@ struct LossSystem {
   using Matrix = std::array<LossVector, n_loss_unknowns>;
   LossVector defect{};  ///< map - x
   Matrix jacobian{};
-  LossVector by_lam{};   ///< of the defect
-  LossVector by_ratio{}; ///< of the defect, by log a'
-  double size = 0;       ///< largest defect, relative
-  double field = 0;      ///< rms of the field
-  double tail = 0;       ///< see LossAverages
+  LossVector by_lam{};    ///< of the defect
+  LossVector by_ratio{};  ///< of the defect, by log a'
+  double size = 0;        ///< largest defect, relative
+  double field = 0;       ///< rms of the field
+  double tail = 0;        ///< the share of |k| > 6 in what V and q are made of
 
   template <class Map>
   LossSystem(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& x) {
@@ -42,7 +42,10 @@ struct LossSystem {
     LossVector hat;
     for (int i = 0; i < n_loss_unknowns; ++i) hat[i] = ratio * data.value[i];
     const LossMapValue to = map(hat, x[at_m]);
-    tail = data.tail;
+    const double resolvent = p.lam / ratio + data.value[at_v1] + data.value[at_v2];
+    for (int i : {at_v1, at_v2}) tail = std::max(tail, data.beyond[i] / resolvent);
+    for (int i : {at_q1, at_q2})
+      if (data.value[i] > 0) tail = std::max(tail, data.beyond[i] / data.value[i]);
     for (int i = 0; i < n_loss_unknowns; ++i) {
       LossVector& row = jacobian[i];
       LossVector by = to.by_hat[i];  // of the map's output
@@ -82,7 +85,9 @@ struct LossSystem {
       size = std::max(size, std::abs(defect[at_m]) /
                                 (ratio * std::sqrt(nodes.gram[0][0] * data.square) + 1e-300));
     size = std::max(size, to.defect);
-    if (!(size >= 0)) size = infinity;
+    double sum = 0;  // max() does not see what is no number
+    for (const double value : defect) sum += value;
+    if (!std::isfinite(sum + field)) size = infinity;
   }
 
   /// The solutions of jacobian step = right.
@@ -137,7 +142,7 @@ LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, con
   out.iterations = 1;
   out.residual = at.size;
   int failures = 0;
-  for (; out.iterations < limit && std::isfinite(at.size); ) {
+  for (; out.iterations < limit && std::isfinite(at.size);) {
     if (at.size <= tolerance) break;
     std::array<std::array<double, 1>, n_loss_unknowns> right;
     for (int i = 0; i < n_loss_unknowns; ++i) right[i][0] = at.defect[i];

@@ -19,7 +19,7 @@ namespace srfx {
 
 /// What a loss's solve yields for each point.
 struct LossOutput {
-  double *train_loss, *test_loss, *classification_error, *test_error;
+  double *train_loss, *test_loss, *classification_error, *test_error, *train_error;
   double *m, *theta, *psi, *chi, *q1, *q2, *v1, *v2, *r, *c, *gamma;
   double *residual, *quadrature_error;
   std::int8_t* status;
@@ -54,8 +54,7 @@ class LossRules {
   int first_panels() const { return static_cast<int>(edges_.size()) - 1; }
   const LossNodes& find(const Panel& panel, int rung_z) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    std::unique_ptr<LossNodes>& out =
-        panels_[{panel.first, panel.depth, panel.place, rung_z}];
+    std::unique_ptr<LossNodes>& out = panels_[{panel.first, panel.depth, panel.place, rung_z}];
     if (!out) {
       const double from = edges_[panel.first],
                    width = std::ldexp(edges_[panel.first + 1] - from, -panel.depth);
@@ -74,9 +73,6 @@ class LossRules {
   std::map<std::tuple<int, int, long, int>, std::unique_ptr<LossNodes>> panels_;
 };
 
-#ifdef SRFX_LOSS_STATS
-inline long loss_stats[2][8];
-#endif
 namespace detail {
 
 /// How far two solutions are apart: V and q relative, the features in units of the field.
@@ -97,10 +93,12 @@ inline double apart(const LossNodes& nodes, const LossVector& x, const LossVecto
 /// What the halving of a panel in k is judged by: the averages and the classification error.
 struct PanelValue {
   std::array<double, n_loss_unknowns + 1> value{};
+  double square = 0;  ///< E g^2
   PanelValue() = default;
   PanelValue(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
     const LossAverages averages = averages_of(loss, nodes, x);
     std::copy(averages.value.begin(), averages.value.end(), value.begin());
+    square = averages.square;
     if (loss.margin) value[n_loss_unknowns] = classification_error(nodes, x);
   }
 };
@@ -109,46 +107,54 @@ struct PanelValue {
 /// the loss bends between nodes, for a field that is narrow there. `error` is what the last halvings
 /// have moved, relative.
 inline LossNodes adapted_nodes(const Loss& loss, LossRules& rules, int rung_z, const LossVector& x,
-                               double& error) {
+                               const Point<double>& p, double& error) {
   constexpr double enough = 2e-11;
-  constexpr int deepest = 12;
-  struct Open {
+  constexpr std::size_t most = 160;  // panels
+  struct Part {
     LossRules::Panel panel;
     PanelValue value;
   };
-  std::vector<Open> open;
+  std::vector<Part> open, next;
+  std::vector<LossRules::Panel> leaves;
   PanelValue size;
   for (int i = 0; i < rules.first_panels(); ++i) {
     const LossRules::Panel panel{i, 0, 0};
     open.push_back({panel, PanelValue(loss, rules.find(panel, rung_z), x)});
     for (std::size_t j = 0; j < size.value.size(); ++j)
       size.value[j] += std::abs(open.back().value.value[j]);
+    size.square += open.back().value.square;
   }
+  // An average that vanishes, by symmetry or where the loss is straight, has the size of what it
+  // stands beside.
+  const LossNodes& coarse = rules.find(0, 0);
+  const double features[3] = {coarse.gram[0][0], coarse.gram[1][1], coarse.gram[2][2]};
+  static constexpr int of[3] = {at_m, at_theta, at_chi};
+  for (int j = 0; j < 3; ++j)
+    size.value[of[j]] = std::max(size.value[of[j]], std::sqrt(features[j] * size.square));
+  size.value[at_psi] = std::max(size.value[at_psi], std::sqrt(coarse.mean_u1 * size.square));
+  for (int j : {at_v1, at_v2}) size.value[j] = std::max(size.value[j], p.lam / p.ratio);
   size.value[n_loss_unknowns] = 1;
-  LossNodes out;
   error = 0;
-  // Depth first, from the left: the order of the nodes depends on nothing else.
-  std::reverse(open.begin(), open.end());
-  while (!open.empty()) {
-    const Open at = open.back();
-    open.pop_back();
-    const auto [left, right] = at.panel.halves();
-    Open halves[2] = {{left, PanelValue(loss, rules.find(left, rung_z), x)},
-                      {right, PanelValue(loss, rules.find(right, rung_z), x)}};
-    double moved = 0;
-    for (std::size_t j = 0; j < size.value.size(); ++j)
-      if (size.value[j] > 0)
-        moved = std::max(moved, std::abs(halves[0].value.value[j] + halves[1].value.value[j] -
-                                         at.value.value[j]) /
-                                    size.value[j]);
-    if (moved > enough && left.depth < deepest) {
-      open.push_back(halves[1]), open.push_back(halves[0]);
-      continue;
+  for (; !open.empty(); open.swap(next), next.clear())
+    for (const Part& at : open) {
+      const auto [left, right] = at.panel.halves();
+      const Part halves[2] = {{left, PanelValue(loss, rules.find(left, rung_z), x)},
+                              {right, PanelValue(loss, rules.find(right, rung_z), x)}};
+      double moved = 0;
+      for (std::size_t j = 0; j < size.value.size(); ++j)
+        if (size.value[j] > 0)
+          moved = std::max(moved, std::abs(halves[0].value.value[j] + halves[1].value.value[j] -
+                                           at.value.value[j]) /
+                                      size.value[j]);
+      if (moved > enough && leaves.size() + open.size() + next.size() < most) {
+        next.insert(next.end(), halves, halves + 2);
+        continue;
+      }
+      error += moved;
+      leaves.insert(leaves.end(), {left, right});
     }
-    error += moved;
-    out.append(rules.find(left, rung_z));
-    out.append(rules.find(right, rung_z));
-  }
+  LossNodes out;
+  for (const LossRules::Panel& panel : leaves) out.append(rules.find(panel, rung_z));
   out.size0 = out.gram[0][0];
   return out;
 }
@@ -276,7 +282,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
       if (!(x[j] > 0)) x[j] = both[j];
     chosen = &rules.find(rung_k, rung_z);
     if (left_k > enough) {  // what is narrow in k is met by panels
-      adapted = detail::adapted_nodes(loss, rules, rung_z, x, error);
+      adapted = detail::adapted_nodes(loss, rules, rung_z, x, p, error);
       error += left_z;
       chosen = &adapted;
     }
@@ -284,9 +290,6 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
     iterations += at.iterations;
     x = at.x;
   }
-#ifdef SRFX_LOSS_STATS
-  ++loss_stats[0][chosen == &adapted ? 7 : rung_k], ++loss_stats[1][rung_z];
-#endif
   const LossNodes& nodes = *chosen;
   const double nan = std::numeric_limits<double>::quiet_NaN();
   LossObservables seen;
@@ -295,7 +298,8 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
   if (at.converged) {
     seen = loss_observables(loss, nodes, x);
     const double pull = p.lam / p.ratio * x[at_q2];
-    residual = std::max(residual, std::abs(seen.pull - pull) / std::max(std::abs(pull), std::abs(seen.pull)));
+    residual = std::max(residual,
+                        std::abs(seen.pull - pull) / std::max(std::abs(pull), std::abs(seen.pull)));
     for (const double value : x) finite = finite && std::isfinite(value);
     finite = finite && std::isfinite(seen.train_loss) && std::isfinite(seen.test_error);
   }
@@ -314,7 +318,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
   const auto put = [&](double* where, double value) { where[i] = good ? value : nan; };
   put(out.train_loss, seen.train_loss), put(out.test_loss, seen.test_loss);
   put(out.classification_error, loss.margin ? seen.classification_error : nan);
-  put(out.test_error, seen.test_error);
+  put(out.test_error, seen.test_error), put(out.train_error, seen.train_error);
   put(out.m, x[at_m]), put(out.theta, x[at_theta]), put(out.psi, x[at_psi]);
   put(out.chi, x[at_chi]), put(out.q1, x[at_q1]), put(out.q2, x[at_q2]);
   put(out.v1, x[at_v1] * v_scale), put(out.v2, x[at_v2] * v_scale);
@@ -389,8 +393,8 @@ void solve_losses(const Source& source, const Loss& loss, const BatchInput& in,
                               1,
                               in.alpha[i] / in.beta[i]};
         solve_loss_point(
-            loss, *state.rules, p, [&](const Point<double>& q) { return state.shared->map(q); }, out,
-            i, in.n_points);
+            loss, *state.rules, p, [&](const Point<double>& q) { return state.shared->map(q); },
+            out, i, in.n_points);
         const SpikeParameters& spike = state.shared->spike();
         out.r[i] = spike.r, out.c[i] = spike.c, out.gamma[i] = spike.gamma;
       }
