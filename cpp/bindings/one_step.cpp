@@ -43,7 +43,7 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
                         const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& set_noise,
                         const Integers& set_index, const Doubles& beta, const Doubles& noise,
                         const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
-                        py::ssize_t n_points, int n_threads, bool matrix) {
+                        py::ssize_t n_points, int n_threads, bool matrix, bool exact) {
   const srfx::BatchInput in =
       inputs(sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
@@ -56,7 +56,7 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
   run_released([&](srfx::Interrupt& interrupt) {
     const srfx::OneStepSource source(*sigma.value, *sigma.derivative, *target.value, readout,
                                      std::move(sets), path);
-    srfx::solve_anisotropic(source, in, results.out, interrupt);
+    srfx::solve_anisotropic(source, in, results.out, interrupt, exact);
   });
   return results.dict;
 }
@@ -64,7 +64,7 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
 py::dict solve_empirical(const Activation& sigma, const Activation& target, double r, double c,
                          double gamma, const Doubles& eigenvalues, const Doubles& vectors,
                          double beta, double inverse_d, const Doubles& noise, const Doubles& alpha,
-                         const Doubles& lam, py::ssize_t n_points, int n_threads) {
+                         const Doubles& lam, py::ssize_t n_points, int n_threads, bool exact) {
   const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const Integers zero(std::vector<py::ssize_t>{1}, std::vector<std::int64_t>{0}.data());
   const Doubles betas(std::vector<py::ssize_t>{1}, &beta),
@@ -73,7 +73,7 @@ py::dict solve_empirical(const Activation& sigma, const Activation& target, doub
       inputs(sigma, target, zero, betas, noise, alpha, lam, inverse, n_points, n_threads);
   Results results(n_points);
   run_released([&](srfx::Interrupt& interrupt) {
-    srfx::solve_anisotropic(srfx::EmpiricalSource(weights), in, results.out, interrupt);
+    srfx::solve_anisotropic(srfx::EmpiricalSource(weights), in, results.out, interrupt, exact);
   });
   return results.dict;
 }
@@ -118,13 +118,14 @@ void register_one_step(py::module_& m) {
   m.def("solve_one_step", &solve_one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"),
         arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"),
-        arg("matrix") = false,
+        arg("matrix") = false, arg("exact") = false,
         "Actual one-step networks, one readout value; (eta, 1/alpha0, noise) one entry a set. "
-        "matrix: section 10's path for every sigma.");
+        "matrix: section 10's path for every sigma. exact: no table of the bulk.");
   m.def("solve_empirical", &solve_empirical, arg("sigma"), arg("target"), arg("r"), arg("c"),
         arg("gamma"), arg("eigenvalues"), arg("vectors"), arg("beta"), arg("inv_d"), arg("noise"),
-        arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"),
-        "Given weights: eigenvalues of W Pi W^T and four vectors in its eigenbasis.");
+        arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("exact") = false,
+        "Given weights: eigenvalues of W Pi W^T and four vectors in its eigenbasis. exact: no "
+        "table.");
   m.def("step_map", &step_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),
         "Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.");

@@ -64,9 +64,9 @@ std::unique_ptr<OneStepSource::Shared> OneStepSource::shared(Index set) const {
 }
 
 template void solve_anisotropic(const OneStepSource&, const BatchInput&, const AnisotropicOutput&,
-                                Interrupt&);
+                                Interrupt&, bool);
 template void solve_anisotropic(const EmpiricalSource&, const BatchInput&, const AnisotropicOutput&,
-                                Interrupt&);
+                                Interrupt&, bool);
 template void anisotropic_gradient<MovingStep>(const OneStepSource&, const BatchInput&,
                                                const double*, const double*,
                                                const std::vector<StepDirection>&,

@@ -161,6 +161,42 @@ void given_weights_with_a_flat_spectrum() {
   CHECK_REL(k.k[0][2].d, -std::sqrt(2.0) * product / (3.2 * 3.2), 1e-12);
 }
 
+/// 1/(x + D) and its square at any x, whatever D > 0 is; beyond the grid, not a number.
+void table_interpolates_resolvents() {
+  using V = simd::Lanes<double, 8>;
+  const double d[3] = {1e-9, 0.3, 40};
+  FunctionTable table({{0, 0}, {1, 1}, {2, 2}, {3, 3}}, [&d] {
+    return FunctionTable::Maker{[&d](double x, double* values) {
+                                  for (int i = 0; i < 3; ++i) values[i] = 1 / (x + d[i]);
+                                  values[3] = values[1] * values[1];
+                                  return true;
+                                },
+                                [] { return 0.0; }};
+  });
+  FunctionTable::Place<V> place;
+  V f[4];
+  for (double low : {1e-30, 3e-10, 0.11, 0.9999999, 7.3, 1e40}) {
+    V x;
+    for (int lane = 0; lane < 8; ++lane) x.set(lane, low * (1 + 0.31 * lane));
+    table.locate(x, Digits::all, place);
+    table.evaluate<1>(place, Digits::all, 0, f);
+    for (int lane = 0; lane < 8; ++lane) {
+      for (int i = 0; i < 3; ++i) CHECK_REL(f[i][lane] * (x[lane] + d[i]), 1, 4e-15, low, lane, i);
+      const double root = 1 / (x[lane] + d[1]);
+      CHECK_REL(f[3][lane], root * root, 1e-14, low, lane);
+      CHECK(place.error[lane] < 1e-14, place.error[lane]);
+    }
+    table.locate(x, Digits::six, place);
+    table.evaluate<1>(place, Digits::six, 0, f);
+    for (int lane = 0; lane < 8; ++lane) CHECK_REL(f[0][lane] * (x[lane] + d[0]), 1, 3e-6, low);
+  }
+  for (double beyond : {1e-90, 1e90, -1.0, 0.0, infinity}) {
+    table.locate(V(beyond), Digits::all, place);
+    table.evaluate<1>(place, Digits::all, 0, f);
+    CHECK(std::isnan(f[0][0]), beyond);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -172,6 +208,7 @@ int main() {
   both_paths_agree("tanh", "sin", 3, 0.25, 0);
   both_paths_agree("erf", "relu", 12, 0.02, 0);
   both_paths_agree("hardtanh", "sign", 1, 300, 0.4);
+  table_interpolates_resolvents();
   compression_keeps_averages();
   given_weights_with_a_flat_spectrum();
   return test::report();

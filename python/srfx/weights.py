@@ -375,13 +375,18 @@ def solve_step(
     shape: tuple[int, ...],
     n_threads: int,
     matrix: bool = False,
+    exact: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``."""
+    """Solve every point: vectors of length 1 or n, with the spike of each point and ``chi``.
+
+    One readout value: ``matrix`` takes section 10's path for every activation, ``exact`` the bulk
+    itself in place of its table.
+    """
     inputs = inputs_of_step(model, arguments, shape)
     inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
     raw: dict[str, NDArray[Any]]
     if len(model.readout) == 1:
-        raw = _core.solve_one_step(**inputs, readout=model.readout[0], matrix=matrix)
+        raw = _core.solve_one_step(**inputs, readout=model.readout[0], matrix=matrix, exact=exact)
     else:
         shares = list(probabilities(model))
         raw = _core.solve_one_step_groups(**inputs, readout=list(model.readout), pi=shares)
@@ -461,12 +466,14 @@ def solve_weights(
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
     n_threads: int,
+    exact: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Solve every point for given weights."""
+    """Solve every point for given weights; ``exact``: without their table."""
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
         **inputs_of_weights(model, bulk, arguments, shape),
         n_points=math.prod(shape),
         n_threads=n_threads,
+        exact=exact,
     )
     return raw
 

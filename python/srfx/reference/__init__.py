@@ -6,11 +6,13 @@ Shares nothing with the compiled core: neither code, nor quadrature, nor the ord
 - `solve_groups`, `lower_bound_groups`, `learned_function_groups`: readouts of several values (7)
 - `solve_one_step`, `one_step_map`: the actual one-step network (9, 10)
 - `solve_instance`: given weights (9 f)
+- `solve_loss`: other losses than the square, and labels of +1 and -1 (19)
 - `feature_spectrum`: the spectral density of the features (6)
 """
 
 from srfx.reference._groups import learned_function_groups, lower_bound_groups, solve_groups
 from srfx.reference._instance import solve_instance
+from srfx.reference._losses import LossSolution, solve_loss
 from srfx.reference._one_step import one_step_map, solve_one_step
 from srfx.reference._spectrum import feature_spectrum
 from srfx.reference._spiked import (
@@ -35,6 +37,7 @@ __all__ = [
     "Bounds",
     "Coefficients",
     "Function",
+    "LossSolution",
     "ReferenceSolution",
     "SystemSolution",
     "bounds",
@@ -50,6 +53,7 @@ __all__ = [
     "solve",
     "solve_groups",
     "solve_instance",
+    "solve_loss",
     "solve_notebook",
     "solve_one_step",
 ]

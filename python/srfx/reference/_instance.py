@@ -32,6 +32,37 @@ class InstanceBulk:
         return Response(*self.averages(vh1, a), self.u.T @ (self.u / s[:, None]), None)
 
 
+def instance(
+    w: ArrayLike, v: ArrayLike, theta: ArrayLike, *, mean: bool
+) -> tuple[InstanceBulk, float, float, float, float]:
+    """Return the bulk of given weights, and their r, c, gamma and beta."""
+    weights, spike, star = (np.asarray(x, float) for x in (w, v, theta))
+    if weights.ndim != 2 or spike.shape != weights.shape[1:] or star.shape != spike.shape:
+        raise ValueError(
+            f"need w (p, d), v (d,), theta (d,); got {weights.shape}, {spike.shape}, {star.shape}"
+        )
+    if not (np.linalg.norm(spike) > 0 and np.linalg.norm(star) > 0):
+        raise ValueError("v and theta must not vanish")
+    p, d = weights.shape
+    v_hat, theta_hat = spike / np.linalg.norm(spike), star / np.linalg.norm(star)
+    gamma = float(v_hat @ theta_hat)
+    z = theta_hat - gamma * v_hat
+    rho = float(np.linalg.norm(z))
+    along = weights @ v_hat
+    r = float(along.mean())
+    rest = weights - np.outer(along, v_hat)
+    norms = np.sum(rest**2, axis=1)
+    c = float(norms.mean())
+    if rho < 1e-8:
+        gamma, z = math.copysign(1.0, gamma), np.zeros(d)
+    else:
+        z = z / rho
+    eigenvalues, vectors = np.linalg.eigh(rest @ rest.T)
+    u = np.stack([along - r, weights @ z, norms - c] + [np.ones(p)] * mean, axis=1)
+    bulk = InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u)
+    return bulk, r, c, gamma, p / d
+
+
 @public
 def solve_instance(
     w: ArrayLike,
@@ -80,35 +111,12 @@ def solve_instance(
     >>> 0.05 < sol.test_error < 0.4
     True
     """
-    weights, spike, star = (np.asarray(x, float) for x in (w, v, theta))
-    if weights.ndim != 2 or spike.shape != weights.shape[1:] or star.shape != spike.shape:
-        raise ValueError(
-            f"need w (p, d), v (d,), theta (d,); got {weights.shape}, {spike.shape}, {star.shape}"
-        )
-    if not (np.linalg.norm(spike) > 0 and np.linalg.norm(star) > 0):
-        raise ValueError("v and theta must not vanish")
-    p, d = weights.shape
-    v_hat, theta_hat = spike / np.linalg.norm(spike), star / np.linalg.norm(star)
-    gamma = float(v_hat @ theta_hat)
-    z = theta_hat - gamma * v_hat
-    rho = float(np.linalg.norm(z))
-    along = weights @ v_hat
-    r = float(along.mean())
-    bulk = weights - np.outer(along, v_hat)
-    norms = np.sum(bulk**2, axis=1)
-    c = float(norms.mean())
-    if rho < 1e-8:
-        gamma, z = math.copysign(1.0, gamma), np.zeros(d)
-    else:
-        z = z / rho
-    eigenvalues, vectors = np.linalg.eigh(bulk @ bulk.T)
-    u = np.stack([along - r, weights @ z, norms - c] + [np.ones(p)] * mean, axis=1)
+    bulk, r, c, gamma, beta = instance(w, v, theta, mean=mean)
     t = table(
         as_function(activation), as_function(target), np.array([r]), np.array([c]), gamma, density,
         own_bulk=True,
     )  # fmt: skip
     return solve_system(
-        t, InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u),
-        (np.array([[c / lam]]), np.array([1.0 / lam])), alpha=float(alpha), beta=p / d,
+        t, bulk, (np.array([[c / lam]]), np.array([1.0 / lam])), alpha=float(alpha), beta=beta,
         lam=float(lam), noise=float(noise), unit=np.array([math.sqrt(c)]),
     )  # fmt: skip

@@ -8,6 +8,7 @@ sigma, one readout), ``"general"`` (section 10: 2 x 2 blocks, one readout) and `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,6 +153,19 @@ def residual_rule(star: Function, shift: float, noise: float, density: float) ->
     density_of *= w[:, None]
     density_of /= density_of[:, 0].sum()
     return Residual(u, *density_of.T)
+
+
+def label_rule(
+    star: Function, plus: Callable[[Array], Array], shift: float, density: float
+) -> Residual:
+    """Return the rule for u = y - shift, y of +1 and -1 with P(1 | t) = plus(t): two nodes."""
+    grid = np.linspace(-T_MAX, T_MAX, math.ceil(8.0 * T_MAX * density) + 1)
+    kinks = np.clip(np.asarray(star.kinks, float), -T_MAX, T_MAX)
+    t, weight = gauss_nodes(np.unique(np.concatenate([grid, kinks])), T_ORDER)
+    weight = weight / weight.sum()
+    chance = np.stack([plus(t), 1.0 - plus(t)])
+    moments = (chance @ (weight * t**j) for j in range(3))
+    return Residual(np.array([1.0, -1.0]) - shift, *moments)
 
 
 def length_and_gamma(h1: float, r: Residual, eta: float, over: float) -> tuple[float, float]:
@@ -672,6 +686,26 @@ def solve_one_step(
         f"density must be more than {density // 2} here: averages over the residual do not settle, "
         "for they have poles near the real axis"
     )
+
+
+def network(
+    model: Any, star: Function, plus: Callable[[Array], Array] | None, d: float | None, density: int
+) -> tuple[BlockBulk, float, float, float]:
+    """Return the bulk of section 10 for one readout value, and r, c and gamma.
+
+    ``plus`` is P(y = 1 | t) of labels +1 and -1, which the step sees then; None: real labels.
+    """
+    k = constants(as_function(model.activation))
+    a, _ = groups_of(model)
+    eta, over = _split(float(model.eta), float(model.alpha0))
+    shift = float(a[0]) * k.h0
+    if plus is None:
+        rule = residual_rule(star, shift, float(model.noise), 4 * density)
+    else:
+        rule = label_rule(star, plus, shift, 4 * density)
+    found = _map(k, rule, eta * a, over)
+    bulk = BlockBulk(k, rule, eta * float(a[0]), over, float(model.beta), d)
+    return bulk, float(found.r[0]), float(found.c[0]), found.gamma
 
 
 def _without_linear_part(

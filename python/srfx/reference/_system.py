@@ -148,10 +148,11 @@ def table(
     gamma: float,
     density: int = 1,
     own_bulk: bool = False,
+    order: int = K_ORDER,
 ) -> Table:
     """Return the coefficients of every group (r_g, c_g) on one rule in k.
 
-    `own_bulk`: the convention of section 9, and mu_c.
+    `own_bulk`: the convention of section 9, and mu_c. `order`: nodes in a panel.
     """
     rho = math.sqrt(max(0.0, (1.0 - gamma) * (1.0 + gamma)))
     centres: list[tuple[float, float]] = []
@@ -165,7 +166,7 @@ def table(
         for kink in star.kinks:
             scale = rho / abs(gamma) / density
             centres.append((kink / gamma, scale if scale > 0.0 else math.inf))
-    k, p = gauss_nodes(panel_edges(centres, base / density, Z_MAX), K_ORDER)
+    k, p = gauss_nodes(panel_edges(centres, base / density, Z_MAX), order)
     p = p / p.sum()
     rows = []
     for rg, cg in zip(r, c, strict=True):

@@ -61,22 +61,39 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
   Overlaps<T> overlaps(T a, T b, T beta) const {
     const T c(step_->c), s = c * a / b;
     solve(s, beta);
-    Overlaps<T> out =
-        step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
-    const T root(std::sqrt(step_->c));
-    for (int i = 0; i < 2; ++i) out.k[i][2] = out.k[2][i] = out.k[i][2] * Along<T>(root);
-    out.k[2][2] = out.k[2][2] * Along<T>(c);
+    rate_ = -state_.b / (s_ + mu_);
+    Overlaps<T> out = kernel();
+    out.mean = S(1) / (S(s, T(1)) + out.mean);
     out.s = s;
-    out.c = c;
-    out.defect = defect_;
+    out.defect = T(defect_);
     return out;
+  }
+
+  /// At a given b: nu, mu, b omega and tau; the overlaps with derivatives along log b, in place of
+  /// the mean 1/g_m - s. Whatever s and beta are, nothing else is asked for (step_table.hpp). False:
+  /// not found.
+  bool along_b(T b, T (&head)[4], Overlaps<T>& out) const {
+    if (!this->solve_at(b)) return false;
+    rate_ = b;
+    out = kernel();
+    head[0] = nu_, head[1] = mu_, head[2] = b * omega_, head[3] = state_.tau;
+    return true;
   }
 
  private:
   using S = Along<T>;
-  S slope_of(T value, T by_b) const {
-    return {value, -by_b * state_.b / (s_ + mu_)};
-  }  // db/ds = -b/(s + mu)
+  S slope_of(T value, T by_b) const { return {value, by_b * rate_}; }
+
+  /// The overlaps, rows and columns of delta times sqrt(c); the mean is left as 1/g_m - s.
+  Overlaps<T> kernel() const {
+    Overlaps<T> out =
+        step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
+    const T c(step_->c), root(std::sqrt(step_->c));
+    for (int i = 0; i < 2; ++i) out.k[i][2] = out.k[2][i] = out.k[i][2] * Along<T>(root);
+    out.k[2][2] = out.k[2][2] * Along<T>(c);
+    out.c = c;
+    return out;
+  }
 
   /// E[t^i u^j/D(u)] and its derivative along s, D = 1 + c1 u + c2 u^2; for j up to `top` where i =
   /// 0.
@@ -108,14 +125,14 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     for (int j = 0; j <= 2; ++j) out.a[2][j] = {P::total(value2[j]), P::total(slope2[j])};
   }
 
-  /// g_m = 1/(1/g - tau (1 - om_m)), 1/g = s + nu, om_m from E[Q_11].
+  /// 1/g_m - s = nu - tau (1 - om_m), for 1/g = s + nu; om_m from E[Q_11].
   S mean_resolvent(const S& q11) const {
     const T h(step_->eta_mean * step_->constants.h1 * step_->constants.h1);
     const S damped = S(1) - S(h) * q11;
     const S om =
         damped * damped + S(T(step_->eta_mean * step_->constants.variance * step_->iota) * h) * q11;
     const S tau = slope_of(state_.tau, slope_[0]), nu = slope_of(nu_, -omega_);
-    return S(1) / (S(s_, T(1)) + nu - tau * (S(1) - om));
+    return nu - tau * (S(1) - om);
   }
 
   /// K from the overlaps P of the step's own vectors: v, z, L (THEORY 9 d).
@@ -139,7 +156,7 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     out.k[0][0] = b;
     out.rest[0][0] = S(1) / (S(1) + b);
     out.k[1][1] = b * out.rest[0][0];
-    out.mean = {g_, -g_ / (s_ + mu_)};
+    out.mean = slope_of(nu_, -omega_);
     return out;
   }
 
@@ -261,6 +278,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     out.mean = mean_resolvent(sums.a[0][0] + iota * b * e2 * w * sums.a[0][1]);
     return out;
   }
+
+  mutable T rate_{};  ///< db along the line of the derivatives
 };
 
 }  // namespace srfx

@@ -51,7 +51,7 @@ template <class T> struct Along {
 /// B, or where mu1 = 0 makes it vanish (even sigma without a spike, say) so small a number that B D
 /// no longer matters.
 template <class T> T at_least(T b, T a) {
-  return magnitude(b) > 1e-30 * magnitude(a) ? b : T(1e-30) * a;
+  return detail::choose(magnitude(b) > 1e-30 * magnitude(a), b, T(1e-30) * a);
 }
 
 /// What the linear part wants to know of a bulk at s = A/B (THEORY 9 d and 14, in the unit-bulk
@@ -66,8 +66,8 @@ template <class T> struct Overlaps {
   Along<T>
       cross[most + 2];  ///< K of the mean with the others: of given weights only, zero on average
   bool crossed = false;
-  double defect = 0;  ///< relative, of the bulk's own equations
-  T s, c;             ///< the derivatives are along s; dA = B/c ds
+  T defect = T(0);  ///< relative, of the bulk's own equations
+  T s, c;           ///< the derivatives are along s; dA = B/c ds
 
   int size() const { return directions + 2; }
   int delta() const { return directions + 1; }
@@ -272,8 +272,9 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepM
     }
   }
 
-  /// Newton's method on b (s + nu) = beta and the fixed point together, from the state at hand.
-  bool iterate(T s, T beta, State x, int limit) const {
+  /// Newton's method on b (s + nu) = beta and the fixed point together, from the state at hand. Or,
+  /// for a given b, on the fixed point alone.
+  bool iterate(T s, T beta, State x, int limit, bool given_b = false) const {
     double previous = 1e300;
     bool settled = std::is_same_v<R, double>;  // infinitesimal parts lag one step behind
     for (int iteration = 0; iteration < limit; ++iteration) {
@@ -283,7 +284,7 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepM
       const T slope_nu = f.dnu[3] + f.dnu[0] * along[0] + f.dnu[1] * along[1] + f.dnu[2] * along[2];
       const T shift_nu = f.dnu[0] * defect[0] + f.dnu[1] * defect[1] + f.dnu[2] * defect[2];
       const T slope = s + f.nu + x.b * slope_nu;
-      T db = (beta - x.b * (s + f.nu + shift_nu)) / slope;
+      T db = given_b ? T(0) : (beta - x.b * (s + f.nu + shift_nu)) / slope;
       if (!(std::isfinite(magnitude(db)) && std::isfinite(magnitude(defect[0])))) return false;
       if (real_part(db / x.b) <= -0.9) db = T(-0.9) * x.b;
       // tau and rho fall about like 1/b: what falls is extrapolated as its reciprocal, and stays
@@ -354,6 +355,35 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepM
       g_ = nu_ = mu_ = omega_ = nan;
     }
   }
+  /// The fixed point at a given b, from that at the last one.
+  bool solve_at(T b) const {
+    s_ = T(std::numeric_limits<double>::quiet_NaN());
+    if (!step_->stepped) {
+      nu_ = T(1) / (T(1) + b);
+      state_ = {b, nu_, nu_, nu_};
+      mu_ = omega_ = nu_ * nu_;
+      slope_[0] = slope_[1] = slope_[2] = -mu_;
+      return true;
+    }
+    State x = state_;
+    x.b = b;
+    if (warm_ && iterate(T(1), T(0), x, 20, true)) return true;
+    x.tau = x.w = x.rho = T(1) / (T(1) + b);
+    for (int plain = 0; plain < 3; ++plain) relax(x);
+    warm_ = iterate(T(1), T(0), x, 60, true);
+    for (double far = 1e-3; !warm_ && far > 1e-12; far *= 1e-3) {  // from a small b up to this one
+      x.b = T(far) * b / (T(1) + b);
+      x.tau = x.w = x.rho = T(1) / (T(1) + x.b);
+      for (int plain = 0; plain < 30; ++plain) relax(x);
+      while (iterate(T(1), T(0), x, 60, true)) {
+        if (magnitude(state_.b) >= magnitude(b)) return warm_ = true;
+        x = state_;
+        x.b = magnitude(x.b) * 1.5 < magnitude(b) ? T(1.5) * x.b : b;
+      }
+    }
+    return warm_;
+  }
+
   /// From a large s down to this one, in steps as long as Newton's method follows.
   bool approach(T s, T beta) const {
     const double c = step_->spike.c;

@@ -54,7 +54,7 @@ template <class T> struct AnisotropicOrder : Order<T> {
 
 namespace detail {
 
-inline double root_of(double x) { return std::sqrt(x); }
+template <class T> T root_of(const T& x) { return simd::sqrt(x); }
 /// Imaginary parts are infinitesimal.
 inline std::complex<double> root_of(const std::complex<double>& x) {
   const double value = std::sqrt(x.real());
@@ -75,24 +75,27 @@ template <class T> struct SpikeSum {
 inline constexpr int mean_first[3] = {3, 0, 2}, mean_last[3] = {0, 2, 3};
 
 /// Q^T of sqrt(weight w) (mu0, k mu1, mu_c | h), the columns in that order, by Gram and Schmidt,
-/// twice: no digit hangs on how parallel they are.
+/// twice where need be: no digit hangs on how parallel they are.
 template <class T> struct Triangle {
-  T r[3][3] = {}, target[3] = {};
+  using Size = std::decay_t<decltype(real_part(T{}))>;
+  T r[3][3], target[3];
 
+  /// `work`: room for four numbers a node.
   template <class Features>
-  Triangle(const Features& features, const std::vector<T>& weights, const int (&order)[3]) {
+  Triangle(const Features& features, const T* weights, const int (&order)[3], T* work) {
     const auto& nodes = features.set;
     const Index n = nodes.size();
-    std::vector<T> column[3], goal(n);
-    const auto dot = [n](const std::vector<T>& a, const std::vector<T>& b) {
-      T sum[4] = {};  // side by side: each is a chain of dependent additions
+    T *column[3] = {work, work + n, work + 2 * n}, *const goal = work + 3 * n;
+    const auto dot = [n](const T* a, const T* b) {
+      T sum[4] = {T(0), T(0), T(0), T(0)};  // side by side: each is a chain of dependent additions
       Index i = 0;
       for (; i + 4 <= n; i += 4)
         for (int l = 0; l < 4; ++l) sum[l] += a[i + l] * b[i + l];
       for (; i < n; ++i) sum[0] += a[i] * b[i];
       return (sum[0] + sum[1]) + (sum[2] + sum[3]);
     };
-    for (auto& x : column) x.resize(n);
+    for (auto& row : r)
+      for (T& entry : row) entry = T(0);
     for (Index i = 0; i < n; ++i) {
       const NodeValues<T> node = nodes.template at<T>(i);
       const T size = root_of(T(nodes.weight(i)) * weights[i]);
@@ -101,22 +104,30 @@ template <class T> struct Triangle {
       goal[i] = size * node.h;
     }
     if (order[0] == 3) std::rotate(column, column + 2, column + 3);
+    T scale[3];  // the columns are made orthogonal, but keep their sizes
     for (int j = 0; j < 3; ++j) {
       const T whole = dot(column[j], column[j]);
-      for (int pass = 0; pass < 2; ++pass)
+      T square = whole;
+      for (int pass = 0; pass < 2 && j > 0; ++pass) {
+        // Once is enough for what keeps most of its square.
+        const auto again = real_part(square) < Size(0.25) * magnitude(whole);
+        if (pass == 1 && !simd::any(again)) break;
         for (int q = 0; q < j; ++q) {
-          const T shared = dot(column[q], column[j]);
-          for (Index i = 0; i < n; ++i) column[j][i] -= shared * column[q][i];
+          T shared = dot(column[q], column[j]) * scale[q];
+          if (pass == 1) shared = choose(again, shared, T(0));
           r[q][j] += shared;
+          shared *= scale[q];
+          for (Index i = 0; i < n; ++i) column[j][i] -= shared * column[q][i];
         }
-      const T square = dot(column[j], column[j]);
+        square = dot(column[j], column[j]);
+      }
       // An infinitesimal column, of a first step, acts in second order only.
-      const double size = real_part(square);
-      const bool empty = !(size > 1e-30 * magnitude(whole)) || !(size > 1e-290);
-      r[j][j] = empty ? T(0) : root_of(square);
-      const T scale = empty ? T(0) : T(1) / r[j][j];
-      for (Index i = 0; i < n; ++i) column[j][i] *= scale;
-      target[j] = dot(column[j], goal);
+      const auto there =
+          real_part(square) > simd::max(Size(1e-30) * magnitude(whole), Size(1e-290));
+      const T root = root_of(square);
+      r[j][j] = choose(there, root, T(0));
+      scale[j] = choose(there, T(1) / root, T(0));
+      target[j] = dot(column[j], goal) * scale[j];
     }
   }
 };
@@ -134,7 +145,9 @@ template <class T> struct Kernel {
       for (int j = 0; j < 3; ++j) k[i][j] = from.k[i][j];
       if (from.crossed) k[i][3] = k[3][i] = from.cross[i];
     }
-    if (magnitude(p.inverse_d) > 0) k[3][3] = Along<T>(p.beta * from.c / p.inverse_d) * from.mean;
+    const auto finite = magnitude(p.inverse_d) > 0;
+    const T size = choose(finite, p.beta * from.c / p.inverse_d, T(0));
+    k[3][3] = Along<T>(size) * from.mean;
   }
 };
 
@@ -158,38 +171,57 @@ Fit<T> fit_features(const Triangle<T>& x, const int (&order)[3], bool free, cons
   return out;
 }
 
+template <class M, class T> Fit<T> choose(const M& m, const Fit<T>& a, const Fit<T>& b) {
+  Fit<T> out;
+  for (int i = 0; i < 4; ++i) {
+    out.value[i] = choose(m, a.value[i], b.value[i]);
+    out.hat[i] = choose(m, a.hat[i], b.hat[i]);
+  }
+  return out;
+}
+
 }  // namespace detail
 
 /// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages()
-/// and overlaps(). Complex numbers carry infinitesimal imaginary parts: derivatives along a line
-/// (step_gradient.hpp).
+/// and overlaps(); `work` is room for five numbers a node. Complex numbers carry infinitesimal
+/// imaginary parts: derivatives along a line (step_gradient.hpp).
 template <class T, class Bulk, class Features>
 AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const Features& features,
-                                     const T& v1, const T& v2) {
+                                     const T& v1, const T& v2, T* work) {
   const auto& nodes = features.set;
-  std::vector<T> weights(nodes.size());
-  const auto at = settle<detail::SpikeSum<T>>(bulk, p, nodes, v1, v2, weights.data());
+  T *const weights = work, *const room = work + nodes.size();
+  const auto at = settle<detail::SpikeSum<T>>(bulk, p, nodes, v1, v2, weights);
   const Averages<T>& s = at.averages;
   const T ratio = p.ratio, a = p.lam + ratio * s.e2, big_b = at_least(ratio * s.e1, a);
   const Overlaps<T> k = bulk.overlaps(a, big_b, p.beta);
   const detail::Kernel<T> kernel(k, p);
-  const double mean = real_part(at.own.s00);
-  const bool free = magnitude(p.inverse_d) == 0 || !(mean > 1e-290);
-  const bool acts = free || mean * real_part(ratio * kernel.k[3][3].v / big_b) > 1;
-  const int (&order)[3] = acts ? detail::mean_first : detail::mean_last;
-  const detail::Triangle<T> design(features, weights, order);
-  const detail::Fit<T> fit =
-      detail::fit_features(design, order, free, kernel, p, big_b, ratio * at.own.sh1);
+  const auto mean = real_part(at.own.s00);
+  using Real = std::decay_t<decltype(mean)>;
+  using Truth = simd::TruthOf<Real>;
+  const Truth costs = Truth((magnitude(p.inverse_d) > Real(0)) & (mean > Real(1e-290)));
+  const Truth acts = mean * magnitude(real_part(ratio * kernel.k[3][3].v / big_b)) > Real(1);
+  // Lanes may differ in how they are to be fitted.
+  detail::Fit<T> fit{};
+  const auto fit_where = [&](const Truth& lanes, const int (&order)[3], bool free) {
+    if (!simd::any(lanes)) return;
+    const detail::Triangle<T> design(features, weights, order, room);
+    const detail::Fit<T> found =
+        detail::fit_features(design, order, free, kernel, p, big_b, ratio * at.own.sh1);
+    fit = detail::choose(lanes, found, fit);
+  };
+  fit_where(!costs, detail::mean_first, true);
+  fit_where(Truth(costs & acts), detail::mean_first, false);
+  fit_where(Truth(costs & !acts), detail::mean_last, false);
   AnisotropicOrder<T> out;
   out.theta = fit.value[0], out.psi = fit.value[1], out.chi = fit.value[2], out.m = fit.value[3];
 
-  T pull[4] = {};  // of the features that the hats stand for
-  double size_c = 0;
+  T pull[4] = {T(0), T(0), T(0), T(0)};  // of the features that the hats stand for
+  Real size_c(0);
   const auto left = [&](Index i, const NodeValues<T>& node) {
     return node.h - (node.mu0 * out.m + node.kmu1 * out.theta + T(features.muc[i]) * out.chi);
   };
   const Misfit<T> r = misfit<T>(
-      nodes, weights.data(), p.noise, out.psi, left,
+      nodes, weights, p.noise, out.psi, left,
       [&](Index i, const NodeValues<T>& node, const T& e, const T& we) {
         pull[0] += we * node.kmu1, pull[2] += we * T(features.muc[i]), pull[3] += we * node.mu0;
         size_c += magnitude(T(nodes.weight(i)) * weights[i] * node.h * (node.h - e));
@@ -210,13 +242,14 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
   if constexpr (!carries_slope<T>) {
     judged.explained = out.m * pull[3] + out.theta * pull[0] + out.chi * pull[2];
     judged.size = size_c;
-    const T linear = std::abs(out.theta * (pull[0] - fit.hat[0] / ratio)) +
-                     std::abs(out.chi * (pull[2] - fit.hat[2] / ratio));
-    judged.defect = std::max(linear, std::abs(out.m * (pull[3] - fit.hat[3] / ratio)));
+    const T linear = simd::abs(out.theta * (pull[0] - fit.hat[0] / ratio)) +
+                     simd::abs(out.chi * (pull[2] - fit.hat[2] / ratio));
+    judged.defect = simd::max(linear, simd::abs(out.m * (pull[3] - fit.hat[3] / ratio)));
   }
   complete(p, at, nodes, r, source1, source2, at.own.sh1, judged, out);
-  if (magnitude(s.e1) == 0) out.q1 = out.psi * out.psi;  // mu1 = 0: q1' means nothing
-  if constexpr (!carries_slope<T>) out.residual = std::max(out.residual, k.defect);
+  // mu1 = 0: q1' means nothing
+  out.q1 = detail::choose(magnitude(s.e1) > Real(0), out.q1, out.psi * out.psi);
+  if constexpr (!carries_slope<T>) out.residual = simd::max(out.residual, k.defect);
   return out;
 }
 

@@ -51,7 +51,7 @@ void fit_against_kernel(int rows, int n, int skip, const T* r, const T* b, const
   for (int c = skip; c-- > 0;) {
     T rest = b[c];
     for (int l = c + 1; l < n; ++l) rest -= r[c * n + l] * x[l];
-    x[c] = magnitude(r[c * n + c]) == 0 ? T(0) : rest / r[c * n + c];
+    x[c] = detail::choose(magnitude(r[c * n + c]) > 0, rest / r[c * n + c], T(0));
   }
 }
 

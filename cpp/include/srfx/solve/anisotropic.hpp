@@ -2,6 +2,7 @@
 // anisotropic_part.hpp has the equations.
 #pragma once
 
+#include "srfx/bulk/step_table.hpp"
 #include "srfx/data/anisotropic_part.hpp"
 #include "srfx/gaussian/label_residual.hpp"
 #include "srfx/solve/scan.hpp"
@@ -33,6 +34,7 @@ template <class Source> struct AnisotropicSet {
     coefficients.emplace(*in.sigma, *in.target, made->spike(), scratch);
     table.emplace(*coefficients);
     starter = table->starter();
+    made->tabulate();
     shared = std::move(made);
   }
   const ThreeFeatures& find(const BatchInput& in, int cls) {
@@ -48,56 +50,169 @@ struct AnisotropicOutput : BatchOutput {
   double *chi, *r, *c, *gamma;
 };
 
-/// Solves every point of a batch, lam > 0. A Source yields, for each set, what its bulks share, and from that a bulk a point.
+/// Room that one thread reuses from block to block.
+struct AnisotropicWorkspace {
+  std::vector<Pack> packs;
+  std::vector<double> scalars;
+  std::vector<Index> by_class, unsolved;
+  std::vector<std::int8_t> keys;
+
+  template <class T> static T* room(std::vector<T>& of, Index n) {
+    if (static_cast<Index>(of.size()) < n) of.resize(n);
+    return of.data();
+  }
+};
+
+/// One point through the bulk itself: where the table fails.
+template <class Source>
+void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
+                   const AnisotropicOutput& out, Index i, AnisotropicWorkspace& work) {
+  const Point<double> p{in.alpha[i],
+                        in.beta[i],
+                        in.lam[i],
+                        in.noise[i],
+                        in.inverse_d[i],
+                        1,
+                        in.alpha[i] / in.beta[i]};
+  const auto bulk = state.shared->bulk();
+  const double start = 1 / p.lam;
+  NewtonResult<double> v = newton(bulk, p, state.starter, start, start, {60, 1e-4});
+  int iterations = static_cast<int>(v.iterations);
+  if (!(v.v1 > 0 && v.v2 > 0 && v.v2 < infinity)) v.v1 = v.v2 = start;
+  const ThreeFeatures& features = state.find(in, class_of(v.v1, v.v2));
+  v = newton(bulk, p, features.set, v.v1, v.v2);
+  iterations += static_cast<int>(v.iterations);
+  const AnisotropicOrder<double> x =
+      anisotropic_part(bulk, p, features, v.v1, v.v2,
+                       AnisotropicWorkspace::room(work.scalars, 5 * features.set.size()));
+  const Status status = detail::judge(x);
+  if (status == Status::converged && std::isfinite(x.chi)) {
+    detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
+    out.chi[i] = x.chi;
+  } else {
+    detail::store_failure(out, i, status == Status::converged ? Status::non_finite : status,
+                          iterations, x.residual);
+    out.chi[i] = std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
+/// Second pass: points of one set and class through the table, from the V of the first. Those that
+/// did not converge are noted.
+template <class Shared>
+void solve_tabulated(const Shared& shared, const BatchInput& in, const AnisotropicOutput& out,
+                     const ThreeFeatures& features, const Index* points, int count,
+                     AnisotropicWorkspace& work) {
+  const Point<TwinPack> p = gather<TwinPack>(in, points, count);
+  const TwinPack v1 = gather<TwinPack>(out.v1, points, count),
+                 v2 = gather<TwinPack>(out.v2, points, count);
+  const NewtonResult<TwinPack> v =
+      newton(shared.tabulated(v2, Digits::nine), p, features.set, v1, v2);
+  Pack* const room = AnisotropicWorkspace::room(work.packs, 5 * features.set.size());
+  for (int half = 0; half * Pack::size < count; ++half) {
+    const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
+    const Point<Pack> q{part(p.alpha),     part(p.beta), part(p.lam),  part(p.noise),
+                        part(p.inverse_d), part(p.unit), part(p.ratio)};
+    const auto bulk = shared.tabulated(part(v.v2), Digits::all);
+    const AnisotropicOrder<Pack> x =
+        anisotropic_part(bulk, q, features, part(v.v1), part(v.v2), room);
+    const Index* const at = points + half * Pack::size;
+    const int live = std::min(Pack::size, count - half * Pack::size);
+    const auto good = detail::converged(x) & (simd::abs(x.chi) < Pack(infinity));
+    const Pack error = Pack(features.error + shared.table_error()) + bulk.error();
+    for (int lane = 0; lane < live; ++lane) {
+      const Index i = at[lane];
+      out.iterations[i] += static_cast<std::int32_t>(v.iterations[half * Pack::size + lane]);
+      if (!good[lane]) {
+        work.unsolved.push_back(i);
+        continue;
+      }
+      detail::store(out, i, detail::lane(x, lane), Status::converged, out.iterations[i],
+                    error[lane]);
+      out.chi[i] = x.chi[lane];
+    }
+  }
+}
+
+/// Solves the points of a block, all of one set. V is found for the isotropic bulk first, then on a
+/// coarse rule, which tells the class.
+template <class Source>
+void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const AnisotropicOutput& out,
+                 const Index* points, Index count, AnisotropicWorkspace& work, bool exact) {
+  const SpikeParameters& spike = state.shared->spike();
+  for (Index i = 0; i < count; ++i) {
+    const Index at = points[i];
+    out.r[at] = spike.r, out.c[at] = spike.c, out.gamma[at] = spike.gamma;
+    if (exact) solve_exactly(state, in, out, at, work);
+  }
+  if (exact) return;
+  Index* const sorted = AnisotropicWorkspace::room(work.by_class, count);
+  Index *singles = sorted, *doubles = sorted + count;
+  for (Index i = 0; i < count; ++i) {
+    if (single_will_do(in, points[i], state.starter)) *singles++ = points[i];
+    else *--doubles = points[i];
+  }
+  const auto in_packs = [](Index n, int size, auto&& each) {
+    for (Index i = 0; i < n; i += size) each(i, static_cast<int>(std::min<Index>(size, n - i)));
+  };
+  in_packs(singles - sorted, TwinFloatPack::size, [&](Index i, int n) {
+    start_pack<TwinFloatPack>(MarchenkoPastur{}, in, out, state.starter, sorted + i, n);
+  });
+  in_packs(sorted + count - doubles, TwinPack::size, [&](Index i, int n) {
+    start_pack<TwinPack>(MarchenkoPastur{}, in, out, state.starter, doubles + i, n);
+  });
+  in_packs(count, TwinPack::size, [&](Index i, int n) {
+    const TwinPack v1 = gather<TwinPack>(out.v1, points + i, n),
+                   v2 = gather<TwinPack>(out.v2, points + i, n);
+    const NewtonResult<TwinPack> v =
+        newton(state.shared->tabulated(v2, Digits::six), gather<TwinPack>(in, points + i, n),
+               state.starter, v1, v2, {60, 1e-4});
+    for (int lane = 0; lane < n; ++lane) {
+      const Index at = points[i + lane];
+      out.iterations[at] += static_cast<std::int32_t>(v.iterations[lane]);
+      if (!(v.v1[lane] > 0 && v.v2[lane] > 0 && v.v2[lane] < infinity)) continue;
+      out.v1[at] = v.v1[lane], out.v2[at] = v.v2[lane];
+    }
+  });
+  Index begin[n_classes + 1];
+  sort_by_class(
+      points, count, [&](Index i) { return class_of(out.v1[i], out.v2[i]); }, work.keys, begin,
+      sorted);
+  work.unsolved.clear();
+  for (int cls = 0; cls < n_classes; ++cls) {
+    if (begin[cls] == begin[cls + 1]) continue;
+    const ThreeFeatures& features = state.find(in, cls);
+    in_packs(begin[cls + 1] - begin[cls], TwinPack::size, [&](Index i, int n) {
+      solve_tabulated(*state.shared, in, out, features, sorted + begin[cls] + i, n, work);
+    });
+  }
+  for (const Index i : work.unsolved) solve_exactly(state, in, out, i, work);
+}
+
+/// Solves every point of a batch, lam > 0. A Source yields, for each set, what its bulks share, and
+/// from that a table, and a bulk for a point that the table does not serve. `exact`: the bulk itself
+/// for every point.
 template <class Source>
 void solve_anisotropic(const Source& source, const BatchInput& in, const AnisotropicOutput& out,
-                       Interrupt& interrupt) {
+                       Interrupt& interrupt, bool exact = false) {
+  constexpr Index block_size = 1024;
   const Index n_sets = source.size();
   const PointsBySet by_set(in, n_sets);
   const int n_threads = std::max(1, in.n_threads);
   const Index chunk = std::min<Index>(n_sets, 16 * n_threads);
   std::vector<AnisotropicSet<Source>> states(chunk);
+  std::vector<AnisotropicWorkspace> work(n_threads);
   std::vector<PointBlock> blocks;
-
-  const auto solve_point = [&](AnisotropicSet<Source>& state, Index i) {
-    Point<double> p{in.alpha[i],
-                    in.beta[i],
-                    in.lam[i],
-                    in.noise[i],
-                    in.inverse_d[i],
-                    1,
-                    in.alpha[i] / in.beta[i]};
-    const auto bulk = state.shared->bulk();
-    const double start = 1 / p.lam;
-    NewtonResult<double> v = newton(bulk, p, state.starter, start, start, {60, 1e-4});
-    int iterations = static_cast<int>(v.iterations);
-    if (!(v.v1 > 0 && v.v2 > 0 && v.v2 < infinity)) v.v1 = v.v2 = start;
-    const ThreeFeatures& features = state.find(in, class_of(v.v1, v.v2));
-    v = newton(bulk, p, features.set, v.v1, v.v2);
-    iterations += static_cast<int>(v.iterations);
-    const AnisotropicOrder<double> x = anisotropic_part(bulk, p, features, v.v1, v.v2);
-    const Status status = detail::judge(x);
-    if (status == Status::converged && std::isfinite(x.chi)) {
-      detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
-      out.chi[i] = x.chi;
-    } else {
-      detail::store_failure(out, i, status == Status::converged ? Status::non_finite : status,
-                            iterations, x.residual);
-      out.chi[i] = std::numeric_limits<double>::quiet_NaN();
-    }
-    const SpikeParameters& spike = state.shared->spike();
-    out.r[i] = spike.r, out.c[i] = spike.c, out.gamma[i] = spike.gamma;
-  };
   for (Index first = 0; first < n_sets; first += chunk) {
     for (auto& state : states) state.clear();
     blocks.clear();
     for (Index set = first; set < std::min(first + chunk, n_sets); ++set)
-      cut_set(by_set, set, 64, blocks);
-    parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index j, int) {
+      cut_set(by_set, set, block_size, blocks);
+    parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index j, int thread) {
       const PointBlock& block = blocks[j];
       AnisotropicSet<Source>& state = states[block.set - first];
       state.prepare(in, source, block.set);
-      for (Index i = block.begin; i < block.end; ++i) solve_point(state, by_set.order[i]);
+      solve_block(state, in, out, by_set.order.data() + block.begin, block.end - block.begin,
+                  work[thread], exact);
     });
   }
 }
@@ -140,6 +255,16 @@ class OneStepSource {
       return check.size() == 0 || solved.failed() ? nodes_error
                                                   : solved.compare(check) + constants_error;
     }
+
+    void tabulate() { table_.reset(new FunctionTable(step_table(step, nodes, check))); }
+    template <class V> StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
+      return {step, *table_, guess, digits};
+    }
+    /// Beside the table's own.
+    double table_error() const { return check.size() == 0 ? nodes_error : constants_error; }
+
+   private:
+    std::unique_ptr<FunctionTable> table_;
   };
   std::unique_ptr<Shared> shared(Index set) const;
 
@@ -264,6 +389,85 @@ template <class T> class EmpiricalBulk {
   const MeasuredWeights* w_;
 };
 
+/// The bulk of given weights from a table (function_table.hpp), for lanes of points. With S = (B/c)
+/// (Omega + s): <1/(Omega + s)^2>, <Omega/..>, <Omega^2/..>, and the kernel with the mean's row.
+template <class V> class EmpiricalTableBulk {
+ public:
+  EmpiricalTableBulk(const MeasuredWeights& w, const FunctionTable& table, Digits digits)
+      : w_(&w),
+        table_(&table),
+        digits_(digits) {}
+
+  V error() const { return V::load(place_.error); }
+
+  SpectralAverages<V> averages(V a, V b, V beta) const {
+    b = at_least(b, a);
+    const V c(w_->spike.c), inverse = V(1) / b, square = inverse * inverse, s = c * a * inverse;
+    V f[4];
+    table_->locate(s, digits_, place_);
+    table_->template evaluate<1>(place_, digits_, 0, f);
+    SpectralAverages<V> out;
+    out.t22 = c * c * square * f[0];
+    out.t12 = c * square * f[1];
+    out.t11 = square * f[2];
+    out.y1 = a * out.t12 + b * out.t11;
+    out.y2 = a * out.t22 + b * out.t12;
+    out.t11c = out.t11 - beta * out.y1 * out.y1;
+    return out;
+  }
+
+  Overlaps<V> overlaps(V a, V b, V) const {
+    const V c(w_->spike.c), s = c * a / b, inverse = V(1) / s;
+    V f[20];
+    table_->locate(s, Digits::all, place_);
+    table_->template evaluate<5>(place_, Digits::all, 4, f);
+    const auto entry = [&](int i) { return Along<V>(f[i], f[10 + i] * inverse); };
+    Overlaps<V> out;
+    for (int i = 0; i < 6; ++i)
+      out.k[kernel_row[i]][kernel_column[i]] = out.k[kernel_column[i]][kernel_row[i]] = entry(i);
+    for (int i = 0; i < 3; ++i) out.cross[i] = entry(6 + i);
+    out.crossed = true;
+    out.mean = entry(9);
+    out.rest[0][0] = Along<V>(V(1)) - out.k[1][1];
+    out.s = s;
+    out.c = c;
+    return out;
+  }
+
+ private:
+  const MeasuredWeights* w_;
+  const FunctionTable* table_;
+  Digits digits_;
+  mutable FunctionTable::Place<V> place_;
+};
+
+inline FunctionTable weights_table(const MeasuredWeights& weights) {
+  using Scale = FunctionTable::Scale;
+  std::vector<Scale> scales{{0, 0}, {1, 1}, {2, 2}, {3, 3}};
+  for (int half = 0; half < 2; ++half) {
+    for (const Scale& scale : kernel_scales(4)) scales.push_back(scale);
+    for (int i : kernel_diagonal) scales.push_back({4 + i, 13});  // of the mean's row
+    scales.push_back({13, 13});
+  }
+  return FunctionTable(scales, [&weights] {
+    const auto exact = [&weights](double s, double* values) {
+      const EmpiricalBulk<double> bulk(weights);
+      const double c = weights.spike.c;
+      const SpectralAverages<double> at = bulk.averages(s, c, 1);  // S = Omega + s
+      const Overlaps<double> k = bulk.overlaps(s, c, 1);
+      values[0] = at.t22, values[1] = c * at.t12, values[2] = c * c * at.t11, values[3] = 0;
+      for (int i = 0; i < 10; ++i) {
+        const Along<double>& entry = i < 6   ? k.k[kernel_row[i]][kernel_column[i]]
+                                     : i < 9 ? k.cross[i - 6]
+                                             : k.mean;
+        values[4 + i] = entry.v, values[14 + i] = s * entry.d;
+      }
+      return std::isfinite(values[0] + values[4]);
+    };
+    return FunctionTable::Maker{exact, [] { return 0.0; }};
+  });
+}
+
 /// One set: the weights at hand.
 class EmpiricalSource {
  public:
@@ -277,9 +481,15 @@ class EmpiricalSource {
     const SpikeParameters& spike() const { return weights_->spike; }
     EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
     double error(const EmpiricalBulk<double>&) const { return 0; }
+    void tabulate() { table_.reset(new FunctionTable(weights_table(*weights_))); }
+    template <class V> EmpiricalTableBulk<V> tabulated(const V&, Digits digits) const {
+      return {*weights_, *table_, digits};
+    }
+    double table_error() const { return 0; }
 
    private:
     const MeasuredWeights* weights_;
+    std::unique_ptr<FunctionTable> table_;
   };
   std::unique_ptr<Shared> shared(Index) const { return std::make_unique<Shared>(*weights_); }
 
@@ -289,8 +499,8 @@ class EmpiricalSource {
 
 // Compiled once: cpp/src/anisotropic.cpp.
 extern template void solve_anisotropic(const OneStepSource&, const BatchInput&,
-                                       const AnisotropicOutput&, Interrupt&);
+                                       const AnisotropicOutput&, Interrupt&, bool);
 extern template void solve_anisotropic(const EmpiricalSource&, const BatchInput&,
-                                       const AnisotropicOutput&, Interrupt&);
+                                       const AnisotropicOutput&, Interrupt&, bool);
 
 }  // namespace srfx

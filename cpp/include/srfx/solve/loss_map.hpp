@@ -187,7 +187,7 @@ template <class Complex> class AnisotropicLossMap {
           const int i = moved == at_v1 ? 0 : moved == at_v2 ? 1 : 2;
           return detail::anisotropic_map(y[i], k[i], p_, hats, mean);
         });
-    out.defect = k[0].defect;
+    out.defect = magnitude(k[0].defect);
     return out;
   }
 

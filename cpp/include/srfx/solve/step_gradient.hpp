@@ -262,8 +262,9 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
         dy1 = y.y1.imag(), dy2 = y.y2.imag();
       }
       system.solve(dy1, dy2, dv1, dv2);
-      const AnisotropicOrder<Complex> slope =
-          anisotropic_part(moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2));
+      std::vector<Complex> work(static_cast<std::size_t>(5 * moved->set.size()));
+      const AnisotropicOrder<Complex> slope = anisotropic_part(
+          moving_bulk, q, *moved, Complex(v1[i], dv1), Complex(v2[i], dv2), work.data());
       out.test_error[d][i] = slope.test_error.imag() / h;
       out.train_error[d][i] = slope.train_error.imag() / h;
     }

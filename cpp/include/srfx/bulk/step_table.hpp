@@ -1,0 +1,154 @@
+// The bulk of one step from a table (function_table.hpp), eight points at a time.
+//
+// Everything that a point asks of the step is a function of b = beta g alone, whatever beta is: nu,
+// mu, b omega, tau (one_step.hpp), the overlaps and 1/g_m - s. They are traces and quadratic forms
+// of Sigma (1 + b Sigma)^-1 and the like, hence analytic off the negative axis. What is left to a
+// point is b (s + nu(b)) = beta, whose left side is concave in b: Newton's method from the left is
+// monotone.
+#pragma once
+
+#include "srfx/bulk/function_table.hpp"
+#include "srfx/bulk/one_step.hpp"
+
+namespace srfx {
+
+/// Entries (0, 0), (0, 1), (1, 1), (2, 0), (2, 1), (2, 2) of the kernel, as tables hold them, and on
+/// the scale of which two diagonal entries they are judged.
+inline constexpr int kernel_row[6] = {0, 0, 1, 2, 2, 2}, kernel_column[6] = {0, 1, 1, 0, 1, 2},
+                     kernel_diagonal[3] = {0, 2, 5};
+/// Scales of the entries whose first is function `first`.
+inline std::vector<FunctionTable::Scale> kernel_scales(int first) {
+  std::vector<FunctionTable::Scale> out;
+  for (int i = 0; i < 6; ++i)
+    out.push_back(
+        {first + kernel_diagonal[kernel_row[i]], first + kernel_diagonal[kernel_column[i]]});
+  return out;
+}
+
+/// The table of one step: nu, mu, b omega, tau; the kernel, 1 - K_zz and 1/g_m - s; their
+/// derivatives by log b. `check`, if it is not empty, tells the error of `nodes`.
+inline FunctionTable step_table(const StepModel& step, const ResidualNodes& nodes,
+                                const ResidualNodes& check);
+
+/// The bulk of one step as a policy (bulk.hpp), for lanes of points. Lanes that are asked for the
+/// same s again do not move.
+template <class V> class StepTableBulk {
+ public:
+  static constexpr int n_head = 4, n_kernel = 8;
+
+  /// guess: <1/S>, about.
+  StepTableBulk(const StepModel& step, const FunctionTable& table, const V& guess, Digits digits)
+      : step_(&step),
+        table_(&table),
+        guess_(guess),
+        digits_(digits) {}
+
+  /// The error of the table where the points are.
+  V error() const { return V::load(place_.error); }
+
+  SpectralAverages<V> averages(V a, V b, V beta) const {
+    b = at_least(b, a);
+    const V c(step_->spike.c), s = c * a / b;
+    find(b, s, beta);
+    const V inverse_b = V(1) / b, product = V(1) / ((s + nu_) * (s + mu_));
+    const V g = (s + mu_) * product, inverse = (s + nu_) * product;
+    SpectralAverages<V> out;
+    out.y1 = g * nu_ * inverse_b;
+    out.y2 = c * g * inverse_b;
+    const V scale = product * inverse_b * inverse_b;
+    out.t22 = c * c * scale;
+    out.t12 = c * mu_ * scale;
+    out.t11 = g * g * (nu_ * nu_ + s * s * b_omega_ * inverse) * inverse_b * inverse_b;
+    out.t11c = out.t11 - beta * out.y1 * out.y1;
+    return out;
+  }
+
+  Overlaps<V> overlaps(V a, V b, V beta) const {
+    const V c(step_->spike.c), s = c * a / b;
+    find(b, s, beta);
+    V f[2 * n_kernel];
+    table_->locate(b_, Digits::all, place_);
+    table_->template evaluate<2 * n_kernel / FunctionTable::width>(place_, Digits::all, n_head, f);
+    const V rate = V(-1) / (s + mu_);  // of log b along s
+    const auto entry = [&](int i) { return Along<V>(f[i], f[n_kernel + i] * rate); };
+    Overlaps<V> out;
+    for (int i = 0; i < 6; ++i)
+      out.k[kernel_row[i]][kernel_column[i]] = out.k[kernel_column[i]][kernel_row[i]] = entry(i);
+    out.rest[0][0] = entry(6);
+    out.mean = Along<V>(V(1)) / (Along<V>(s, V(1)) + entry(7));
+    out.defect = step_size_;
+    out.s = s;
+    out.c = c;
+    return out;
+  }
+
+ private:
+  void find(const V& b, const V& s, const V& beta) const {
+    const V tolerance(digits_ == Digits::all ? 1e-14 : digits_ == Digits::nine ? 1e-9 : 1e-5);
+    auto active = !(s == s_);
+    s_ = s;
+    if (!started_) b_ = beta * b * guess_ / V(step_->spike.c);
+    started_ = true;
+    V previous(infinity);
+    for (int iteration = 0; iteration < 60 && simd::any(active); ++iteration) {
+      V head[n_head];
+      table_->locate(b_, digits_, place_);
+      table_->template evaluate<1>(place_, digits_, 0, head);
+      const V &nu = head[0], &mu = head[1], &b_omega = head[2], &tau = head[3];
+      // beta - b (s + nu), by whichever of two forms cancels less.
+      const V left =
+          simd::select(V(2) * b_ * nu < V(1), beta - b_ * (s + nu), (beta - V(1)) + (tau - b_ * s));
+      const V step = left / (b_ * (s + mu)), size = simd::abs(step);
+      const auto close = (size <= tolerance) | ((size < V(1e-6)) & (size >= V(0.5) * previous));
+      const V moved = simd::max(V(1) + step, V(0.1));
+      previous = size;
+      nu_ = simd::select(active, simd::select(close, nu - b_omega * step, nu), nu_);
+      mu_ = simd::select(active, mu, mu_);
+      b_omega_ = simd::select(active, b_omega, b_omega_);
+      b_ = simd::select(active, b_ * moved, b_);
+      step_size_ = simd::select(active, size, step_size_);
+      active = active & !close & (b_ < V(infinity));
+    }
+  }
+
+  const StepModel* step_;
+  const FunctionTable* table_;
+  V guess_;
+  mutable bool started_ = false;
+  Digits digits_;
+  mutable V b_{}, s_{std::numeric_limits<double>::quiet_NaN()}, nu_{}, mu_{}, b_omega_{},
+      step_size_{V(1)};
+  mutable FunctionTable::Place<V> place_;
+};
+
+inline FunctionTable step_table(const StepModel& step, const ResidualNodes& nodes,
+                                const ResidualNodes& check) {
+  using Scale = FunctionTable::Scale;
+  std::vector<Scale> scales{{0, 0}, {1, 1}, {2, 0}, {3, 3}};
+  for (int half = 0; half < 2; ++half) {
+    for (const Scale& scale : kernel_scales(4)) scales.push_back(scale);
+    scales.push_back({10, 10});  // 1 - K_zz
+    scales.push_back({0, 0});    // 1/g_m - s: beside s + nu
+  }
+  return FunctionTable(scales, [&step, &nodes, &check] {
+    auto bulk = std::make_shared<OneStepBulk<double>>(step, nodes);
+    auto worst = std::make_shared<double>(0);
+    const auto exact = [bulk, worst, &check](double b, double* values) {
+      double head[4];
+      Overlaps<double> k;
+      if (!bulk->along_b(b, head, k)) return false;
+      std::copy(head, head + 4, values);
+      for (int i = 0; i < 8; ++i) {
+        const Along<double>& entry = i < 6    ? k.k[kernel_row[i]][kernel_column[i]]
+                                     : i == 6 ? k.rest[0][0]
+                                              : k.mean;
+        values[4 + i] = entry.v, values[12 + i] = entry.d;
+      }
+      if (check.size() > 0) *worst = std::max(*worst, bulk->compare(check));
+      return std::isfinite(values[0] + values[4] + values[6] + values[9]);
+    };
+    return FunctionTable::Maker{exact, [bulk, worst] { return *worst; }};
+  });
+}
+
+}  // namespace srfx
