@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import srfx
+import srfx.reference
 
 SHIFTED = srfx.Activation(lambda t: np.tanh(t - 0.5), name="shifted")
 SPIKE = {"c": 1.2, "r": 0.9, "gamma": 0.8}
@@ -61,6 +62,38 @@ def test_reference_values(name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=5.01e-9)
     assert sol.residual < 1e-10
     assert sol.quadrature_error < 1e-8
+
+
+REFEREED = {
+    "real": (
+        srfx.SpikedRF("erf", "sign", noise=0.3, beta=0.7, c=1.3, r=0.7, gamma=-0.5),
+        "absolute",
+    ),
+    "logit": (
+        srfx.SpikedRF("relu", "relu", labels="logit", slope=2.5, beta=1.4, r=0.6, gamma=0.4),
+        "hinge",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFEREED)
+def test_the_reference_says_the_same(name):
+    model, loss = REFEREED[name]
+    found = srfx.solve(model, 1.3, 0.08, loss=loss, d=500)
+    wanted = srfx.reference.solve_loss(model, 1.3, 0.08, 500, loss=loss)
+    for of in (
+        "train_loss",
+        "test_loss",
+        "test_error",
+        "m",
+        "theta",
+        "psi",
+        "q1",
+        "q2",
+        "v1",
+        "v2",
+    ):
+        assert getattr(found, of) == pytest.approx(getattr(wanted, of), rel=1e-8, abs=1e-10), of
 
 
 def losses_of(labels):
@@ -371,6 +404,20 @@ def test_square_on_the_actual_step_with_real_labels_by_both_ways():
     one = srfx.solve(model, 1.5, 0.1, bulk=bulk)
     other = srfx.solve(model, 1.5, 0.1, bulk=bulk, loss=srfx.Huber(50))
     np.testing.assert_allclose(everything(other), everything(one), rtol=1e-9)
+
+
+@pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
+def test_the_function_learned_from_labels(bulk):
+    """E_t of f(t) E[y|t] and of f(t)^2 are what the squared error is made of, but for what t leaves."""
+    model = srfx.OneStep("tanh", "tanh", eta=1.5, alpha0=1, labels="sign", noise=0.1)
+    t, w = np.polynomial.hermite_e.hermegauss(60)
+    w = w / math.sqrt(2 * math.pi)
+    learned = srfx.learned_function(model, 2, 0.1, t, loss="logistic", bulk=bulk)
+    assert (np.diff(learned[20:40]) > 0).all()
+    mean = np.vectorize(math.erf)(np.tanh(t) / math.sqrt(0.2))
+    sol = srfx.solve(model, 2, 0.1, loss="logistic", bulk=bulk)
+    # E (y - f)^2 = 1 - 2 E y f + E f^2, E f^2 at least that of its mean given t
+    assert sol.test_error > 1 - 2 * w @ (mean * learned) + w @ learned**2
 
 
 def test_tables_and_names():

@@ -367,6 +367,7 @@ def learned_function(
     *,
     d: ArrayLike | None = None,
     bulk: str | EmpiricalBulk = "isotropic",
+    loss: Loss = "square",
     n_threads: int | None = None,
 ) -> FloatArray:
     """Average the trained network over inputs with a given projection on the target's direction.
@@ -379,7 +380,7 @@ def learned_function(
     ----------
     model : SpikedRF or OneStep
         The model.
-    alpha, lam, d, bulk
+    alpha, lam, d, bulk, loss
         As in `solve`, which is called first.
     t : float or array
         Projections; any finite numbers.
@@ -404,12 +405,17 @@ def learned_function(
     (2, 3)
     """
     points = np.asarray(check.finite("t", t))
-    solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
+    solution = solve(model, alpha, lam, d=d, bulk=bulk, loss=loss, n_threads=n_threads)
     needed = 16.0 * len(model.readout) * solution.size * points.size
     check.memory(f"{solution.size} points at {points.size} t", needed)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
-        raw = weights.solve_bulk(model, bulk, solution.arguments, solution.shape, threads)
+        where = (solution.arguments, solution.shape, threads)
+        readout = chosen(loss, model.labels, lam)
+        if is_ridge(model, readout):
+            raw = weights.solve_bulk(model, bulk, *where)
+        else:
+            raw = solve_readout(model, bulk, readout, *where)
         values = weights.learned(model, raw, points.ravel(), threads)
         return values.reshape(solution.shape + points.shape)[()]
     k = len(model.readout)
