@@ -408,7 +408,7 @@ def test_square_on_the_actual_step_with_real_labels_by_both_ways():
 
 @pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
 def test_the_function_learned_from_labels(bulk):
-    """E_t of f(t) E[y|t] and of f(t)^2 are what the squared error is made of, but for what t leaves."""
+    """Of the squared error they make what is not beyond t."""
     model = srfx.OneStep("tanh", "tanh", eta=1.5, alpha0=1, labels="sign", noise=0.1)
     t, w = np.polynomial.hermite_e.hermegauss(60)
     w = w / math.sqrt(2 * math.pi)

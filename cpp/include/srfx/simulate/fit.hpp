@@ -13,24 +13,10 @@
 //   bound of its |a|^2.
 #pragma once
 
-#include "srfx/simulate/loss.hpp"
+#include "srfx/simulate/readouts.hpp"
 #include "srfx/simulate/weighted.hpp"
 
-#include <stdexcept>
-
 namespace srfx {
-
-/// The duality gap was not reached; or, of the maximum margin, the samples cannot be separated.
-struct NoReadout : std::runtime_error {
-  NoReadout(Index samples, double penalty, bool inseparable)
-      : std::runtime_error("no readout"),
-        n(samples),
-        lam(penalty),
-        not_separable(inseparable) {}
-  Index n;
-  double lam;
-  bool not_separable;
-};
 
 class Fit {
  public:
@@ -41,13 +27,16 @@ class Fit {
       : loss_(loss),
         y_(y),
         p_(units),
-        system_(phi, units, static_cast<Index>(y.size()), dual, threads, interrupt) {
+        system_(phi, units, static_cast<Index>(y.size()), dual,
+                static_cast<Index>(y.size()) * units < worth_threads ? 1 : threads, interrupt) {
     const std::size_t n = WeightedSystem::padded(static_cast<Index>(y.size())),
                       p = WeightedSystem::padded(units);
     for (auto* v : {&f_, &df_, &q_, &h_, &t_, &w_, &u_, &v_, &dg_, &du_, &dv_}) v->assign(n, 0.0);
     for (auto* v : {&r_, &da_}) v->assign(p, 0.0);
   }
 
+  /// Fewest features that are shared out among threads: a walk through fewer ends before they are all awake.
+  static constexpr Index worth_threads = Index(1) << 19;
   /// The relative duality gap that is reached.
   static constexpr double tolerance = 1e-11;
 
@@ -102,7 +91,7 @@ class Fit {
       step(line_search());
     }
     if (piecewise) return interior_point();
-    throw NoReadout(n_, lam_, false);
+    throw NoReadout(false);
   }
 
   /// Where the slope of the objective along da, which is negative, is a tenth of what it was.
@@ -169,7 +158,7 @@ class Fit {
       }
       if (!advance(complementary, 0.02 * tolerance * objective)) break;
     }
-    throw NoReadout(n_, lam_, margin);
+    throw NoReadout(margin);
   }
 
   /// Mean square of a row of Phi.
