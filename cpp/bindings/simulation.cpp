@@ -55,8 +55,9 @@ py::array_t<double> array_of(const std::vector<double>& values, std::vector<py::
   return out;
 }
 
-srfx::Loss loss_of(const std::string& name, double kappa, double lo, double hi, bool margin) {
-  using Kind = srfx::Loss::Kind;
+srfx::ReadoutLoss loss_of(const std::string& name, double kappa, double lo, double hi,
+                          bool margin) {
+  using Kind = srfx::ReadoutLoss::Kind;
   const Kind kind = name == "logistic"     ? Kind::logistic
                     : name == "max_margin" ? Kind::max_margin
                     : name == "square"     ? Kind::square
@@ -71,7 +72,7 @@ py::tuple fit_readouts(const py::array_t<double, py::array::c_style | py::array:
                        int threads) {
   const srfx::Index n = phi.shape(0), p = phi.shape(1),
                     count = static_cast<srfx::Index>(lam.size());
-  const srfx::Loss loss = loss_of(name, kappa, lo, hi, margin);
+  const srfx::ReadoutLoss loss = loss_of(name, kappa, lo, hi, margin);
   py::array_t<double> a({count, p}), gap(count);
   double *pa = a.mutable_data(), *pgap = gap.mutable_data();
   const double* from = phi.data();
@@ -188,9 +189,9 @@ void register_simulation(py::module_& m) {
             if (n0.size() != eta.size())
               throw py::value_error("n0 and eta must have one entry a step");
             for (std::size_t i = 0; i < n0.size(); ++i) e.steps.push_back({n0[i], eta[i]});
-            e.labels = labels == "sign"    ? srfx::Labels::sign
-                       : labels == "logit" ? srfx::Labels::logit
-                                           : srfx::Labels::real;
+            e.labels = labels == "sign"    ? srfx::LabelKind::sign
+                       : labels == "logit" ? srfx::LabelKind::logit
+                                           : srfx::LabelKind::real;
             e.slope = slope;
             e.loss = loss_of(loss, kappa, lo, hi, e.labelled());
             e.noise = noise, e.seed = seed, e.replicate = replicate, e.literal = literal;

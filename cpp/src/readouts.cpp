@@ -6,7 +6,7 @@
 
 namespace srfx {
 
-void fit_readouts(const Loss& loss, const Panels<double>& phi, Index units,
+void fit_readouts(const ReadoutLoss& loss, const Panels<double>& phi, Index units,
                   const std::vector<double>& y, const std::vector<Index>& n,
                   const std::vector<double>& lam, int threads, Interrupt& interrupt,
                   const TakeReadout& take) {
@@ -26,7 +26,7 @@ void fit_readouts(const Loss& loss, const Panels<double>& phi, Index units,
     for (std::size_t i = 0; i < order.size(); ++i) {
       const std::size_t j = order[i];
       if (m == 0 && i > 0) a[j] = a[order[i - 1]], g[j] = g[order[i - 1]];
-      if (i == 0 || loss.kind != Loss::Kind::max_margin)
+      if (i == 0 || loss.kind != ReadoutLoss::Kind::max_margin)
         gap = fit(n[m], lam[j], a[j].data(), g[j].data());
       else a[j] = a[order[0]];
       take(static_cast<Index>(m), static_cast<Index>(j), a[j].data(), fit.predictions().data(),

@@ -89,7 +89,7 @@ template <class T> double memory_bytes(const Experiment& e) {
   const double tiles = size * tile * (p + inputs);
   double readout = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
                    (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
-  if (e.loss.kind != Loss::Kind::square) {
+  if (e.loss.kind != ReadoutLoss::Kind::square) {
     const double few = std::min(p, all);  // two matrices of that order, K, and features picked out
     readout = size * (p * inputs + all * p + few * few + 1.5 * (all > p ? p * p : 0)) + tiles;
   }
@@ -271,9 +271,9 @@ template <class T> class Simulation {
   /// The values y of the target become labels first .. first + count - 1.
   void to_labels(const Stream& noise, Index first, Index count, double* y) const {
     const double sd = std::sqrt(e_.noise);
-    if (e_.labels == Labels::real) {
+    if (e_.labels == LabelKind::real) {
       if (sd > 0) with_normals(noise, first, count, [&](Index s, double eps) { y[s] += sd * eps; });
-    } else if (e_.labels == Labels::sign) {
+    } else if (e_.labels == LabelKind::sign) {
       with_normals(noise, first, count, [&](Index s, double eps) {
         const double value = y[s] + sd * eps;
         y[s] = value > 0 || (value == 0 && eps > 0) ? 1 : -1;
@@ -478,7 +478,7 @@ template <class T> class Simulation {
     readout_ = Panels<T>(readouts(), p_);
     readout_.set_zero();
     y_.assign(e_.n.back(), 0.0);
-    if (e_.loss.kind != Loss::Kind::square) {
+    if (e_.loss.kind != ReadoutLoss::Kind::square) {
       fit();
       return;
     }
@@ -490,8 +490,8 @@ template <class T> class Simulation {
 
   /// Losses beside the squares: of the maximum margin they are infinite.
   bool with_losses() const {
-    return e_.loss.kind != Loss::Kind::max_margin &&
-           (e_.labelled() || e_.loss.kind != Loss::Kind::square);
+    return e_.loss.kind != ReadoutLoss::Kind::max_margin &&
+           (e_.labelled() || e_.loss.kind != ReadoutLoss::Kind::square);
   }
 
   /// Features of the first n training samples as rows, and their labels.

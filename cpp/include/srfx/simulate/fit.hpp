@@ -22,7 +22,7 @@ class Fit {
  public:
   /// Samples as rows of `phi`, its leading `units` columns; `y` are their labels; the first `dual` of them are at most as many as
   /// units.
-  Fit(const Loss& loss, const Panels<double>& phi, Index units, const std::vector<double>& y,
+  Fit(const ReadoutLoss& loss, const Panels<double>& phi, Index units, const std::vector<double>& y,
       Index dual, int threads, Interrupt& interrupt)
       : loss_(loss),
         y_(y),
@@ -43,7 +43,7 @@ class Fit {
   /// Fits the first n samples. `a` (units) and `g` (samples) hold a start, zeros where there is none, and then the answer. Returns the
   /// duality gap over the objective.
   double operator()(Index n, double lam, double* a, double* g) {
-    n_ = n, lam_ = loss_.kind == Loss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
+    n_ = n, lam_ = loss_.kind == ReadoutLoss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
     for (auto* v : {&f_, &df_, &q_, &h_}) std::fill(v->begin() + n, v->end(), 0.0);
     system_.samples().apply(n, a, f_.data());
     return loss_.bent() ? interior_point() : newton();
@@ -74,12 +74,12 @@ class Fit {
   // --- losses without bends ------------------------------------------------------------------------------------------
 
   double newton() {
-    const bool piecewise = loss_.kind == Loss::Kind::piecewise;
+    const bool piecewise = loss_.kind == ReadoutLoss::Kind::piecewise;
     for (int k = 0; k < (piecewise ? 40 : 300); ++k) {
       double objective = 0;
       for (Index s = 0; s < n_; ++s) {
         const double e = loss_.error(y_[s], f_[s]);
-        const Loss::Derivatives d = loss_.derivatives(e);
+        const ReadoutLoss::Derivatives d = loss_.derivatives(e);
         g_[s] = d.g, h_[s] = d.h, objective += loss_.value(e);
       }
       link();
@@ -131,7 +131,7 @@ class Fit {
   bool above() const { return loss_.hi < std::numeric_limits<double>::infinity(); }
 
   double interior_point() {
-    const bool margin = loss_.kind == Loss::Kind::max_margin;
+    const bool margin = loss_.kind == ReadoutLoss::Kind::max_margin;
     start();
     for (int k = 0; k < 200; ++k) {
       double objective = 0, excess = 0, worst = -std::numeric_limits<double>::infinity(), sum = 0,
@@ -244,7 +244,7 @@ class Fit {
     return std::min(t, 1.0);
   }
 
-  const Loss& loss_;
+  const ReadoutLoss& loss_;
   const std::vector<double>& y_;
   Index p_;
   WeightedSystem system_;

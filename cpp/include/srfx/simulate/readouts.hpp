@@ -23,7 +23,7 @@ using TakeReadout =
 
 /// Samples are the rows of `phi`, its leading `units` columns the features; n is ascending. A readout starts from that of the n
 /// before, or else of the next larger lam. The maximum margin does not know lam: it is found once for each n.
-void fit_readouts(const Loss& loss, const Panels<double>& phi, Index units,
+void fit_readouts(const ReadoutLoss& loss, const Panels<double>& phi, Index units,
                   const std::vector<double>& y, const std::vector<Index>& n,
                   const std::vector<double>& lam, int threads, Interrupt& interrupt,
                   const TakeReadout& take);

@@ -68,7 +68,7 @@ struct GradientStep {
 };
 
 /// What y is.
-enum class Labels { real, sign, logit };
+enum class LabelKind { real, sign, logit };
 
 /// One replicate of one experiment. Sizes are trusted: d >= own(), everything else positive, `n` strictly ascending.
 ///
@@ -82,9 +82,9 @@ struct Experiment {
   /// Row l: theta_l/sqrt d in an orthonormal frame of the spikes v_j/sqrt d and `directions` more vectors.
   std::vector<double> theta{1, 0};
   double noise = 0;
-  Labels labels = Labels::real;
-  double slope = 1;  ///< of Labels::logit
-  Loss loss;
+  LabelKind labels = LabelKind::real;
+  double slope = 1;  ///< of LabelKind::logit
+  ReadoutLoss loss;
   std::vector<GradientStep> steps;  ///< none: spiked random features
   std::uint64_t seed = 0, replicate = 0;
   bool literal = false;
@@ -94,7 +94,7 @@ struct Experiment {
     for (const UnitGroup& g : groups) units += g.size;
     return units;
   }
-  bool labelled() const { return labels != Labels::real; }
+  bool labelled() const { return labels != LabelKind::real; }
   bool stepped() const { return !steps.empty(); }
   /// Vectors of the frame.
   Index own() const { return spikes + directions; }
