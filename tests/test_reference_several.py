@@ -87,7 +87,7 @@ class TestSpikes:
         one = spiked("tanh", MIXED, r=1.2, gamma=(0.6, -0.7))
         same(solve_spikes(model, 1.5, 0.1), solve_spikes(one, 1.5, 0.1), 1e-12)
 
-    def test_rotations_signs_and_unread_spikes(self):
+    def test_rotations_and_signs(self):
         want = solve_spikes(spiked("tanh", MIXED, **TWO), 1.5, 0.1)
         x = 0.7
         turn = np.array([[np.cos(x), np.sin(x)], [-np.sin(x), np.cos(x)]])
@@ -98,6 +98,9 @@ class TestSpikes:
         same(solve_spikes(spiked("tanh", other, **fields), 1.5, 0.1), want, 1e-10)
         signs = np.array([1.0, -1.0])
         fields = {**TWO, "spikes": TWO["spikes"] * signs, "alignment": GAMMA * signs}
+        same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
+        fields = {**TWO, "spikes": [[1, 0.3, 0], [-0.4, 1.2, 0]]}  # one that nobody reads
+        fields["alignment"] = np.hstack([GAMMA, [[0.3], [0.2]]])
         same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
         fields = {**TWO, "spikes": [[1, 0.3], [0.4, -1.2]]}  # R_g -> -R_g, odd sigma
         same(solve_spikes(spiked("tanh", MIXED, **fields), 1.5, 0.1), want, 1e-12)
@@ -120,6 +123,17 @@ class TestSpikes:
         psi = np.einsum("mn,mg,gn->n", table.h1, solution.psi, table.mu1)
         want = np.sum(table.p * (table.h * C + psi))
         assert p @ (f * MIXED.value(*t)) == pytest.approx(want, rel=1e-4)
+
+    def test_the_least_loss_has_the_squared_norm_for_a_slope(self):
+        model, alpha, lam, step = spiked("tanh", MIXED, **TWO), 1.5, 0.1, 1e-4
+
+        def least(penalty):
+            found = solve_spikes(model, alpha, penalty)
+            return found.train_error + penalty / alpha * np.sum(found.q2)
+
+        slope = (least(lam + step) - least(lam - step)) / (2 * step)
+        want = np.sum(solve_spikes(model, alpha, lam).q2) / alpha
+        assert slope == pytest.approx(want, rel=1e-6)
 
     def test_moments_of_a_target(self):
         mean, slopes, second = reference.target_moments(Target("max"))
@@ -166,6 +180,29 @@ class TestOneStep:
         found = reference.one_step_map(model)
         assert np.max(np.abs(found.gamma)) < 1e-12
         assert solve_one_step(model, 1.5, 0.1).energy < 1e-12
+
+
+class TestInstance:
+    def test_one_direction_of_two(self):
+        """What a target does not read changes nothing, in any frame."""
+        w, v, theta = srfx.simulation.sample_weights(srfx.OneStep(eta=2.0, alpha0=1.0), d=120)
+        rest = np.random.default_rng(0).standard_normal(120)
+        rest -= (rest @ theta) / 120 * theta
+        both = np.array([theta, rest * np.sqrt(120) / np.linalg.norm(rest)])
+        want = reference.solve_instance(w, v, theta, "tanh", "sin", 1.5, 0.1)
+        one = smooth(lambda a, b: np.sin(a))
+        same(reference.solve_instance(w, v, both, "tanh", one, 1.5, 0.1), want, 1e-10)
+        turn = np.array([[0.6, 0.8], [-0.8, 0.6]])
+        other = smooth(lambda a, b: np.sin(0.6 * a - 0.8 * b))
+        same(reference.solve_instance(w, v, turn @ both, "tanh", other, 1.5, 0.1), want, 1e-10)
+
+    def test_the_network_of_the_theory(self):
+        model = srfx.OneStep("tanh", Target(SUM.value), eta=2.0, alpha0=1.0)
+        w, v, theta = srfx.simulation.sample_weights(model, d=500, seed=2)
+        got = reference.solve_instance(w, v, theta, "tanh", SUM, 1.5, 0.1)
+        same(got, solve_one_step(model, 1.5, 0.1, 500), 0.05)
+        mean = np.array([w.mean(axis=0), np.arange(500.0)])
+        same(reference.solve_instance(w, mean, theta, "tanh", SUM, 1.5, 0.1), got, 0.02)
 
 
 class TestSteps:
