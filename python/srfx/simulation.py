@@ -16,6 +16,7 @@ from srfx import _core
 from srfx import _validation as check
 from srfx._replicates import DTYPES, Request, check_memory, replicate_of, request, started
 from srfx.config import version
+from srfx.losses import Loss
 from srfx.models import (
     FloatArray,
     Model,
@@ -44,6 +45,7 @@ def simulate(
     alpha: ArrayLike,
     lam: ArrayLike,
     *,
+    loss: Loss = "square",
     d: int = 1000,
     replicates: int = 10,
     n_test: int | None = None,
@@ -72,7 +74,14 @@ def simulate(
         Sample complexities n/d of the readout, > 0. One replicate serves them all with nested
         samples: errors at different alpha are correlated within a replicate.
     lam : float or sequence of float
-        Ridge penalties, >= 0; in float32 at least 1e-4.
+        Ridge penalties, >= 0; in float32 at least 1e-4; > 0 with another loss than the square.
+    loss : str, Huber or Quantile
+        What the readout is fitted with: "square", "logistic", "hinge", "squared_hinge", "absolute",
+        "max_margin", ``srfx.Huber(delta)`` or ``srfx.Quantile(tau)`` (THEORY section 19). The
+        readout minimises the sum of losses plus ``lam |a|^2``, to a duality gap of 1e-11 of that
+        sum, in float64. The four of classification need a model with labels of +1 and -1.
+        "max_margin" is their limit at ``lam = 0`` where samples can be separated: the shortest
+        readout with ``y f >= 1``, whatever lam.
     d : int
         Input dimension, >= 2. The width is ``p = round(beta d)``.
     replicates : int
@@ -104,8 +113,13 @@ def simulate(
     -------
     xarray.Dataset
         ``test_error`` (noise-free) and ``train_error`` (mean squared residual, with noise, without
-        the penalty), dims (alpha, lam, replicate); coordinate ``n`` along alpha. Attributes
-        describe model, sizes, seed and build. The same numbers, to the bit, for every thread count
+        the penalty), dims (alpha, lam, replicate); coordinate ``n`` along alpha. With labels of +1
+        and -1 both are means of ``(y - f)^2``, and there is ``classification_error``, the share of
+        fresh points whose label the sign of f misses. With those or another loss than the square
+        there are ``test_loss`` and ``train_loss``, means with label noise and without the penalty
+        (of "max_margin", infinite, neither); with another loss ``duality_gap``, a bound of the
+        relative distance of the objective from its minimum. Attributes describe model, sizes, seed
+        and build. The same numbers, to the bit, for every thread count
         and executor. See `mean`, `standard_error`, `standard_deviation`.
 
     Raises
@@ -114,7 +128,8 @@ def simulate(
         An argument is of the wrong type or out of range, sizes round to zero, or the run would not
         fit into memory: said before any work.
     numpy.linalg.LinAlgError
-        The regularised feature matrix is singular to working precision.
+        The regularised feature matrix is singular to working precision; or a readout was not found
+        to its duality gap, or does not exist since the samples cannot be separated.
 
     Examples
     --------
@@ -125,10 +140,14 @@ def simulate(
     {'alpha': 2, 'lam': 1, 'replicate': 4}
     >>> bool(ds.test_error.mean() < 0.5)
     True
+    >>> signs = srfx.SpikedRF("tanh", "tanh", gamma=0.9, labels="sign")
+    >>> ds = srfx.simulate(signs, alpha=2, lam=0.1, d=200, replicates=4, loss="hinge")
+    >>> bool(ds.classification_error.mean() < 0.25), bool(ds.duality_gap.max() < 1e-10)
+    (True, True)
     """
     from srfx import _executors
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal, loss)
     replicates = check.integer("replicates", replicates, 1)
     pool = None if executor is None else _executors.Pool(executor, replicates)
     threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
@@ -209,6 +228,7 @@ def predictions(
     alpha: float,
     lam: float,
     *,
+    loss: Loss = "square",
     d: int = 1000,
     replicates: int = 10,
     n_test: int | None = None,
@@ -221,7 +241,7 @@ def predictions(
 
     Parameters
     ----------
-    model, d, replicates, n_test, seed, dtype, n_threads, literal
+    model, loss, d, replicates, n_test, seed, dtype, n_threads, literal
         As in `simulate`.
     alpha, lam : float
         One sample complexity and one penalty.
@@ -246,7 +266,7 @@ def predictions(
     """
     import xarray as xr
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal, loss)
     if plan.alpha.size != 1 or plan.lam.size != 1:
         raise ValueError(
             "alpha and lam must be single numbers: predictions of one readout are returned"
@@ -394,9 +414,14 @@ def _dataset(
 
     which = sorted(finished)
     dims = ("alpha", "lam", "replicate")
+    noise_free = "noise-free test error" if plan.model.labels == "real" else "test error"
     meaning = {
-        "test_error": "noise-free test error",
+        "test_error": noise_free,
         "train_error": "training error, without the penalty",
+        "test_loss": "test loss",
+        "train_loss": "training loss, without the penalty",
+        "classification_error": "classification error",
+        "duality_gap": "duality gap over objective",
     }
     variables = {
         name: (
@@ -405,6 +430,7 @@ def _dataset(
             {"long_name": text, "units": "1"},
         )
         for name, text in meaning.items()
+        if name in finished[which[0]]
     }
     attributes = _attributes(plan)
     if interrupted is not None:
@@ -432,6 +458,7 @@ def _attributes(plan: Request) -> dict[str, Any]:
     out |= {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     out |= {
         **structure(model),
+        **({} if plan.loss.kind == "square" else {"loss": plan.loss.label}),
         "group_sizes": sizes["sizes"],
         "d": sizes["d"],
         "p": sum(sizes["sizes"]),
