@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'learned_points', 'multi_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map', 'target_constants', 'target_names']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NoReadout', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'fit_readouts', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'learned_points', 'multi_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map', 'target_constants', 'target_names']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -61,6 +61,8 @@ class Cancelled(RuntimeError):
     pass
 class NotPositiveDefinite(ArithmeticError):
     pass
+class NoReadout(ArithmeticError):
+    pass
 class CancelFlag:
     """
     Stops the simulations it was given to.
@@ -71,9 +73,9 @@ class CancelFlag:
         ...
 class Experiment:
     """
-    One replicate of a simulation. n is strictly ascending; r has a row a group and a column a spike, theta a row a direction in the frame of the spikes and one more vector a direction; n0 and eta have an entry a gradient step.
+    One replicate of a simulation. n is strictly ascending; r has a row a group and a column a spike, theta a row a direction in the frame of the spikes and one more vector a direction; n0 and eta have an entry a gradient step; kappa, lo and hi are those of a piecewise quadratic loss.
     """
-    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], theta: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], noise: typing.SupportsFloat | typing.SupportsIndex, n0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], eta: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool) -> None:
+    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], theta: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], noise: typing.SupportsFloat | typing.SupportsIndex, n0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], eta: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool, labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, loss: str, kappa: typing.SupportsFloat | typing.SupportsIndex, lo: typing.SupportsFloat | typing.SupportsIndex, hi: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     def memory(self, single: bool) -> float:
         """
@@ -108,6 +110,10 @@ def evaluate_derivative(activation: Activation, x: typing.Annotated[numpy.typing
 def evaluate_target(target: Target, t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     Values at the columns of t, shape (directions, n).
+    """
+def fit_readouts(phi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], y: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], loss: str, kappa: typing.SupportsFloat | typing.SupportsIndex, lo: typing.SupportsFloat | typing.SupportsIndex, hi: typing.SupportsFloat | typing.SupportsIndex, margin: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    Readouts of given features (n, p) for every lam: a (lam, p), and the duality gaps over the objectives.
     """
 def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
     """
