@@ -104,8 +104,8 @@ SRFX_INLINE Misfit<V> misfit(const Nodes& nodes, const V* weights, const V& nois
 
 /// What the further directions m >= 2 of a target add: psi_m = to_psi psih_m, psih_m = a' E[h1_m mu1 w].
 template <class V> struct Across {
-  V square = V(0);      ///< sum psi_m^2
-  V hat_square = V(0);  ///< sum psih_m^2
+  V square = V(0);                  ///< sum psi_m^2
+  V hat_square = V(0);              ///< sum psih_m^2
   V explained = V(0), size = V(0);  ///< as in FitDefect: E[w (h1_m - mu1 psi_m) mu1 psi_m]
 };
 
@@ -242,10 +242,10 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Nodes& nodes, co
     return node.h - m0 * node.mu0 - out.theta * (node.column - slope * node.mu0);
   };
   Misfit<V> r = misfit<V>(nodes, weights, p.noise, out.psi, left,
-                                [&](Index, const NodeValues<V>& node, const V&, const V& we) {
-                                  g0 += we * node.mu0;
-                                  g1 += we * (node.column - slope * node.mu0);
-                                });
+                          [&](Index, const NodeValues<V>& node, const V&, const V& we) {
+                            g0 += we * node.mu0;
+                            g1 += we * (node.column - slope * node.mu0);
+                          });
   const Across<V> across =
       fit_across(nodes, weights, p, V(p.beta * t.y1), at.averages.e1, psi_across, r);
   // T on theta_hat^2 beta + .., and (beta psi_hat^2 t11c, beta psi_hat^2 t12)

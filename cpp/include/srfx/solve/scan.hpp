@@ -371,9 +371,9 @@ void finish_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out
 
 /// Solves the `count` points listed at `points` (reordered on the way), all of one set.
 template <class Bulk>
-void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
-                 Index set, const SpikeParameters& parameters, SetState& state, Index* points,
-                 Index count, Workspace& work) {
+void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, Index set,
+                 const SpikeParameters& parameters, SetState& state, Index* points, Index count,
+                 Workspace& work) {
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
     if (!state.table) state.make(*in.sigma, in, set, parameters);
