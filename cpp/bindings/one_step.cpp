@@ -11,8 +11,7 @@ srfx::BatchInput inputs(const Activation& sigma, const Activation& target,
                         const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
                         py::ssize_t n_points, int n_threads) {
   srfx::BatchInput in;
-  in.target = target.value.get();
-  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   return in;
 }
 

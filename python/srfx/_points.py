@@ -90,7 +90,7 @@ def spike_sets(model: Model, shape: tuple[int, ...]) -> SpikeSets:
     values = (
         rows.reshape(*rows.shape[:-2], k * q),
         c,
-        alignment.reshape(*alignment.shape[:-2], -1),
+        alignment.reshape(*alignment.shape[:-2], count * q),
     )
     table, index = distinct([x for v in values for x in np.moveaxis(v, -1, 0)], shape)
     n = len(table)

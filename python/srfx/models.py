@@ -966,7 +966,7 @@ class MultiStep(_Model):
         >>> import srfx
         >>> spiked = srfx.MultiStep("tanh", "sin", eta=(3, 2), alpha0=(0.5, 1)).equivalent()
         >>> print(f"{spiked.r:.6f} {spiked.c:.6f} {spiked.gamma:.6f}")
-        2.159714 2.941448 0.672392
+        1.997866 2.220265 0.668461
         """
         rows, c, alignment = step_spikes(self)
         shape, (k, _), count = c.shape[:-1], rows.shape[-2:], self.directions
@@ -1111,21 +1111,18 @@ class StepMoments(NamedTuple):
     h1: float
     h2: float
     curved: float  # h2^2 + E S^2
-    # E[t sigma*(t)], of labels of +1 and -1 E[t y], by the noise; of several directions its length
-    target_h1: float | FloatArray
+    target_h1: float | FloatArray  # E[t y]; of several directions the length of that vector
     u1: float | FloatArray
     u2: float | FloatArray  # without the label noise, but of labels of +1 and -1
-    direction: FloatArray  # E[t sigma*(t)] in units of target_h1: of one direction 1
+    direction: FloatArray  # E[t y] in units of target_h1: of one direction 1
 
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
-    check_model(model, labelled=True, covers=("directions",))
+    check_model(model, labelled=model.directions == 1, covers=("directions",))
     sigma = gaussian_constants(model.activation, derivative=True)
-    target: dict[str, Any]
     if isinstance(model.target, Target):
-        check_model(model, covers=("directions",))
-        target = dict(target_constants(model.target))
+        target = target_constants(model.target)
         length = float(np.linalg.norm(target["h1"]))
         direction = target["h1"] / length if length > 0 else np.eye(model.directions)[0]
     else:

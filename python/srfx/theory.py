@@ -167,6 +167,7 @@ def solve(
     shape = check.common_shape(arguments)
     check_size(shape, group_count(model))
     if not is_ridge(model, readout):
+        check_model(model, labelled=True)
         raw = solve_readout(model, bulk, readout, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors, readout)
     if bulk != "isotropic":
@@ -477,11 +478,11 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     (k, q), count = rows.shape[-2:], alignment.shape[-2]
 
     def full(value: FloatArray, *own: int) -> FloatArray:
-        return np.broadcast_to(value, (*shape, *own)).reshape(-1, *own)
+        return np.broadcast_to(value, (*shape, *own)).reshape(solution.size, *own)
 
-    m = np.reshape(solution.m, (-1, k))
-    theta = np.reshape(solution.theta, (-1, k, q))
-    psi = np.reshape(solution.psi, (-1, k, count))
+    m = np.reshape(solution.m, (solution.size, k))
+    theta = np.reshape(solution.theta, (solution.size, k, q))
+    psi = np.reshape(solution.psi, (solution.size, k, count))
     rows, c, alignment = full(rows, k, q), full(c, k), full(alignment, count, q)
     if q > 1:  # only what the rows span of the spikes is read
         _, s, vt = np.linalg.svd(rows, full_matrices=False)
@@ -503,9 +504,9 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
         s.ravel(),
         m.ravel(),
         second.ravel(),
-        mean.reshape(-1, len(t)),
-        first.reshape(-1, len(t)),
+        mean.reshape(solution.size * k, len(t)),
+        first.reshape(solution.size * k, len(t)),
         threads,
     )
-    total: FloatArray = learned.reshape(-1, k, len(t)).sum(axis=1)
+    total: FloatArray = learned.reshape(solution.size, k, len(t)).sum(axis=1)
     return total
