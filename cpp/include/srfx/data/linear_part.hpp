@@ -114,9 +114,11 @@ template <class V, class Nodes>
 SRFX_INLINE Across<V> fit_across(const Nodes& nodes, const V* weights, const Point<V>& p,
                                  const V& to_psi, const V& e1, V* found, Misfit<V>& r) {
   Across<V> out;
+  const Index n = nodes.size();
+  Misfit<V> sum = r;
   for (int m = 0; m < nodes.n_across; ++m) {
     V hat(0);
-    for (Index i = 0; i < nodes.size(); ++i) {
+    for (Index i = 0; i < n; ++i) {
       const NodeValues<V> node = nodes.template at<V>(i);
       hat += times(nodes.weight(i) * nodes.across(i, m), weights[i] * node.mu1);
     }
@@ -128,17 +130,18 @@ SRFX_INLINE Across<V> fit_across(const Nodes& nodes, const V* weights, const Poi
       out.explained += psi * (hat - psi * e1);
       out.size += simd::abs(psi * hat);
     }
-    for (Index i = 0; i < nodes.size(); ++i) {
+    for (Index i = 0; i < n; ++i) {
       const NodeValues<V> node = nodes.template at<V>(i);
       const V w = weights[i], ww = times(nodes.weight(i), w);
       const V f = V(nodes.across(i, m)) - node.mu1 * psi, ff = f * f, w2f = ww * w * ff;
-      r.error += times(nodes.weight(i), ff);
-      r.loss2 += w2f;
-      r.n1 += node.u1 * w2f;
-      r.n2 += node.u2 * w2f;
-      if constexpr (!carries_slope<V>) r.loss += ww * ff;
+      sum.error += times(nodes.weight(i), ff);
+      sum.loss2 += w2f;
+      sum.n1 += node.u1 * w2f;
+      sum.n2 += node.u2 * w2f;
+      if constexpr (!carries_slope<V>) sum.loss += ww * ff;
     }
   }
+  r = sum;
   return out;
 }
 
