@@ -103,7 +103,7 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
                           iterations, x.residual);
     out.chi[i] = std::numeric_limits<double>::quiet_NaN();
   }
-  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, i, across);
+  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, &i, 1, x.psi, across);
 }
 
 /// Second pass: points of one set and class through the table, from the V of the first. Those that
@@ -141,11 +141,8 @@ void solve_tabulated(const AnisotropicSet<Source>& state, const BatchInput& in,
       detail::store(out, i, detail::lane(x, lane), Status::converged, out.iterations[i],
                     error[lane]);
       out.chi[i] = x.chi[lane];
-      if (out.psi_directions == nullptr) continue;
-      double own[Overlaps<Pack>::most];
-      for (int m = 0; m < features.set.n_across; ++m) own[m] = across[m][lane];
-      store_psi(state.coefficients, out, i, own);
     }
+    if (out.psi_directions != nullptr) store_psi(state.coefficients, out, at, live, x.psi, across);
   }
 }
 
