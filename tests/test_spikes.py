@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import MultiStep, Target
+from srfx import MultiStep, Target, reference
 
 pytestmark = pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 
@@ -355,3 +355,25 @@ def test_a_target_that_misbehaves_only_when_used() -> None:
     wild = Target(lambda a, b: np.where(np.abs(a) > 8, np.inf, a * b), directions=2)
     with pytest.raises(ValueError, match="must return finite values"):
         srfx.solve(srfx.SpikedRF("tanh", wild, gamma=(0.6, 0.2)), 1.5, 0.1)
+
+
+# --- against the reference, which shares no code ---
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_agrees_with_the_reference(case: int) -> None:
+    bent = Target(lambda a, b: np.abs(a - 0.3) + b, directions=2, kinks=[((1, 0), 0.3)])
+    common = {"noise": 0.2, "beta": 0.8}
+    model = [
+        srfx.SpikedRF("softplus", SIN_TANH, r=-0.7, c=1.3, gamma=(0.5, 0.3), **common),
+        srfx.SpikedRF("relu", bent, r=0.8, gamma=(-0.6, 0.7), readout=(0.5, 1.3), **common),
+        srfx.SpikedRF("erf", TANH_PRODUCT, spikes=R, alignment=GAMMA.T, weights=(0.3, 0.7)),
+        srfx.SpikedRF("tanh", "sin", spikes=R[:, :1] @ [[0.6, 0.8]], alignment=[[0.9, 0.1]]),
+        MultiStep("tanh", SIN_TANH, eta=(1.5, 1), alpha0=(0.7, 2), readout=(0.5, 1.5), **common),
+    ][case]
+    solve = reference.solve_multi_step if case == 4 else reference.solve_spikes
+    expected, found = solve(model, 1.3, 0.2, 700), srfx.solve(model, 1.3, 0.2, d=700)
+    for name in ("test_error", "train_error"):
+        close(getattr(found, name), getattr(expected, name), 1e-8)
+    for name in ("q1", "q2", "v1", "v2"):
+        close(np.sum(getattr(found, name)), np.sum(getattr(expected, name)), 1e-8)

@@ -109,6 +109,14 @@ void set_points(Input& in, const Activation& sigma, const Integers& set_index, c
   in.n_threads = n_threads;
 }
 
+/// The same with a target of one variable.
+template <class Input, class... Points>
+void set_points(Input& in, const Activation& sigma, const Activation& target,
+                const Points&... points) {
+  in.target = target.value.get();
+  set_points(in, sigma, points...);
+}
+
 /// An array in `out` under `name`, and its data.
 inline double* output(py::dict& out, const char* name, std::vector<py::ssize_t> shape) {
   py::array_t<double> values(std::move(shape));

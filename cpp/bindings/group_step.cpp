@@ -20,8 +20,7 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   in.readout = readout, in.pi = pi;
   for (py::ssize_t i = 0; i < eta.size(); ++i)
     in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
-  in.target = target.value.get();
-  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
   py::dict out;
   srfx::GroupStepOutput results{};

@@ -16,8 +16,8 @@ py::dict optimum(const Activation& sigma, const py::object& target, const std::v
                  const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                  const Doubles& inverse_d, py::ssize_t n_points,
                  const std::vector<std::pair<int, Axis>>& line,
-                 const std::vector<std::pair<int, Axis>>& coordinates, bool largest,
-                 int n_threads, const Doubles& alignments) {
+                 const std::vector<std::pair<int, Axis>>& coordinates, bool largest, int n_threads,
+                 const Doubles& alignments) {
   srfx::OptimumInput in;
   if (map.size() != 1 && map.size() != 6) throw py::value_error("map must have 1 or 6 entries");
   in.map.readout = map[0];

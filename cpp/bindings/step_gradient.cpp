@@ -13,8 +13,7 @@ py::tuple gradient_one_step(const Activation& sigma, const Activation& target, d
   require_lengths({v2.size()}, n);
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   srfx::BatchInput in;
-  in.target = target.value.get();
-  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
+  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   std::vector<srfx::OneStepSource::Parameters> sets(eta.size());
   for (py::ssize_t i = 0; i < eta.size(); ++i)
     sets[i] = {eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]};

@@ -144,12 +144,14 @@ template <class V, class Nodes>
 SRFX_INLINE Across<V> fit_across(const Nodes& nodes, const V* weights, const Point<V>& p,
                                  const V& to_psi, const V& e1, V* found, Misfit<V>& r) {
   Across<V> out;
+  Misfit<V> sum = r;
   for (int m = 0; m < nodes.n_across; ++m) {
     const V hat = across_sum(nodes, weights, m), psi = to_psi * p.ratio * hat;
     if (found != nullptr) found[m] = psi;
     out.hat_square += p.ratio * p.ratio * hat * hat;
-    add_across(nodes, weights, m, psi, hat, e1, out, r);
+    add_across(nodes, weights, m, psi, hat, e1, out, sum);
   }
+  r = sum;
   return out;
 }
 

@@ -22,8 +22,8 @@ namespace srfx {
 
 /// The axes of an alignment Gamma (L x q).
 struct Directions {
-  dense::Matrix turn;        ///< U: t = U t'
-  dense::Matrix turn_spikes; ///< W: k = W k'
+  dense::Matrix turn;              ///< U: t = U t'
+  dense::Matrix turn_spikes;       ///< W: k = W k'
   std::vector<double> gamma, rho;  ///< L each
 
   int directions() const { return static_cast<int>(gamma.size()); }

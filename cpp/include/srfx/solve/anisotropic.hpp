@@ -4,6 +4,7 @@
 
 #include "srfx/bulk/step_table.hpp"
 #include "srfx/data/anisotropic_part.hpp"
+#include "srfx/gaussian/label_residual.hpp"
 #include "srfx/solve/scan.hpp"
 
 #include <memory>
@@ -102,7 +103,7 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
                           iterations, x.residual);
     out.chi[i] = std::numeric_limits<double>::quiet_NaN();
   }
-  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, i, across);
+  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, &i, 1, x.psi, across);
 }
 
 /// Second pass: points of one set and class through the table, from the V of the first. Those that
@@ -140,11 +141,8 @@ void solve_tabulated(const AnisotropicSet<Source>& state, const BatchInput& in,
       detail::store(out, i, detail::lane(x, lane), Status::converged, out.iterations[i],
                     error[lane]);
       out.chi[i] = x.chi[lane];
-      if (out.psi_directions == nullptr) continue;
-      double own[Overlaps<Pack>::most];
-      for (int m = 0; m < features.set.n_across; ++m) own[m] = across[m][lane];
-      store_psi(state.coefficients, out, i, own);
     }
+    if (out.psi_directions != nullptr) store_psi(state.coefficients, out, at, live, x.psi, across);
   }
 }
 
@@ -248,12 +246,14 @@ class OneStepSource {
   enum class Path { automatic, matrix };
 
   OneStepSource(const Function& sigma, const Function& derivative, const Function& target,
-                double readout, std::vector<Parameters> sets, Path path = Path::automatic)
+                double readout, std::vector<Parameters> sets, Path path = Path::automatic,
+                const Labels& labels = {})
       : constants_(step_constants(sigma, derivative)),
         target_(&target),
         readout_(readout),
         sets_(std::move(sets)),
-        path_(path) {}
+        path_(path),
+        labels_(labels) {}
 
   Index size() const { return static_cast<Index>(sets_.size()); }
   const StepConstants& constants() const { return constants_; }
@@ -296,6 +296,7 @@ class OneStepSource {
   double readout_;
   std::vector<Parameters> sets_;
   Path path_;
+  Labels labels_;  ///< of the samples of the step; their noise is that of each set
 };
 
 // --- given weights -------------------------------------------------------------------------------------------------

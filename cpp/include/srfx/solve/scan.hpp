@@ -181,16 +181,26 @@ void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
-/// psi of a point, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
-/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for. psi_1 is in out.psi.
-inline void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, Index i,
-                      const double* across) {
+/// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
+/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for.
+template <class V>
+void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, const Index* points,
+               int count, const V& psi, const V* across) {
   const dense::Matrix& turn = coefficients.marginal->turn();
   const Index n = turn.rows();
+  constexpr int lanes = simd::Traits<V>::size;
+  alignas(64) double values[lanes];
   for (Index l = 0; l < n; ++l) {
-    double x = turn(l, 0) * out.psi[i];
-    for (Index m = 1; m < n; ++m) x += turn(l, m) * across[m - 1];
-    out.psi_directions[i * n + l] = x;
+    V x = V(turn(l, 0)) * psi;
+    for (Index m = 1; m < n; ++m) x += V(turn(l, m)) * across[m - 1];
+    if constexpr (lanes == 1) values[0] = x;
+    else x.store(values);
+    for (int lane = 0; lane < count; ++lane) {
+      const Index i = points[lane];
+      const bool failed = out.status[i] != static_cast<std::int8_t>(Status::converged);
+      out.psi_directions[i * n + l] =
+          failed ? std::numeric_limits<double>::quiet_NaN() : values[lane];
+    }
   }
 }
 
@@ -210,8 +220,10 @@ struct SetState {
     starter = table->starter();
   }
 
-  void store_psi(const BatchOutput& out, Index i, const double* across) const {
-    srfx::store_psi(coefficients, out, i, across);
+  template <class V>
+  void store_psi(const BatchOutput& out, const Index* points, int count, const V& psi,
+                 const V* across) const {
+    srfx::store_psi(coefficients, out, points, count, psi, across);
   }
 };
 
@@ -249,13 +261,8 @@ void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
         else detail::store_failure(out, i, status, out.iterations[i], x.residual);
       }
     }
-    if (out.psi_directions == nullptr) continue;
-    std::vector<double>& across = work.scalar_psi_across;
-    across.resize(rule.nodes.n_across);
-    for (int lane = 0; lane < live; ++lane) {
-      for (int m = 0; m < rule.nodes.n_across; ++m) across[m] = work.psi_across[m][lane];
-      state.store_psi(out, at[lane], across.data());
-    }
+    if (out.psi_directions != nullptr)
+      state.store_psi(out, at, live, order.psi, work.psi_across.data());
   }
 }
 
@@ -409,7 +416,7 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
       work.kept_psi_across.assign(state.starter.n_across, 0);
       solve_ridgeless(bulk, in, out, state, points[i], work);
       if (out.psi_directions != nullptr)
-        state.store_psi(out, points[i], work.kept_psi_across.data());
+        state.store_psi(out, &points[i], 1, out.psi[points[i]], work.kept_psi_across.data());
     }
   }
 }
