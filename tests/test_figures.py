@@ -25,6 +25,7 @@ FEWER = {
     "network": {"alpha0": (0.25, 1.0, 4.0, 16.0)},
     "steps": {"steps": (0, 2), "alpha": (1.0, 3.0), "replicates": 8},
     "directions": {"steps": (2,), "bins": 9, "replicates": 6},
+    "classification": {"alpha": (1.0, 4.0), "replicates": 6},
 }
 
 
@@ -133,6 +134,17 @@ def test_functions_of_two_directions_lie_on_the_theory(quick):
     slopes = ds.theory.differentiate("t2").interp(t2=0)
     assert float(slopes.sel(t1=1.5, method="nearest")) > 0.5
     assert float(slopes.sel(t1=-1.5, method="nearest")) < -0.5
+
+
+def test_classification_errors_lie_on_the_theory(quick):
+    ds = quick("classification")
+    assert list(ds.loss.values) == ["ridge", "logistic", "hinge"]
+    off = ds.simulated.mean("replicate") - ds.theory_at_simulated
+    error = ds.simulated.std("replicate", ddof=1) / np.sqrt(ds.sizes["replicate"])
+    assert float(((abs(off) - 0.005).clip(min=0) / error).max()) < 4
+    # a step helps every loss by more than that
+    gain = ds.theory.sel(panel="no step") - ds.theory.sel(panel="one step")
+    assert float(gain.min()) > 0.05
 
 
 @pytest.mark.parametrize(
@@ -352,6 +364,7 @@ VARIABLES = {
     "phase": {"test_error", "lam", "gain", "boundary", "boundary_isotropic"},
     "steps": _POINTS | {"floor", "lam"},
     "directions": _POINTS | {"t_simulated", "target"},
+    "classification": _POINTS | {"lam"},
 }
 
 #: What each picture must state: activation and target, and every parameter that is not an axis.
@@ -367,6 +380,7 @@ STATED = {
     "phase": ["tanh network, sin target", r"$\alpha$ = 2", r"$\beta$ = 1"],
     "steps": ["tanh network, sin target", "samples over $d$ = 6", r"$\lambda$ = 0.1"],
     "directions": ["relu network, readout 1, -1", "target a + ab", r"$\alpha_0$ = 5", "2 steps"],
+    "classification": ["tanh network, hermite3 target: one step", r"$\alpha_0$ = 4"],
 }
 
 
@@ -619,7 +633,7 @@ def test_the_command_refuses_parameters_that_a_figure_lacks(
     assert said.count("\n") == 1
     assert option in said
     assert f"figure {lacking} has no parameter" in said or f"asked for; {lacking} ha" in said
-    assert "1, 2, 4, 5, readout, spectrum, network" in said
+    assert "1, 2, 4, 5, readout, spectrum, network, steps" in said
     assert not (tmp_path / "f").exists()
 
 
