@@ -159,10 +159,10 @@ class Picture:
         if self._area is not None:
             self._area.remove()
             self._area = None
-        if spectrum is None:
+        if spectrum is None or not spectrum.x.size:
             self._density.set_data([], [])
             self._outliers.set_data([], [])
-            self._words.set_text("computing …")
+            self._words.set_text("computing …" if spectrum is None else spectrum.note)
             return
         x, density = spectrum.x, spectrum.density
         known = np.isfinite(density)

@@ -47,6 +47,9 @@ POINTS = 40
 #: So many readout values are solved for in the actual step: of more, a curve takes too long here.
 GROUPS = 3
 
+#: What the panel of the spectrum says where there is none.
+_UNKNOWN = "not known for several readout values after several steps"
+
 #: What solving for a view may say, to be shown in its place.
 PROBLEMS = (ValueError, NotImplementedError, RuntimeError, ArithmeticError)
 #: What waiting for a view may say: another was asked for before this one was begun.
@@ -101,8 +104,14 @@ class View:
 
     @property
     def spectral_bulk(self) -> str:
-        """The bulk of the spectrum: of several values or steps the isotropic one."""
-        return "one_step" if len(self.readout) == 1 and self.steps == 1 else "isotropic"
+        """The bulk of the spectrum: of several values, steps or directions the isotropic one."""
+        single = len(self.readout) == self.steps == 1 and not self.several
+        return "one_step" if single else "isotropic"
+
+    @property
+    def spectral(self) -> bool:
+        """Whether the spectrum is known: not where several steps lead groups several ways."""
+        return self.steps == 1 or len(self.readout) == 1
 
     @property
     def experiment(self) -> View:
@@ -112,7 +121,7 @@ class View:
     def code(self, numbers: Numbers | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
         spectrum = None if numbers is None else numbers.spectrum
-        x = X if spectrum is None else spectrum.x
+        x = X if spectrum is None or not spectrum.x.size else spectrum.x
         given = f"bulk={self.bulk!r}"
         if numbers is not None and numbers.unsolved:
             given += ', errors="record"'
@@ -133,6 +142,11 @@ class View:
         if self.several:
             edge = f"np.linspace({EDGE[0]:g}, {EDGE[-1]:g}, {EDGE.size})"
             t = f"np.stack(np.meshgrid(*2 * [{edge}], indexing='ij'), axis=-1)"
+        of_features = f"""
+x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
+spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
+print(spectrum.mass_at_zero.item(), spectrum.edges.values)
+"""
         return f"""import numpy as np, srfx
 
 model = srfx.{kind}({", ".join(fields)})
@@ -145,11 +159,7 @@ ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 t = {t}
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
 print({shown})
-
-x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
-spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
-print(spectrum.mass_at_zero.item(), spectrum.edges.values)
-
+{of_features if self.spectral else ""}
 alphas = {list(ALPHA_SIMULATED)}
 ds = srfx.simulate(model, alpha=alphas, lam=lam, d=d, replicates={SIZE["replicates"]})
 error = ds.test_error.squeeze("lam")
@@ -201,6 +211,8 @@ ax.legend()
             with quiet():
                 return spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
 
+        if not self.spectral:
+            return Spectrum(*[np.zeros(0)] * 4, 0.0, 1.0, 0.0, _UNKNOWN)
         x = X if self.spectral_bulk == "one_step" else X_GROUPS
         raw = spectrum(x)
         low, high = _extent(x, raw)
