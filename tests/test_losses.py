@@ -136,7 +136,6 @@ def test_losses_of_another_type_are_refused(loss):
     [
         lambda model: srfx.bounds(model),
         lambda model: srfx.thresholds(model, lam=0.1),
-        lambda model: srfx.learned_function(model, 1, 0.1, 0.5),
     ],
 )
 def test_what_does_not_know_labels_refuses_them(call):
