@@ -1,15 +1,20 @@
 """The actual one-step network, on one core: microseconds a point, beside the plain NumPy reference.
 
-    python bench/bench_one_step.py [--points 20000] [--rounds 5] [--reference 6] [--groups 24]
-        [--json FILE]
+    python bench/bench_one_step.py [--points 200000] [--rounds 5] [--reference 6] [--groups 24]
+        [--before FOLDER] [--json FILE]
 
 Points of one coefficient set: alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3. The peer is
 `srfx.reference.solve_one_step`, the same equations in NumPy (quadrature by panels, every point on
 its own), on a few of the points; every round times both in turn. Also timed: a new set (its
 coefficients, and the law of its residuals), two and three readout values (fewer points, a third of
 the rounds, two points of the reference: it takes a second each), and given weights
-(`EmpiricalBulk`, p = d = 800) with its eigendecomposition. The bench fails where a test or training
-error differs from the reference's by more than 1e-8. Times are processor time of this process.
+(`EmpiricalBulk`, p = d = 800) with its eigendecomposition, and planes (eta, alpha0), where every
+point needs a set of its own. The bench fails where a test or training error differs from the
+reference's by more than 1e-8. Times are processor time of a process.
+
+--before: another build, as `pip install --target FOLDER .` makes it, on the same points in a process
+of its own; both builds answer in turn, and the median of the ratios of their times is printed. It
+fails where their errors differ by more than 1e-11.
 """
 
 from __future__ import annotations
