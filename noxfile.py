@@ -76,6 +76,37 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+@nox.parametrize("library", ["mpich", "openmpi"])
+def mpi(session: nox.Session, library: str) -> None:
+    """Scan in MPI jobs, kill ranks, go on: with the libraries of the package index."""
+    prepare(session, "mpi", ".[test]", library)
+    session.run("pytest", "-q", "tests/test_mpi.py", *session.posargs)
+
+
+@nox.session(default=False)
+def executors(session: nox.Session) -> None:
+    """Scan with all executors of docs/cluster.md, kill workers, press Ctrl-C, go on."""
+    prepare(session, "executors", ".[test]")
+    words = ["pytest", "-q", "tests/test_executors.py", *session.posargs]
+    session.run(*words, env={"SRFX_EXECUTORS": "1"})
+
+
+@nox.session(default=False)
+def bridges(session: nox.Session) -> None:
+    """Test the errors as functions of JAX and PyTorch."""
+    prepare(session, "bridges", ".[test]")
+    session.run("pytest", "-q", "tests/test_bridges.py", *session.posargs)
+
+
+@nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """Scan on a Slurm of one node, which is started and stopped: needs root and Debian's slurm."""
+    prepare(session, "slurm", ".[test]")
+    words = ["pytest", "-q", "tests/test_slurm.py", *session.posargs]
+    session.run(*words, env={"SRFX_SLURM": "1"})
+
+
+@nox.session(default=False)
 def readers(session: nox.Session) -> None:
     """Read stores and exported files with all programs of docs/cluster.md."""
     prepare(session, "readers", ".[test]")

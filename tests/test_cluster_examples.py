@@ -56,14 +56,6 @@ def test_array_jobs(laptop, tmp_path):
     assert chunks(tmp_path / "scan.zarr") == chunks(laptop)
 
 
-def test_mpi(laptop, tmp_path):
-    if importlib.util.find_spec("mpi4py") is None or shutil.which("mpiexec") is None:
-        pytest.skip("no MPI here")
-    words = ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", "mpi.py"]
-    run(*words, str(tmp_path / "scan.zarr"))
-    assert chunks(tmp_path / "scan.zarr") == chunks(laptop)
-
-
 def test_slurm():
     if importlib.util.find_spec("dask_jobqueue") is None:
         pytest.skip("dask-jobqueue is not installed")

@@ -30,6 +30,7 @@ MODULES = (
     "_validation",
     "simulation",
     "scans.formats",
+    "scans.merging",
     "scans.run",
     *(
         f"figures.figure_{name}"

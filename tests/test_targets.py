@@ -242,3 +242,59 @@ def test_scans_know_targets_by_their_values():
     assert "of their values a mean is" in next(_identity.differences(spec, {"target": other}, {}))
     assert _identity.of_function(Target("max", 3)) == "max of 3"
     assert list(_identity.differences(spec, {"target": "max of 2"}, {}))
+
+
+class TestGivenWeights:
+    MODEL = srfx.OneStep("tanh", "product", eta=2, alpha0=1)
+
+    def test_fields(self):
+        w, v, theta = srfx.simulation.sample_weights(self.MODEL, d=60)
+        bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
+        assert bulk.directions == 2
+        assert bulk.vectors.shape == (5, 60)
+        assert np.allclose(bulk.gamma, theta @ v / 60)
+        # the zhat are orthonormal, and v with them spans theta
+        unit = v / np.sqrt(60)
+        gamma = theta @ unit / np.sqrt(60)
+        values, vectors = np.linalg.eigh(np.eye(2) - np.outer(gamma, gamma))
+        z = (vectors / np.sqrt(values)).T @ (theta / np.sqrt(60) - np.outer(gamma, unit))
+        assert np.allclose(z @ z.T, np.eye(2))
+        size = np.sum(bulk.vectors**2, axis=1)
+        assert np.allclose(size[1:3], ((w @ z.T) ** 2).sum(axis=0))
+        assert "gamma = " in repr(bulk)
+
+    def test_one_row_is_a_vector(self):
+        w, v, theta = srfx.simulation.sample_weights(srfx.OneStep(), d=50)
+        one = srfx.EmpiricalBulk.from_weights(w, v, theta)
+        rows = srfx.EmpiricalBulk.from_weights(w, v[np.newaxis], theta[np.newaxis])
+        np.testing.assert_array_equal(one.vectors, rows.vectors)
+        assert rows.gamma == one.gamma
+
+    def test_the_spike_is_the_mean_row_in_the_span(self):
+        w, v, theta = srfx.simulation.sample_weights(srfx.OneStep(eta=3), d=80)
+        mean = w.mean(axis=0)
+        one = srfx.EmpiricalBulk.from_weights(w, mean, theta)
+        two = srfx.EmpiricalBulk.from_weights(w, [mean + 0.3 * v, v], theta)
+        assert two.r == pytest.approx(one.r, rel=1e-10)
+        assert two.c == pytest.approx(one.c, rel=1e-10)
+        assert two.gamma == pytest.approx(one.gamma, rel=1e-10)
+
+    @pytest.mark.parametrize(
+        ("v", "theta", "words"),
+        [
+            (np.ones((2, 10)), np.ones(10), "v must have independent rows"),
+            (np.ones(10), np.ones((2, 10)), "theta must have orthogonal rows"),
+            (np.ones(10), np.eye(10)[:2] * 0, "a row of theta must not be the zero vector"),
+            (np.eye(9)[:2], np.ones(10), "v must be a vector of length d = 10"),
+        ],
+    )
+    def test_refusals(self, v, theta, words):
+        w = np.random.default_rng(0).standard_normal((12, 10))
+        with pytest.raises(ValueError, match=words):
+            srfx.EmpiricalBulk.from_weights(w, v, theta)
+
+    def test_directions_have_to_fit(self):
+        w, v, theta = srfx.simulation.sample_weights(self.MODEL, d=50)
+        bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
+        with pytest.raises(ValueError, match="as many directions as the target of the model, 1"):
+            srfx.solve(srfx.OneStep(), 1, 0.1, bulk=bulk)

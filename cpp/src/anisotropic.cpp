@@ -22,6 +22,14 @@ std::unique_ptr<OneStepSource::Shared> OneStepSource::shared(Index set) const {
   const Parameters& p = sets_[set];
   auto out = std::make_unique<Shared>();
   const bool allow = path_ == Path::automatic;
+  if (!labels_.real()) {
+    LabelResidual residual(*target_, {labels_.kind, p.noise, labels_.slope},
+                           readout_ * constants_.h0);
+    out->step = StepModel(constants_, residual.moments, readout_, p.eta, p.inverse_alpha0, allow);
+    out->nodes = std::move(residual.nodes);
+    out->nodes_error = out->constants_error = constants_.error;
+    return out;
+  }
   const ResidualMoments moments = widened(noiseless_, p.noise);
   out->step = StepModel(constants_, moments, readout_, p.eta, p.inverse_alpha0, allow);
   // The law depends on the step by how close to 0 its poles in u come, to a power of 2.

@@ -23,12 +23,14 @@ from srfx.weights import EmpiricalBulk
 
 if _typing.TYPE_CHECKING:
     from srfx import figures as figures
+    from srfx import jax as jax
     from srfx import reference as reference
+    from srfx import torch as torch
 else:
 
     def __getattr__(name):
-        """Load ``srfx.figures`` and ``srfx.reference`` when they are first used."""
-        if name in ("figures", "reference"):
+        """Load ``srfx.figures``, ``.reference``, ``.jax`` and ``.torch`` when first used."""
+        if name in ("figures", "reference", "jax", "torch"):
             import importlib
 
             return importlib.import_module(f"srfx.{name}")

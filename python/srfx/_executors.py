@@ -44,6 +44,12 @@ def check_executor(executor: object) -> None:
             "executor must be None, have a method submit (PEP 3148) or be a dask Client; "
             f"got {executor!r}"
         )
+    if (ranks := _pools_of_mpi(executor)) > 1:
+        raise ValueError(
+            f"executor must be one pool of the whole MPI job; each of its {ranks} ranks runs this "
+            f"script with one of its own: start it with mpiexec -n {ranks} python -m "
+            "mpi4py.futures SCRIPT"
+        )
     context: Any = getattr(executor, "_mp_context", None)
     method = context.get_start_method() if hasattr(context, "get_start_method") else None
     if method == "fork":
@@ -51,6 +57,19 @@ def check_executor(executor: object) -> None:
             "executor must not fork its workers (threads do not survive it); got a pool that does: "
             "use ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))"
         )
+
+
+def _pools_of_mpi(executor: object) -> int:
+    """How many ranks have made a pool of mpi4py, each for itself; 1 if it is as it should be."""
+    if not check.of_loaded(executor, "mpi4py.futures", "MPIPoolExecutor"):
+        return 1
+    if getattr(executor, "_pool", None) is not None:  # of MPICommExecutor, or it has begun
+        return 1
+    from mpi4py import MPI
+    from mpi4py.futures import _core
+
+    shared = getattr(_core, "SharedPool", executor)  # what -m mpi4py.futures sets up
+    return int(MPI.COMM_WORLD.Get_size()) if shared is None else 1
 
 
 def _loaded(data: bytes) -> str | None:

@@ -206,7 +206,8 @@ def of_bulk(bulk: str | EmpiricalBulk) -> str | dict[str, Any]:
     return {
         "bulk": "fields",
         **shape,
-        **{name: float(getattr(bulk, name)) for name in ("r", "c", "gamma")},
+        **{name: float(getattr(bulk, name)) for name in ("r", "c")},
+        "gamma": bulk.gamma if isinstance(bulk.gamma, float) else sketch(bulk.gamma),
         "eigenvalues": sketch(bulk.eigenvalues),
         "vectors": sketch(bulk.vectors),
     }

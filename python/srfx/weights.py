@@ -62,14 +62,16 @@ class EmpiricalBulk(Rebuilt):
     ----------
     r, c, gamma : float
         Measured spike strength (the mean of ``W v/|v|``), bulk variance (the mean squared norm of
-        the rows without their part along v) and alignment of v with theta.
+        the rows without their part along v) and alignment of v with theta; of L directions an array
+        of shape (L,).
     p, d : int
         Width and input dimension.
     eigenvalues : array of shape (p,)
         Spectrum of ``W Pi W^T``, ``Pi = 1 - v v^T/|v|^2``, in ascending order.
     vectors : array of shape (4, p)
         ``W v/|v| - r``, ``W`` applied to the part of theta orthogonal to v (normalised), ``|Pi
-        w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors.
+        w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors. Of L directions there are
+        several rows in place of the second: ``W`` applied to the zhat of THEORY section 14.
     given : mapping, optional
         Means over parts of the W, v and theta that `from_weights` was given: what a stored scan
         knows them by. The eigenvectors are known to no last digit, which would depend on the
@@ -91,7 +93,7 @@ class EmpiricalBulk(Rebuilt):
 
     r: float
     c: float
-    gamma: float
+    gamma: float | FloatArray
     p: int
     d: int
     eigenvalues: FloatArray
@@ -99,7 +101,12 @@ class EmpiricalBulk(Rebuilt):
     given: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        freeze(self.eigenvalues, self.vectors)
+        freeze(self.eigenvalues, self.vectors, self.gamma)
+
+    @property
+    def directions(self) -> int:
+        """Directions of the target."""
+        return int(np.size(self.gamma))
 
     @classmethod
     @check.public
@@ -115,10 +122,13 @@ class EmpiricalBulk(Rebuilt):
             scikit-learn have shape (d, p): pass their transpose. Tensors of torch as
             ``weight.detach().cpu().double().numpy()``; every real type, bfloat16 of JAX among them,
             is converted to float64.
-        v : array of shape (d,)
-            Direction of the spike. Its norm does not matter.
-        theta : array of shape (d,)
-            Direction of the target, whose argument is ``theta.x/|theta|``.
+        v : array of shape (d,), or (q, d)
+            Direction of the spike. Its norm does not matter. Of several spikes a row each,
+            independent: the rows of W share one spike, in the direction of what their mean has in
+            the span of these.
+        theta : array of shape (d,), or (L, d)
+            Direction of the target, whose argument is ``theta.x/|theta|``; of L directions
+            orthogonal rows.
 
         Returns
         -------
@@ -130,8 +140,9 @@ class EmpiricalBulk(Rebuilt):
             An argument does not hold real numbers.
         ValueError
             W is not a matrix with at least two rows and columns, v or theta is not a vector of
-            length d, an entry is not finite, v or theta is zero, all of W is beyond 1e-70 or 1e70,
-            W has nothing beside its part along v, or is too large for the memory.
+            length d (or some of them), an entry is not finite, v or theta is zero, rows of v are
+            dependent or those of theta not orthogonal, all of W is beyond 1e-70 or 1e70, W has
+            nothing beside its part along v, or is too large for the memory.
 
         Warns
         -----
@@ -174,18 +185,28 @@ class EmpiricalBulk(Rebuilt):
                 f"products can be represented; got {largest:.6g}"
             )
         check.memory(f"W of shape {weights.shape}", 8.0 * (4 * p * p + 3 * p * d))
-        spike = _direction("v", v, d, p)
-        target = _direction("theta", theta, d, p)
-        if p == d and any(_fits_transposed(weights, u) for u in (spike, target)):
+        spikes, targets = _rows("v", v, d, p), _rows("theta", theta, d, p)
+        spike = spikes[0]
+        if len(spikes) > 1:
+            mean = spikes @ weights.mean(axis=0)
+            if not np.any(mean):
+                raise ValueError("v must not be orthogonal to the mean row of W; it is")
+            spike = mean @ spikes / np.linalg.norm(mean)
+        if p == d and any(_fits_transposed(weights, u) for u in (spike, *targets)):
             warn(
                 f"W looks transposed: its columns align with v or theta, not its rows. {_LAYOUT}",
                 AccuracyWarning,
             )
-        gamma = float(np.clip(spike @ target, -1.0, 1.0))
-        across = target - gamma * spike
-        across -= (across @ spike) * spike  # what rounding left, where the two are nearly parallel
-        length = float(np.linalg.norm(across))
-        across = across / length if length > 1e-12 else np.zeros(d)
+        gamma: float | FloatArray = float(np.clip(spike @ targets[0], -1.0, 1.0))
+        across = targets - np.outer(targets @ spike, spike)
+        across -= np.outer(across @ spike, spike)  # what rounding left, where nearly parallel
+        if len(targets) > 1:
+            gamma = targets @ spike
+            values, axes = np.linalg.eigh(np.eye(len(targets)) - np.outer(gamma, gamma))
+            kept = values > 1e-12
+            across = (axes[:, kept] / np.sqrt(values[kept])).T @ across
+        length = np.linalg.norm(across, axis=1, keepdims=True)
+        across = np.where(length > 1e-12, across / np.where(length > 0, length, 1.0), 0.0)
 
         along = weights @ spike
         bulk = weights - np.outer(along, spike)
@@ -197,15 +218,16 @@ class EmpiricalBulk(Rebuilt):
             )
         _warn_of_spread(float(np.var(along)) / c, float(np.std(square_norms)) / c)
         eigenvalues, basis = np.linalg.eigh(bulk @ bulk.T)
-        vectors = np.stack([along - r, weights @ across, square_norms - c, np.ones(p)]) @ basis
+        rows = [along - r, *(weights @ x for x in across), square_norms - c, np.ones(p)]
+        vectors = np.stack(rows) @ basis
         eigenvalues = np.maximum(eigenvalues, 0.0)
-        given = _identity.of_weights(weights, spike, target, r, c, gamma, eigenvalues, vectors)
+        given = _identity.of_weights(weights, spikes, targets, r, c, gamma, eigenvalues, vectors)
         return cls(r, c, gamma, p, d, eigenvalues, vectors, given)
 
     def __repr__(self) -> str:
         return (
             f"<EmpiricalBulk of {self.p} x {self.d} weights: r = {self.r:.6g}, c = {self.c:.6g}, "
-            f"gamma = {self.gamma:.6g}>"
+            f"gamma = {' '.join(f'{x:.6g}' for x in np.atleast_1d(self.gamma))}>"
         )
 
 
@@ -252,6 +274,25 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
         )
 
 
+def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
+    """Return one direction or several as orthonormal rows; those of the target as they are."""
+    if np.ndim(value) != 2 or np.shape(value)[1] != d:
+        return _direction(name, value, d, p)[np.newaxis]
+    rows = np.array([_direction(f"a row of {name}", row, d, p) for row in np.asarray(value)])
+    if name == "theta":
+        cosines = np.abs(rows @ rows.T - np.eye(len(rows)))
+        if cosines.max() > 1e-6:
+            raise ValueError(
+                "theta must have orthogonal rows, the directions of the target; two have a cosine "
+                f"of {cosines.max():.3g}"
+            )
+        return rows
+    _, size, basis = np.linalg.svd(rows, full_matrices=False)
+    if len(rows) > d or size[-1] < 1e-8:
+        raise ValueError(f"v must have independent rows; the {len(rows)} given are not")
+    return basis if len(rows) > 1 else rows
+
+
 def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
     """Return a non-zero vector of length d, normalised."""
     vector = np.asarray(
@@ -265,7 +306,11 @@ def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
         )
     largest = float(np.max(np.abs(vector)))
     if largest == 0:
-        why = " (the network has made no step, or its weights have no spike)" if name == "v" else ""
+        why = (
+            " (the network has made no step, or its weights have no spike)"
+            if name.endswith("v")
+            else ""
+        )
         raise ValueError(f"{name} must not be the zero vector; got norm 0{why}")
     vector = vector / largest
     return vector / np.linalg.norm(vector)
@@ -351,7 +396,7 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
     return float(bulk.d)
 
 
-def _step_inputs(
+def inputs_of_step(
     model: Model, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Give the arguments that the core's functions for the actual step share."""
@@ -382,7 +427,7 @@ def solve_step(
     One readout value: ``matrix`` takes section 10's path for every activation, ``exact`` the bulk
     itself in place of its table.
     """
-    inputs = _step_inputs(model, arguments, shape)
+    inputs = inputs_of_step(model, arguments, shape)
     inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
     raw: dict[str, NDArray[Any]]
     if len(model.readout) == 1:
@@ -399,7 +444,7 @@ def step_gradient(
     """Differentiate both errors of a solved step: rows are directions of the core."""
     model = solution.model
     return _core.gradient_one_step(
-        **_step_inputs(model, solution.arguments, solution.shape),
+        **inputs_of_step(model, solution.arguments, solution.shape),
         readout=model.readout[0],
         v1=np.ravel(np.asarray(solution.v1)),
         v2=np.ravel(np.asarray(solution.v2)),
@@ -408,7 +453,7 @@ def step_gradient(
     )
 
 
-def _weights_inputs(
+def inputs_of_weights(
     model: Model,
     bulk: EmpiricalBulk,
     arguments: Mapping[str, float | FloatArray],
@@ -435,7 +480,7 @@ def weights_gradient(
     solution: Solution, directions: list[int], n_threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differentiate both errors for given weights: rows are directions of the core."""
-    inputs = _weights_inputs(solution.model, solution.weights, solution.arguments, solution.shape)
+    inputs = inputs_of_weights(solution.model, solution.weights, solution.arguments, solution.shape)
     return _core.gradient_empirical(
         **inputs,
         v1=np.ravel(np.asarray(solution.v1)),
@@ -447,6 +492,11 @@ def weights_gradient(
 
 def check_weights(model: Model, bulk: EmpiricalBulk) -> None:
     """Refuse fields of the model that contradict the weights."""
+    if model.directions != bulk.directions:
+        raise ValueError(
+            f"bulk must have as many directions as the target of the model, {model.directions}; "
+            f"its theta had {bulk.directions}"
+        )
     for name, value in model.numeric.items():
         if name not in ("noise", "beta") and np.size(value) != 1:
             raise ValueError(
@@ -470,7 +520,7 @@ def solve_weights(
 ) -> dict[str, NDArray[Any]]:
     """Solve every point for given weights; ``exact``: without their table."""
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
-        **_weights_inputs(model, bulk, arguments, shape),
+        **inputs_of_weights(model, bulk, arguments, shape),
         n_points=math.prod(shape),
         n_threads=n_threads,
         exact=exact,

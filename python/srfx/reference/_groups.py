@@ -29,8 +29,11 @@ Array = NDArray[Any]
 class SpikedBulk:
     """The isotropic bulk with K groups: V2_g = pi_g / (A_g + Gam_gg), V1 = D - beta D Gam D."""
 
-    def __init__(self, beta: float, pi: Array, d: float | None) -> None:
+    def __init__(
+        self, beta: float, pi: Array, d: float | None, spikes: int = 1, others: int = 1
+    ) -> None:
         self.beta, self.pi, self.d = beta, pi, d
+        self.spikes, self.others = spikes, others
 
     def _gamma(self, vh1: Array, v2: Array) -> Array:
         return np.asarray(np.linalg.solve(np.eye(v2.size) + self.beta * vh1 * v2[None, :], vh1))
@@ -63,9 +66,11 @@ class SpikedBulk:
     def response(self, vh1: Array, a: Array) -> Response:
         v1, v2 = self.averages(vh1, a)
         count = v2.size
-        k = np.zeros((3 * count, 3 * count), v1.dtype)  # there is no third feature
-        k[:count, :count] = self.beta * np.diag(v2)
-        k[count : 2 * count, count : 2 * count] = self.beta * v1
+        blocks = [np.diag(v2)] * self.spikes + [v1] * self.others
+        k = np.zeros(((len(blocks) + 1) * count,) * 2, v1.dtype)  # there is no last feature, delta
+        for i, block in enumerate(blocks):
+            own = slice(i * count, (i + 1) * count)
+            k[own, own] = self.beta * block
         mean = None if self.d is None else self.beta * self.d * np.diag(v2)
         return Response(v1, v2, k, mean)
 

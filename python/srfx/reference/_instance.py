@@ -1,4 +1,4 @@
-"""The errors of one given network (THEORY section 9 f): its own spectrum and overlaps."""
+"""The errors of one given network (THEORY sections 9 f, 14, 15): its spectrum and overlaps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srfx._validation import public
+from srfx.reference._spikes import root_of, table_of_spikes, turned
 from srfx.reference._system import Response, SystemSolution, as_function, solve_system, table
+from srfx.reference._targets import directions_of
 
 Array = NDArray[Any]
 
@@ -17,7 +19,8 @@ Array = NDArray[Any]
 class InstanceBulk:
     """Sums over the eigenvalues D of Omega = W Pi W^T.
 
-    The columns of `u` are W v, W z, delta and, where the mean pays its cost, 1, rotated.
+    The columns of `u` are W v, W z (one for each z), delta and, where the mean pays its cost, 1,
+    rotated.
     """
 
     def __init__(self, eigenvalues: Array, u: Array) -> None:
@@ -34,31 +37,37 @@ class InstanceBulk:
 
 def instance(
     w: ArrayLike, v: ArrayLike, theta: ArrayLike, *, mean: bool
-) -> tuple[InstanceBulk, float, float, float, float]:
+) -> tuple[InstanceBulk, float, float, Array, float]:
     """Return the bulk of given weights, and their r, c, gamma and beta."""
-    weights, spike, star = (np.asarray(x, float) for x in (w, v, theta))
-    if weights.ndim != 2 or spike.shape != weights.shape[1:] or star.shape != spike.shape:
+    weights = np.asarray(w, float)
+    spikes, stars = (np.atleast_2d(np.asarray(x, float)) for x in (v, theta))
+    if weights.ndim != 2 or not spikes.shape[1] == stars.shape[1] == weights.shape[1]:
         raise ValueError(
-            f"need w (p, d), v (d,), theta (d,); got {weights.shape}, {spike.shape}, {star.shape}"
+            "need w (p, d), v (d,) or (q, d), theta (d,) or (L, d); got "
+            f"{weights.shape}, {np.shape(v)}, {np.shape(theta)}"
         )
-    if not (np.linalg.norm(spike) > 0 and np.linalg.norm(star) > 0):
+    if not (np.all(np.linalg.norm(spikes, axis=1)) and np.all(np.linalg.norm(stars, axis=1))):
         raise ValueError("v and theta must not vanish")
     p, d = weights.shape
-    v_hat, theta_hat = spike / np.linalg.norm(spike), star / np.linalg.norm(star)
-    gamma = float(v_hat @ theta_hat)
-    z = theta_hat - gamma * v_hat
-    rho = float(np.linalg.norm(z))
+    v_hat = spikes[0] / np.linalg.norm(spikes[0])
+    if len(spikes) > 1:  # the mean row, as far as it lies in their span
+        v_hat = np.linalg.pinv(spikes) @ (spikes @ weights.mean(axis=0))
+        v_hat /= np.linalg.norm(v_hat)
+    theta_hat = stars / np.linalg.norm(stars, axis=1, keepdims=True)
+    gamma = theta_hat @ v_hat
+    z = theta_hat - np.outer(gamma, v_hat)
+    if len(stars) == 1:
+        rho = float(np.linalg.norm(z))
+        gamma, z = (np.sign(gamma), 0.0 * z) if rho < 1e-8 else (gamma, z / rho)
+    else:
+        z = np.linalg.pinv(root_of(gamma[:, None])) @ z
     along = weights @ v_hat
     r = float(along.mean())
     rest = weights - np.outer(along, v_hat)
     norms = np.sum(rest**2, axis=1)
     c = float(norms.mean())
-    if rho < 1e-8:
-        gamma, z = math.copysign(1.0, gamma), np.zeros(d)
-    else:
-        z = z / rho
     eigenvalues, vectors = np.linalg.eigh(rest @ rest.T)
-    u = np.stack([along - r, weights @ z, norms - c] + [np.ones(p)] * mean, axis=1)
+    u = np.stack([along - r, *(z @ weights.T), norms - c] + [np.ones(p)] * mean, axis=1)
     bulk = InstanceBulk(np.maximum(eigenvalues, 0.0), vectors.T @ u)
     return bulk, r, c, gamma, p / d
 
@@ -83,10 +92,11 @@ def solve_instance(
     ----------
     w : (p, d) array_like
         The first layer: phi(x) = sigma(w x).
-    v, theta : (d,) array_like
-        Directions of the spike and of the target; norms do not matter.
+    v, theta : (d,), or (q, d) and (L, d), array_like
+        Directions of the spike and of the target; norms do not matter. The spike of several is the
+        mean row in their span.
     activation, target : str, Function or callable
-        sigma and sigma*.
+        sigma and sigma*; a `Directions` of as many as theta has.
     alpha, lam : float
         Sample complexity and ridge, both > 0.
     noise : float
@@ -112,10 +122,13 @@ def solve_instance(
     True
     """
     bulk, r, c, gamma, beta = instance(w, v, theta, mean=mean)
-    t = table(
-        as_function(activation), as_function(target), np.array([r]), np.array([c]), gamma, density,
-        own_bulk=True,
-    )  # fmt: skip
+    sigma = as_function(activation)
+    if gamma.size == 1:
+        star, one = as_function(target), float(gamma[0])
+        t = table(sigma, star, np.array([r]), np.array([c]), one, density, own_bulk=True)
+    else:
+        spikes = turned(np.array([[r]]), np.array([c]), np.ones(1), gamma[:, None])
+        t = table_of_spikes(sigma, directions_of(target), spikes, density, own_bulk=True)
     return solve_system(
         t, bulk, (np.array([[c / lam]]), np.array([1.0 / lam])), alpha=float(alpha), beta=beta,
         lam=float(lam), noise=float(noise), unit=np.array([math.sqrt(c)]),

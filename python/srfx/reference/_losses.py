@@ -610,7 +610,8 @@ def solve_loss(
     bulk: Bulk
     unit, own = 1.0, True
     if weights is not None:
-        bulk, r, c, gamma, beta = instance(*weights, mean=d is not None)
+        bulk, r, c, along, beta = instance(*weights, mean=d is not None)
+        gamma = float(along[0])
     elif hasattr(model, "eta"):
         plus = None if labels.real else labels.plus
         bulk, r, c, gamma = network(model, labels.star, plus, d, density)

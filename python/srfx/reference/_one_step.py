@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from srfx._validation import public
 from srfx.reference._spiked import Function, gauss_nodes, gaussian_mean, normal
+from srfx.reference._spikes import root_of, table_of_spikes, turned
 from srfx.reference._system import (
     Response,
     SystemSolution,
@@ -29,6 +30,7 @@ from srfx.reference._system import (
     solve_system,
     table,
 )
+from srfx.reference._targets import directions_of, rule_of
 
 Array = NDArray[Any]
 T_MAX = 11.0  # reach of the average over t
@@ -99,7 +101,10 @@ def constants(sigma: Function) -> Constants:
 
 @dataclass(frozen=True)
 class Residual:
-    """Nodes u of the residual of the labels; weights of E[. ], E[t .], E[t^2 .] on them."""
+    """Nodes u of the residual of the labels; weights of E[. ], E[t .], E[t^2 .] on them.
+
+    For a target of L directions ``p1`` has L rows and ``p2`` L x L (section 14).
+    """
 
     u: Array
     p0: Array
@@ -109,6 +114,15 @@ class Residual:
     def mean(self, f: Array, power: int = 0) -> Any:
         """Return E[t^power f(u)], f with the nodes as its first axis."""
         return np.tensordot((self.p0, self.p1, self.p2)[power], f, axes=(0, 0))
+
+    def first(self, f: Array) -> Array:
+        """Return E[t_l f(u)], l first."""
+        return np.asarray(np.tensordot(np.atleast_2d(self.p1), f, axes=(1, 0)))
+
+    def second(self, f: Array) -> Array:
+        """Return E[t_l t_m f(u)], l and m first."""
+        count = len(np.atleast_2d(self.p1))
+        return np.asarray(np.tensordot(self.p2.reshape(count, count, -1), f, axes=(2, 0)))
 
     def power(self, n: int) -> float:
         """Return E u^n."""
@@ -168,17 +182,71 @@ def label_rule(
     return Residual(np.array([1.0, -1.0]) - shift, *moments)
 
 
-def length_and_gamma(h1: float, r: Residual, eta: float, over: float) -> tuple[float, float]:
-    """Return l and gamma; `over` is 1/alpha0."""
-    overlap = float(np.sum(r.p1 * r.u))
-    length = math.sqrt(overlap**2 + r.power(2) * over)
+def law_of(target: Any, shift: float, noise: float, density: float) -> Residual:
+    """Return the rule for u = s*(t) + sqrt(noise) eps - shift of a target of any directions.
+
+    Of several: the product of rules in t and eps has too many nodes for what follows. Their weights
+    go to those of graded panels in u, as interpolation there takes them, which is exact for what is
+    a polynomial on each panel.
+    """
+    star = directions_of(target)
+    if star.directions == 1:
+        return residual_rule(as_function(target), shift, noise, density)
+    t, p = rule_of(star, density)
+    u = np.asarray(star.value(*t), float) - shift
+    squares = (t[:, None] * t).reshape(-1, p.size)
+    u, moments = _gathered(u, np.concatenate([p[None], p * t, p * squares]), density)
+    if noise > 0.0:
+        x, w = np.polynomial.hermite_e.hermegauss(math.ceil(48 * density))
+        u = (u[:, None] + math.sqrt(noise) * x).ravel()
+        u, moments = _gathered(
+            u, (moments[..., None] * (w / w.sum())).reshape(len(moments), -1), density
+        )
+    count = star.directions
+    p2 = moments[1 + count :].reshape(count, count, -1)
+    return Residual(u, moments[0], moments[1 : 1 + count], p2)
+
+
+def _gathered(u: Array, moments: Array, density: float) -> tuple[Array, Array]:
+    """Return few nodes and moments on them (last axis) for many."""
+    ends = [float(np.min(u)), float(np.max(u))]
+    edges: list[float] = [0.0]
+    while edges[-1] < max(map(abs, ends)) + 1e-9:
+        edges.append(edges[-1] + (0.15 + edges[-1] / 8.0) / density)
+    cut: Array = np.array(sorted({*edges, *(-x for x in edges)}))
+    low, high = np.searchsorted(cut, ends[0], "right") - 1, np.searchsorted(cut, ends[1])
+    cut = cut[max(0, int(low)) : int(high) + 1]
+    x, _ = np.polynomial.legendre.leggauss(T_ORDER)
+    panel = np.clip(np.searchsorted(cut, u, "right") - 1, 0, cut.size - 2)
+    half = 0.5 * np.diff(cut)
+    middle = cut[:-1] + half
+    at = ((u - middle[panel]) / half[panel])[:, None] - x
+    at[at == 0.0] = 1e-300
+    weight = np.array([1.0 / np.prod(y - np.delete(x, i)) for i, y in enumerate(x)])
+    basis = weight / at
+    basis /= basis.sum(axis=1, keepdims=True)
+    place = (panel[:, None] * T_ORDER + np.arange(T_ORDER)).ravel()
+    count = half.size * T_ORDER
+    out = [np.bincount(place, (row[:, None] * basis).ravel(), count) for row in moments]
+    nodes = (middle[:, None] + half[:, None] * x).ravel()
+    kept = np.array(out)
+    live = np.any(kept != 0.0, axis=0)
+    return nodes[live], kept[:, live]
+
+
+def length_and_gamma(h1: float, r: Residual, eta: float, over: float) -> tuple[float, Any]:
+    """Return l and gamma, a vector for several directions; `over` is 1/alpha0."""
+    overlap = r.first(r.u)
+    length = math.sqrt(float(overlap @ overlap) + r.power(2) * over)
     if length <= 1e-13 * math.sqrt(r.power(2)):
         raise ValueError(
             "alpha0 must be finite where E[t u] = 0, u the residual of the labels, and target must "
             "not be the constant the network starts from: the step vanishes; got E[t u] = "
-            f"{overlap:.1e}, E[u^2] = {r.power(2):.1e}, 1/alpha0 = {over:g}"
+            f"{overlap}, E[u^2] = {r.power(2):.1e}, 1/alpha0 = {over:g}"
         )
-    return length, max(-1.0, min(1.0, overlap / length))
+    if overlap.size > 1:
+        return length, overlap / length
+    return length, max(-1.0, min(1.0, float(overlap[0]) / length))
 
 
 def row_norms(k: Constants, r: Residual, eta: float, over: float) -> tuple[Array, Array, float]:
@@ -203,11 +271,11 @@ def row_norms(k: Constants, r: Residual, eta: float, over: float) -> tuple[Array
         + 4.0 * eta**3 * over**2 * k.b13 * float(r.mean(u**3 * chi))
         + eta**4 * over**3 * u4 * (k.k4 - k.hc1**2)
         + 2.0 * eta**4 * k.hc1**2 * u2**2 * over**2
-        + (
-            2.0 * eta * k.b3 * float(r.mean(u * chi, 1))
-            + eta**2 * over * k.b12 * float(r.mean(u**2, 1))
+        + float(
+            np.sum(
+                (2.0 * eta * k.b3 * r.first(u * chi) + eta**2 * over * k.b12 * r.first(u**2)) ** 2
+            )
         )
-        ** 2
     )
     return la, lb, c_delta
 
@@ -221,11 +289,11 @@ def _split(eta: float, alpha0: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class OneStepMap:
-    """r_g, c_g (one a group) and gamma of the step (section 10, Map)."""
+    """r_g, c_g (one a group) and gamma of the step (section 10, Map), a vector in section 14."""
 
     r: Array
     c: Array
-    gamma: float
+    gamma: Any
     length: float
 
 
@@ -251,9 +319,7 @@ def one_step_map(model: Any, density: int = 1) -> OneStepMap:
     k = constants(as_function(model.activation))
     a, pi = groups_of(model)
     eta, over = _split(float(model.eta), float(model.alpha0))
-    rule = residual_rule(
-        as_function(model.target), float(pi @ a) * k.h0, float(model.noise), density
-    )
+    rule = law_of(model.target, float(pi @ a) * k.h0, float(model.noise), density)
     return _map(k, rule, eta * a, over)
 
 
@@ -273,16 +339,19 @@ def differ(
     """Return the largest difference of averages on two rules, in units of E|integrand|."""
     worst = 0.0
     for (f, power), (h, _) in zip(on_one, on_two, strict=True):
-        size = np.tensordot(np.abs((one.p0, one.p1, one.p2)[power]), np.abs(f), axes=(0, 0))
-        gap = np.abs(one.mean(f, power) - two.mean(h, power))
-        worst = max(worst, float(np.max(gap) / (np.max(size) + 1e-300)))
+        p, q = (np.reshape((r.p0, r.p1, r.p2)[power], (-1, r.u.size)) for r in (one, two))
+        size = np.tensordot(np.abs(p), np.abs(f), axes=(1, 0))
+        gap = np.abs(np.tensordot(p, f, axes=(1, 0)) - np.tensordot(q, h, axes=(1, 0)))
+        least = float(np.max(np.tensordot(np.abs(one.p0), np.abs(f), axes=(0, 0))))
+        # E[t f] may be zero by symmetry, and p1 with it
+        worst = max(worst, float(np.max(gap)) / max(float(np.max(size)), least, 1e-300))
     return worst
 
 
 # ------------------------------------------------------------------------------- section 9: the odd
 
 
-class _OneGroup:
+class OneGroup:
     """Shared by the two one-group bulks: the root in g and its infinitesimal continuation."""
 
     beta: float
@@ -293,7 +362,7 @@ class _OneGroup:
     def __init__(self) -> None:
         self._last: tuple[float, Array, Array] | None = None
 
-    def on(self, rule: Residual) -> _OneGroup:
+    def on(self, rule: Residual) -> OneGroup:
         """Return the same bulk on another rule."""
         raise NotImplementedError
 
@@ -360,33 +429,34 @@ class _OneGroup:
         return np.array([[(1.0 - s * x[0]) / b]]), np.array([x[0] / b])
 
 
-def _one_group_response(
+def one_group_response(
     beta: float,
     g: Any,
     p_vv: Any,
-    p_vz: Any,
-    p_zz: Any,
+    p_vz: Array,
+    p_zz: Array,
     p_lv: Any,
-    p_lz: Any,
+    p_lz: Array,
     p_ll: Any,
     c_delta: float,
 ) -> Array:
-    """Return K of section 9 (d), order (v, z, delta)."""
+    """Return K of section 9 (d), order (v, z, delta); any number of z (section 14)."""
     b = beta * g
     vz = -p_vz / p_vv
     dv = b * p_lv / p_vv
     dz = b * (p_lz - p_lv * p_vz / p_vv)
     dd = b * c_delta - b**2 * (p_ll - p_lv**2 / p_vv)
-    return np.array(
+    zz = np.eye(len(p_vz)) - p_zz + np.outer(p_vz, p_vz) / p_vv
+    return np.block(
         [
-            [1.0 / p_vv - 1.0, vz, dv],
-            [vz, 1.0 - p_zz + p_vz**2 / p_vv, dz],
-            [dv, dz, dd],
+            [1.0 / p_vv - 1.0, vz[None, :], dv],
+            [vz[:, None], zz, dz[:, None]],
+            [dv, dz[None, :], dd],
         ]
     )
 
 
-class OddBulk(_OneGroup):
+class OddBulk(OneGroup):
     """Section 9: odd sigma, all readouts 1, no noise."""
 
     def __init__(self, k: Constants, rule: Residual, eta: float, over: float, beta: float) -> None:
@@ -453,9 +523,9 @@ class OddBulk(_OneGroup):
             d_x, d_y = (part + self.rule.mean(f * u * q, 1) for part, f in (x, y))
             return tau * self.over * self.rule.mean(x[1] * y[1] * u**2 * q) + p_tt * d_x * d_y
 
-        matrix = _one_group_response(
-            self.beta, g, overlap(v, v), overlap(v, z), overlap(z, z), overlap(row, v),
-            overlap(row, z), overlap(row, row), self.c_delta,
+        matrix = one_group_response(
+            self.beta, g, overlap(v, v), np.array([overlap(v, z)]), np.array([[overlap(z, z)]]),
+            overlap(row, v), np.array([overlap(row, z)]), overlap(row, row), self.c_delta,
         )  # fmt: skip
         v1, v2 = self.averages(vh1, a)
         return Response(v1, v2, matrix / big_b, None)
@@ -463,8 +533,22 @@ class OddBulk(_OneGroup):
 
 # -------------------------------------------------------------- section 10: any sigma, one readout
 
+Vector = tuple[Array, Array]  # parts along theta_1, .., theta_L; f(u) of v_f = X^T f(u)/n0
 
-def _inverse(m: Array) -> Array:
+
+def frame(gamma: Any, along: Array) -> tuple[Vector, list[Vector]]:
+    """Return vhat, which is v_f of f = `along`, and the zhat of sections 9 and 14."""
+    gamma = np.atleast_1d(gamma)
+    if gamma.size == 1:  # closer to gamma = 1 than eigenvalues would be
+        rho = math.sqrt(max(0.0, (1.0 - gamma[0]) * (1.0 + gamma[0])))
+        back = np.array([[1.0 / rho if rho > 0.0 else 0.0]])
+    else:
+        back = np.linalg.pinv(root_of(gamma[:, None]))
+    zs = [(row, -float(row @ gamma) * along) for row in back]
+    return (np.zeros(gamma.size), along), zs
+
+
+def inverse_2x2(m: Array) -> Array:
     """Return inverses of 2 x 2 matrices (last two axes)."""
     a, b, c, d = m[..., 0, 0], m[..., 0, 1], m[..., 1, 0], m[..., 1, 1]
     out = np.empty_like(m)
@@ -475,7 +559,7 @@ def _inverse(m: Array) -> Array:
 EYE = np.eye(2)
 
 
-class BlockBulk(_OneGroup):
+class BlockBulk(OneGroup):
     """Section 10 with one readout value: 2 x 2 blocks. With `d`: the damped mean."""
 
     def __init__(
@@ -514,12 +598,12 @@ class BlockBulk(_OneGroup):
         big_b[:, 0, 0] = b * self.kap * u**2
         big_b[:, 0, 1] = root * self.e2 * u
         big_b[:, 1, 0] = -root * self.e2 * u
-        return big_a, big_b, _inverse(EYE + big_b @ gm * self.over)
+        return big_a, big_b, inverse_2x2(EYE + big_b @ gm * self.over)
 
     def _next(self, g: Any, x: Array) -> Array:
         gm = np.array([[x[0], -x[1]], [x[1], x[2]]])
         big_a, big_b, q = self._blocks(g, gm)
-        new = _inverse(big_a + self.rule.mean(q @ big_b))
+        new = inverse_2x2(big_a + self.rule.mean(q @ big_b))
         return np.array([new[0, 0], new[1, 0], new[1, 1]])
 
     def inner(self, g: float, start: Array | None) -> Array:
@@ -548,36 +632,39 @@ class BlockBulk(_OneGroup):
         g = x[0]
         gm = np.array([[x[1], -x[2]], [x[2], x[3]]])
         big_a, blocks, q = self._blocks(g, gm)
-        qt = _inverse(EYE + gm @ blocks * self.over)
+        qt = inverse_2x2(EYE + gm @ blocks * self.over)
         rule, u = self.rule, self.rule.u
         b = self.beta * g
         root = np.sqrt(b)
-        p_tt = _inverse(big_a + rule.mean(q @ blocks, 2))
+        count = len(np.atleast_1d(self.gamma))
+        turned = (rule.second(q @ blocks) + np.multiply.outer(np.eye(count), big_a)).swapaxes(1, 2)
+        p_tt = np.linalg.inv(turned.reshape(2 * count, 2 * count))
 
-        def overlap(one: tuple[float, Array], two: tuple[float, Array]) -> Array:
+        def overlap(one: Vector, two: Vector) -> Array:
             (ax, f), (ay, h) = one, two
-            left = ax * EYE + rule.mean(f[:, None, None] * qt, 1)
-            right = ay * EYE + rule.mean(h[:, None, None] * q, 1)
+            left = np.multiply.outer(ax, EYE) + rule.first(f[:, None, None] * qt)
+            right = np.multiply.outer(ay, EYE) + rule.first(h[:, None, None] * q)
             bulk = gm @ rule.mean((f * h)[:, None, None] * q) * self.over
-            return np.asarray(bulk + left @ p_tt @ right)
+            left = left.swapaxes(0, 1).reshape(2, 2 * count)
+            return np.asarray(bulk + left @ p_tt @ right.reshape(2 * count, 2))
 
-        rho = math.sqrt(max(0.0, (1.0 - self.gamma) * (1.0 + self.gamma)))
-        v = (0.0, u / self.length)
-        z = (1.0 / rho, -self.gamma / (self.length * rho) * u) if rho > 0 else (0.0, 0.0 * u)
-        la, lb = (0.0, self.la), (0.0, self.lb)
+        v, zs = frame(self.gamma, u / self.length)
+        la, lb = (np.zeros(count), self.la), (np.zeros(count), self.lb)
 
-        def with_rows(y: tuple[float, Array]) -> Any:
+        def with_rows(y: Vector) -> Any:
             return overlap(y, la)[0, 0] - overlap(y, lb)[0, 1] / root
 
-        lb_lb = float(rule.mean(self.lb**2)) * self.over + float(rule.mean(self.lb, 1)) ** 2
+        slopes = rule.first(self.lb)
+        lb_lb = float(rule.mean(self.lb**2)) * self.over + float(slopes @ slopes)
         p_ll = (
             overlap(la, la)[0, 0]
             - 2.0 * overlap(la, lb)[0, 1] / root
             + (lb_lb - overlap(lb, lb)[1, 1]) / b
         )
-        matrix = _one_group_response(
-            self.beta, g, overlap(v, v)[0, 0], overlap(v, z)[0, 0], overlap(z, z)[0, 0],
-            with_rows(v), with_rows(z), p_ll, self.c_delta,
+        matrix = one_group_response(
+            self.beta, g, overlap(v, v)[0, 0], np.array([overlap(v, z)[0, 0] for z in zs]),
+            np.array([[overlap(y, z)[0, 0] for z in zs] for y in zs]).reshape(len(zs), len(zs)),
+            with_rows(v), np.array([with_rows(z) for z in zs]), p_ll, self.c_delta,
         )  # fmt: skip
         mean = None
         if self.d is not None:
@@ -605,7 +692,7 @@ def solve_one_step(
     route: str | None = None,
     density: int = 1,
 ) -> SystemSolution:
-    """Solve the actual one-step network at one point (THEORY sections 9 and 10).
+    """Solve the actual one-step network at one point (THEORY sections 9, 10 and 14).
 
     Parameters
     ----------
@@ -641,7 +728,7 @@ def solve_one_step(
     >>> print(f"{solve_one_step(model, alpha=2.0, lam=0.1).test_error:.7f}")
     0.3553000
     """
-    sigma, star = as_function(model.activation), as_function(model.target)
+    sigma = as_function(model.activation)
     k = constants(sigma)
     a, pi = groups_of(model)
     beta, noise = float(model.beta), float(model.noise)
@@ -655,16 +742,23 @@ def solve_one_step(
     if route == "odd" and (k.h0, k.h2, k.b12, noise, d) != (0.0, 0.0, 0.0, 0.0, None):
         raise ValueError("section 9 needs an odd sigma, no noise and d=None")
     shift = float(pi @ a) * k.h0
-    rule = residual_rule(star, shift, noise, density)
+    rule = law_of(model.target, shift, noise, density)
     found = _map(k, rule, eta * a, over)
-    t = table(sigma, star, found.r, found.c, found.gamma, density, own_bulk=True)
+    if np.ndim(found.gamma) > 0:
+        if route == "odd":
+            raise ValueError("section 9 needs a target of one direction")
+        spikes = turned(found.r[:, None], found.c, pi, np.reshape(found.gamma, (-1, 1)))
+        t = table_of_spikes(sigma, directions_of(model.target), spikes, density, own_bulk=True)
+    else:
+        star = as_function(model.target)
+        t = table(sigma, star, found.r, found.c, found.gamma, density, own_bulk=True)
     if route != "groups":
         t, route = _without_linear_part(k, t, eta, d, route, model.activation)
         if route == "groups" and eta == 0.0:
             k = replace(k, h2=0.0)  # nothing of it is left: no step
     bulk: Any
     start = (np.diag(pi * found.c) / lam, pi / lam)
-    coarse = residual_rule(star, shift, noise, 0.5 * density)
+    coarse = law_of(model.target, shift, noise, 0.5 * density)
     for _ in range(MAX_DOUBLINGS):
         if route == "groups":
             from srfx.reference._one_step_groups import GroupBulk
@@ -681,7 +775,7 @@ def solve_one_step(
         if bulk.disagreement(coarse) < SAME:
             return out
         density *= 2
-        coarse, rule = rule, residual_rule(star, shift, noise, density)
+        coarse, rule = rule, law_of(model.target, shift, noise, density)
     raise ValueError(
         f"density must be more than {density // 2} here: averages over the residual do not settle, "
         "for they have poles near the real axis"

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx.reference._one_step import Constants, Residual, differ, length_and_gamma, row_norms
+from srfx.reference._one_step import (
+    Constants,
+    Residual,
+    Vector,
+    differ,
+    frame,
+    length_and_gamma,
+    row_norms,
+)
 from srfx.reference._system import Response, follow, jacobian, newton
 
 Array = NDArray[Any]
-Pair = tuple[Any, Array]  # (s, x) stands for s I - L^T x L, L L^T = VV = diag(Vh1, I)
-Vector = tuple[float, Array]  # part along theta, f(u) of v_f = X^T f(u)/n0
+# (S, x) stands for S (x) I - (I (x) L^T) x (I (x) L), L L^T = VV = diag(Vh1, I), S in the space of
+# the target's directions (THEORY section 14; a number for one of them)
+Pair = tuple[Array, Array]
 
 
 class GroupBulk:
@@ -153,38 +161,39 @@ class GroupBulk:
         outer = np.linalg.inv(eye + vv @ x)
         qht = np.linalg.inv(eye + gm @ bh * self.over)
         yh = bh @ qht @ outer * self.over
-        gme = (1.0, x @ outer)
-        x_t = ah + rule.mean((qh @ bh), 2)
-        p_tt = (1.0, x_t @ np.linalg.inv(eye + vv @ x_t))
+        turned = sign @ yh.swapaxes(1, 2) @ sign
+        count, size = len(np.atleast_1d(self.gamma)), self.size
+        gme = (np.eye(1), x @ outer)
+        unit = np.eye(count)
+        x_t = (rule.second(qh @ bh) + np.multiply.outer(unit, ah)).swapaxes(1, 2)
+        x_t = x_t.reshape(count * size, count * size)
+        p_tt = (unit, x_t @ np.linalg.inv(np.eye(count * size) + np.kron(unit, vv) @ x_t))
 
         def times(p: Pair, q: Pair, middle: Array) -> Pair:
-            return p[0] * q[0], p[0] * q[1] + q[0] * p[1] - p[1] @ middle @ q[1]
-
-        def weighted(f: Array, power: int) -> Pair:
-            return rule.mean(f, power), rule.mean(f[:, None, None] * yh, power)
+            one = np.eye(len(middle))
+            both = np.kron(np.eye(p[0].shape[1]), middle)
+            first = np.kron(p[0], one) @ q[1] + p[1] @ np.kron(q[0], one)
+            return p[0] @ q[0], first - p[1] @ both @ q[1]
 
         def overlap(one: Vector, two: Vector) -> Pair:
             """Return the 11 block of P for two vectors."""
             (ax, f), (ay, h) = one, two
-            s, z = times(gme, weighted(f * h, 0), vv)
-            left, right = weighted(f, 1), weighted(h, 1)
-            left = (ax + left[0], sign @ left[1].T @ sign)
-            right = (ay + right[0], right[1])
+            both = (f * h)[:, None, None]
+            s, z = times(gme, (rule.mean(f * h) * np.eye(1), rule.mean(both * yh)), vv)
+            row = rule.first(f[:, None, None] * turned).swapaxes(0, 1).reshape(size, -1)
+            column = rule.first(h[:, None, None] * yh).reshape(-1, size)
+            left = ((ax + rule.first(f))[None, :], row)
+            right = ((ay + rule.first(h))[:, None], column)
             s2, z2 = times(times(left, p_tt, vv), right, vv)
             return s * self.over + s2, (z * self.over + z2)[:n, :n]
 
-        rho = math.sqrt(max(0.0, (1.0 - self.gamma) * (1.0 + self.gamma)))
-        v: Vector = (0.0, u / self.length)
-        z: Vector = (0.0, 0.0 * u)
-        if rho > 0.0:
-            z = (1.0 / rho, -self.gamma / (self.length * rho) * u)
-        rows: list[Vector] = [(0.0, la + lb) for la, lb, _ in self.rows]
+        v, zs = frame(self.gamma, u / self.length)
+        rows: list[Vector] = [(np.zeros(count), la + lb) for la, lb, _ in self.rows]
 
-        p_vv, p_vz, p_zz = overlap(v, v), overlap(v, z), overlap(z, z)
+        p_vv = overlap(v, v)
+        p_vz = [overlap(v, z) for z in zs]
         small = np.eye(n)
         w = p_vv[1] @ np.linalg.inv(small - vh1 @ p_vv[1])
-        k_vz = (small + w @ vh1) @ p_vz[1]
-        k_zz = p_zz[1] + p_vz[1].T @ vh1 @ k_vz
         inverse = (
             1.0 / p_vv[0],
             -np.linalg.inv(p_vv[0] * small - p_vv[1] @ vh1) @ p_vv[1] / p_vv[0],
@@ -193,18 +202,30 @@ class GroupBulk:
         def minus(p: Pair, q: Pair) -> Pair:
             return p[0] - q[0], p[1] - q[1]
 
-        k = np.zeros((3 * n, 3 * n), np.result_type(w, vh1))
-        k_dv, k_dz, k_dd = (np.zeros((n, n), k.dtype) for _ in range(3))
+        # blocks of v, of every z, of delta
+        parts = 2 + len(zs)
+        k = np.zeros((parts, parts, n, n), np.result_type(w, vh1))
+        k[0, 0] = w
+        for i, (zhat, p) in enumerate(zip(zs, p_vz, strict=True), 1):
+            k[0, i] = (small + w @ vh1) @ p[1]
+            k[i, 0] = k[0, i].T
+            for j, other in enumerate(zs, 1):
+                k[j, i] = overlap(other, zhat)[1] + p_vz[j - 1][1].T @ vh1 @ k[0, i]
         for g in range(n):
             solved = times(overlap(rows[g], v), inverse, vh1)
-            rest = minus(overlap(rows[g], z), times(solved, p_vz, vh1))
-            for out, (s, part) in ((k_dv, solved), (k_dz, rest)):
-                out[g] = self.beta * v2[g] * (s * small - vh1 @ part)[g]
+            rest = [solved]
+            for zhat, p in zip(zs, p_vz, strict=True):
+                rest.append(minus(overlap(rows[g], zhat), times(solved, p, vh1)))
+            for i, (s, part) in enumerate(rest):
+                k[-1, i, g] = self.beta * v2[g] * (s * small - vh1 @ part)[g]
             for h in range(n):
                 s, part = minus(overlap(rows[g], rows[h]), times(solved, overlap(v, rows[h]), vh1))
-                k_dd[g, h] = -(self.beta**2) * v2[g] * v2[h] * (s * vh1 - vh1 @ part @ vh1)[g, h]
-            k_dd[g, g] += self.beta * v2[g] * self.rows[g][2]
-        k[:] = np.block([[w, k_vz, k_dv.T], [k_vz.T, k_zz, k_dz.T], [k_dv, k_dz, k_dd]])
+                scale = self.beta**2 * v2[g] * v2[h]
+                k[-1, -1, g, h] = -scale * (s * vh1 - vh1 @ part @ vh1)[g, h]
+            k[-1, -1, g, g] += self.beta * v2[g] * self.rows[g][2]
+        for i in range(parts - 1):
+            k[i, -1] = k[-1, i].T
+        k = k.swapaxes(1, 2).reshape(parts * n, parts * n)
 
         mean = None
         if self.d is not None:

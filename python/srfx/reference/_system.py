@@ -1,4 +1,4 @@
-"""The system that sections 3 to 5, 7, 9 and 10 of THEORY share, with K groups.
+"""The system that sections 3 to 5, 7, 9, 10 and 13 to 15 of THEORY share, with K groups.
 
 What differs is the bulk: a function of (Vh1, A), K x K and K, that returns V1 (K x K), V2 (K) and
 the response matrices of the features. Here: Newton's method on V, the linear part, the errors.
@@ -107,7 +107,8 @@ class Table:
     """Coefficients on the nodes k of one rule; group axis first, nodes last.
 
     ``mu1`` in the convention of section 9 if the bulk has its mean c in Omega (divided by
-    sqrt(c)), and ``mu_c`` the response to a row norm.
+    sqrt(c)), and ``mu_c`` the response to a row norm. With several spikes ``k`` has one row each,
+    with several orthogonal directions z of the target ``h1`` has (section 13).
     """
 
     k: Array
@@ -121,7 +122,7 @@ class Table:
     hv: Array
 
 
-def _second_hermite(f: Function, mean: Array, sd: float, density: int) -> Array:
+def second_hermite(f: Function, mean: Array, sd: float, density: int) -> Array:
     """Return E_z (z^2 - 1) f(mean + sd z)."""
     count = math.ceil(2 * Z_MAX * density * max(1.0, sd))
     grid = np.linspace(-Z_MAX, Z_MAX, count + 1)
@@ -179,7 +180,7 @@ def table(
         mu_c = np.zeros_like(k)
         if own_bulk:
             mu1 = mu1 / math.sqrt(cg)
-            mu_c = _second_hermite(sigma, rg * k, math.sqrt(cg), density) / (2.0 * cg)
+            mu_c = second_hermite(sigma, rg * k, math.sqrt(cg), density) / (2.0 * cg)
         rows.append((mu0, mu1, u2, mu_c))
     mu0, mu1, u2, mu_c = (np.stack([row[i] for row in rows]) for i in range(4))
     h, h1, hv = conditional(star, gamma * k, rho, density)
@@ -195,7 +196,8 @@ class Response:
 
     ``v1`` (K x K), ``v2`` (K); ``k`` (3K x 3K): (theta, psi, chi) = k (theta-, psi-, chi-hats);
     ``k_mean`` (K x K) likewise for m, or None where m is free. Where m responds to the other hats
-    too, ``k`` is (4K x 4K), of (theta, psi, chi, m), and ``k_mean`` None.
+    too, ``k`` is (4K x 4K), of (theta, psi, chi, m), and ``k_mean`` None. With several spikes or
+    directions the theta and the psi are several blocks of K.
     """
 
     v1: Array
@@ -221,7 +223,8 @@ class SystemSolution:
     With one group the order parameters are floats; with K groups ``m``, ``theta``, ``psi``,
     ``chi``, ``q2``, ``v2`` are vectors and ``q1``, ``v1`` matrices. All are those of a bulk of unit
     variance (THEORY section 3), whatever the section they were computed from; ``chi``, the
-    component along the row norms, has no such convention.
+    component along the row norms, has no such convention. Of several spikes ``theta`` has one row
+    each, of several directions ``psi`` has one row for each z of section 13.
 
     Attributes
     ----------
@@ -267,6 +270,8 @@ def solve_system(
     ratio = alpha / beta
     rows, columns = np.triu_indices(count)
     twice = np.where(rows == columns, 1.0, 2.0)
+    k, h1 = np.atleast_2d(t.k), np.atleast_2d(t.h1)
+    spikes, others = count * len(k), count * len(h1)  # how many theta and psi
     e = np.concatenate([t.mu1[rows] * t.mu1[columns], t.u2])  # packed: upper triangle, then u2
     ev = np.concatenate([twice[:, None] * e[: rows.size], t.u2])
 
@@ -313,13 +318,15 @@ def solve_system(
     # ---- section 4: (theta, chi, m) as one least-squares problem, psi beside it
     vh1, vh2 = unpack(vh)
     at = bulk.response(vh1, lam + vh2)
-    with_mean = at.k.shape[0] == 4 * count
-    joint = np.r_[0:count, 2 * count : at.k.shape[0]]  # theta and chi, and m where it is coupled
+    with_mean = at.k.shape[0] == spikes + others + 2 * count
+    # theta and chi, and m where it is coupled
+    joint = np.r_[0:spikes, spikes + others : at.k.shape[0]]
     several = joint.size
-    middle = np.r_[count : 2 * count]  # psi
-    psi_hat = ratio * (t.mu1 * (t.p * w)) @ t.h1
+    middle = np.r_[spikes : spikes + others]  # psi
+    psi_hat = (ratio * h1 @ (t.mu1 * (t.p * w)).T).ravel()
     offset = at.k[np.ix_(joint, middle)] @ psi_hat
-    features = np.concatenate([t.k * t.mu1, t.mu_c] + [t.mu0] * with_mean)
+    own = (k[:, None] * t.mu1).reshape(spikes, -1)
+    features = np.concatenate([own, t.mu_c] + [t.mu0] * with_mean)
     k_joint = 0.5 * (at.k[np.ix_(joint, joint)] + at.k[np.ix_(joint, joint)].T)
     unit_k = np.sqrt(np.abs(np.diag(k_joint)))
     unit_k[unit_k == 0] = 1.0
@@ -352,8 +359,8 @@ def solve_system(
     norm[norm == 0] = 1.0
     y = np.linalg.lstsq(matrix / norm, right, rcond=1e-15)[0] / norm
     x = offset + factor @ y[:several]
-    theta, chi = x[:count], x[count : 2 * count]
-    m = x[2 * count :] if with_mean else factor_m @ y[several:]
+    theta, chi = x[:spikes], x[spikes : spikes + count]
+    m = x[spikes + count :] if with_mean else factor_m @ y[several:]
     c_of_k = x @ features if with_mean else m @ t.mu0 + x @ features
     gap = t.h - c_of_k
     direct = ratio * (features * (t.p * w)) @ gap
@@ -378,14 +385,15 @@ def solve_system(
 
     source = -jacobian(energy_of, vh)[0]
     source[: rows.size] /= twice
-    mixed = psi @ t.mu1
-    r0 = noise + t.hv + gap**2 + t.h1**2 - 2.0 * t.h1 * mixed
+    mixed = psi.reshape(len(h1), count) @ t.mu1
+    linear = np.sum(h1**2, axis=0)
+    r0 = noise + t.hv + gap**2 + linear - 2.0 * np.sum(h1 * mixed, axis=0)
     first = ratio * (e * (t.p * w**2)) @ r0
     q = np.linalg.solve(newton_matrix, trace @ first + source)
     risk = r0 + q @ ev
     train = float(np.sum(t.p * w**2 * risk))
-    work = float(np.sum(t.p * w * (noise + t.hv + t.h * gap + t.h1 * (t.h1 - mixed))))
-    stored = float(np.sum(t.p * w * (noise + t.hv + t.h**2 + t.h1**2)))
+    work = float(np.sum(t.p * w * (noise + t.hv + t.h * gap + linear - np.sum(h1 * mixed, axis=0))))
+    stored = float(np.sum(t.p * w * (noise + t.hv + t.h**2 + linear)))
     q1, q2 = unpack(q)
     energy = abs(train + lam / ratio * float(np.sum(q2)) - work) / stored
     v1, v2 = unpack(v)
@@ -394,10 +402,16 @@ def solve_system(
     def out(x: Array) -> Any:
         return float(x.ravel()[0]) if count == 1 else x
 
+    def rows_of(x: Array) -> Any:
+        x = x.reshape(-1, count) / unit
+        if t.k.ndim == 1:
+            return out(x[0])
+        return x[:, 0] if count == 1 else x
+
     return SystemSolution(
         float(np.sum(t.p * (risk - noise))),
         train,
-        out(m), out(theta / unit), out(psi / unit), out(chi),
+        out(m), rows_of(theta), rows_of(psi), out(chi),
         out(q1 / square), out(q2), out(v1 / square), out(v2),
         residual,
         energy,
