@@ -223,7 +223,7 @@ template <class MakeMap>
 void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& point,
                       MakeMap&& make, const LossOutput& out, Index i, Index n_points) {
   constexpr int top = LossNodesMaker::n_rungs - 1;
-  constexpr double enough = 5e-10;
+  constexpr double enough = 1e-10;
   Point<double> p = point;
   if (loss.hard()) p.lam = 1;  // V goes as 1/lam, the readout does not know it
   Status status = Status::converged;
@@ -243,7 +243,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
   if (at.converged) {
     // Down one ladder: the first rung whose successor would not move the solution.
     const auto descend = [&](bool in_k, LossVector& from, double& left) {
-      double previous = 0.1, classes = -1;
+      double previous = 0, classes = -1;
       int rung = in_k ? base : base / 2;
       while (rung < (in_k ? base + 3 : top)) {
         ++rung;
@@ -266,7 +266,9 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
           classes = now;
         }
         from = next;
-        left = move * std::min(1.0, move / previous);
+        // What the next rung would move: less by the last ratio, at least. Of the first move alone the
+        // power by which a trapezoid gains from rung to rung.
+        left = previous > 0 ? move * std::min(1.0, move / previous) : std::pow(move, 1.4);
         if (left < enough) break;
         previous = move;
       }
