@@ -75,6 +75,28 @@ def _axis(name: str, value: float | FloatArray) -> FloatArray:
     return array
 
 
+def seed_of(seed: object, rng: Any) -> object:
+    """Return the seed that a simulation has: ``seed``, or what ``rng`` stands for."""
+    if rng is None:
+        return seed
+    if not (isinstance(seed, int) and seed == 0):
+        raise ValueError(
+            f"rng must be left out where seed is given; got seed={seed!r}, rng={rng!r}"
+        )
+    if isinstance(rng, np.random.SeedSequence):
+        return int(rng.generate_state(1, np.uint64)[0])
+    if isinstance(rng, np.random.BitGenerator):
+        rng = np.random.Generator(rng)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True))
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        return check.integer("rng", rng, 0, 2**64 - 1)
+    raise TypeError(
+        "rng must be None, an integer, a numpy.random.SeedSequence, Generator or BitGenerator; got "
+        f"{rng!r}"
+    )
+
+
 def check_settings(n_test: object, seed: object, dtype: object, literal: object) -> dict[str, Any]:
     """Check what a simulation depends on beside the model and the point."""
     if isinstance(dtype, type | np.dtype):

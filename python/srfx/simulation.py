@@ -7,14 +7,22 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from srfx import _core
 from srfx import _validation as check
-from srfx._replicates import DTYPES, Request, check_memory, replicate_of, request, started
+from srfx._replicates import (
+    DTYPES,
+    Request,
+    check_memory,
+    replicate_of,
+    request,
+    seed_of,
+    started,
+)
 from srfx.config import version
 from srfx.losses import Loss
 from srfx.models import (
@@ -38,6 +46,11 @@ if TYPE_CHECKING:
 #: The attribute ``interrupted`` after Ctrl-C.
 CTRL_C = "by Ctrl-C"
 
+#: What ``rng`` may be.
+RandomState: TypeAlias = (
+    "int | np.random.SeedSequence | np.random.Generator | np.random.BitGenerator | None"
+)
+
 
 @check.public
 def simulate(
@@ -56,6 +69,7 @@ def simulate(
     progress: bool | None = None,
     literal: bool = False,
     keep_finished: bool = False,
+    rng: RandomState = None,
 ) -> xr.Dataset:
     """Run the experiment itself: draw the network, train it, measure its errors.
 
@@ -108,6 +122,10 @@ def simulate(
     keep_finished : bool
         After Ctrl-C, or a replicate whose feature matrix is singular, return the finished
         replicates, if any, with the attribute ``interrupted``: why, in place of raising.
+    rng : int, SeedSequence, Generator or BitGenerator, optional
+        In place of ``seed``, as elsewhere in scientific Python (SPEC 7). An integer is the seed
+        itself; a `numpy.random.SeedSequence` stands for one, and is not changed; of a generator one
+        is drawn, so that the next call gets another. The attribute ``seed`` says which it was.
 
     Returns
     -------
@@ -147,7 +165,7 @@ def simulate(
     """
     from srfx import _executors
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal, loss)
+    plan = request(model, alpha, lam, d, n_test, seed_of(seed, rng), dtype, literal, loss)
     replicates = check.integer("replicates", replicates, 1)
     pool = None if executor is None else _executors.Pool(executor, replicates)
     threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
@@ -236,12 +254,13 @@ def predictions(
     dtype: DTypeLike = "float64",
     n_threads: int | None = None,
     literal: bool = False,
+    rng: RandomState = None,
 ) -> xr.Dataset:
     """Predict fresh points with simulated networks; `learned_function` is the conditional mean.
 
     Parameters
     ----------
-    model, loss, d, replicates, n_test, seed, dtype, n_threads, literal
+    model, loss, d, replicates, n_test, seed, dtype, n_threads, literal, rng
         As in `simulate`.
     alpha, lam : float
         One sample complexity and one penalty.
@@ -266,7 +285,7 @@ def predictions(
     """
     import xarray as xr
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal, loss)
+    plan = request(model, alpha, lam, d, n_test, seed_of(seed, rng), dtype, literal, loss)
     if plan.alpha.size != 1 or plan.lam.size != 1:
         raise ValueError(
             "alpha and lam must be single numbers: predictions of one readout are returned"
@@ -305,6 +324,7 @@ def sample_weights(
     replicate: int = 0,
     dtype: DTypeLike = "float64",
     n_threads: int | None = None,
+    rng: RandomState = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """First-layer weights of one simulated network, with its spike and the target's direction.
 
@@ -312,7 +332,7 @@ def sample_weights(
 
     Parameters
     ----------
-    model, d, seed, dtype, n_threads
+    model, d, seed, dtype, n_threads, rng
         As in `simulate`.
     replicate : int
         Which network, >= 0.
@@ -341,7 +361,7 @@ def sample_weights(
     >>> print(W.shape, f"{v @ theta / 100:.6f}")
     (100, 100) 0.500000
     """
-    plan = request(model, 1.0, 1.0, d, 1, seed, dtype, True)
+    plan = request(model, 1.0, 1.0, d, 1, seed_of(seed, rng), dtype, True)
     replicate = check.integer("replicate", replicate, 0)
     p, d = sum(plan.sizes["sizes"]), plan.sizes["d"]
     check.memory(f"weights of shape ({p}, {d})", 16.0 * p * d)
