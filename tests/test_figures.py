@@ -25,7 +25,7 @@ FEWER = {
     "network": {"alpha0": (0.25, 1.0, 4.0, 16.0)},
     "steps": {"steps": (0, 2), "alpha": (1.0, 3.0), "replicates": 8},
     "directions": {"steps": (2,), "bins": 9, "replicates": 6},
-    "classification": {"alpha": (1.0, 4.0), "replicates": 6},
+    "classification": {"alpha": 2.0, "replicates": 5, "d": 300},
 }
 
 

@@ -96,7 +96,7 @@ def classification(
     }
     xs = np.asarray(alpha, dtype=float)
     low, high = xs.min(), xs.max()
-    x = np.geomspace(*((low, high) if low < high else (low / 2, 2 * low)), 25)
+    x = np.geomspace(*((low, high) if low < high else (low / 2, 2 * low)), 17)
     with quiet():
         best = [[_best(run, model, loss, np.append(x, xs), d) for loss in LOSSES.values()]
                 for model in panels.values()]  # fmt: skip
@@ -140,7 +140,9 @@ def _best(
     run: Run, model: OneStep, loss: str, alpha: FloatArray, d: int
 ) -> tuple[FloatArray, FloatArray]:
     """Least classification error, and the penalty that has it."""
-    options: dict[str, Any] = {"bulk": "one_step", "d": d, "n_threads": run.n_threads}
+    # without a step the bulk is isotropic
+    bulk = "one_step" if np.any(model.alpha0) else "isotropic"
+    options: dict[str, Any] = {"bulk": bulk, "d": d, "n_threads": run.n_threads}
     found = optimal(
         model, {"lam": RANGE}, alpha=alpha, loss=loss, of="classification_error", **options
     )
