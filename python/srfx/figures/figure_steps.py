@@ -98,4 +98,5 @@ def steps(
         return {name: (total - x) / len(made) for name in made}
 
     line, along = ("steps", list(map(in_words, steps))), ("alpha", alpha)
-    return error_curves(run, [(models, lam)], line, along, (d, replicates, seed), beside=beside)
+    sizes = (d, replicates, seed)
+    return error_curves(run, [(models, lam)], line, along, sizes, beside=beside, count=61)
