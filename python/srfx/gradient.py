@@ -61,11 +61,13 @@ def gradient(
     if solution.bulk == "empirical":
         for name in names:
             check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
-    if isinstance(model, MultiStep):
+    by_layers = solution.bulk in ("one_step", "multi_step") and weights.in_layers(model)
+    if isinstance(model, MultiStep) or by_layers:
+        what = "a MultiStep" if isinstance(model, MultiStep) else "several directions and this bulk"
         for name in names:
             if name not in ("lam", "alpha", "beta"):
                 raise NotImplementedError(
-                    "gradient of a MultiStep is available in lam, alpha and beta, which leave its "
+                    f"gradient of {what} is available in lam, alpha and beta, which leave the "
                     f"steps alone; got name={name!r}"
                 )
     lam = solution.arguments["lam"]
@@ -267,6 +269,8 @@ def _along_step(
     directions = ["inverse alpha0" if name == "alpha0" else name for name in names]
     if solution.bulk == "empirical":
         values = weights.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    elif weights.in_layers(model):
+        values = weights.layers_gradient(solution, [_STEP.index(d) for d in directions], threads)
     else:
         assert isinstance(model, OneStep)
         if any("gamma" in _chain(model, name, model.readout[0]) for name in names):

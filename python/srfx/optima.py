@@ -122,7 +122,8 @@ class _Problem:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
-        if isinstance(self.model, MultiStep):
+        by_layers = self.settings["bulk"] == "one_step" and self.model.directions > 1
+        if isinstance(self.model, MultiStep) or by_layers:
             return set(self.names) <= {"lam", "alpha", "beta"}
         if self.model.directions > 1 and not {"alpha0", "noise"}.isdisjoint(self.names):
             return not isinstance(self.model, OneStep)

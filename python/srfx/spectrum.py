@@ -23,7 +23,7 @@ from srfx.models import (
 )
 from srfx.results import describe, dimensions
 from srfx.theory import covers
-from srfx.weights import EmpiricalBulk, check_bulk, check_weights
+from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -110,6 +110,11 @@ def feature_spectrum(
         raise NotImplementedError(
             "feature_spectrum is available for several readout values with bulk='isotropic' only; "
             f"got readout={model.readout}, bulk={bulk!r}"
+        )
+    if bulk in ("one_step", "multi_step") and in_layers(model):
+        raise NotImplementedError(
+            f"feature_spectrum is available with bulk={bulk!r} for one step and a target of one "
+            "direction; for several there is bulk='isotropic'"
         )
     threads = check.thread_count(n_threads)
     relevant = dict(model.numeric)

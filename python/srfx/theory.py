@@ -36,8 +36,10 @@ from srfx.weights import EmpiricalBulk
 
 def covers(bulk: object) -> tuple[str, ...]:
     """Say what a bulk covers of the models with more than one direction, spike or step."""
-    isotropic = isinstance(bulk, str) and bulk == "isotropic"
-    return ("directions", "spikes", "steps") if isotropic else ()
+    everything = ("directions", "spikes", "steps")
+    if isinstance(bulk, EmpiricalBulk):
+        return ()
+    return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 
 @check.public
@@ -73,16 +75,19 @@ def solve(
     d : float or array, optional
         Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None, or inf: the
         limit.
-    bulk : {"isotropic", "one_step"} or EmpiricalBulk
+    bulk : {"isotropic", "one_step", "multi_step"} or EmpiricalBulk
         ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``: the anisotropic
         bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
         10), for a `OneStep` and lam > 0, with several readout values only if the activation is odd
         or its derivative is ``h1 + h2 z`` plus an odd function (relu, gelu, softplus); test errors
         within about one per cent of simulated networks for alpha0 from 0.5 (less for odd
         activations) and d of some hundreds; even activations, such as abs, and larger steps on
-        fewer samples take larger d (docs/accuracy.md). An `EmpiricalBulk`: the very weights given;
-        beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
-        supersede (eta and alpha0, or r, c and gamma) are not used.
+        fewer samples take larger d (docs/accuracy.md). The target may have up to three directions
+        then, if there is one readout value and alpha0 is finite (THEORY section 14).
+        ``"multi_step"``: the same for a `MultiStep`, with one readout value and finite alpha0
+        (THEORY section 15); within about two per cent of simulated networks. An `EmpiricalBulk`:
+        the very weights given; beta has to be theirs, d defaults to theirs, and the fields of the
+        model that the weights supersede (eta and alpha0, or r, c and gamma) are not used.
     loss : str, Huber or Quantile
         What the readout minimises the sum of, beside ``lam |a|^2`` (THEORY section 19): "square",
         "absolute", ``srfx.Huber(delta)`` or ``srfx.Quantile(tau)`` of ``y - f``; for labels of +1
@@ -441,7 +446,7 @@ def learned_function(
     k, n = group_count(model), math.prod(t_shape)
     check.memory(f"{solution.size} points at {n} t", 16.0 * k * solution.size * n)
     threads = check.thread_count(n_threads)
-    if bulk != "isotropic":
+    if bulk != "isotropic" and model.directions == 1:
         where = (solution.arguments, solution.shape, threads)
         readout = chosen(loss, model.labels, lam)
         if is_ridge(model, readout):
@@ -459,10 +464,17 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
 
     Given t, kap_g = R_g.k and l = theta.k + psi.z are Gaussian, and with sqrt(c) zeta they make one
     Gaussian x = mean + s Z, of which l and zeta have their shares: with E Z^i sigma(x) = M_i,
-    ``f = m M_0 + E[l] sqrt(c) M_1/s + sqrt(c) Cov(l, kap) (M_2 - M_0)/s^2``.
+    ``f = m M_0 + E[l] sqrt(c) M_1/s + sqrt(c) Cov(l, kap) (M_2 - M_0)/s^2``, and after a step whose
+    bulk is its own ``chi (M_2 - M_0)/(2 s^2)``.
     """
-    model, shape = solution.model, solution.shape
-    rows, c, alignment = spikes_of(model)
+    model, shape, chi = solution.model, solution.shape, np.zeros(1)
+    if solution.bulk == "isotropic":
+        rows, c, alignment = spikes_of(model)
+    else:
+        raw = weights.solve_bulk(model, solution.bulk, solution.arguments, shape, threads)
+        rows = raw["r"].reshape(*shape, 1, 1)
+        c, alignment = raw["c"].reshape(*shape, 1), raw["gamma"].reshape(*shape, -1, 1)
+        chi = raw["chi"][:, np.newaxis]
     (k, q), count = rows.shape[-2:], alignment.shape[-2]
 
     def full(value: FloatArray, *own: int) -> FloatArray:
@@ -486,7 +498,7 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     sd, s = np.sqrt(c), np.sqrt(np.maximum(np.sum(left * rows, axis=-1), 0) + c)
     mean = (rows @ alignment.transpose(0, 2, 1)) @ t.T
     first = ((along @ alignment.transpose(0, 2, 1) + across) @ t.T) * (sd / s)[..., np.newaxis]
-    second = np.sum(along * left, axis=-1) * sd / s**2
+    second = (np.sum(along * left, axis=-1) * sd + chi / 2) / s**2
     learned: FloatArray = _core.learned_points(
         compiled(model.activation),
         s.ravel(),

@@ -109,37 +109,47 @@ template <class V> struct Across {
   V explained = V(0), size = V(0);  ///< as in FitDefect: E[w (h1_m - mu1 psi_m) mu1 psi_m]
 };
 
+/// E[h1_m mu1 w] of further direction m.
+template <class V, class Nodes>
+SRFX_INLINE V across_sum(const Nodes& nodes, const V* weights, int m) {
+  V sum(0);
+  for (Index i = 0; i < nodes.size(); ++i) {
+    const NodeValues<V> node = nodes.template at<V>(i);
+    sum += times(nodes.weight(i) * nodes.across(i, m), weights[i] * node.mu1);
+  }
+  return sum;
+}
+/// Adds what psi_m = psi leaves of further direction m to the misfit; sum: E[h1_m mu1 w].
+template <class V, class Nodes>
+SRFX_INLINE void add_across(const Nodes& nodes, const V* weights, int m, const V& psi, const V& sum,
+                            const V& e1, Across<V>& out, Misfit<V>& r) {
+  out.square += psi * psi;
+  if constexpr (!carries_slope<V>) {
+    out.explained += psi * (sum - psi * e1);
+    out.size += simd::abs(psi * sum);
+  }
+  for (Index i = 0; i < nodes.size(); ++i) {
+    const NodeValues<V> node = nodes.template at<V>(i);
+    const V w = weights[i], ww = times(nodes.weight(i), w);
+    const V f = V(nodes.across(i, m)) - node.mu1 * psi, ff = f * f, w2f = ww * w * ff;
+    r.error += times(nodes.weight(i), ff);
+    r.loss2 += w2f;
+    r.n1 += node.u1 * w2f;
+    r.n2 += node.u2 * w2f;
+    if constexpr (!carries_slope<V>) r.loss += ww * ff;
+  }
+}
 /// Finds psi_m, into `found` if it is given, and adds what they leave to the misfit.
 template <class V, class Nodes>
 SRFX_INLINE Across<V> fit_across(const Nodes& nodes, const V* weights, const Point<V>& p,
                                  const V& to_psi, const V& e1, V* found, Misfit<V>& r) {
   Across<V> out;
-  const Index n = nodes.size();
   Misfit<V> sum = r;
   for (int m = 0; m < nodes.n_across; ++m) {
-    V hat(0);
-    for (Index i = 0; i < n; ++i) {
-      const NodeValues<V> node = nodes.template at<V>(i);
-      hat += times(nodes.weight(i) * nodes.across(i, m), weights[i] * node.mu1);
-    }
-    const V psi = to_psi * p.ratio * hat;
+    const V hat = across_sum(nodes, weights, m), psi = to_psi * p.ratio * hat;
     if (found != nullptr) found[m] = psi;
-    out.square += psi * psi;
     out.hat_square += p.ratio * p.ratio * hat * hat;
-    if constexpr (!carries_slope<V>) {
-      out.explained += psi * (hat - psi * e1);
-      out.size += simd::abs(psi * hat);
-    }
-    for (Index i = 0; i < n; ++i) {
-      const NodeValues<V> node = nodes.template at<V>(i);
-      const V w = weights[i], ww = times(nodes.weight(i), w);
-      const V f = V(nodes.across(i, m)) - node.mu1 * psi, ff = f * f, w2f = ww * w * ff;
-      sum.error += times(nodes.weight(i), ff);
-      sum.loss2 += w2f;
-      sum.n1 += node.u1 * w2f;
-      sum.n2 += node.u2 * w2f;
-      if constexpr (!carries_slope<V>) sum.loss += ww * ff;
-    }
+    add_across(nodes, weights, m, psi, hat, e1, out, sum);
   }
   r = sum;
   return out;

@@ -181,6 +181,29 @@ void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
+/// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
+/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for.
+template <class V>
+void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, const Index* points,
+               int count, const V& psi, const V* across) {
+  const dense::Matrix& turn = coefficients.marginal->turn();
+  const Index n = turn.rows();
+  constexpr int lanes = simd::Traits<V>::size;
+  alignas(64) double values[lanes];
+  for (Index l = 0; l < n; ++l) {
+    V x = V(turn(l, 0)) * psi;
+    for (Index m = 1; m < n; ++m) x += V(turn(l, m)) * across[m - 1];
+    if constexpr (lanes == 1) values[0] = x;
+    else x.store(values);
+    for (int lane = 0; lane < count; ++lane) {
+      const Index i = points[lane];
+      const bool failed = out.status[i] != static_cast<std::int8_t>(Status::converged);
+      out.psi_directions[i * n + l] =
+          failed ? std::numeric_limits<double>::quiet_NaN() : values[lane];
+    }
+  }
+}
+
 /// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
 struct SetState {
   std::mutex mutex;
@@ -197,27 +220,10 @@ struct SetState {
     starter = table->starter();
   }
 
-  /// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
-  /// the A of THEORY section 13 that singles out no basis, and U turns what was solved for.
   template <class V>
   void store_psi(const BatchOutput& out, const Index* points, int count, const V& psi,
                  const V* across) const {
-    const dense::Matrix& turn = coefficients.marginal->turn();
-    const Index n = turn.rows();
-    constexpr int lanes = simd::Traits<V>::size;
-    alignas(64) double values[lanes];
-    for (Index l = 0; l < n; ++l) {
-      V x = V(turn(l, 0)) * psi;
-      for (Index m = 1; m < n; ++m) x += V(turn(l, m)) * across[m - 1];
-      if constexpr (lanes == 1) values[0] = x;
-      else x.store(values);
-      for (int lane = 0; lane < count; ++lane) {
-        const Index i = points[lane];
-        const bool failed = out.status[i] != static_cast<std::int8_t>(Status::converged);
-        out.psi_directions[i * n + l] =
-            failed ? std::numeric_limits<double>::quiet_NaN() : values[lane];
-      }
-    }
+    srfx::store_psi(coefficients, out, points, count, psi, across);
   }
 };
 
