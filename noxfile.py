@@ -99,6 +99,14 @@ def bridges(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """Scan on a Slurm of one node, which is started and stopped: needs root and Debian's slurm."""
+    prepare(session, "slurm", ".[test]")
+    words = ["pytest", "-q", "tests/test_slurm.py", *session.posargs]
+    session.run(*words, env={"SRFX_SLURM": "1"})
+
+
+@nox.session(default=False)
 def readers(session: nox.Session) -> None:
     """Read stores and exported files with all programs of docs/cluster.md."""
     prepare(session, "readers", ".[test]")

@@ -8,14 +8,10 @@ import importlib.util
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-EXAMPLES = HERE.parent / "examples" / "cluster"
+from elsewhere import chunks, done, finished, started, until, workers
 
 pytestmark = [
     pytest.mark.skipif(
@@ -38,7 +34,7 @@ EXECUTORS = {
     "dask_processes": ("distributed", "finished"),
 }
 
-#: Those whose own shutdown does not end after Ctrl-C.
+#: Those whose own shutdown, after the scan, may wait for workers that are gone after Ctrl-C.
 DEAF = ("parsl", "executorlib")
 
 
@@ -48,63 +44,6 @@ def executor(request):
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"needs {package}")
     return request.param
-
-
-@contextlib.contextmanager
-def started(name, function, folder):
-    """Start a scan in a group of its own, as a shell does; end all of it."""
-    paths = [str(HERE / "executors"), str(EXAMPLES), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "SRFX_TEST_FOLDER": str(folder),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    environment.pop("SRFX_TEST_CALLER", None)
-    words = [HERE / "executors" / "scan_with.py", name, function, folder / "scan.zarr"]
-    with (
-        open(folder / "said", "a") as said,
-        subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True,
-        ) as process,
-    ):  # fmt: skip
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def finished(name, function, folder):
-    """Scan to the end; return what was said."""
-    with started(name, function, folder) as process:
-        code = process.wait(timeout=120)
-    said = (folder / "said").read_text()
-    assert code == 0, said
-    return said
-
-
-def chunks(path):
-    files = [f for f in (path / "test_error").rglob("*") if f.is_file() and f.name != "zarr.json"]
-    return {str(f.relative_to(path)): f.read_bytes() for f in files}
-
-
-def done(folder):
-    marks = folder / "scan.zarr" / "_srfx" / "done" / "c"
-    return len(list(marks.iterdir())) if marks.exists() else 0
-
-
-def until_it_works(folder, blocks=1):
-    for _ in range(6000):
-        if done(folder) >= blocks:
-            return
-        time.sleep(0.01)
-    raise TimeoutError((folder / "said").read_text())
-
-
-def workers(folder):
-    """Process ids of workers that have had a block and are still there."""
-    pids = [int(file.stem) for file in folder.glob("*.worker")]
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +70,9 @@ def test_a_worker_is_killed(executor, want, tmp_path):
     if error is None:
         pytest.skip("workers are threads")
     with started(executor, "slow", tmp_path) as process:
-        until_it_works(tmp_path)
-        for _ in range(1000):
-            if there := workers(tmp_path):
-                os.kill(there[-1], signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        assert there
+        until(lambda: done(tmp_path / "scan.zarr"), "no block was finished")
+        there = until(lambda: workers(tmp_path), "no worker is there")
+        os.kill(there[-1], signal.SIGKILL)
         process.wait(timeout=120)
     said = (tmp_path / "said").read_text()
     assert error in said
@@ -150,25 +85,18 @@ def test_a_worker_is_killed(executor, want, tmp_path):
 def test_ctrl_c(executor, want, tmp_path):
     """As in a terminal, where the workers get it too."""
     with started(executor, "slow", tmp_path) as process:
-        until_it_works(tmp_path)
+        until(lambda: done(tmp_path / "scan.zarr"), "no block was finished")
         os.killpg(process.pid, signal.SIGINT)
-        for _ in range(600):
-            if "interrupted" in (tmp_path / "said").read_text():
-                break
-            time.sleep(0.05)
-        if executor in DEAF:  # their shutdown, after the scan, waits for workers that are gone
-            with pytest.raises(subprocess.TimeoutExpired):
+        until(lambda: "interrupted" in (tmp_path / "said").read_text(), "the scan goes on")
+        if executor in DEAF:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
             process.kill()
         process.wait(timeout=60)
     said = (tmp_path / "said").read_text()
     assert "interrupted" in said
     assert process.returncode != 0, said
-    assert done(tmp_path) < len(want), "it had finished"
-    for _ in range(200):
-        if not workers(tmp_path):
-            break
-        time.sleep(0.1)
-    assert not workers(tmp_path)
+    assert done(tmp_path / "scan.zarr") < len(want), "it had finished"
+    until(lambda: not workers(tmp_path), "workers stay")
     finished(executor, "tanh", tmp_path)
     assert chunks(tmp_path / "scan.zarr") == want

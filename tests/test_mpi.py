@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from elsewhere import EXAMPLES, chunks, done, until
 
 import srfx
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "cluster"
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
 pytestmark = [
@@ -91,20 +90,6 @@ def ranks_of(process):
     return ranks
 
 
-def until_it_works(path, blocks=2):
-    marks = path / "_srfx" / "done" / "c"
-    for _ in range(6000):
-        if marks.exists() and len(list(marks.iterdir())) >= blocks:
-            return
-        time.sleep(0.01)
-    raise TimeoutError("no block was finished")
-
-
-def chunks(path):
-    files = [f for f in (path / "test_error").rglob("*") if f.is_file() and f.name != "zarr.json"]
-    return {str(f.relative_to(path)): f.read_bytes() for f in files}
-
-
 @pytest.fixture(scope="module")
 def common():
     spec = importlib.util.spec_from_file_location("common", EXAMPLES / "common.py")
@@ -129,15 +114,14 @@ def test_killed_and_resumed(how, common, tmp_path):
     (tmp_path / "small.py").write_text(SMALL_BLOCKS)
     words = ["-m", "mpi4py.futures", tmp_path / "small.py", out]
     with job(*words) as process:
-        until_it_works(out)
+        until(lambda: done(out) >= 2, "no block was finished")
         if how == "ctrl-c":
             process.send_signal(signal.SIGINT)
         else:
             os.kill(ranks_of(process)[2 if how == "worker" else 0], signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode != 0
-    done = len(list((out / "_srfx" / "done" / "c").iterdir()))
-    assert 2 <= done < 288
+    assert 2 <= done(out) < 288
     code, said = finished(*words)
     assert code == 0, said
     srfx.scan(common.MODEL, tmp_path / "laptop.zarr", block_points=100, **common.AXES)

@@ -424,3 +424,53 @@ print((status("VmHWM") - before) / _replicates.memory_estimate(plan))
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
     )
     assert 0.5 < ratio < 1.1
+
+
+class TestRng:
+    """SPEC 7: what stands for a seed."""
+
+    def test_what_stands_for_a_seed(self):
+        assert run(rng=7).identical(run(seed=7))
+        sequence = np.random.SeedSequence(7)
+        ds = run(rng=sequence)
+        assert ds.identical(run(rng=np.random.SeedSequence(7)))
+        assert ds.identical(run(rng=sequence))  # it has not changed
+        assert ds.attrs["seed"] != "7"
+        assert ds.identical(run(seed=int(ds.attrs["seed"])))
+        children = [run(rng=child).attrs["seed"] for child in sequence.spawn(2)]
+        assert len({ds.attrs["seed"], *children}) == 3
+
+    def test_a_generator_moves_on(self):
+        rng = np.random.default_rng(7)
+        first, second = run(rng=rng), run(rng=rng)
+        assert first.attrs["seed"] != second.attrs["seed"]
+        again = np.random.default_rng(7)
+        assert run(rng=again.bit_generator).identical(first)
+        assert run(rng=again).identical(second)
+
+    def test_all_verbs(self):
+        settings = {"d": 20, "rng": np.random.SeedSequence(1)}
+        seed = int(settings["rng"].generate_state(1, np.uint64)[0])
+        weights = srfx.simulation.sample_weights(srfx.SpikedRF(), **settings)
+        want = srfx.simulation.sample_weights(srfx.SpikedRF(), d=20, seed=seed)
+        for a, b in zip(weights, want, strict=True):
+            np.testing.assert_array_equal(a, b)
+        sizes = {"replicates": 1, "n_test": 5}
+        found = srfx.simulation.predictions(srfx.SpikedRF(), 1, 0.1, **sizes, **settings)
+        assert found.identical(
+            srfx.simulation.predictions(srfx.SpikedRF(), 1, 0.1, d=20, seed=seed, **sizes)
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "error", "said"),
+        [
+            ({"rng": 1, "seed": 2}, ValueError, "rng must be left out where seed is given"),
+            ({"rng": -1}, ValueError, "rng must be an integer >= 0"),
+            ({"rng": True}, TypeError, "rng must be None, an integer"),
+            ({"rng": "7"}, TypeError, "rng must be None, an integer"),
+            ({"rng": np.random.RandomState(1)}, TypeError, "rng must be None, an integer"),
+        ],
+    )
+    def test_refusals(self, given, error, said):
+        with pytest.raises(error, match=said):
+            run(**given)

@@ -1,5 +1,5 @@
 // The actual one-step network, and given weights (THEORY 9 and 10).
-#include "batch.hpp"
+#include "measured.hpp"
 
 #include "srfx/solve/anisotropic.hpp"
 #include "srfx/data/observables.hpp"
@@ -59,18 +59,6 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
     srfx::solve_anisotropic(source, in, results.out, interrupt, exact);
   });
   return results.dict;
-}
-
-srfx::MeasuredWeights measured(double r, double c, double gamma, const Doubles& eigenvalues,
-                               const Doubles& vectors) {
-  const py::ssize_t p = eigenvalues.size();
-  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
-    throw py::value_error("vectors must have shape (4, p)");
-  srfx::MeasuredWeights out;
-  out.spike = {r, c, gamma};
-  out.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);
-  for (py::ssize_t j = 0; j < 4; ++j) out.u[j].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
-  return out;
 }
 
 py::dict solve_empirical(const Activation& sigma, const Activation& target, double r, double c,

@@ -55,6 +55,42 @@ py::array_t<double> array_of(const std::vector<double>& values, std::vector<py::
   return out;
 }
 
+srfx::ReadoutLoss loss_of(const std::string& name, double kappa, double lo, double hi,
+                          bool margin) {
+  using Kind = srfx::ReadoutLoss::Kind;
+  const Kind kind = name == "logistic"     ? Kind::logistic
+                    : name == "max_margin" ? Kind::max_margin
+                    : name == "square"     ? Kind::square
+                                           : Kind::piecewise;
+  return {kind, kappa, lo, hi, margin};
+}
+
+/// The readouts of given features phi (n, p), for tests and measurements: a (lam, p), and the duality gap of each.
+py::tuple fit_readouts(const py::array_t<double, py::array::c_style | py::array::forcecast>& phi,
+                       const std::vector<double>& y, const std::vector<double>& lam,
+                       const std::string& name, double kappa, double lo, double hi, bool margin,
+                       int threads) {
+  const srfx::Index n = phi.shape(0), p = phi.shape(1),
+                    count = static_cast<srfx::Index>(lam.size());
+  const srfx::ReadoutLoss loss = loss_of(name, kappa, lo, hi, margin);
+  py::array_t<double> a({count, p}), gap(count);
+  double *pa = a.mutable_data(), *pgap = gap.mutable_data();
+  const double* from = phi.data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::Panels<double> rows(n, p);
+    rows.set_zero();
+    for (srfx::Index s = 0; s < n; ++s)
+      for (srfx::Index u = 0; u < p; ++u) rows(s, u) = from[s * p + u];
+    srfx::fit_readouts(
+        loss, rows, p, y, {n}, lam, threads, interrupt,
+        [&](srfx::Index, srfx::Index j, const double* readout, const double*, double reached) {
+          pgap[j] = reached;
+          std::copy_n(readout, p, pa + j * p);
+        });
+  });
+  return py::make_tuple(a, gap);
+}
+
 template <class T>
 py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, const Target& target,
                      int threads, const std::shared_ptr<CancelFlag>& flag, bool with_predictions) {
@@ -72,6 +108,13 @@ py::dict simulate_as(const srfx::Experiment& e, const Activation& activation, co
   py::dict out;
   out["test_error"] = array_of(errors.test, {n, lam});
   out["train_error"] = array_of(errors.train, {n, lam});
+  const std::pair<const char*, const std::vector<double>*> more[] = {
+      {"test_loss", &errors.test_loss},
+      {"train_loss", &errors.train_loss},
+      {"classification_error", &errors.missed},
+      {"duality_gap", &errors.gap}};
+  for (const auto& [name, values] : more)
+    if (!values->empty()) out[name] = array_of(*values, {n, lam});
   if (with_predictions) {
     out["t"] = array_of(predictions.t, {e.directions, e.n_test});
     out["f"] = array_of(predictions.f, {n, lam, e.n_test});
@@ -108,6 +151,7 @@ void register_simulation(py::module_& m) {
   py::register_exception<srfx::Cancelled>(m, "Cancelled", PyExc_RuntimeError);
   py::register_exception<srfx::NotPositiveDefinite>(m, "NotPositiveDefinite",
                                                     PyExc_ArithmeticError);
+  py::register_exception<srfx::NoReadout>(m, "NoReadout", PyExc_ArithmeticError);
   py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag",
                                                       "Stops the simulations it was given to.")
       .def(py::init<>())
@@ -117,37 +161,46 @@ void register_simulation(py::module_& m) {
       "One replicate of a simulation. n is strictly ascending; r has a row a group and a column a "
       "spike, theta a row a direction in the frame of the spikes and one more vector a direction; "
       "n0 "
-      "and eta have an entry a gradient step.")
-      .def(py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n,
-                       std::vector<double> lam, const std::vector<srfx::Index>& sizes,
-                       const std::vector<double>& readout,
-                       const std::vector<std::vector<double>>& r, const std::vector<double>& c,
-                       const std::vector<std::vector<double>>& theta, double noise,
-                       const std::vector<srfx::Index>& n0, const std::vector<double>& eta,
-                       std::uint64_t seed, std::uint64_t replicate, bool literal) {
-             srfx::Experiment e;
-             e.d = d, e.n_test = n_test, e.n = std::move(n), e.lam = std::move(lam);
-             if (readout.size() != sizes.size() || r.size() != sizes.size() ||
-                 c.size() != sizes.size())
-               throw py::value_error("sizes, readout, r and c must have one entry a group");
-             for (std::size_t g = 0; g < sizes.size(); ++g)
-               e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
-             e.directions = static_cast<srfx::Index>(theta.size());
-             e.spikes = static_cast<srfx::Index>(r[0].size());
-             e.theta.clear();
-             for (const std::vector<double>& row : theta)
-               e.theta.insert(e.theta.end(), row.begin(), row.end());
-             if (static_cast<srfx::Index>(e.theta.size()) != e.directions * e.own())
-               throw py::value_error("theta must have one column a vector of the frame");
-             if (n0.size() != eta.size())
-               throw py::value_error("n0 and eta must have one entry a step");
-             for (std::size_t i = 0; i < n0.size(); ++i) e.steps.push_back({n0[i], eta[i]});
-             e.noise = noise, e.seed = seed, e.replicate = replicate, e.literal = literal;
-             return e;
-           }),
-           py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"),
-           arg("readout"), arg("r"), arg("c"), arg("theta"), arg("noise"), arg("n0"), arg("eta"),
-           arg("seed"), arg("replicate"), arg("literal"))
+      "and eta have an entry a gradient step; kappa, lo and hi are those of a piecewise quadratic "
+      "loss.")
+      .def(
+          py::init([](srfx::Index d, srfx::Index n_test, std::vector<srfx::Index> n,
+                      std::vector<double> lam, const std::vector<srfx::Index>& sizes,
+                      const std::vector<double>& readout, const std::vector<std::vector<double>>& r,
+                      const std::vector<double>& c, const std::vector<std::vector<double>>& theta,
+                      double noise, const std::vector<srfx::Index>& n0,
+                      const std::vector<double>& eta, std::uint64_t seed, std::uint64_t replicate,
+                      bool literal, const std::string& labels, double slope,
+                      const std::string& loss, double kappa, double lo, double hi) {
+            srfx::Experiment e;
+            e.d = d, e.n_test = n_test, e.n = std::move(n), e.lam = std::move(lam);
+            if (readout.size() != sizes.size() || r.size() != sizes.size() ||
+                c.size() != sizes.size())
+              throw py::value_error("sizes, readout, r and c must have one entry a group");
+            for (std::size_t g = 0; g < sizes.size(); ++g)
+              e.groups.push_back({sizes[g], readout[g], r[g], c[g]});
+            e.directions = static_cast<srfx::Index>(theta.size());
+            e.spikes = static_cast<srfx::Index>(r[0].size());
+            e.theta.clear();
+            for (const std::vector<double>& row : theta)
+              e.theta.insert(e.theta.end(), row.begin(), row.end());
+            if (static_cast<srfx::Index>(e.theta.size()) != e.directions * e.own())
+              throw py::value_error("theta must have one column a vector of the frame");
+            if (n0.size() != eta.size())
+              throw py::value_error("n0 and eta must have one entry a step");
+            for (std::size_t i = 0; i < n0.size(); ++i) e.steps.push_back({n0[i], eta[i]});
+            e.labels = labels == "sign"    ? srfx::LabelKind::sign
+                       : labels == "logit" ? srfx::LabelKind::logit
+                                           : srfx::LabelKind::real;
+            e.slope = slope;
+            e.loss = loss_of(loss, kappa, lo, hi, e.labelled());
+            e.noise = noise, e.seed = seed, e.replicate = replicate, e.literal = literal;
+            return e;
+          }),
+          py::kw_only(), arg("d"), arg("n_test"), arg("n"), arg("lam"), arg("sizes"),
+          arg("readout"), arg("r"), arg("c"), arg("theta"), arg("noise"), arg("n0"), arg("eta"),
+          arg("seed"), arg("replicate"), arg("literal"), arg("labels"), arg("slope"), arg("loss"),
+          arg("kappa"), arg("lo"), arg("hi"))
       .def(
           "memory",
           [](const srfx::Experiment& e, bool single) {
@@ -157,6 +210,10 @@ void register_simulation(py::module_& m) {
   m.def("simulate", &simulate, arg("experiment"), arg("activation"), arg("target"), arg("single"),
         arg("n_threads"), arg("cancel") = std::nullopt, arg("predictions") = false,
         "Errors of one replicate, shape (n, lam).");
+  m.def("fit_readouts", &fit_readouts, arg("phi"), arg("y"), arg("lam"), arg("loss"), arg("kappa"),
+        arg("lo"), arg("hi"), arg("margin"), arg("n_threads"),
+        "Readouts of given features (n, p) for every lam: a (lam, p), and the "
+        "duality gaps over the objectives.");
   m.def(
       "simulated_weights", &simulated_weights, arg("experiment"), arg("activation"), arg("target"),
       arg("single"), arg("n_threads"),

@@ -20,6 +20,13 @@ std::unique_ptr<OneStepSource::Shared> OneStepSource::shared(Index set) const {
   const Parameters& p = sets_[set];
   auto out = std::make_unique<Shared>();
   const bool allow = path_ == Path::automatic;
+  if (!labels_.real()) {
+    LabelResidual law(*target_, {labels_.kind, p.noise, labels_.slope}, readout_ * constants_.h0);
+    out->step = StepModel(constants_, law.moments, readout_, p.eta, p.inverse_alpha0, allow);
+    out->nodes = std::move(law.nodes);
+    out->nodes_error = out->constants_error = constants_.error;
+    return out;
+  }
   // A rule good enough for moments tells how close to 0 poles in u may come.
   const ResidualRule plain =
       residual_rule(*target_, readout_ * constants_.h0, p.noise, 1.0, 1.5, 16);

@@ -18,6 +18,7 @@
 #include "srfx/core/random.hpp"
 
 #include <limits>
+#include <type_traits>
 
 namespace srfx {
 
@@ -86,15 +87,19 @@ template <class T> double memory_bytes(const Experiment& e) {
   const double inputs = e.literal || e.stepped() ? d : std::min(d, p + 1);
   const double nd = static_cast<double>(plan.n_dual + 1), all = static_cast<double>(e.n.back());
   const double tiles = size * tile * (p + inputs);
-  const double ridge = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
-                       (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
+  double readout = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
+                   (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
+  if (e.loss.kind != ReadoutLoss::Kind::square) {
+    const double few = std::min(p, all);  // two matrices of that order, K, and features picked out
+    readout = size * (p * inputs + all * p + few * few + 1.5 * (all > p ? p * p : 0)) + tiles;
+  }
   double step = 0;
   if (e.stepped()) {
     step = size * 2 * p * d + tiles + size * tile * d;
     if (factorise_step<T>(e)) step = std::max(step, 2 * size * p * d + 8 * (p * p / 2 + p * 512));
   }
   const double points = 8 * all + size * p * static_cast<double>(e.n.size() * e.lam.size());
-  return std::max(ridge, step) + points + 16e6;
+  return std::max(readout, step) + points + 16e6;
 }
 
 template <class T> class Simulation {
@@ -253,14 +258,31 @@ template <class T> class Simulation {
     });
   }
 
-  /// sqrt(noise) eps, added to labels first .. first + count - 1.
-  void add_noise(const Stream& noise, Index first, Index count, double* y) const {
-    if (e_.noise == 0) return;
-    const double sd = std::sqrt(e_.noise);
+  /// Calls put(s, eps) with the normal that belongs to sample first + s.
+  template <class Put>
+  void with_normals(const Stream& stream, Index first, Index count, Put&& put) const {
     double eps[8];
     for (Index s = 0; s < count; s += 8) {
-      fill_normals<double>(noise, first + s, 0, 1, eps, 8);
-      for (Index j = 0; j < std::min<Index>(8, count - s); ++j) y[s + j] += sd * eps[j];
+      fill_normals<double>(stream, first + s, 0, 1, eps, 8);
+      for (Index j = 0; j < std::min<Index>(8, count - s); ++j) put(s + j, eps[j]);
+    }
+  }
+
+  /// The values y of the target become labels first .. first + count - 1.
+  void to_labels(const Stream& noise, Index first, Index count, double* y) const {
+    const double sd = std::sqrt(e_.noise);
+    if (e_.labels == LabelKind::real) {
+      if (sd > 0) with_normals(noise, first, count, [&](Index s, double eps) { y[s] += sd * eps; });
+    } else if (e_.labels == LabelKind::sign) {
+      with_normals(noise, first, count, [&](Index s, double eps) {
+        const double value = y[s] + sd * eps;
+        y[s] = value > 0 || (value == 0 && eps > 0) ? 1 : -1;
+      });
+    } else {
+      with_normals(noise, first, count, [&](Index s, double eps) {
+        const double uniform = 0.5 * std::erfc(-eps / std::sqrt(2.0));
+        y[s] = uniform < 1 / (1 + std::exp(-e_.slope * y[s])) ? 1 : -1;
+      });
     }
   }
 
@@ -325,7 +347,7 @@ template <class T> class Simulation {
   /// Labels of training samples first .. first + count - 1 from their t.
   void label(const Stream& noise, Index first, Index count, const double* t, double* y) const {
     target_.evaluate(t, y, count);
-    add_noise(noise, first, count, y);
+    to_labels(noise, first, count, y);
   }
 
   // --- the gradient steps --------------------------------------------------------------------------------------------
@@ -441,36 +463,76 @@ template <class T> class Simulation {
     network_.dense = own;
   }
 
-  // --- ridge regression ----------------------------------------------------------------------------------------------
+  // --- the readout ---------------------------------------------------------------------------------------------------
 
   Index lams() const { return static_cast<Index>(e_.lam.size()); }
   Index readouts() const { return static_cast<Index>(e_.n.size()) * lams(); }
 
   void train() {
     const Plan plan = plan_of<T>(e_);
-    errors_.test.assign(readouts(), 0.0), errors_.train.assign(readouts(), 0.0);
+    for (auto* errors : {&errors_.test, &errors_.train}) errors->assign(readouts(), 0.0);
+    if (e_.labelled()) errors_.missed.assign(readouts(), 0.0);
+    if (with_losses())
+      for (auto* errors : {&errors_.test_loss, &errors_.train_loss})
+        errors->assign(readouts(), 0.0);
     readout_ = Panels<T>(readouts(), p_);
     readout_.set_zero();
     y_.assign(e_.n.back(), 0.0);
+    if (e_.loss.kind != ReadoutLoss::Kind::square) {
+      fit();
+      return;
+    }
     Panels<T> kept;  // the samples of the dual, reused by the primal
     if (plan.n_dual > 0) dual(plan, kept);
     if (plan.n_primal > 0) primal(plan, kept);
+    if (with_losses()) errors_.train_loss = errors_.train;
+  }
+
+  /// Losses beside the squares: of the maximum margin they are infinite.
+  bool with_losses() const {
+    return e_.loss.kind != ReadoutLoss::Kind::max_margin &&
+           (e_.labelled() || e_.loss.kind != ReadoutLoss::Kind::square);
+  }
+
+  /// Features of the first n training samples as rows, and their labels.
+  Panels<T> training_samples(Index n) {
+    const Index tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr);
+    Panels<T> phi(n, p_ + directions_), x(tile, network_.inputs);
+    std::vector<double> t(directions_ * tile);
+    for (Index first = 0; first < n; first += tile) {
+      const Index count = std::min(tile, n - first);
+      draw_samples(stream(Purpose::train_samples), first, count, network_.inputs, x);
+      features_of_samples(x, count, phi, first / mr);
+      take_t(phi, first, count, t.data());
+      label(stream(Purpose::train_noise), first, count, t.data(), y_.data() + first);
+    }
+    return phi;
+  }
+
+  /// Readouts of other losses, in double.
+  void fit() {
+    if constexpr (std::is_same_v<T, double>) {
+      const Panels<T> phi = training_samples(e_.n.back());
+      errors_.gap.assign(readouts(), 0.0);
+      fit_readouts(e_.loss, phi, p_, y_, e_.n, e_.lam, threads_, interrupt_,
+                   [this](Index m, Index j, const double* a, const double* f, double gap) {
+                     const Index which = m * lams() + j;
+                     for (Index u = 0; u < p_; ++u) readout_(which, u) = a[u];
+                     double squares = 0, losses = 0;
+                     for (Index s = 0; s < e_.n[m]; ++s) {
+                       const double e = e_.loss.error(y_[s], f[s]);  // +- (y - f)
+                       squares += e * e, losses += e_.loss.value(e);
+                     }
+                     const double n = static_cast<double>(e_.n[m]);
+                     errors_.gap[which] = gap, errors_.train[which] = squares / n;
+                     if (with_losses()) errors_.train_loss[which] = losses / n;
+                   });
+    }
   }
 
   void dual(const Plan& plan, Panels<T>& phi) {
-    const Index n = plan.n_dual, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr);
-    phi = Panels<T>(n, p_ + directions_);
-    {
-      Panels<T> x(tile, network_.inputs);
-      std::vector<double> t(directions_ * tile);
-      for (Index first = 0; first < n; first += tile) {
-        const Index count = std::min(tile, n - first);
-        draw_samples(stream(Purpose::train_samples), first, count, network_.inputs, x);
-        features_of_samples(x, count, phi, first / mr);
-        take_t(phi, first, count, t.data());
-        label(stream(Purpose::train_noise), first, count, t.data(), y_.data() + first);
-      }
-    }
+    const Index n = plan.n_dual;
+    phi = training_samples(n);
     PackedLower<T> k(n + 1), l(n + 1);
     k.set_zero();
     rank_update(phi, p_, k, threads_, interrupt_);
@@ -602,8 +664,13 @@ template <class T> class Simulation {
     const Index n = e_.n_test, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr),
                 count_all = readouts();
     Panels<T> x(tile, network_.inputs), phi(tile, p_ + directions_), f(tile, count_all);
-    std::vector<double> t(directions_ * tile), y(tile),
-        sums(static_cast<std::size_t>(ceil_div(tile, mr) * count_all));
+    std::vector<double> t(directions_ * tile), y(tile), drawn(tile);
+    // Squares, and where asked for losses and misses, each panel's share for each readout.
+    std::vector<std::vector<double>*> kinds{&errors_.test};
+    if (with_losses()) kinds.push_back(&errors_.test_loss);
+    if (e_.labelled()) kinds.push_back(&errors_.missed);
+    const Index share = static_cast<Index>(kinds.size()) * count_all;
+    std::vector<double> sums(static_cast<std::size_t>(ceil_div(tile, mr) * share));
     if (predictions) {
       predictions->t.assign(directions_ * n, 0.0);
       predictions->f.assign(n * count_all, 0.0);
@@ -614,21 +681,43 @@ template <class T> class Simulation {
       features_of_samples(x, count, phi, 0);
       take_t(phi, 0, count, t.data());
       target_.evaluate(t.data(), y.data(), count);
+      if (e_.labelled() || with_losses()) {
+        std::copy_n(y.data(), count, drawn.data());
+        to_labels(stream(Purpose::test_noise), first, count, drawn.data());
+        if (e_.labelled()) std::copy_n(drawn.data(), count, y.data());
+      }
       parallel(ceil_div(count, mr), [&](Index i, int) {
         multiply_block<T>(
             phi, readout_, f, i, i + 1, 0, ceil_div(count_all, nr), p_, false,
             [this](Index, Index) { return p_; }, [](Index, Index, Index) {});
         for (Index m = 0; m < count_all; ++m) {
+          const Index live = std::min(mr, count - i * mr);
+          double* own = &sums[i * share + m];
           double sum = 0;
-          for (Index r = 0; r < std::min(mr, count - i * mr); ++r) {
+          for (Index r = 0; r < live; ++r) {
             const double miss = static_cast<double>(f.at(i, m)[r]) - y[i * mr + r];
             sum += miss * miss;
           }
-          sums[i * count_all + m] = sum;
+          *own = sum;
+          if (with_losses()) {
+            double loss = 0;
+            for (Index r = 0; r < live; ++r)
+              loss += e_.loss.value(
+                  e_.loss.error(drawn[i * mr + r], static_cast<double>(f.at(i, m)[r])));
+            *(own += count_all) = loss;
+          }
+          if (e_.labelled()) {
+            Index missed = 0;
+            for (Index r = 0; r < live; ++r)
+              missed += drawn[i * mr + r] * static_cast<double>(f.at(i, m)[r]) > 0 ? 0 : 1;
+            *(own += count_all) = static_cast<double>(missed);
+          }
         }
       });
       for (Index i = 0; i < ceil_div(count, mr); ++i)
-        for (Index m = 0; m < count_all; ++m) errors_.test[m] += sums[i * count_all + m];
+        for (std::size_t kind = 0; kind < kinds.size(); ++kind)
+          for (Index m = 0; m < count_all; ++m)
+            (*kinds[kind])[m] += sums[i * share + static_cast<Index>(kind) * count_all + m];
       if (predictions) {
         for (Index l = 0; l < directions_; ++l)
           std::copy_n(&t[l * count], count, predictions->t.data() + l * n + first);
@@ -637,7 +726,8 @@ template <class T> class Simulation {
             predictions->f[m * n + first + s] = static_cast<double>(f(s, m));
       }
     }
-    for (double& error : errors_.test) error /= static_cast<double>(n);
+    for (std::vector<double>* kind : kinds)
+      for (double& error : *kind) error /= static_cast<double>(n);
   }
 
   const Experiment& e_;

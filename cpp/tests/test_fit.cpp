@@ -14,10 +14,10 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct Case {
   const char* name;
-  Loss loss;
+  ReadoutLoss loss;
 };
 std::vector<Case> cases() {
-  using K = Loss::Kind;
+  using K = ReadoutLoss::Kind;
   return {{"square", {K::square, 1, -infinity, infinity, false}},
           {"square on labels", {K::square, 1, -infinity, infinity, true}},
           {"Huber", {K::piecewise, 1, -0.2, 0.2, false}},
@@ -51,7 +51,7 @@ struct Problem {
       sign.push_back(real.back() > 0 ? 1 : -1);
     }
   }
-  const std::vector<double>& y(const Loss& loss) const { return loss.margin ? sign : real; }
+  const std::vector<double>& y(const ReadoutLoss& loss) const { return loss.margin ? sign : real; }
 };
 
 /// The loss as textbooks write it.
@@ -67,8 +67,8 @@ double textbook(const std::string& name, double y, double f) {
 }
 
 /// max over g of the dual: 2 g e0 - (conjugate), e0 = y or 1; the logistic conjugate is -(entropy of 2 g).
-double dual_term(const Loss& loss, double y, double g) {
-  if (loss.kind == Loss::Kind::logistic) {
+double dual_term(const ReadoutLoss& loss, double y, double g) {
+  if (loss.kind == ReadoutLoss::Kind::logistic) {
     const double p = 2 * g, q = 1 - p;
     return -(p > 0 ? p * std::log(p) : 0.0) - (q > 0 ? q * std::log(q) : 0.0);
   }
@@ -85,8 +85,8 @@ void optimal(const Problem& problem, const Case& c, Index n, double lam, const d
     for (Index u = 0; u < problem.p; ++u) f += problem.phi(s, u) * a[u];
     primal += textbook(c.name, y[s], f);
     dual += dual_term(c.loss, y[s], g[s]);
-    CHECK(c.loss.kind != Loss::Kind::piecewise || (g[s] >= c.loss.lo && g[s] <= c.loss.hi), c.name,
-          g[s]);
+    CHECK(c.loss.kind != ReadoutLoss::Kind::piecewise || (g[s] >= c.loss.lo && g[s] <= c.loss.hi),
+          c.name, g[s]);
     for (Index u = 0; u < problem.p; ++u)
       image[u] += g[s] * (c.loss.margin ? y[s] : 1) * problem.phi(s, u);
   }
@@ -121,7 +121,7 @@ void test_every_loss_is_minimised() {
 
 void test_the_square_loss_is_ridge_regression() {
   const Problem problem(40, 25, 0.5);
-  const Loss square;
+  const ReadoutLoss square;
   Interrupt interrupt;
   Fit fit(square, problem.phi, problem.p, problem.real, 0, 1, interrupt);
   std::vector<double> a(problem.p, 0.0), g(problem.n, 0.0);
@@ -135,7 +135,7 @@ void test_the_square_loss_is_ridge_regression() {
 }
 
 void test_the_maximum_margin() {
-  const Loss loss{Loss::Kind::max_margin, 0, 0, infinity, true};
+  const ReadoutLoss loss{ReadoutLoss::Kind::max_margin, 0, 0, infinity, true};
   {
     const Problem problem(90, 60, 0.3);
     for (const Index n : {10, 50, 90}) {

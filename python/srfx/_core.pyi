@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map', 'target_names']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NoReadout', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'fit_readouts', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_one_step', 'group_bounds', 'join_rows', 'label_moments', 'learned_function', 'learned_function_of_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_groups', 'solve_losses', 'solve_losses_empirical', 'solve_losses_one_step', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_one_step', 'step_constants', 'step_map', 'target_names']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -61,6 +61,8 @@ class Cancelled(RuntimeError):
     pass
 class NotPositiveDefinite(ArithmeticError):
     pass
+class NoReadout(ArithmeticError):
+    pass
 class CancelFlag:
     """
     Stops the simulations it was given to.
@@ -71,9 +73,9 @@ class CancelFlag:
         ...
 class Experiment:
     """
-    One replicate of a simulation. n is strictly ascending; r has a row a group and a column a spike, theta a row a direction in the frame of the spikes and one more vector a direction; n0 and eta have an entry a gradient step.
+    One replicate of a simulation. n is strictly ascending; r has a row a group and a column a spike, theta a row a direction in the frame of the spikes and one more vector a direction; n0 and eta have an entry a gradient step; kappa, lo and hi are those of a piecewise quadratic loss.
     """
-    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], theta: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], noise: typing.SupportsFloat | typing.SupportsIndex, n0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], eta: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool) -> None:
+    def __init__(self, *, d: typing.SupportsInt | typing.SupportsIndex, n_test: typing.SupportsInt | typing.SupportsIndex, n: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], r: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], c: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], theta: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]], noise: typing.SupportsFloat | typing.SupportsIndex, n0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], eta: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, replicate: typing.SupportsInt | typing.SupportsIndex, literal: bool, labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, loss: str, kappa: typing.SupportsFloat | typing.SupportsIndex, lo: typing.SupportsFloat | typing.SupportsIndex, hi: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     def memory(self, single: bool) -> float:
         """
@@ -109,6 +111,10 @@ def evaluate_target(target: Target, t: typing.Annotated[numpy.typing.ArrayLike, 
     """
     Values at the columns of t, shape (directions, n).
     """
+def fit_readouts(phi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], y: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], lam: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], loss: str, kappa: typing.SupportsFloat | typing.SupportsIndex, lo: typing.SupportsFloat | typing.SupportsIndex, hi: typing.SupportsFloat | typing.SupportsIndex, margin: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, ...]:
+    """
+    Readouts of given features (n, p) for every lam: a (lam, p), and the duality gaps over the objectives.
+    """
 def gaussian_constants(activation: Activation, derivative: bool) -> dict[str, typing.Any]:
     """
     Moments of an activation under N(0,1); h2 and hc1 of its derivative.
@@ -136,6 +142,10 @@ def group_bounds(sigma: Activation, target: Activation, r: typing.Annotated[nump
 def join_rows(pieces: collections.abc.Sequence[str], columns: collections.abc.Sequence[typing.Any], first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, nan: str, infinity: str) -> str:
     """
     Text of rows of numbers, each as repr has it, or of words (places, texts), between the pieces.
+    """
+def label_moments(target: Activation, labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> dict[str, typing.Any]:
+    """
+    E y and E t y of labels of +1 and -1, one entry a noise.
     """
 def learned_function(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], m: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], theta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], psi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], t: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
@@ -168,6 +178,18 @@ def solve_empirical(sigma: Activation, target: Activation, r: typing.SupportsFlo
 def solve_groups(sigma: Activation, target: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, merge: bool = True) -> dict[str, typing.Any]:
     """
     Solves every point for K groups: r and c of shape (sets, K), gamma (sets,), pi (K,); else as solve. merge=False keeps identical groups apart.
+    """
+def solve_losses(sigma: Activation, target: Activation, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, slopes: bool = False) -> dict[str, typing.Any]:
+    """
+    Spiked models with another loss or labels; (r, c, gamma, noise) one entry a set. slopes: derivatives too, of (train_loss, test_loss, test_error, classification_error) by (lam, alpha).
+    """
+def solve_losses_empirical(sigma: Activation, target: Activation, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, gamma: typing.SupportsFloat | typing.SupportsIndex, eigenvalues: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.SupportsFloat | typing.SupportsIndex, inv_d: typing.SupportsFloat | typing.SupportsIndex, set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, slopes: bool = False) -> dict[str, typing.Any]:
+    """
+    The same of given weights; noise one entry a set.
+    """
+def solve_losses_one_step(sigma: Activation, target: Activation, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, slope: typing.SupportsFloat | typing.SupportsIndex, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, slopes: bool = False) -> dict[str, typing.Any]:
+    """
+    The same of actual one-step networks; (eta, 1/alpha0, noise) one entry a set.
     """
 def solve_one_step(sigma: Activation, target: Activation, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, matrix: bool = False, exact: bool = False) -> dict[str, typing.Any]:
     """

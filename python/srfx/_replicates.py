@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srfx import _core
+from srfx import _core, losses
 from srfx import _validation as check
 from srfx.models import (
     FloatArray,
@@ -49,6 +49,7 @@ class Request:
     order: NDArray[np.intp]  # position of each alpha among the distinct n
     n: NDArray[np.int64]  # n of each alpha
     single: bool
+    loss: losses.Chosen
 
     def experiment(self, replicate: int) -> _core.Experiment:
         return _core.Experiment(**self.sizes, replicate=replicate)
@@ -74,6 +75,28 @@ def _axis(name: str, value: float | FloatArray) -> FloatArray:
     return array
 
 
+def seed_of(seed: object, rng: Any) -> object:
+    """Return the seed that a simulation has: ``seed``, or what ``rng`` stands for."""
+    if rng is None:
+        return seed
+    if not (isinstance(seed, int) and seed == 0):
+        raise ValueError(
+            f"rng must be left out where seed is given; got seed={seed!r}, rng={rng!r}"
+        )
+    if isinstance(rng, np.random.SeedSequence):
+        return int(rng.generate_state(1, np.uint64)[0])
+    if isinstance(rng, np.random.BitGenerator):
+        rng = np.random.Generator(rng)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True))
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        return check.integer("rng", rng, 0, 2**64 - 1)
+    raise TypeError(
+        "rng must be None, an integer, a numpy.random.SeedSequence, Generator or BitGenerator; got "
+        f"{rng!r}"
+    )
+
+
 def check_settings(n_test: object, seed: object, dtype: object, literal: object) -> dict[str, Any]:
     """Check what a simulation depends on beside the model and the point."""
     if isinstance(dtype, type | np.dtype):
@@ -95,9 +118,10 @@ def request(
     seed: object,
     dtype: object,
     literal: object,
+    loss: object = "square",
 ) -> Request:
     """Check everything the user passed, before any work."""
-    check_model(model, covers=COVERS)
+    check_model(model, labelled=True, covers=COVERS)
     for name, value in model.numeric.items():
         if np.size(value) != 1:
             raise ValueError(
@@ -107,10 +131,16 @@ def request(
     values = {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     alphas = _axis("alpha", check.positive("alpha", alpha))
     lams = _axis("lam", check.non_negative("lam", lam))
+    fitted = losses.chosen(loss, model.labels, lams)
     d = dimension(d)
     settings = check_settings(n_test, seed, dtype, literal)
     single = settings.pop("dtype") == "float32"
     settings["n_test"] = settings["n_test"] or max(2 * d, 5000)
+    if single and fitted.kind != "square":
+        raise ValueError(
+            f"dtype must be 'float64' with loss={fitted.label!r}: single precision does not resolve"
+            " the duality gap where the search for the minimum ends; got 'float32'"
+        )
     if single and lams.min() < LEAST_LAM_FLOAT32:
         raise ValueError(
             f"lam must be at least {LEAST_LAM_FLOAT32:g} in float32, whose rounding errors drown a "
@@ -129,6 +159,10 @@ def request(
         "sizes": _largest_remainders(weights * p),
         "readout": readout.tolist(),
         "noise": values["noise"],
+        "labels": model.labels,
+        "slope": model.slope or 1.0,
+        "loss": fitted.kind,
+        **{name: getattr(fitted, name) for name in ("kappa", "lo", "hi")},
         **settings,
     }
     steps = _steps(model, values, d)
@@ -146,7 +180,7 @@ def request(
         raise ValueError(
             f"d must be at least {own}, the number of spikes and directions of the target; got {d}"
         )
-    return Request(model, alphas, lams, sizes, order, n, single)
+    return Request(model, alphas, lams, sizes, order, n, single, fitted)
 
 
 def _has_readout(model: Model) -> bool:
@@ -299,6 +333,17 @@ def replicate_of(
             flag,
             with_predictions,
         )
+    except _core.NoReadout as error:
+        what = f"the readout of replicate {replicate} with loss={wanted.loss.label!r} "
+        if "separated" in str(error):
+            raise np.linalg.LinAlgError(
+                f"{what}does not exist: its samples cannot be separated; a smaller alpha, a larger "
+                "beta, or a loss such as 'hinge'"
+            ) from None
+        raise np.linalg.LinAlgError(
+            f"{what}was not found to its duality gap (smallest lam = {wanted.lam.min():g}): use a "
+            "larger lam"
+        ) from None
     except _core.NotPositiveDefinite:
         dtype = DTYPES[wanted.single]
         hint = "a larger lam" if dtype == "float64" else 'a larger lam or dtype="float64"'

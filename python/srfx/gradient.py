@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from srfx import _core, weights
 from srfx import _validation as check
 from srfx._points import coefficient_sets, columns
+from srfx.losses import Chosen, chosen
 from srfx.models import (
     FloatArray,
     Model,
@@ -22,6 +23,7 @@ from srfx.models import (
     step_moments,
     with_fields,
 )
+from srfx.readouts import is_ridge, solve_readout
 from srfx.results import ERRORS, Solution
 from srfx.theory import solve
 
@@ -39,9 +41,13 @@ def gradient(
     known = ("lam", "alpha", *model.numeric_names)
     for name in names:
         check.one_of("name", name, known)
+    known_loss = chosen(solution.loss, model.labels, 1.0)
+    ridge = is_ridge(model, known_loss)
     for name in of:
-        check.one_of("of", name, ERRORS)
+        check.one_of("of", name, ERRORS if ridge else _OF_LOSS[: 4 if known_loss.margin else 3])
     threads = check.thread_count(n_threads)
+    if not ridge:
+        return _of_loss(solution, known_loss, names, of, threads)
     if solution.bulk == "one_step" and len(model.readout) > 1:
         raise NotImplementedError(
             "gradient is available for several readout values with bulk='isotropic', and with "
@@ -63,6 +69,33 @@ def gradient(
     jumps = {name: _jumps(solution, name, threads) for name in names}
     return {
         (error, name): np.where(jumps[name], np.nan, raw[error, name])[()]
+        for error in of
+        for name in names
+    }
+
+
+#: What is differentiated with another loss or labels, in the order of the core.
+_OF_LOSS = ("train_loss", "test_loss", "test_error", "classification_error")
+
+
+def _of_loss(
+    solution: Solution, loss: Chosen, names: Sequence[str], of: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Differentiate with another loss than the square, or labels, by Newton's Jacobian."""
+    directions = ("lam", "alpha")
+    for name in names:
+        if name not in directions:
+            raise NotImplementedError(
+                f"gradient is available in lam and alpha alone with loss={loss.label!r} and "
+                f"labels={solution.model.labels!r}; got {name!r}"
+            )
+    bulk = solution.bulk if solution.weights is None else solution.weights
+    raw = solve_readout(
+        solution.model, bulk, loss, solution.arguments, solution.shape, threads, slopes=True
+    )
+    slopes = raw["slopes"].reshape(len(_OF_LOSS), len(directions), *solution.shape)
+    return {
+        (error, name): slopes[_OF_LOSS.index(error), directions.index(name)][()]
         for error in of
         for name in names
     }

@@ -117,8 +117,8 @@ _CLASSIFICATION = ("logistic", "hinge", "squared_hinge", "max_margin")
 class Chosen:
     """A checked loss as the core knows it.
 
-    ``kind`` is "logistic", or "piecewise" with the numbers of `Piece`. With ``margin`` the loss is
-    one of e = 1 - y f, else of e = y - f.
+    ``kind`` is "square", "logistic", "max_margin" or "piecewise"; all but the logistic have the
+    numbers of `Piece`. With ``margin`` the loss is one of e = 1 - y f, else of e = y - f.
     """
 
     loss: Loss
@@ -180,5 +180,5 @@ def chosen(loss: object, labels: str, lam: object) -> Chosen:
         piece = Piece(0, -(1 - loss.tau) / 2, loss.tau / 2)
     else:
         piece = _PIECES.get(loss, Piece(math.nan, math.nan, math.nan))
-    kind = "logistic" if loss == "logistic" else "piecewise"
+    kind = loss if loss in ("square", "logistic", "max_margin") else "piecewise"
     return Chosen(loss, kind, *piece, margin=labels != "real")

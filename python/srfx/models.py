@@ -800,7 +800,7 @@ class OneStep(_Model):
         stepped = alpha0 > 0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             samples_inverse = np.where(stepped, 1 / alpha0, 0.0)
-            u2 = noiseless + self.noise
+            u2 = noiseless + (self.noise if self.labels == "real" else 0.0)
             length = np.sqrt(target_h1**2 + u2 * samples_inverse)
             r = np.where(stepped, eta * h1 * length, 0.0)
             c = (1 + eta * h2 * u1) ** 2 + eta**2 * curved * u2 * samples_inverse
@@ -981,16 +981,16 @@ class StepMoments(NamedTuple):
     h1: float
     h2: float
     curved: float  # h2^2 + E S^2
-    target_h1: float  # E[t sigma*(t)]
-    u1: float
-    u2: float  # without the label noise
+    target_h1: float | FloatArray  # E[t sigma*(t)]; of labels of +1 and -1 E[t y], by the noise
+    u1: float | FloatArray
+    u2: float | FloatArray  # without the label noise, but of labels of +1 and -1
 
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
-    check_model(model)
+    check_model(model, labelled=True)
     sigma = gaussian_constants(model.activation, derivative=True)
-    target = gaussian_constants(model.target)
+    target = _label_constants(model)
     offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
     offset *= sigma["mean"]
     return StepMoments(
@@ -1001,6 +1001,17 @@ def step_moments(model: OneStep) -> StepMoments:
         target["mean"] - offset,
         target["second_moment"] - 2 * offset * target["mean"] + offset**2,
     )
+
+
+def _label_constants(model: OneStep) -> dict[str, Any]:
+    """Mean, second moment and E[t y] of the labels, without the noise of real ones."""
+    if model.labels == "real":
+        return gaussian_constants(model.target)
+    noise = np.asarray(model.noise, dtype=np.float64)
+    slope = 1.0 if model.slope is None else model.slope
+    raw = _core.label_moments(compiled(model.target), model.labels, slope, noise.ravel())
+    values = {name: values.reshape(noise.shape)[()] for name, values in raw.items()}
+    return {**values, "second_moment": 1.0}
 
 
 def check_model(model: object, labelled: bool = False, covers: Collection[str] = ()) -> None:

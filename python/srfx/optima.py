@@ -12,6 +12,7 @@ from srfx import _core
 from srfx import _validation as check
 from srfx._points import coefficient_sets, columns
 from srfx.gradient import gradient
+from srfx.losses import Loss, chosen
 from srfx.models import (
     FloatArray,
     Model,
@@ -68,8 +69,10 @@ class _Problem:
         over: Mapping[str, tuple[float, float]],
         fixed: Mapping[str, float | FloatArray],
         settings: Mapping[str, Any],
+        of: str = "test_error",
     ) -> None:
         self.model, self.names, self.fixed, self.settings = model, tuple(over), fixed, settings
+        self.of = of
         self.log = np.array([low > 0 for low, _ in over.values()])
         ends = [[np.log(v) if low > 0 else v for v in (low, high)] for low, high in over.values()]
         self.low, self.high = np.array(ends).T
@@ -102,8 +105,14 @@ class _Problem:
                 np.where(lower, at[:, 0], self.lowest[1]),
             )
 
+    def ridge(self) -> bool:
+        """Whether this is ridge regression on real labels."""
+        return self.settings.get("loss", "square") == "square" and self.model.labels == "real"
+
     def isotropic(self) -> bool:
-        return self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
+        """Whether the core's own search and derivatives cover it."""
+        one = self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
+        return one and self.ridge()
 
     def regular(self) -> bool:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
@@ -129,7 +138,7 @@ class _Problem:
         fields = {k: float(np.ravel(v)[0]) for k, v in self.model.numeric.items()}
         model = with_fields(self.model, {k: v for k, v in fields.items() if k not in self.names})
         problem = _Problem(
-            model, dict(zip(self.names, self.ends, strict=True)), first, self.settings
+            model, dict(zip(self.names, self.ends, strict=True)), first, self.settings, self.of
         )
         try:
             problem.slope(0.5 * (self.low + self.high))
@@ -164,7 +173,7 @@ class _Problem:
         return self.solve_at(self.values(y))
 
     def error(self, y: FloatArray) -> FloatArray:
-        error = np.asarray(self.solve(y).test_error)
+        error = np.asarray(getattr(self.solve(y), self.of))
         error = np.where(np.isfinite(error), error, np.inf)
         self.note(y, error)
         return error
@@ -172,12 +181,12 @@ class _Problem:
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
         solution = self.solve(y)
-        raw = gradient(solution, self.names, ["test_error"], self.settings.get("n_threads"))
+        raw = gradient(solution, self.names, [self.of], self.settings.get("n_threads"))
         slopes = [
-            np.asarray(raw["test_error", name]) * (value if log else 1.0)
+            np.asarray(raw[self.of, name]) * (value if log else 1.0)
             for name, value, log in zip(self.names, self.values(y), self.log, strict=True)
         ]
-        error = np.asarray(solution.test_error)
+        error = np.asarray(getattr(solution, self.of))
         error = np.where(np.isfinite(error), error, np.inf)
         self.note(y, error)
         return error, np.stack(slopes)
@@ -469,6 +478,8 @@ def optimal(
     lam: ArrayLike | None = None,
     d: ArrayLike | None = None,
     bulk: Any = "isotropic",
+    loss: Loss = "square",
+    of: str = "test_error",
     n_threads: int | None = None,
 ) -> xr.Dataset:
     """Find the parameter values of least test error, for every set of the others at once.
@@ -491,21 +502,27 @@ def optimal(
         Samples over d, as in `solve`.
     lam : float or array, optional
         Ridge penalty, unless in ``over``.
+    loss : str, Huber or Quantile
+        The loss of the readout, as in `solve`.
+    of : {"test_error", "test_loss", "classification_error"}
+        What is to be least; the last with labels of +1 and -1 alone.
     d, bulk, n_threads
-        As in `solve`. For several readout values, another bulk and ``lam=0`` the search is a slower
-        one, by `Solution.gradient` where that is available; else one parameter is searched by
-        ever finer grids and high-order differences, to some 1e-8, and several are refused.
+        As in `solve`. For several readout values, another loss, labels of +1 and -1, another bulk
+        and ``lam=0`` the search is a slower one, by `Solution.gradient` where that is available;
+        else one parameter is searched by ever finer grids and high-order differences, to some
+        1e-8, and several are refused.
 
     Returns
     -------
     xarray.Dataset
         Over the dimensions of the remaining parameters: each optimised parameter, and under
         ``<name>_bound`` -1 or 1 where its optimum is the low or high end of its range, else 0;
-        ``test_error`` and ``train_error`` there; ``n_minima``, how many local minima the grid
-        showed (with lam among several parameters, of the error at its best lam); ``n_failed``, how
-        many solves of the grid did not converge; and ``status``. It is 0 where the search ended at
-        a local minimum or a bound and saw no lower place anywhere. Elsewhere the values are those
-        of the lowest place it saw, NaN if nothing was solved.
+        ``test_error`` and ``train_error`` there, with another loss or labels of +1 and -1 also
+        ``train_loss``, ``test_loss`` and ``classification_error``; ``n_minima``, how many local
+        minima the grid showed (with lam among several parameters, of the error at its best lam);
+        ``n_failed``, how many solves of the grid did not converge; and ``status``. It is 0 where
+        the search ended at a local minimum or a bound and saw no lower place anywhere. Elsewhere
+        the values are those of the lowest place it saw, NaN if nothing was solved.
 
     Raises
     ------
@@ -527,9 +544,12 @@ def optimal(
     >>> dict(best.sizes), best.lam_bound.values.tolist()
     ({'alpha': 3}, [0, 0, 0])
     """
-    check_model(model)
+    check_model(model, labelled=True)
+    known = chosen(loss, model.labels, 1.0)
+    errors = ("test_error", "test_loss", "classification_error")
+    check.one_of("of", of, errors[: 3 if known.margin else 2])
     ranges = _ranges(model, over)
-    problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads)
+    problem = _problem(model, ranges, alpha, lam, d, bulk, n_threads, loss, of)
     best = _minimise(problem)
     # where nothing was solved any valid value does: what comes of it is left out
     values = [
@@ -544,7 +564,7 @@ def optimal(
         rows[name] = np.where(good, value, np.nan), f"best {name}"
         ends_meaning = "-1 at the low end of the range, 1 at the high end, 0 inside"
         rows[f"{name}_bound"] = side.astype(np.int8), ends_meaning
-    for name in ERRORS:
+    for name in (*ERRORS, *solution.losses):
         rows[name] = np.where(good, getattr(solution, name), np.nan), name.replace("_", " ")
     rows["n_minima"] = np.asarray(best.n_minima).astype(np.int32), "local minima seen"
     failed = np.asarray(best.n_failed).astype(np.int32)
@@ -608,6 +628,8 @@ def _problem(
     d: object,
     bulk: Any,
     n_threads: int | None,
+    loss: Loss = "square",
+    of: str = "test_error",
 ) -> _Problem:
     fixed: dict[str, Any] = {}
     for name, value, door in (("alpha", alpha, check.positive), ("lam", lam, check.non_negative)):
@@ -621,7 +643,10 @@ def _problem(
     if d is not None:
         fixed["d"] = check.dimension("d", d)
     threads = check.thread_count(n_threads)
-    problem = _Problem(model, ranges, fixed, {"bulk": bulk, "n_threads": threads})
+    # ridge regression's test loss is its test error and the noise
+    ridge = loss == "square" and model.labels == "real"
+    settings = {"bulk": bulk, "loss": loss, "n_threads": threads}
+    problem = _Problem(model, ranges, fixed, settings, "test_error" if ridge else of)
     if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
         raise NotImplementedError(
             "several parameters are optimised together where Solution.gradient is available, as "

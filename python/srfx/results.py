@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from srfx._validation import public
 from srfx.config import version
+from srfx.losses import Loss
 from srfx.models import (
     FloatArray,
     Model,
@@ -71,6 +72,12 @@ OBSERVABLES: dict[str, str] = {
     "iterations": "Newton steps",
 }
 
+#: What it holds too where the loss is not the square or the labels are +1 and -1 (THEORY 19).
+LOSS_OBSERVABLES: dict[str, str] = {
+    "train_loss": "training loss, without the penalty",
+    "test_loss": "loss of a test label",
+    "classification_error": "share of test labels whose sign is missed",
+}
 
 #: The two of them that are errors.
 ERRORS = ("test_error", "train_error")
@@ -201,6 +208,16 @@ class Solution(Rebuilt):
         Newton steps taken.
     weights : EmpiricalBulk or None
         The given weights, if ``bulk`` is ``"empirical"``.
+    loss : str, Huber or Quantile
+        The loss that the readout was fitted with.
+    losses : mapping
+        By name, where the loss is not the square or labels are +1 and -1: `train_loss`, `test_loss`
+        and, of such labels, `classification_error`.
+
+    Notes
+    -----
+    With another loss than the square ``train_error`` and ``test_error`` are mean squared errors
+    all the same. With labels of +1 and -1 both compare the output with the label.
 
     Examples
     --------
@@ -229,10 +246,41 @@ class Solution(Rebuilt):
     status: Any
     iterations: Any
     weights: Any = dataclasses.field(default=None, repr=False)
+    loss: Loss = "square"
+    losses: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", Arguments(self.arguments))
-        freeze(*self.arguments.values(), *(getattr(self, name) for name in OBSERVABLES))
+        object.__setattr__(self, "losses", Arguments(self.losses))
+        freeze(*self.arguments.values(), *self.losses.values())
+        freeze(*(getattr(self, name) for name in OBSERVABLES))
+
+    @property
+    def observables(self) -> dict[str, str]:
+        """What it holds for each point, with a line on each."""
+        return OBSERVABLES | {name: LOSS_OBSERVABLES[name] for name in self.losses}
+
+    @property
+    def train_loss(self) -> Any:
+        """Training loss, without the penalty; of ridge regression ``train_error``."""
+        return self.losses.get("train_loss", self.train_error)
+
+    @property
+    def test_loss(self) -> Any:
+        """Loss of a test label, its noise included; infinite for the maximum margin."""
+        if "test_loss" in self.losses:
+            return self.losses["test_loss"]
+        return self.test_error + self.arguments["noise"]
+
+    @property
+    def classification_error(self) -> Any:
+        """Share of test labels of +1 and -1 whose sign the output misses."""
+        if "classification_error" in self.losses:
+            return self.losses["classification_error"]
+        raise AttributeError(
+            "classification_error is known for labels of +1 and -1 alone; this is a solution of a "
+            "model with labels='real': give the model labels='sign' or labels='logit'"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -267,6 +315,8 @@ class Solution(Rebuilt):
             if not self.success:
                 return f"<Solution of {what}: {Status(self.status).name.lower()}>"
             errors = f"test_error {self.test_error:.10g}, train_error {self.train_error:.10g}"
+            for name, value in self.losses.items():
+                errors += f", {name} {value:.10g}"
             return f"<Solution of {what}: {errors}, {Status(self.status).name.lower()}>"
         good = self.success
         text = f"<Solution of {what}, shape {self.shape}: {good.sum()}/{self.size} converged"
@@ -306,7 +356,9 @@ class Solution(Rebuilt):
             readout values r, c, eta and alpha0 move all groups together. Given weights
             (`EmpiricalBulk`) leave ``"lam"``, ``"alpha"`` and ``"noise"``.
         of : {"test_error", "train_error"}
-            What to differentiate.
+            What to differentiate. With another loss than the square, or labels of +1 and -1, one of
+            "train_loss", "test_loss", "test_error" and, of such labels, "classification_error", in
+            lam or alpha.
         n_threads : int, optional
             Threads, as in `solve`.
 
@@ -370,7 +422,7 @@ class Solution(Rebuilt):
         dims, coordinates = dimensions(self.arguments, self.shape)
         coordinates |= _structure(self.model)
         variables = {}
-        for name, meaning in OBSERVABLES.items():
+        for name, meaning in self.observables.items():
             attrs: dict[str, Any] = {"long_name": meaning, "units": "1"}
             if name == "status":
                 attrs |= status_flags()
@@ -380,7 +432,9 @@ class Solution(Rebuilt):
 
     def describe(self) -> dict[str, Any]:
         """Return the model and the setting in plain values: the attributes of `to_xarray`."""
-        return describe(self.model, self.bulk) | {"units": "dimensionless"}
+        loss = self.loss if isinstance(self.loss, str) else repr(self.loss)
+        named = {} if loss == "square" else {"loss": loss}
+        return describe(self.model, self.bulk) | named | {"units": "dimensionless"}
 
     @public
     def to_dataframe(self) -> pd.DataFrame:
@@ -408,7 +462,7 @@ class Solution(Rebuilt):
         import pandas as pd
 
         columns: dict[str, NDArray[Any]] = {name: x.ravel() for name, x in self.inputs.items()}
-        for name in OBSERVABLES:
+        for name in self.observables:
             columns |= self.columns(name)
         return pd.DataFrame(columns)
 

@@ -7,15 +7,24 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from srfx import _core
 from srfx import _validation as check
-from srfx._replicates import DTYPES, Request, check_memory, replicate_of, request, started
+from srfx._replicates import (
+    DTYPES,
+    Request,
+    check_memory,
+    replicate_of,
+    request,
+    seed_of,
+    started,
+)
 from srfx.config import version
+from srfx.losses import Loss
 from srfx.models import (
     FloatArray,
     Model,
@@ -37,6 +46,11 @@ if TYPE_CHECKING:
 #: The attribute ``interrupted`` after Ctrl-C.
 CTRL_C = "by Ctrl-C"
 
+#: What ``rng`` may be.
+RandomState: TypeAlias = (
+    "int | np.random.SeedSequence | np.random.Generator | np.random.BitGenerator | None"
+)
+
 
 @check.public
 def simulate(
@@ -44,6 +58,7 @@ def simulate(
     alpha: ArrayLike,
     lam: ArrayLike,
     *,
+    loss: Loss = "square",
     d: int = 1000,
     replicates: int = 10,
     n_test: int | None = None,
@@ -54,6 +69,7 @@ def simulate(
     progress: bool | None = None,
     literal: bool = False,
     keep_finished: bool = False,
+    rng: RandomState = None,
 ) -> xr.Dataset:
     """Run the experiment itself: draw the network, train it, measure its errors.
 
@@ -72,7 +88,14 @@ def simulate(
         Sample complexities n/d of the readout, > 0. One replicate serves them all with nested
         samples: errors at different alpha are correlated within a replicate.
     lam : float or sequence of float
-        Ridge penalties, >= 0; in float32 at least 1e-4.
+        Ridge penalties, >= 0; in float32 at least 1e-4; > 0 with another loss than the square.
+    loss : str, Huber or Quantile
+        What the readout is fitted with: "square", "logistic", "hinge", "squared_hinge", "absolute",
+        "max_margin", ``srfx.Huber(delta)`` or ``srfx.Quantile(tau)`` (THEORY section 19). The
+        readout minimises the sum of losses plus ``lam |a|^2``, to a duality gap of 1e-11 of that
+        sum, in float64. The four of classification need a model with labels of +1 and -1.
+        "max_margin" is their limit at ``lam = 0`` where samples can be separated: the shortest
+        readout with ``y f >= 1``, whatever lam.
     d : int
         Input dimension, >= 2. The width is ``p = round(beta d)``.
     replicates : int
@@ -99,13 +122,22 @@ def simulate(
     keep_finished : bool
         After Ctrl-C, or a replicate whose feature matrix is singular, return the finished
         replicates, if any, with the attribute ``interrupted``: why, in place of raising.
+    rng : int, SeedSequence, Generator or BitGenerator, optional
+        In place of ``seed``, as elsewhere in scientific Python (SPEC 7). An integer is the seed
+        itself; a `numpy.random.SeedSequence` stands for one, and is not changed; of a generator one
+        is drawn, so that the next call gets another. The attribute ``seed`` says which it was.
 
     Returns
     -------
     xarray.Dataset
         ``test_error`` (noise-free) and ``train_error`` (mean squared residual, with noise, without
-        the penalty), dims (alpha, lam, replicate); coordinate ``n`` along alpha. Attributes
-        describe model, sizes, seed and build. The same numbers, to the bit, for every thread count
+        the penalty), dims (alpha, lam, replicate); coordinate ``n`` along alpha. With labels of +1
+        and -1 both are means of ``(y - f)^2``, and there is ``classification_error``, the share of
+        fresh points whose label the sign of f misses. With those or another loss than the square
+        there are ``test_loss`` and ``train_loss``, means with label noise and without the penalty
+        (of "max_margin", infinite, neither); with another loss ``duality_gap``, a bound of the
+        relative distance of the objective from its minimum. Attributes describe model, sizes, seed
+        and build. The same numbers, to the bit, for every thread count
         and executor. See `mean`, `standard_error`, `standard_deviation`.
 
     Raises
@@ -114,7 +146,8 @@ def simulate(
         An argument is of the wrong type or out of range, sizes round to zero, or the run would not
         fit into memory: said before any work.
     numpy.linalg.LinAlgError
-        The regularised feature matrix is singular to working precision.
+        The regularised feature matrix is singular to working precision; or a readout was not found
+        to its duality gap, or does not exist since the samples cannot be separated.
 
     Examples
     --------
@@ -125,10 +158,14 @@ def simulate(
     {'alpha': 2, 'lam': 1, 'replicate': 4}
     >>> bool(ds.test_error.mean() < 0.5)
     True
+    >>> signs = srfx.SpikedRF("tanh", "tanh", gamma=0.9, labels="sign")
+    >>> ds = srfx.simulate(signs, alpha=2, lam=0.1, d=200, replicates=4, loss="hinge")
+    >>> bool(ds.classification_error.mean() < 0.25), bool(ds.duality_gap.max() < 1e-10)
+    (True, True)
     """
     from srfx import _executors
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed_of(seed, rng), dtype, literal, loss)
     replicates = check.integer("replicates", replicates, 1)
     pool = None if executor is None else _executors.Pool(executor, replicates)
     threads = 1 if pool is not None and n_threads is None else check.thread_count(n_threads)
@@ -209,6 +246,7 @@ def predictions(
     alpha: float,
     lam: float,
     *,
+    loss: Loss = "square",
     d: int = 1000,
     replicates: int = 10,
     n_test: int | None = None,
@@ -216,12 +254,13 @@ def predictions(
     dtype: DTypeLike = "float64",
     n_threads: int | None = None,
     literal: bool = False,
+    rng: RandomState = None,
 ) -> xr.Dataset:
     """Predict fresh points with simulated networks; `learned_function` is the conditional mean.
 
     Parameters
     ----------
-    model, d, replicates, n_test, seed, dtype, n_threads, literal
+    model, loss, d, replicates, n_test, seed, dtype, n_threads, literal, rng
         As in `simulate`.
     alpha, lam : float
         One sample complexity and one penalty.
@@ -246,7 +285,7 @@ def predictions(
     """
     import xarray as xr
 
-    plan = request(model, alpha, lam, d, n_test, seed, dtype, literal)
+    plan = request(model, alpha, lam, d, n_test, seed_of(seed, rng), dtype, literal, loss)
     if plan.alpha.size != 1 or plan.lam.size != 1:
         raise ValueError(
             "alpha and lam must be single numbers: predictions of one readout are returned"
@@ -285,6 +324,7 @@ def sample_weights(
     replicate: int = 0,
     dtype: DTypeLike = "float64",
     n_threads: int | None = None,
+    rng: RandomState = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """First-layer weights of one simulated network, with its spike and the target's direction.
 
@@ -292,7 +332,7 @@ def sample_weights(
 
     Parameters
     ----------
-    model, d, seed, dtype, n_threads
+    model, d, seed, dtype, n_threads, rng
         As in `simulate`.
     replicate : int
         Which network, >= 0.
@@ -321,7 +361,7 @@ def sample_weights(
     >>> print(W.shape, f"{v @ theta / 100:.6f}")
     (100, 100) 0.500000
     """
-    plan = request(model, 1.0, 1.0, d, 1, seed, dtype, True)
+    plan = request(model, 1.0, 1.0, d, 1, seed_of(seed, rng), dtype, True)
     replicate = check.integer("replicate", replicate, 0)
     p, d = sum(plan.sizes["sizes"]), plan.sizes["d"]
     check.memory(f"weights of shape ({p}, {d})", 16.0 * p * d)
@@ -394,9 +434,14 @@ def _dataset(
 
     which = sorted(finished)
     dims = ("alpha", "lam", "replicate")
+    noise_free = "noise-free test error" if plan.model.labels == "real" else "test error"
     meaning = {
-        "test_error": "noise-free test error",
+        "test_error": noise_free,
         "train_error": "training error, without the penalty",
+        "test_loss": "test loss",
+        "train_loss": "training loss, without the penalty",
+        "classification_error": "classification error",
+        "duality_gap": "duality gap over objective",
     }
     variables = {
         name: (
@@ -405,6 +450,7 @@ def _dataset(
             {"long_name": text, "units": "1"},
         )
         for name, text in meaning.items()
+        if name in finished[which[0]]
     }
     attributes = _attributes(plan)
     if interrupted is not None:
@@ -432,6 +478,7 @@ def _attributes(plan: Request) -> dict[str, Any]:
     out |= {name: float(np.asarray(field).item()) for name, field in model.numeric.items()}
     out |= {
         **structure(model),
+        **({} if plan.loss.kind == "square" else {"loss": plan.loss.label}),
         "group_sizes": sizes["sizes"],
         "d": sizes["d"],
         "p": sum(sizes["sizes"]),

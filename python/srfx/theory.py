@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from srfx import _core, weights
 from srfx import _validation as check
 from srfx._points import coefficient_sets, columns
+from srfx.losses import Chosen, Loss, chosen
 from srfx.models import (
     Activation,
     FloatArray,
@@ -26,7 +27,8 @@ from srfx.models import (
     probabilities,
     warn_accuracy,
 )
-from srfx.results import OBSERVABLES, ConvergenceError, Solution, Status
+from srfx.readouts import check_readout, is_ridge, remedy, solve_readout
+from srfx.results import LOSS_OBSERVABLES, OBSERVABLES, ConvergenceError, Solution, Status
 from srfx.weights import EmpiricalBulk
 
 
@@ -38,6 +40,7 @@ def solve(
     *,
     d: ArrayLike | None = None,
     bulk: str | EmpiricalBulk = "isotropic",
+    loss: Loss = "square",
     n_threads: int | None = None,
     errors: str = "raise",
 ) -> Solution:
@@ -69,6 +72,13 @@ def solve(
         fewer samples take larger d (docs/accuracy.md). An `EmpiricalBulk`: the very weights given;
         beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
         supersede (eta and alpha0, or r, c and gamma) are not used.
+    loss : str, Huber or Quantile
+        What the readout minimises the sum of, beside ``lam |a|^2`` (THEORY section 19): "square",
+        "absolute", ``srfx.Huber(delta)`` or ``srfx.Quantile(tau)`` of ``y - f``; for labels of +1
+        and -1 (the model's ``labels``) "logistic", "hinge", "squared_hinge", "max_margin" (the
+        limit of all three at lam -> 0 where the data are separable: the readout of largest margin,
+        whatever lam), "square", "absolute" or ``srfx.Huber``. Any other than "square" with real
+        labels takes a single readout value, one spike, a target of one direction, and lam > 0.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
@@ -123,9 +133,10 @@ def solve(
     >>> sol.test_error.shape
     (30, 50)
     """
-    check_model(model)
+    check_model(model, labelled=True)
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
+    readout = check_readout(model, loss, lam_values)
     d_values = None if d is None else check.dimension("d", d)
     weights.check_bulk(model, bulk, lam_values)
     check.one_of("errors", errors, ("raise", "record"))
@@ -139,6 +150,9 @@ def solve(
     arguments = {**numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
     check_size(shape, len(model.readout))
+    if not is_ridge(model, readout):
+        raw = solve_readout(model, bulk, readout, arguments, shape, threads)
+        return _wrap(model, bulk, arguments, shape, raw, errors, readout)
     if bulk != "isotropic":
         raw = weights.solve_bulk(model, bulk, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors)
@@ -161,6 +175,7 @@ def _wrap(
     shape: tuple[int, ...],
     raw: dict[str, NDArray[Any]],
     errors: str,
+    readout: Chosen | None = None,
 ) -> Solution:
     """Make a Solution of what the core returned; warn and raise where that is due."""
     results: dict[str, Any] = {
@@ -169,6 +184,13 @@ def _wrap(
     if not shape:
         results["status"] = Status(int(results["status"]))
         results["iterations"] = int(results["iterations"])
+    if readout:
+        results["loss"] = readout.loss
+        results["losses"] = {
+            name: raw[name].reshape(shape)[()]
+            for name in LOSS_OBSERVABLES
+            if name != "classification_error" or readout.margin
+        }
     solution = Solution(
         model=model,
         bulk=bulk if isinstance(bulk, str) else "empirical",
@@ -201,11 +223,17 @@ def _failure_message(solution: Solution) -> str:
     return (
         f"{int(failed.sum())} of {solution.size} {points} did not converge; the first, at {where}: "
         f"{status.name.lower()}. "
-        f"{_remedy(status, at, solution.model)}"
+        f"{_remedy(status, at, solution)}"
     )
 
 
-def _remedy(status: Status, at: dict[str, float], model: Model) -> str:
+def _remedy(status: Status, at: dict[str, float], solution: Solution) -> str:
+    model = solution.model
+    readout = chosen(solution.loss, model.labels, at["lam"])
+    if not is_ridge(model, readout) and status is not Status.NON_FINITE:
+        advice = remedy(readout, model, status.name.lower(), at)
+        if advice:
+            return advice
     activation, several = model.activation, len(model.readout) > 1
     ridgeless = at["lam"] == 0 and status in (Status.DIVERGED, Status.NON_FINITE)
     # a linear activation has features of rank min(d, p), any other of rank p
@@ -339,6 +367,7 @@ def learned_function(
     *,
     d: ArrayLike | None = None,
     bulk: str | EmpiricalBulk = "isotropic",
+    loss: Loss = "square",
     n_threads: int | None = None,
 ) -> FloatArray:
     """Average the trained network over inputs with a given projection on the target's direction.
@@ -351,7 +380,7 @@ def learned_function(
     ----------
     model : SpikedRF or OneStep
         The model.
-    alpha, lam, d, bulk
+    alpha, lam, d, bulk, loss
         As in `solve`, which is called first.
     t : float or array
         Projections; any finite numbers.
@@ -376,12 +405,17 @@ def learned_function(
     (2, 3)
     """
     points = np.asarray(check.finite("t", t))
-    solution = solve(model, alpha, lam, d=d, bulk=bulk, n_threads=n_threads)
+    solution = solve(model, alpha, lam, d=d, bulk=bulk, loss=loss, n_threads=n_threads)
     needed = 16.0 * len(model.readout) * solution.size * points.size
     check.memory(f"{solution.size} points at {points.size} t", needed)
     threads = check.thread_count(n_threads)
     if bulk != "isotropic":
-        raw = weights.solve_bulk(model, bulk, solution.arguments, solution.shape, threads)
+        where = (solution.arguments, solution.shape, threads)
+        readout = chosen(loss, model.labels, lam)
+        if is_ridge(model, readout):
+            raw = weights.solve_bulk(model, bulk, *where)
+        else:
+            raw = solve_readout(model, bulk, readout, *where)
         values = weights.learned(model, raw, points.ravel(), threads)
         return values.reshape(solution.shape + points.shape)[()]
     k = len(model.readout)

@@ -396,7 +396,7 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
     return float(bulk.d)
 
 
-def _step_inputs(
+def inputs_of_step(
     model: Model, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Give the arguments that the core's functions for the actual step share."""
@@ -427,7 +427,7 @@ def solve_step(
     One readout value: ``matrix`` takes section 10's path for every activation, ``exact`` the bulk
     itself in place of its table.
     """
-    inputs = _step_inputs(model, arguments, shape)
+    inputs = inputs_of_step(model, arguments, shape)
     inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
     raw: dict[str, NDArray[Any]]
     if len(model.readout) == 1:
@@ -444,7 +444,7 @@ def step_gradient(
     """Differentiate both errors of a solved step: rows are directions of the core."""
     model = solution.model
     return _core.gradient_one_step(
-        **_step_inputs(model, solution.arguments, solution.shape),
+        **inputs_of_step(model, solution.arguments, solution.shape),
         readout=model.readout[0],
         v1=np.ravel(np.asarray(solution.v1)),
         v2=np.ravel(np.asarray(solution.v2)),
@@ -453,7 +453,7 @@ def step_gradient(
     )
 
 
-def _weights_inputs(
+def inputs_of_weights(
     model: Model,
     bulk: EmpiricalBulk,
     arguments: Mapping[str, float | FloatArray],
@@ -480,7 +480,7 @@ def weights_gradient(
     solution: Solution, directions: list[int], n_threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differentiate both errors for given weights: rows are directions of the core."""
-    inputs = _weights_inputs(solution.model, solution.weights, solution.arguments, solution.shape)
+    inputs = inputs_of_weights(solution.model, solution.weights, solution.arguments, solution.shape)
     return _core.gradient_empirical(
         **inputs,
         v1=np.ravel(np.asarray(solution.v1)),
@@ -520,7 +520,7 @@ def solve_weights(
 ) -> dict[str, NDArray[Any]]:
     """Solve every point for given weights; ``exact``: without their table."""
     raw: dict[str, NDArray[Any]] = _core.solve_empirical(
-        **_weights_inputs(model, bulk, arguments, shape),
+        **inputs_of_weights(model, bulk, arguments, shape),
         n_points=math.prod(shape),
         n_threads=n_threads,
         exact=exact,

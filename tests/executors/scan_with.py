@@ -81,6 +81,18 @@ def dask(**settings):
         yield client
 
 
+@contextlib.contextmanager
+def dask_slurm():
+    from dask_jobqueue import SLURMCluster
+    from distributed import Client
+
+    job = {"cores": 2, "processes": 1, "memory": "2GB", "walltime": "00:10:00"}
+    with SLURMCluster(**job, scheduler_options={"dashboard_address": None}) as cluster:
+        cluster.adapt(minimum_jobs=2, maximum_jobs=2)
+        with Client(cluster) as client:
+            yield client
+
+
 EXECUTORS = {
     "threads": lambda: ThreadPoolExecutor(2),
     "processes": processes,
@@ -92,6 +104,7 @@ EXECUTORS = {
     "submitit": submitit,
     "dask_threads": lambda: dask(processes=False, n_workers=1, threads_per_worker=2),
     "dask_processes": dask,
+    "dask_slurm": dask_slurm,
 }
 
 

@@ -24,11 +24,12 @@ enum class Purpose : std::uint64_t {
   weights = 1,        ///< rows of W0
   directions = 2,     ///< the spike and the target's direction
   step_samples = 3,   ///< inputs of the gradient step
-  step_noise = 4,     ///< label noise of the gradient step
-  train_samples = 5,  ///< inputs of the ridge regression
-  train_noise = 6,    ///< label noise of the ridge regression
+  step_noise = 4,     ///< label noise of the gradient step, and what decides its labels
+  train_samples = 5,  ///< inputs of the readout's samples
+  train_noise = 6,    ///< the same of the readout's samples
   test_samples = 7,   ///< fresh points
   lengths = 8,        ///< chi variables of the triangular form of W0
+  test_noise = 9,     ///< label noise of the fresh points, where their labels matter
 };
 
 /// One stream of random numbers, indexed by (row, column).

@@ -18,18 +18,15 @@ class KRules {
   static constexpr int n_trapezoid = 14, n_panels = 8;
 
   explicit KRules(const Coefficients& coefficients) : KRules(&coefficients, 1) {}
-  KRules(const Coefficients* groups, std::size_t n) : folded_(groups[0].folded()) {
-    const Coefficients& first = groups[0];
-    for (std::size_t g = 0; g < n; ++g) {
-      sigma_scale_ = std::min(sigma_scale_, groups[g].sigma_scale());
-      add(first.sigma_shape(), groups[g].parameters().r, groups[g].sigma_scale());
-    }
-    add(first.target_shape(), first.parameters().gamma,
-        first.target_shape().smooth ? infinity : first.target_scale());
-    // The nodes are mirrored: so is each centre.
-    const std::size_t n_centres = centres_.size();
-    for (std::size_t i = 0; i < n_centres; ++i)
-      centres_.push_back({-centres_[i].at, centres_[i].scale});
+  KRules(const Coefficients* groups, std::size_t n)
+      : KRules(groups, n, groups[0].target_shape(),
+               groups[0].target_shape().smooth ? infinity : groups[0].target_scale(),
+               groups[0].folded()) {}
+  /// For another law of the label than the target with noise: its shape in t, the scale in k on
+  /// which its average over z changes, and whether k and -k are one.
+  KRules(const Coefficients& coefficients, const Shape& law, double scale, bool folded)
+      : KRules(&coefficients, 1, law, scale, folded) {
+    sigma_scale_ = std::min(sigma_scale_, scale);
   }
 
   /// The trapezoidal rung `i` on from < |k| <= to.
@@ -60,6 +57,20 @@ class KRules {
   struct Centre {
     double at, scale;
   };
+
+  KRules(const Coefficients* groups, std::size_t n, const Shape& law, double scale, bool folded)
+      : folded_(folded) {
+    const Coefficients& first = groups[0];
+    for (std::size_t g = 0; g < n; ++g) {
+      sigma_scale_ = std::min(sigma_scale_, groups[g].sigma_scale());
+      add(first.sigma_shape(), groups[g].parameters().r, groups[g].sigma_scale());
+    }
+    add(law, first.parameters().gamma, scale);
+    // The nodes are mirrored: so is each centre.
+    const std::size_t n_centres = centres_.size();
+    for (std::size_t i = 0; i < n_centres; ++i)
+      centres_.push_back({-centres_[i].at, centres_[i].scale});
+  }
 
   void add(const Shape& shape, double slope, double scale) {
     if (slope == 0 || scale > 1) return;

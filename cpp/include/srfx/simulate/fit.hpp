@@ -13,48 +13,37 @@
 //   bound of its |a|^2.
 #pragma once
 
-#include "srfx/simulate/loss.hpp"
+#include "srfx/simulate/readouts.hpp"
 #include "srfx/simulate/weighted.hpp"
 
-#include <stdexcept>
-
 namespace srfx {
-
-/// The duality gap was not reached; or, of the maximum margin, the samples cannot be separated.
-struct NoReadout : std::runtime_error {
-  NoReadout(Index samples, double penalty, bool inseparable)
-      : std::runtime_error("no readout"),
-        n(samples),
-        lam(penalty),
-        not_separable(inseparable) {}
-  Index n;
-  double lam;
-  bool not_separable;
-};
 
 class Fit {
  public:
   /// Samples as rows of `phi`, its leading `units` columns; `y` are their labels; the first `dual` of them are at most as many as
   /// units.
-  Fit(const Loss& loss, const Panels<double>& phi, Index units, const std::vector<double>& y,
+  Fit(const ReadoutLoss& loss, const Panels<double>& phi, Index units, const std::vector<double>& y,
       Index dual, int threads, Interrupt& interrupt)
       : loss_(loss),
         y_(y),
         p_(units),
-        system_(phi, units, static_cast<Index>(y.size()), dual, threads, interrupt) {
+        system_(phi, units, static_cast<Index>(y.size()), dual,
+                static_cast<Index>(y.size()) * units < worth_threads ? 1 : threads, interrupt) {
     const std::size_t n = WeightedSystem::padded(static_cast<Index>(y.size())),
                       p = WeightedSystem::padded(units);
     for (auto* v : {&f_, &df_, &q_, &h_, &t_, &w_, &u_, &v_, &dg_, &du_, &dv_}) v->assign(n, 0.0);
     for (auto* v : {&r_, &da_}) v->assign(p, 0.0);
   }
 
+  /// Fewest features that are shared out among threads: a walk through fewer ends before they are all awake.
+  static constexpr Index worth_threads = Index(1) << 19;
   /// The relative duality gap that is reached.
   static constexpr double tolerance = 1e-11;
 
   /// Fits the first n samples. `a` (units) and `g` (samples) hold a start, zeros where there is none, and then the answer. Returns the
   /// duality gap over the objective.
   double operator()(Index n, double lam, double* a, double* g) {
-    n_ = n, lam_ = loss_.kind == Loss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
+    n_ = n, lam_ = loss_.kind == ReadoutLoss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
     for (auto* v : {&f_, &df_, &q_, &h_}) std::fill(v->begin() + n, v->end(), 0.0);
     system_.samples().apply(n, a, f_.data());
     return loss_.bent() ? interior_point() : newton();
@@ -85,12 +74,12 @@ class Fit {
   // --- losses without bends ------------------------------------------------------------------------------------------
 
   double newton() {
-    const bool piecewise = loss_.kind == Loss::Kind::piecewise;
+    const bool piecewise = loss_.kind == ReadoutLoss::Kind::piecewise;
     for (int k = 0; k < (piecewise ? 40 : 300); ++k) {
       double objective = 0;
       for (Index s = 0; s < n_; ++s) {
         const double e = loss_.error(y_[s], f_[s]);
-        const Loss::Derivatives d = loss_.derivatives(e);
+        const ReadoutLoss::Derivatives d = loss_.derivatives(e);
         g_[s] = d.g, h_[s] = d.h, objective += loss_.value(e);
       }
       link();
@@ -102,7 +91,7 @@ class Fit {
       step(line_search());
     }
     if (piecewise) return interior_point();
-    throw NoReadout(n_, lam_, false);
+    throw NoReadout(false);
   }
 
   /// Where the slope of the objective along da, which is negative, is a tenth of what it was.
@@ -142,7 +131,7 @@ class Fit {
   bool above() const { return loss_.hi < std::numeric_limits<double>::infinity(); }
 
   double interior_point() {
-    const bool margin = loss_.kind == Loss::Kind::max_margin;
+    const bool margin = loss_.kind == ReadoutLoss::Kind::max_margin;
     start();
     for (int k = 0; k < 200; ++k) {
       double objective = 0, excess = 0, worst = -std::numeric_limits<double>::infinity(), sum = 0,
@@ -169,7 +158,7 @@ class Fit {
       }
       if (!advance(complementary, 0.02 * tolerance * objective)) break;
     }
-    throw NoReadout(n_, lam_, margin);
+    throw NoReadout(margin);
   }
 
   /// Mean square of a row of Phi.
@@ -255,7 +244,7 @@ class Fit {
     return std::min(t, 1.0);
   }
 
-  const Loss& loss_;
+  const ReadoutLoss& loss_;
   const std::vector<double>& y_;
   Index p_;
   WeightedSystem system_;

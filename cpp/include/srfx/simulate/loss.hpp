@@ -13,7 +13,7 @@
 
 namespace srfx {
 
-struct Loss {
+struct ReadoutLoss {
   enum class Kind { square, piecewise, logistic, max_margin };
   Kind kind = Kind::square;
   double kappa = 1;

@@ -5,6 +5,8 @@
 //                                             samples and with its own eta and n0; f(x) = sum_i a_g(i) sigma(w_i.x)/p as it is then
 //   readout                                   a = argmin sum_mu (y_mu - a.phi(x_mu))^2 + lam |a|^2, phi = sigma(W x)/sqrt(p)
 //   labels                                    y = s*(t_1, .., t_L) + sqrt(noise) eps,  t_l = theta_l.x/sqrt d,  x ~ N(0, I_d)
+//                                             or +1 and -1: its sign; or 1 with probability 1/(1 + exp(-slope s*)), no noise then
+//   other losses                              a = argmin sum_mu loss(y_mu, a.phi(x_mu)) + lam |a|^2 (loss.hpp, fit.hpp)
 //
 // with orthogonal v_j, orthogonal theta_l, all of norm sqrt d. Nothing here knows the theory's equations. How it is done:
 // cpp/src/simulate.cpp.
@@ -14,6 +16,7 @@
 #include "srfx/gaussian/target.hpp"
 #include "srfx/core/parallel.hpp"
 #include "srfx/core/types.hpp"
+#include "srfx/simulate/readouts.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -64,6 +67,9 @@ struct GradientStep {
   double eta = 0;
 };
 
+/// What y is.
+enum class LabelKind { real, sign, logit };
+
 /// One replicate of one experiment. Sizes are trusted: d >= own(), everything else positive, `n` strictly ascending.
 ///
 /// With steps there are no spikes but those that the steps make.
@@ -76,6 +82,9 @@ struct Experiment {
   /// Row l: theta_l/sqrt d in an orthonormal frame of the spikes v_j/sqrt d and `directions` more vectors.
   std::vector<double> theta{1, 0};
   double noise = 0;
+  LabelKind labels = LabelKind::real;
+  double slope = 1;  ///< of LabelKind::logit
+  ReadoutLoss loss;
   std::vector<GradientStep> steps;  ///< none: spiked random features
   std::uint64_t seed = 0, replicate = 0;
   bool literal = false;
@@ -85,14 +94,17 @@ struct Experiment {
     for (const UnitGroup& g : groups) units += g.size;
     return units;
   }
+  bool labelled() const { return labels != LabelKind::real; }
   bool stepped() const { return !steps.empty(); }
   /// Vectors of the frame.
   Index own() const { return spikes + directions; }
 };
 
-/// Errors for each n (rows) and lam (columns).
+/// Errors for each n (rows) and lam (columns): mean squares, of fresh points without the noise of real labels; mean losses, label
+/// noise included; the share of labels that the sign of the prediction misses; the duality gap of the readout over its objective.
+/// Of the ridge on real labels the squares alone, of real labels no misses, of the ridge no gap.
 struct Errors {
-  std::vector<double> test, train;
+  std::vector<double> test, train, test_loss, train_loss, missed, gap;
 };
 
 /// The test points, on request: all t_1, then all t_2, ..; and the predictions of every (n, lam) one after the other.

@@ -4,6 +4,7 @@
 
 #include "srfx/bulk/step_table.hpp"
 #include "srfx/data/anisotropic_part.hpp"
+#include "srfx/gaussian/label_residual.hpp"
 #include "srfx/solve/scan.hpp"
 
 #include <memory>
@@ -225,12 +226,14 @@ class OneStepSource {
   enum class Path { automatic, matrix };
 
   OneStepSource(const Function& sigma, const Function& derivative, const Function& target,
-                double readout, std::vector<Parameters> sets, Path path = Path::automatic)
+                double readout, std::vector<Parameters> sets, Path path = Path::automatic,
+                const Labels& labels = {})
       : constants_(step_constants(sigma, derivative)),
         target_(&target),
         readout_(readout),
         sets_(std::move(sets)),
-        path_(path) {}
+        path_(path),
+        labels_(labels) {}
 
   Index size() const { return static_cast<Index>(sets_.size()); }
   const StepConstants& constants() const { return constants_; }
@@ -273,6 +276,7 @@ class OneStepSource {
   double readout_;
   std::vector<Parameters> sets_;
   Path path_;
+  Labels labels_;  ///< of the samples of the step; their noise is that of each set
 };
 
 // --- given weights -------------------------------------------------------------------------------------------------

@@ -1,0 +1,259 @@
+// The nodes over (k, z) of the averages with other losses (THEORY section 19): coefficients at each
+// k, and under each k atoms in z with what the label is there.
+//
+// t = gamma k + rho z. Real labels: an atom has the value of the target. Labels of +1 and -1: one
+// atom for each label, with its probability in the weight.
+#pragma once
+
+#include "srfx/data/losses.hpp"
+#include "srfx/gaussian/higher_moments.hpp"
+#include "srfx/gaussian/k_rules.hpp"
+#include "srfx/gaussian/labels.hpp"
+
+#include <vector>
+
+namespace srfx {
+
+/// A node k; its atoms are [first, last) of the arrays, whole vectors.
+struct LossNode {
+  double weight, k, mu0, kmu1, mu1, u1, u2, muc;
+  Index first, last;
+};
+
+struct LossNodes {
+  std::vector<LossNode> nodes;
+  std::vector<double> z, w;     ///< of the atoms of one k the weights sum to one
+  std::vector<double> e, sign;  ///< e = e - sign f: the target or 1, and 1 or the label
+  double label_noise = 0;       ///< variance of e beside that of f
+  bool across = true;           ///< false: t is known from k, and f alone is averaged over z
+  double field_step = 0.6;      ///< of the grid of fields of the logistic loss
+  double error = 0;             ///< of the coefficients
+  double mean_u1 = 0, mean_u2 = 0;
+  double gram[3][3] = {};  ///< of mu0, k mu1, mu_c
+  double size0 = 0;        ///< E mu0^2, or 0 where there is no mean
+
+  /// Adds the nodes of other ranges of k.
+  void append(const LossNodes& other) {
+    const Index shift = static_cast<Index>(z.size());
+    for (LossNode node : other.nodes) {
+      node.first += shift, node.last += shift;
+      nodes.push_back(node);
+    }
+    const auto join = [](std::vector<double>& to, const std::vector<double>& from) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    join(z, other.z), join(w, other.w), join(e, other.e), join(sign, other.sign);
+    label_noise = other.label_noise, across = other.across, field_step = other.field_step;
+    error = std::max(error, other.error);
+    mean_u1 += other.mean_u1, mean_u2 += other.mean_u2;
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) gram[i][j] += other.gram[i][j];
+  }
+};
+
+/// What the nodes of one coefficient set are made from.
+class LossNodesMaker {
+ public:
+  static constexpr int n_rungs = 11;
+
+  LossNodesMaker(Coefficients& coefficients, const Loss& loss, const Labels& labels, bool row_norms)
+      : coefficients_(&coefficients),
+        loss_(loss),
+        labels_(labels),
+        row_norms_(row_norms),
+        shape_(coefficients.target_shape()) {
+    const SpikeParameters& p = coefficients.parameters();
+    const int parity = coefficients.sigma_shape().parity;
+    folded_ =
+        parity != 0 && shape_.parity == parity && (parity > 0 || !labels.real() || loss.even());
+    if (!labels.real()) {
+      turns_ = turns_of(coefficients.target(), labels.width());
+      const bool step = labels.width() == 0;
+      if (step) {
+        for (const Turn& turn : turns_) shape_.kinks.push_back(turn.at);
+        std::sort(shape_.kinks.begin(), shape_.kinks.end());
+        shape_.kinks.erase(std::unique(shape_.kinks.begin(), shape_.kinks.end()),
+                           shape_.kinks.end());
+        if (!turns_.empty()) shape_.smooth = false;
+        turns_.clear();
+      }
+    }
+    for (const Turn& turn : turns_) sharp_ = std::min(sharp_, turn.scale);
+    // Over k the label's law changes as its average over z does.
+    const double rho = p.rho(), gamma = std::abs(p.gamma);
+    law_scale_ = gamma == 0 ? infinity : (shape_.smooth ? std::max(rho, sharp_) : rho) / gamma;
+    if (shape_.smooth && std::isinf(sharp_)) law_scale_ = infinity;
+    panels_in_k_ = std::min(coefficients.sigma_scale() < 0.3 || !coefficients.sigma_shape().smooth
+                                ? coefficients.sigma_scale()
+                                : infinity,
+                            law_scale_) < 0.4;
+  }
+
+  const Labels& labels() const { return labels_; }
+  const Loss& loss() const { return loss_; }
+
+  /// The rungs of the rules in k and in z.
+  LossNodes make(int rung_k, int rung_z) const {
+    const KRules rules(*coefficients_, shape_, law_scale_, folded_);
+    const Rule in_k = panels_in_k_ ? rules.panels(rung_k)
+                                   : rules.trapezoid(2 * rung_k, 0, reaches_[rung_k] + 0.6);
+    double mass = 0;
+    for (const double w : in_k.w) mass += w;
+    return at(in_k, mass, rung_z);
+  }
+
+  /// One panel in k of Gauss and Legendre.
+  LossNodes make_panel(double lo, double hi, int rung_z) const {
+    Rule in_k;
+    in_k.push_panels(lo, hi, hi - lo, 10);
+    for (double& w : in_k.w) w *= folded_ ? 2 : 1;
+    in_k.finish();
+    return at(in_k, 1, rung_z);
+  }
+  /// Where panels in k begin: at kinks, and no farther from each other than they are smooth.
+  std::vector<double> panel_edges() const {
+    const SpikeParameters& p = coefficients_->parameters();
+    std::vector<double> edges{folded_ ? 0 : -reach_in_k_, 0, reach_in_k_};
+    const auto add = [&](const std::vector<double>& kinks, double slope) {
+      for (const double kink : kinks)
+        if (slope != 0)
+          for (const double k : {kink / slope, folded_ ? -kink / slope : kink / slope})
+            if (k > edges.front() && k < reach_in_k_) edges.push_back(k);
+    };
+    add(coefficients_->sigma_shape().kinks, p.r);
+    add(shape_.kinks, p.gamma);
+    std::sort(edges.begin() + 1, edges.end());
+    std::vector<double> out{edges.front()};
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+      const double width = edges[i + 1] - edges[i];
+      const int count = static_cast<int>(std::ceil(width / 1.6));
+      for (int j = 1; j <= count && width > 0; ++j) out.push_back(edges[i] + width * j / count);
+    }
+    return out;
+  }
+
+ private:
+  LossNodes at(const Rule& in_k, double mass, int rung_z) const {
+    const SpikeParameters& p = coefficients_->parameters();
+    Level level;
+    coefficients_->append(in_k, level);
+    std::vector<double> muc(level.k.size(), 0.0);
+    if (row_norms_)
+      muc = norm_coefficients(coefficients_->sigma(), p, level.k.data(),
+                              static_cast<Index>(level.k.size()));
+    LossNodes out;
+    out.error = coefficients_->error();
+    out.label_noise = labels_.real() ? labels_.noise : 0;
+    out.across = p.rho() > 0;
+    static constexpr double field_steps[n_rungs] = {1.1, 0.8,  0.6, 0.5,  0.42, 0.36,
+                                                    0.3, 0.25, 0.2, 0.15, 0.1};
+    out.field_step = field_steps[rung_z];
+    Rule in_z;
+    std::vector<double> t, s;
+    for (std::size_t i = 0; i < level.k.size(); ++i) {
+      const Node& at = level.nodes[i];
+      LossNode node{at.weight / mass,
+                    level.k[i],
+                    at.mu0,
+                    at.kmu1,
+                    at.mu1,
+                    at.u1,
+                    at.u2,
+                    muc[i],
+                    static_cast<Index>(out.z.size()),
+                    0};
+      const double features[3] = {at.mu0, at.kmu1, muc[i]};
+      for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b) out.gram[a][b] += node.weight * features[a] * features[b];
+      out.mean_u1 += node.weight * at.u1, out.mean_u2 += node.weight * at.u2;
+      in_z.clear();
+      rule_in_z(p.gamma * node.k, p.rho(), rung_z, in_z);
+      const Index n = in_z.size();
+      t.resize(n), s.resize(n);
+      for (Index j = 0; j < n; ++j) t[j] = p.gamma * node.k + p.rho() * in_z.x[j];
+      coefficients_->target().evaluate(t.data(), s.data(), n);
+      double total = 0;
+      for (Index j = 0; j < n; ++j) total += in_z.w[j];
+      const auto add = [&](double z, double w, double e, double sign) {
+        if (w > 1e-22)
+          out.z.push_back(z), out.w.push_back(w), out.e.push_back(e), out.sign.push_back(sign);
+      };
+      for (Index j = 0; j < n; ++j) {
+        const double w = in_z.w[j] / total;
+        if (labels_.real()) {
+          add(in_z.x[j], w, s[j], 1);
+        } else {
+          const double plus = labels_.plus(s[j]);
+          add(in_z.x[j], w * plus, 1, 1);
+          add(in_z.x[j], w * labels_.plus(-s[j]), 1, -1);
+        }
+      }
+      while (out.z.size() % 8 != 0) {
+        out.z.push_back(0), out.w.push_back(0), out.e.push_back(labels_.real() ? 0 : 1);
+        out.sign.push_back(1);
+      }
+      node.last = static_cast<Index>(out.z.size());
+      out.nodes.push_back(node);
+    }
+    out.size0 = out.gram[0][0];
+    return out;
+  }
+
+  static constexpr double reach_in_k_ = 9.6;
+  // Each rung of the rules is denser, and reaches farther out.
+  static constexpr double reaches_[n_rungs] = {4.5, 6, 7, 7.7, 8.3, 8.7, 9, 9, 9, 9, 9};
+  static constexpr double steps_[n_rungs] = {0.75, 0.55, 0.42,  0.32,  0.24, 0.18,
+                                             0.13, 0.1,  0.075, 0.055, 0.04};
+  static constexpr double densities_[n_rungs] = {1.1, 1.6, 2.2, 3, 4, 5.3, 7, 10, 13, 18, 25};
+  static constexpr int orders_[n_rungs] = {3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6};
+
+  /// Nodes in z at this gamma k, with the density.
+  void rule_in_z(double mean, double rho, int rung, Rule& out) const {
+    if (rho == 0) {
+      out.push(0, 1);
+      return;
+    }
+    const double reach = reaches_[rung], fine = std::min(1.0, 1.6 * sharp_ / rho);
+    const bool narrow = shape_.smooth && shape_.strip < 0.4 * rho;
+    if (shape_.smooth && fine > 0.3 && !narrow) {
+      out.push_trapezoid(steps_[rung] * fine, reach);
+    } else {
+      std::vector<double> edges{-reach, reach};
+      const auto add = [&](double z) {
+        if (z > -reach && z < reach) edges.push_back(z);
+      };
+      for (double kink : shape_.kinks) add((kink - mean) / rho);
+      for (const Turn& turn : turns_)
+        for (double side : {-8.0, 0.0, 8.0}) add((turn.at + side * turn.scale - mean) / rho);
+      std::sort(edges.begin(), edges.end());
+      for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+        const double middle = mean + rho * 0.5 * (edges[i] + edges[i + 1]);
+        double scale = 1;  // a panel of 7 such scales may be one
+        if (!shape_.smooth || narrow) scale = std::min(scale, 0.5 * shape_.panel / rho);
+        if (std::abs(middle) > shape_.soft && !std::isinf(shape_.soft)) scale = 1;
+        for (const Turn& turn : turns_)
+          if (std::abs(middle - turn.at) < 8 * turn.scale)
+            scale = std::min(scale, 0.7 * turn.scale / rho);
+        // As many nodes as the length asks for, in panels of 24 at most.
+        const double length = edges[i + 1] - edges[i],
+                     asked = length / scale * densities_[rung] + orders_[rung];
+        const int panels = std::max(1, static_cast<int>(std::ceil(asked / 24)));
+        const int order = std::min(
+            32, static_cast<int>(std::ceil(asked / panels)) + (panels > 1 ? orders_[rung] : 0));
+        out.push_panels(edges[i], edges[i + 1], length / panels, order);
+      }
+    }
+    out.finish();
+  }
+
+  Coefficients* coefficients_;
+  Loss loss_;
+  Labels labels_;
+  bool row_norms_;
+  Shape shape_;  ///< of the label's law as a function of t
+  std::vector<Turn> turns_;
+  double sharp_ = infinity, law_scale_ = infinity;
+  bool folded_ = false, panels_in_k_ = false;
+};
+
+}  // namespace srfx

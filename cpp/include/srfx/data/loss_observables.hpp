@@ -1,0 +1,122 @@
+// What a solution with another loss than the square is asked for (THEORY section 19, Observables).
+#pragma once
+
+#include "srfx/data/logistic_moments.hpp"
+
+namespace srfx {
+
+struct LossObservables {
+  double train_loss = 0;            ///< E loss(y, x)
+  double test_loss = 0;             ///< E loss(y, omega)
+  double test_error = 0;            ///< E (s* - omega)^2; of labels E (y - omega)^2
+  double train_error = 0;           ///< E (y - x)^2
+  double classification_error = 0;  ///< of labels
+  double pull = 0;                  ///< E [g x], which is (lam/a') q2
+};
+
+namespace detail {
+
+/// E loss(omega) of a piecewise quadratic loss, e ~ N(M, s^2).
+template <class T>
+SRFX_ALWAYS_INLINE T piecewise_loss(const Loss& loss, T s, T mean, const T& inverse_s) {
+  const T u = mean * inverse_s;
+  const NormalPoint<T> at = normal_point(u);
+  // E max(e, 0), from the side that does not cancel
+  const T rising = simd::select(u < T(0.0), s * at.density + mean * at.tail,
+                                mean + (s * at.density - mean * at.tail));
+  return T(2 * loss.lo) * mean + T(2 * (loss.hi - loss.lo)) * rising;
+}
+
+/// E [2 g e - curve g^2] from the averages of g.
+template <class T>
+SRFX_ALWAYS_INLINE T loss_of(const ProximalMoments<T>& x, T s, T mean, double curve) {
+  return T(2.0) * (mean * x.g + s * s * x.g1) - T(curve) * x.gg;
+}
+
+}  // namespace detail
+
+/// moments(loss, V, s, M) of a piecewise loss, whatever bounds it has; `curve` is kappa + V.
+template <class T>
+SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double sd, T mean) {
+  const T l(curve), s(sd);
+  if (loss.bounded_below() && loss.bounded_above())
+    return (loss.hi - loss.lo) * curve < 0.02 * sd
+               ? narrow_moments(loss, l, s, mean)
+               : piecewise_moments<true, true>(loss, l, s, mean);
+  return loss.bounded_below() ? piecewise_moments<true, false>(loss, l, s, mean)
+                              : piecewise_moments<false, false>(loss, l, s, mean);
+}
+
+/// The share of labels whose sign the field misses.
+inline double classification_error(const LossNodes& nodes, const LossVector& x) {
+  using V = detail::LossLanes;
+  double out = 0;
+  for (const LossNode& at : nodes.nodes) {
+    const LossField field = field_at(nodes, at, x);
+    const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
+        tilt(field.tilt);
+    V wrong(0.0);
+    for (Index i = at.first; i < at.last; i += 8) {
+      const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
+      const NormalPoint<V> p = normal_point(u);
+      wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
+    }
+    out += at.weight * detail::lane_total(wrong);
+  }
+  return out;
+}
+
+inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
+                                        const LossVector& x) {
+  using V = detail::LossLanes;
+  const bool labels = loss.margin;
+  LossObservables out;
+  for (const LossNode& at : nodes.nodes) {
+    const LossField field = field_at(nodes, at, x);
+    const double s2 = field.variance - nodes.label_noise;  // of the field alone
+    const double sd = std::sqrt(field.variance), v = field.v;
+    const V mean(field.mean), tilt(field.tilt);
+    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0);
+    for (Index i = at.first; i < at.last; i += 8) {
+      const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
+      const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
+      const V away = (labels ? sign : e) - f;
+      error += w * (away * away + V(s2));
+      if (!loss.logistic()) {
+        const V m = e - sign * f;
+        const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
+        train += w * detail::loss_of(g, V(sd), m, loss.kappa + 2 * v);
+        fit +=
+            w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
+        pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
+        if (loss.kappa > 0)
+          test += w * detail::loss_of(moments_of(loss, loss.kappa, sd, m), V(sd), m, loss.kappa);
+        else if (loss.bounded_above())
+          test += w * detail::piecewise_loss(loss, V(sd), m, V(1 / sd));
+      }
+    }
+    if (loss.logistic())
+      each_field(nodes, at, field, nodes.field_step, [&](V omega, const V* plus, const V* minus) {
+        for (int side = 0; side < 2; ++side) {
+          const V w = (side == 0 ? plus : minus)[0], u = side == 0 ? omega : -omega;
+          V place;
+          const ProximalMoments<V> g = logistic_map(V(v), u, &place);
+          train += w * vecmath::softplus(-place);
+          test += w * vecmath::softplus(-u);
+          fit += w * (V(1.0) - place) * (V(1.0) - place);
+          pull += w * g.g * place;
+        }
+      });
+    const double w = at.weight;
+    out.train_loss += w * detail::lane_total(train);
+    out.test_loss += w * detail::lane_total(test);
+    out.test_error += w * detail::lane_total(error);
+    out.train_error += w * detail::lane_total(fit);
+    out.pull += w * detail::lane_total(pull);
+  }
+  if (labels) out.classification_error = classification_error(nodes, x);
+  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
+  return out;
+}
+
+}  // namespace srfx

@@ -1,0 +1,199 @@
+// The weights' side as the solver for other losses takes it (THEORY section 19): from the hats of
+// the data's side to the order parameters, with derivatives. It does not know the loss.
+//
+//   A = lam + Vh2, B = Vh1:   (V1, V2) = (<D/S>, <1/S>)
+//   (theta, psi, chi) = (K/B)(thetah, psih, chih);   mh = m B/K_mm, 0 at d = inf
+//   (q1, q2) = T (qh1, qh2) + (hat^T (K + s K') hat, -c hat^T K' hat)/B^2
+//
+// The formulas are templates of the scalar: numbers with an infinitesimal part give the derivatives.
+#pragma once
+
+#include "srfx/bulk/one_step.hpp"
+#include "srfx/data/linear_part.hpp"
+#include "srfx/data/loss_sums.hpp"
+
+namespace srfx {
+
+/// The order parameters that hats and m lead to; in the place of m: the hat that m asks for.
+struct LossMapValue {
+  LossVector value{};
+  std::array<LossVector, n_loss_unknowns> by_hat{};  ///< [output][hat]; not of m's hat
+  LossVector by_m{};
+  double defect = 0;  ///< of the bulk's own equations
+};
+
+namespace detail {
+
+template <class T> using HatsOf = std::array<T, n_loss_unknowns>;
+
+inline double slope_of(const Dual<double>& x) { return x.d; }
+inline double value_of_any(const Dual<double>& x) { return x.v; }
+inline constexpr double infinitesimal = 1e-30;
+inline double slope_of(const std::complex<double>& x) { return x.imag() / infinitesimal; }
+inline double value_of_any(const std::complex<double>& x) { return x.real(); }
+template <class T> T moving(double x) {
+  if constexpr (std::is_same_v<T, Dual<double>>) return {x, 1};
+  else return {x, infinitesimal * (x != 0 ? std::abs(x) : 1)};
+}
+/// What a unit of moving() is.
+template <class T> double unit_of(double x) {
+  if constexpr (std::is_same_v<T, Dual<double>>) return 1;
+  else return x != 0 ? std::abs(x) : 1;
+}
+
+/// The isotropic bulk: section 4's forms, right down to B = 0.
+template <class T>
+HatsOf<T> isotropic_map(const SpectralAverages<T>& y, const Point<double>& p, const HatsOf<T>& hat,
+                        const T& m) {
+  const T beta(p.beta), inverse_d(p.inverse_d);
+  const T pull = inverse_d * m / (beta * y.y2);  // beta d mh^2 = pull m/y2
+  const T n1 = hat[at_q1] + beta * hat[at_psi] * hat[at_psi],
+          n2 = hat[at_q2] + beta * hat[at_theta] * hat[at_theta] + pull * m / y.y2;
+  HatsOf<T> out;
+  out[at_v1] = y.y1, out[at_v2] = y.y2;
+  out[at_m] = pull;
+  out[at_theta] = beta * y.y2 * hat[at_theta];
+  out[at_psi] = beta * y.y1 * hat[at_psi];
+  out[at_chi] = T(0);
+  out[at_q1] = y.t11 * n1 + y.t12 * n2;
+  out[at_q2] = y.t12 * n1 + y.t22 * n2;
+  return out;
+}
+
+/// Bulks with overlaps, in the unit-bulk convention of anisotropic_part.hpp.
+template <class T>
+HatsOf<T> anisotropic_map(const SpectralAverages<T>& y, const Overlaps<T>& k,
+                          const Point<double>& p, const HatsOf<T>& hat, const T& m) {
+  const T inverse_b = T(1) / hat[at_v1];
+  const T h[3] = {hat[at_theta], hat[at_psi], hat[at_chi]};
+  // mh from m = (K_mm mh + sum K_mj hat_j)/B, K_mm = beta c g_m d
+  T rest = m * hat[at_v1];
+  if (k.crossed)
+    for (int j = 0; j < 3; ++j) rest = rest - k.cross[j].v * h[j];
+  const T per = T(p.inverse_d) / (T(p.beta) * k.c), turned = rest / k.mean.v, pull = per * turned;
+  T x[3] = {T(0), T(0), T(0)}, first(0), second(0);
+  const auto add = [&](const Along<T>& entry, const T& product) {
+    first = first + (entry.v + k.s * entry.d) * product;
+    second = second - k.c * entry.d * product;
+  };
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) {
+      x[i] = x[i] + k.k[i][j].v * h[j] * inverse_b;
+      add(k.k[i][j], h[i] * h[j]);
+    }
+    if (k.crossed) {
+      x[i] = x[i] + k.cross[i].v * pull * inverse_b;
+      add(k.cross[i], T(2) * h[i] * pull);
+    }
+  }
+  add(k.mean, pull * turned);
+  const T scale = inverse_b * inverse_b;
+  HatsOf<T> out;
+  out[at_v1] = y.y1, out[at_v2] = y.y2;
+  out[at_m] = pull;
+  out[at_theta] = x[0], out[at_psi] = x[1], out[at_chi] = x[2];
+  out[at_q1] = y.t11 * hat[at_q1] + y.t12 * hat[at_q2] + first * scale;
+  out[at_q2] = y.t12 * hat[at_q1] + y.t22 * hat[at_q2] + second * scale;
+  return out;
+}
+
+/// Value and derivatives of a map at(hats, m, moved): `moved` is the hat that moves, or -1.
+template <class T, class At> LossMapValue differentiated(const LossVector& hat, double m, At&& at) {
+  LossMapValue out;
+  HatsOf<T> still;
+  for (int i = 0; i < n_loss_unknowns; ++i) still[i] = T(hat[i]);
+  for (int j = 0; j < n_loss_unknowns; ++j) {
+    HatsOf<T> moved = still;
+    T mean(m);
+    const bool of_m = j == at_m;
+    if (of_m) mean = moving<T>(m);
+    else moved[j] = moving<T>(hat[j]);
+    const double unit = unit_of<T>(of_m ? m : hat[j]);
+    const HatsOf<T> value = at(moved, mean, j);
+    for (int i = 0; i < n_loss_unknowns; ++i) {
+      out.value[i] = value_of_any(value[i]);
+      (of_m ? out.by_m[i] : out.by_hat[i][j]) = slope_of(value[i]) / unit;
+    }
+  }
+  return out;
+}
+
+}  // namespace detail
+
+/// The isotropic bulk at one point.
+class IsotropicLossMap {
+ public:
+  explicit IsotropicLossMap(const Point<double>& p) : p_(p) {}
+  const Point<double>& point() const { return p_; }
+
+  LossMapValue operator()(const LossVector& hat, double m) {
+    using T = Dual<double>;
+    const MarchenkoPastur bulk;
+    const double a = p_.lam + hat[at_v2];
+    const SpectralAverages<T> by[2] = {bulk.averages(T(a), T(hat[at_v1], 1), T(p_.beta)),
+                                       bulk.averages(T(a, 1), T(hat[at_v1]), T(p_.beta))};
+    SpectralAverages<T> still = by[0];
+    for (T* x : {&still.y1, &still.y2, &still.t11, &still.t12, &still.t22, &still.t11c}) x->d = 0;
+    return detail::differentiated<T>(hat, m,
+                                     [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
+                                       return detail::isotropic_map(moved == at_v1   ? by[0]
+                                                                    : moved == at_v2 ? by[1]
+                                                                                     : still,
+                                                                    p_, hats, mean);
+                                     });
+  }
+
+ private:
+  Point<double> p_;
+};
+
+/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose imaginary
+/// parts are infinitesimal.
+template <class Complex> class AnisotropicLossMap {
+  using T = std::complex<double>;
+
+ public:
+  AnisotropicLossMap(const Point<double>& p, Complex by_b, Complex by_a)
+      : p_(p),
+        by_b_(std::move(by_b)),
+        by_a_(std::move(by_a)) {}
+  const Point<double>& point() const { return p_; }
+
+  LossMapValue operator()(LossVector hat, double m) {
+    const double a = p_.lam + hat[at_v2];
+    hat[at_v1] = at_least(hat[at_v1], a);
+    const auto turned = [](double x) { return detail::moving<T>(x); };
+    const T beta(p_.beta),
+        ab[2] = {T(a), T(a, detail::infinitesimal * detail::unit_of<T>(hat[at_v2]))},
+        bb[2] = {turned(hat[at_v1]), T(hat[at_v1])};
+    SpectralAverages<T> y[3];
+    Overlaps<T> k[3];
+    Complex* const bulks[2] = {&by_b_, &by_a_};
+    for (int i = 0; i < 2; ++i) {
+      y[i] = bulks[i]->averages(ab[i], bb[i], beta);
+      k[i] = bulks[i]->overlaps(ab[i], bb[i], beta);
+    }
+    y[2] = y[0], k[2] = k[0];
+    const auto still = [](T& x) { x = x.real(); };
+    for (T* x : {&y[2].y1, &y[2].y2, &y[2].t11, &y[2].t12, &y[2].t22, &k[2].s, &k[2].c,
+                 &k[2].mean.v, &k[2].mean.d})
+      still(*x);
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 3; ++j) still(k[2].k[i][j].v), still(k[2].k[i][j].d);
+      still(k[2].cross[i].v), still(k[2].cross[i].d);
+    }
+    LossMapValue out = detail::differentiated<T>(
+        hat, m, [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
+          const int i = moved == at_v1 ? 0 : moved == at_v2 ? 1 : 2;
+          return detail::anisotropic_map(y[i], k[i], p_, hats, mean);
+        });
+    out.defect = magnitude(k[0].defect);
+    return out;
+  }
+
+ private:
+  Point<double> p_;
+  Complex by_b_, by_a_;
+};
+
+}  // namespace srfx

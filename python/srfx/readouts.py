@@ -1,0 +1,133 @@
+"""Readouts fitted with another loss than the square, or to labels: what they ask of `_core`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srfx import _core, weights
+from srfx._points import columns, distinct
+from srfx.losses import Chosen, chosen
+from srfx.models import (
+    FloatArray,
+    Model,
+    OneStep,
+    check_model,
+    compiled,
+    groups_of,
+    label,
+)
+from srfx.weights import EmpiricalBulk
+
+
+def is_ridge(model: Model, loss: Chosen) -> bool:
+    """Whether this is ridge regression on real labels, which sections 3 to 10 solve."""
+    return loss.loss == "square" and model.labels == "real"
+
+
+def check_readout(model: Model, loss: object, lam: float | FloatArray) -> Chosen:
+    """Check a loss beside the model and refuse what section 19 does not cover, before any work."""
+    known = chosen(loss, model.labels, lam)
+    if is_ridge(model, known):
+        return known
+    what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
+    try:
+        check_model(model, labelled=True)
+    except NotImplementedError as error:
+        raise NotImplementedError(f"{error}; with {what} the theory covers no more") from None
+    if len(model.readout) > 1:
+        raise NotImplementedError(
+            f"readout must have a single value with {what}, as in readout=(1.0,): several are "
+            f"solved for with loss='square' and real labels alone; got readout={model.readout}"
+        )
+    if np.any(np.asarray(lam) == 0):
+        raise ValueError(
+            f"lam must be > 0 with {what}; got 0: the ridgeless limit is known for loss='square' "
+            "with real labels alone; approach it by a small lam, such as 1e-6"
+        )
+    return known
+
+
+def solve_readout(
+    model: Model,
+    bulk: str | EmpiricalBulk,
+    loss: Chosen,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+    slopes: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point.
+
+    With ``slopes`` derivatives too, as an array ``(4, 2, n)``: of train_loss, test_loss, test_error
+    and classification_error by lam and by alpha.
+    """
+    common: dict[str, Any] = {
+        "sigma": compiled(model.activation),
+        "target": compiled(model.target),
+        "loss": (loss.kind, loss.kappa, loss.lo, loss.hi, loss.margin),
+        "labels": model.labels,
+        "slope": 1.0 if model.slope is None else model.slope,
+        "n_points": math.prod(shape),
+        "n_threads": n_threads,
+        "slopes": slopes,
+    }
+    raw: dict[str, NDArray[Any]]
+    if isinstance(bulk, EmpiricalBulk):
+        table, index = distinct([np.asarray(arguments["noise"], dtype=np.float64)], shape)
+        given = weights.inputs_of_weights(model, bulk, arguments, shape)
+        raw = _core.solve_losses_empirical(
+            **(given | common), set_noise=table[:, 0], set_index=index
+        )
+    elif bulk == "one_step":
+        assert isinstance(model, OneStep)
+        given = weights.inputs_of_step(model, arguments, shape)
+        raw = _core.solve_losses_one_step(**(given | common), readout=model.readout[0])
+    else:
+        r, c, gamma = groups_of(model)
+        noises = np.asarray(arguments["noise"], dtype=np.float64)
+        table, index = distinct([r[..., 0], c[..., 0], gamma, noises], shape)
+        names = ("r", "c", "gamma", "set_noise")
+        sets: dict[str, Any] = dict(zip(names, np.ascontiguousarray(table.T), strict=True))
+        beta, noise, alpha, lam, inverse_d = columns(arguments, shape)
+        raw = _core.solve_losses(
+            **common,
+            **sets,
+            set_index=index,
+            beta=beta,
+            noise=noise,
+            alpha=alpha,
+            lam=lam,
+            inv_d=inverse_d,
+        )
+    return raw
+
+
+def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> str | None:
+    """Say what may be done about a point that failed for reasons of its loss."""
+    separable = (
+        "the training data can be separated there, so that the readout grows without bound as lam "
+        "goes to 0; its direction tends to that of loss='max_margin'"
+    )
+    tails = (
+        f"with {label(model.activation)} and this spike the averages hang on |k| > 6, values of "
+        "the projection on the spike that no sample draws: take a smaller r or a larger lam"
+    )
+    if loss.loss == "max_margin" and status == "diverged":
+        return (
+            "No readout separates the training data there, as far as the theory can tell, or "
+            f"{tails}. A smaller alpha or a larger beta makes data separable; loss='hinge' needs "
+            "no separable data."
+        )
+    if status == "diverged":
+        return f"Either {separable}, or {tails}."
+    if model.labels != "real" and at["lam"] < 1e-3:
+        return (
+            f"Perhaps {separable}. Take a larger lam; errors='record' returns the points that did "
+            "converge."
+        )
+    return None
