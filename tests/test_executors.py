@@ -34,6 +34,9 @@ EXECUTORS = {
     "dask_processes": ("distributed", "finished"),
 }
 
+#: Those that send functions by name alone.
+BY_REFERENCE = ("processes", "forkserver")
+
 #: Those whose own shutdown, after the scan, may wait for workers that are gone after Ctrl-C.
 DEAF = ("parsl", "executorlib")
 
@@ -63,6 +66,17 @@ def test_an_error_keeps_its_type(executor, tmp_path):
     said = finished(executor, "failing", tmp_path)
     assert "seen: of this function" in said
     assert "finished" not in said
+
+
+def test_a_lambda(executor, want, tmp_path):
+    """Refused before any work, or sent by value."""
+    said = finished(executor, "lambda", tmp_path)
+    if executor in BY_REFERENCE:
+        assert "seen: model must have callables that the workers of executor can load" in said
+        assert not (tmp_path / "scan.zarr").exists()
+    else:
+        assert "finished" in said
+        assert chunks(tmp_path / "scan.zarr") == want
 
 
 def test_a_worker_is_killed(executor, want, tmp_path):

@@ -176,3 +176,30 @@ def test_an_error_keeps_its_type(tmp_path):
     code, said = finished(*words)
     assert code == 0, said
     assert "seen: of this function" in said
+
+
+LAMBDA = """
+import sys, cloudpickle, numpy as np, srfx
+from mpi4py import MPI
+from mpi4py.futures import MPIPoolExecutor
+if __name__ == "__main__":
+    if "by value" in sys.argv:
+        MPI.pickle.__init__(cloudpickle.dumps, cloudpickle.loads)
+    model = srfx.SpikedRF(srfx.Activation(lambda x: np.tanh(x), name="mine"), "sin")
+    with MPIPoolExecutor() as executor:
+        try:
+            srfx.scan(model, sys.argv[1], executor, alpha=[1, 2], lam=[0.1, 1], block_points=1)
+            print("finished")
+        except ValueError as error:
+            print("seen:", error)
+"""
+
+
+@pytest.mark.parametrize("how", ["by value", "by name"])
+def test_a_lambda(how, tmp_path):
+    pytest.importorskip("cloudpickle")
+    (tmp_path / "by.py").write_text(LAMBDA)
+    code, said = finished("-m", "mpi4py.futures", tmp_path / "by.py", tmp_path / "scan.zarr", how)
+    assert code == 0, said
+    wanted = "finished" if how == "by value" else "seen: model must have callables"
+    assert wanted in said

@@ -215,6 +215,7 @@ def test_polars(folder, want):
     readout = json.loads(about["readout"])
     shows(want, table["test_error"], table["status"], about["flag_meanings"], readout)
     assert table["run"].to_list() == LABELS * 2
+    assert table.filter(pl.col("test_error") > 1e300).height == 3  # NaN
     days = pl.read_parquet(folder / "day.parquet")["run"]
     assert days.dtype == pl.Datetime("ns")
     assert days[2] is None
@@ -230,6 +231,10 @@ def test_duckdb(folder, want):
         about = dict(db.execute(query, [path]).fetchall())
         shows(want, error, status, about["flag_meanings"], json.loads(about["readout"]))
         assert list(run) == LABELS * 2
+        query = "select count(*) filter (test_error > 1e300) from read_parquet(?)"  # NaN
+        assert db.execute(query, [path]).fetchone() == (3,)
+        query = "select count(*) from read_parquet(?) where test_error > 1e300"
+        assert db.execute(query, [path]).fetchone() == (0,)  # skipped by the statistics
         path = str(folder / "day.parquet")
         (day,) = db.execute("select typeof(run) from read_parquet(?) limit 1", [path]).fetchone()
         assert day == "TIMESTAMP_NS"

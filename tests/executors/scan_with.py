@@ -110,7 +110,12 @@ EXECUTORS = {
 
 def main():
     name, function, out = sys.argv[1:]
-    activation = srfx.Activation(getattr(noted, function), name="tanh of mine")
+    chosen = (
+        (lambda x: __import__("noted").tanh(x))
+        if function == "lambda"
+        else getattr(noted, function)
+    )
+    activation = srfx.Activation(chosen, name="tanh of mine")
     model = srfx.SpikedRF(activation, "sin")
     axes = AXES | {"block_points": 20}
     if name == "none":
@@ -120,7 +125,7 @@ def main():
         try:
             srfx.scan(model, out, executor, progress=False, **axes)
             print("finished")
-        except LookupError as error:
+        except (LookupError, ValueError) as error:
             print("seen:", error)
         except KeyboardInterrupt:
             print("interrupted", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,11 @@ def open_scan(path: str | os.PathLike[str]) -> xr.Dataset:
     store.require_zarr()
     if not (path / "zarr.json").is_file():
         raise ValueError(f"path must be a store of srfx.scan; there is none at {str(path)!r}")
+    if sys.flags.optimize and "_srfx" in store.shown_to_readers(path):
+        raise ValueError(
+            f"path must be a store of this version of srfx under python -O; {str(path)!r} is of an "
+            "earlier one, which zarr reads without -O alone: go on with it once, by srfx.scan"
+        )
     ds = xr.open_zarr(path, chunks=None)
     for name, item in ds.coords.items():
         if item.dtype.kind in "OT":  # of any width in the store; as it was given, and is in memory

@@ -110,9 +110,8 @@ class _Shard:
                 "nothing to merge"
             )
         self.number, self.count = map(int, shard.split("/"))
-        root = json.loads((path / "zarr.json").read_text("utf-8"))
         #: Metadata of the arrays.
-        self.arrays: Mapping[str, Any] = root["consolidated_metadata"]["metadata"]
+        self.arrays: Mapping[str, Any] = store.shown_to_readers(path)
 
     @property
     def variables(self) -> list[str]:

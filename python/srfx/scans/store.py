@@ -246,11 +246,20 @@ def open_store(
         raise
 
 
+def shown_to_readers(path: Path) -> dict[str, Any]:
+    """Return the copy of the metadata that readers are shown: see `write_root`."""
+    root = json.loads((path / "zarr.json").read_text("utf-8"))
+    shown: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata", {})
+    return shown
+
+
 def _stale(path: Path, names: list[str]) -> bool:
-    """Whether readers are shown other shapes than the arrays have: a writer was killed midway."""
-    root = json.loads((path / "zarr.json").read_text())
-    shown = (root.get("consolidated_metadata") or {}).get("metadata", {})
-    return any(
+    """Whether readers are shown other shapes than the arrays have: a writer was killed midway.
+
+    Or the group ``_srfx``, as by earlier versions.
+    """
+    shown = shown_to_readers(path)
+    return "_srfx" in shown or any(
         shown.get(name, {}).get("shape")
         != json.loads((path / name / "zarr.json").read_text())["shape"]
         for name in names
@@ -587,7 +596,10 @@ def _intact(path: Path, template: xr.Dataset, name: str) -> bool:
     """Whether a coordinate is there with its values; there may be more replicates."""
     if not (path / name / "zarr.json").exists():
         return False
-    wanted, found = plain(template[name].values)[0], np.asarray(open_array(path, name)[...])
+    array = open_array(path, name)
+    wanted, found = plain(template[name].values)[0], np.asarray(array[...])
+    if wanted.dtype.kind == "U" and LABELS not in array.attrs:  # of an earlier version
+        return False
     if name == "replicate":
         return bool((found == np.arange(len(found))).all())
     return found.shape == wanted.shape and bool(_identity.close(found, wanted).all())

@@ -72,8 +72,8 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
   using V = detail::LossLanes;
   const double sd = std::sqrt(field.variance), tilt = field.tilt;
   // Where the loss does not bend, a wide field needs no more nodes than its own width asks for.
-  const double step = fine * std::min(sd, 1.1);
-  const double reach = 8 * sd + 8 * std::abs(tilt);
+  const double step = fine * std::min(sd, 1.0);
+  const double reach = 7.6 * std::sqrt(field.variance + tilt * tilt);
   const Index count = static_cast<Index>(std::ceil(2 * reach / step / 8)) * 8;
   const double first = field.mean - 0.5 * step * static_cast<double>(count - 1);
   const V inverse(1 / sd);

@@ -145,8 +145,8 @@ class LossNodesMaker {
     out.error = coefficients_->error();
     out.label_noise = labels_.real() ? labels_.noise : 0;
     out.across = p.rho() > 0;
-    static constexpr double field_steps[n_rungs] = {1.1, 0.8,  0.6, 0.5,  0.42, 0.36,
-                                                    0.3, 0.25, 0.2, 0.15, 0.1};
+    static constexpr double field_steps[n_rungs] = {1.1,  0.8, 0.68, 0.6, 0.55, 0.5,
+                                                    0.45, 0.4, 0.3,  0.2, 0.1};
     out.field_step = field_steps[rung_z];
     Rule in_z;
     std::vector<double> t, s;

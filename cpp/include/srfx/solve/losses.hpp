@@ -104,11 +104,12 @@ struct PanelValue {
 };
 
 /// Nodes of panels in k that are halved where that moves the averages at x: where labels change or
-/// the loss bends between nodes, for a field that is narrow there. `error` is what the last halvings
-/// have moved, relative.
+/// the loss bends between nodes, for a field that is narrow there. They are judged on a coarse rule
+/// in z. `error` is what further halvings would have moved, relative.
 inline LossNodes adapted_nodes(const Loss& loss, LossRules& rules, int rung_z, const LossVector& x,
                                const Point<double>& p, double& error) {
-  constexpr double enough = 2e-11;
+  constexpr double enough = 5e-11;
+  constexpr int judged = 1;          // rung in z
   constexpr std::size_t most = 160;  // panels
   struct Part {
     LossRules::Panel panel;
@@ -119,7 +120,7 @@ inline LossNodes adapted_nodes(const Loss& loss, LossRules& rules, int rung_z, c
   PanelValue size;
   for (int i = 0; i < rules.first_panels(); ++i) {
     const LossRules::Panel panel{i, 0, 0};
-    open.push_back({panel, PanelValue(loss, rules.find(panel, rung_z), x)});
+    open.push_back({panel, PanelValue(loss, rules.find(panel, judged), x)});
     for (std::size_t j = 0; j < size.value.size(); ++j)
       size.value[j] += std::abs(open.back().value.value[j]);
     size.square += open.back().value.square;
@@ -138,8 +139,8 @@ inline LossNodes adapted_nodes(const Loss& loss, LossRules& rules, int rung_z, c
   for (; !open.empty(); open.swap(next), next.clear())
     for (const Part& at : open) {
       const auto [left, right] = at.panel.halves();
-      const Part halves[2] = {{left, PanelValue(loss, rules.find(left, rung_z), x)},
-                              {right, PanelValue(loss, rules.find(right, rung_z), x)}};
+      const Part halves[2] = {{left, PanelValue(loss, rules.find(left, judged), x)},
+                              {right, PanelValue(loss, rules.find(right, judged), x)}};
       double moved = 0;
       for (std::size_t j = 0; j < size.value.size(); ++j)
         if (size.value[j] > 0)
@@ -151,7 +152,7 @@ inline LossNodes adapted_nodes(const Loss& loss, LossRules& rules, int rung_z, c
         continue;
       }
       error += moved;
-      leaves.insert(leaves.end(), {left, right});
+      leaves.push_back(at.panel);
     }
   LossNodes out;
   for (const LossRules::Panel& panel : leaves) out.append(rules.find(panel, rung_z));
@@ -242,7 +243,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
   if (at.converged) {
     // Down one ladder: the first rung whose successor would not move the solution.
     const auto descend = [&](bool in_k, LossVector& from, double& left) {
-      double previous = 0.1, classes = -1;
+      double previous = 0, classes = -1;
       int rung = in_k ? base : base / 2;
       while (rung < (in_k ? base + 3 : top)) {
         ++rung;
@@ -265,7 +266,9 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
           classes = now;
         }
         from = next;
-        left = move * std::min(1.0, move / previous);
+        // What the next rung would move: less by the last ratio, at least. Of the first move alone the
+        // power by which a trapezoid gains from rung to rung.
+        left = previous > 0 ? move * std::min(1.0, move / previous) : std::pow(move, 1.4);
         if (left < enough) break;
         previous = move;
       }
@@ -308,7 +311,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
     status = grown || loss.hard() ? Status::diverged : Status::max_iterations;
   } else if (!finite) {
     status = Status::non_finite;
-  } else if (!(residual <= 1e-9)) {
+  } else if (!(residual <= 1e-8)) {  // the identity sees the quadrature too
     status = Status::max_iterations;
   } else if (at.tail > 1e-3) {
     status = Status::diverged;
