@@ -10,23 +10,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx._points import coefficient_sets, columns
+from srfx._points import coefficient_sets, columns, spike_sets
 from srfx.gradient import gradient
 from srfx.losses import Loss, chosen
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
     SpikedRF,
     check_model,
     compiled,
     floor_of,
+    group_count,
     groups_of,
+    layout,
     step_moments,
+    target_of,
     with_fields,
 )
 from srfx.results import ERRORS, Solution, Status, describe, dimensions, status_flags
-from srfx.theory import check_size, solve
+from srfx.theory import check_size, covers, solve
 from srfx.weights import inputs_of
 
 if TYPE_CHECKING:
@@ -84,7 +88,7 @@ class _Problem:
             **fixed,
         }
         self.shape = check.common_shape(self.arguments)
-        check_size((*self.shape, 3), len(model.readout))
+        check_size((*self.shape, 3), group_count(model))
         self.lowest: tuple[FloatArray, FloatArray] | None = None  # error and coordinates
 
     def note(self, y: FloatArray, error: FloatArray) -> None:
@@ -111,13 +115,18 @@ class _Problem:
 
     def isotropic(self) -> bool:
         """Whether the core's own search and derivatives cover it."""
-        one = self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
+        one = self.settings["bulk"] == "isotropic" and layout(self.model) == "one"
         return one and self.ridge()
 
     def regular(self) -> bool:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
+        by_layers = self.settings["bulk"] == "one_step" and self.model.directions > 1
+        if isinstance(self.model, MultiStep) or by_layers:
+            return set(self.names) <= {"lam", "alpha", "beta"}
+        if self.model.directions > 1 and not {"alpha0", "noise"}.isdisjoint(self.names):
+            return not isinstance(self.model, OneStep)
         if "alpha0" in self.names and not compiled(self.model.target).smooth:
             most = float(self.ends[self.names.index("alpha0"), 1])
             gamma = groups_of(with_fields(self.model, {"alpha0": most}))[2]
@@ -241,21 +250,26 @@ def _search(problem: _Problem, largest: bool = False, places: int | None = None)
             moments.u2,
             moments.target_h1,
         ]
+        fields_of = (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2])
+        (r, c, gamma), index = coefficient_sets(fields_of, shape)
+        table, alignments = np.column_stack([r.ravel(), c.ravel(), gamma]), np.zeros(len(gamma))
+        if model.directions > 1:
+            alignments = np.tile(moments.direction, (len(gamma), 1))
     else:
         fields = ("r",)
-        unit = with_fields(model, {"r": 1.0}) if own else model
-        r, c, gamma = groups_of(unit)
-        sets = (np.zeros_like(r[..., 0]) if own else r[..., 0], c[..., 0], gamma)
+        unit = with_fields(model, {"r": 0.0}) if own else model
+        spikes = spike_sets(unit, shape)
+        gamma, alignments, index = spikes.gamma, spikes.gamma, spikes.of_point
+        if gamma.ndim > 1:
+            gamma = np.minimum(np.linalg.norm(gamma, axis=-1), 1.0)
+        table = np.column_stack([spikes.r, spikes.c, gamma])
         coefficients = [model.readout[0] if own else 1.0]
-    table, index = coefficient_sets(
-        (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2]), shape
-    )
     points = {"alpha": 1.0, "lam": 1.0, "d": np.inf, **model.numeric, **problem.fixed}
     raw = _core.optimum(
         compiled(model.activation),
-        compiled(model.target),
+        compiled(model.target) if model.directions == 1 else target_of(model),
         coefficients,
-        np.column_stack([table[0].ravel(), table[1].ravel(), table[2]]),
+        table,
         index,
         *columns(points, shape),
         int(np.prod(shape, dtype=np.int64)),
@@ -263,6 +277,7 @@ def _search(problem: _Problem, largest: bool = False, places: int | None = None)
         [(fields.index(names[i]), problem.axis(i, outer_places, 0.8, 49)) for i in own],
         largest,
         problem.settings["n_threads"],
+        alignments,
     )
     rows = dict(zip([*line, *own], raw["values"], strict=True))
     return _Best(
@@ -544,7 +559,7 @@ def optimal(
     >>> dict(best.sizes), best.lam_bound.values.tolist()
     ({'alpha': 3}, [0, 0, 0])
     """
-    check_model(model, labelled=True)
+    check_model(model, labelled=True, covers=covers(bulk))
     known = chosen(loss, model.labels, 1.0)
     errors = ("test_error", "test_loss", "classification_error")
     check.one_of("of", of, errors[: 3 if known.margin else 2])
@@ -608,7 +623,7 @@ def _ranges(
         check.one_of(f"a parameter in {role}", name, known)
         what = f"{role}[{name!r}]"
         ends = check.vector(what, value, "a pair (lowest, highest) of finite numbers")
-        positive = name in ("lam", "alpha", "alpha0", "beta", "c")
+        positive = name in ("lam", "alpha", "beta", "c") or name.startswith("alpha0")
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise ValueError(f"{what} must be a pair with lowest < highest; got {value!r}")
         if positive and ends[0] <= 0:
@@ -741,7 +756,7 @@ def thresholds(
     >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
     ([0.5, 1.0], [0.5, 1.0])
     """
-    check_model(model)
+    check_model(model, covers=covers(bulk))
     linear = floor_of(model.activation) == 0
     beta = np.asarray(model.beta)
     threshold = np.minimum(1.0, beta) if linear else beta
