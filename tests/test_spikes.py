@@ -310,6 +310,19 @@ def test_spectrum_and_optimum() -> None:
     assert abs(srfx.solve(steps, 1.5, lam).gradient("lam")) < 1e-6
 
 
+def test_the_best_rate_of_a_step() -> None:
+    model = MultiStep("tanh", "sin", eta=(1, 1), alpha0=(1, 2))
+    best = srfx.optimal(model, {"eta2": (0.1, 5)}, alpha=2, lam=0.1)
+
+    def error(eta: float) -> float:
+        moved = MultiStep("tanh", "sin", eta=(1, eta), alpha0=(1, 2))
+        return float(srfx.solve(moved, 2, 0.1).test_error)
+
+    at = best["eta2"].item()
+    assert 0.1 < at < 5
+    assert best.test_error.item() <= min(error(0.98 * at), error(1.02 * at))
+
+
 def test_bounds_hold() -> None:
     for model in (
         srfx.SpikedRF("tanh", TANH_PRODUCT, r=1.2, gamma=(0.6, -0.7)),

@@ -512,7 +512,8 @@ def optimal(
         The model; its fields named in ``over`` are ignored.
     over : mapping
         Parameter -> (lowest, highest): one to three of ``"lam"``, of a SpikedRF ``"r"``, of a
-        OneStep ``"eta"`` and ``"alpha0"``. Those of lam and alpha0 must be positive.
+        OneStep ``"eta"`` and ``"alpha0"``, of a MultiStep one of ``"eta1"``, ``"alpha0_1"``, ... by
+        itself. Those of lam and alpha0 must be positive.
     alpha : float or array
         Samples over d, as in `solve`.
     lam : float or array, optional
@@ -611,7 +612,8 @@ def _ranges(
     model: Model, over: object, role: str = "over", known: Sequence[str] | None = None
 ) -> dict[str, tuple[float, float]]:
     if known is None:
-        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", "eta", "alpha0")
+        steps = tuple(name for name in model.numeric_names if name not in ("beta", "noise"))
+        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", *steps)
     if not isinstance(over, Mapping):
         raise TypeError(
             f"{role} must map parameters to ranges, as in {{'lam': (1e-6, 1e2)}}; got {over!r}"
