@@ -357,6 +357,18 @@ def check_bulk(model: Model, bulk: object, lam: float | FloatArray) -> None:
         )
 
 
+def own_bulk(model: Model) -> str:
+    """Name the bulk that the steps of a model make; the isotropic one where that is not known."""
+    for kind, name in ((OneStep, "one_step"), (MultiStep, "multi_step")):
+        if isinstance(model, kind):
+            try:
+                check_bulk(model, name, 1.0)
+            except NotImplementedError:
+                break
+            return name
+    return "isotropic"
+
+
 def _steps(model: OneStep | MultiStep) -> list[tuple[str, FloatArray, FloatArray]]:
     """Name of alpha0, eta and alpha0 of each step."""
     if isinstance(model, OneStep):
