@@ -14,13 +14,13 @@ from srfx.figures import catalogue, layout
 from srfx.figures.curves import THEORY
 from srfx.figures.jobs import Job, Run
 from srfx.models import FloatArray, OneStep, quiet
-from srfx.optima import optimal
+from srfx.theory import solve
 
 #: Losses by the names that their lines have.
 LOSSES = {"ridge": "square", "logistic": "logistic", "hinge": "hinge"}
 
-#: Where the best penalty is looked for.
-RANGE = (1e-4, 1e2)
+#: Penalties of which the best is taken: the error is flat there.
+LAM = np.geomspace(1e-4, 1e2, 31)
 
 
 def _draw(ds: xr.Dataset) -> layout.Figure:
@@ -139,11 +139,10 @@ def classification(
 def _best(
     run: Run, model: OneStep, loss: str, alpha: FloatArray, d: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Least classification error, and the penalty that has it."""
+    """Least classification error, and which penalty has it."""
     # without a step the bulk is isotropic
     bulk = "one_step" if np.any(model.alpha0) else "isotropic"
     options: dict[str, Any] = {"bulk": bulk, "d": d, "n_threads": run.n_threads}
-    found = optimal(
-        model, {"lam": RANGE}, alpha=alpha, loss=loss, of="classification_error", **options
-    )
-    return found.classification_error.values, found.lam.values
+    solution = solve(model, alpha[:, np.newaxis], LAM, loss=loss, errors="record", **options)
+    error = np.where(solution.success, solution.classification_error, np.inf)
+    return error.min(axis=1), LAM[error.argmin(axis=1)]
