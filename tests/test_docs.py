@@ -20,6 +20,7 @@ MODULES = (
     "reference._steps",
     "reference._targets",
     "targets",
+    "losses",
     "weights",
     "optima",
     "reference._spectrum",
@@ -57,7 +58,9 @@ def test_docstring_examples(name):
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
-@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "docs/several.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/start.md", "docs/losses.md", "docs/several.md"]
+)
 def test_python_of_the_documents(name):
     path = README.parent / name
     blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
