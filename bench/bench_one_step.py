@@ -1,15 +1,20 @@
 """The actual one-step network, on one core: microseconds a point, beside the plain NumPy reference.
 
-    python bench/bench_one_step.py [--points 20000] [--rounds 5] [--reference 6] [--groups 24]
-        [--json FILE]
+    python bench/bench_one_step.py [--points 200000] [--rounds 5] [--reference 6] [--groups 24]
+        [--before FOLDER] [--json FILE]
 
 Points of one coefficient set: alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3. The peer is
 `srfx.reference.solve_one_step`, the same equations in NumPy (quadrature by panels, every point on
 its own), on a few of the points; every round times both in turn. Also timed: a new set (its
 coefficients, and the law of its residuals), two and three readout values (fewer points, a third of
 the rounds, two points of the reference: it takes a second each), and given weights
-(`EmpiricalBulk`, p = d = 800) with its eigendecomposition. The bench fails where a test or training
-error differs from the reference's by more than 1e-8. Times are processor time of this process.
+(`EmpiricalBulk`, p = d = 800) with its eigendecomposition, and planes (eta, alpha0), where every
+point needs a set of its own. The bench fails where a test or training error differs from the
+reference's by more than 1e-8. Times are processor time of a process.
+
+--before: another build, as `pip install --target FOLDER .` makes it, on the same points, in a
+process of its own; both builds answer in turn, and the median of the ratios of their times is
+printed. It fails where their errors differ by more than 1e-11.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -27,10 +34,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+import step_peer
 
 import srfx
 from srfx import reference
 
+NUMBA = {("tanh", "sin", 3.0, 0.25), ("tanh", "tanh", 8.0, 20.0)}  # section 9 in numba
+PLANES = [("tanh", "sin"), ("softplus", "tanh"), ("relu", "tanh"), ("gelu", "sin")]  # (eta, alpha0)
 CASES = [  # activation, target, eta, alpha0, noise, readout
     ("tanh", "sin", 3.0, 0.25, 0.0, (1.0,)),
     ("tanh", "tanh", 8.0, 20.0, 0.0, (1.0,)),
@@ -60,18 +70,136 @@ def difference(solution: Any, peers: list[Any]) -> float:
     )
 
 
+def random_points(n: int) -> tuple[Any, Any, Any]:
+    """Alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3."""
+    rng = np.random.default_rng(0)
+    alphas, betas = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, n))
+    return alphas, 10 ** rng.uniform(-3, 0, n), betas
+
+
+def serve(points: int) -> None:
+    """In a process of its own: solve the cases whose names come in, say what took how long."""
+    warnings.simplefilter("ignore")
+    alphas, lams, betas = random_points(points)
+    model = srfx.OneStep("tanh", "sin", eta=3, alpha0=1)
+    weights = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(model, d=800, seed=1))
+    n = 20
+    eta, alpha0 = np.linspace(0.5, 4, n)[:, None], np.geomspace(0.3, 10, n)
+    options: dict[str, Any] = {"n_threads": 1, "errors": "record"}
+
+    def of_step(model: Any, alpha: Any, lam: Any) -> Callable[[], Any]:
+        return lambda: srfx.solve(model, alpha, lam, bulk="one_step", **options)
+
+    works: dict[str, Callable[[], Any]] = {
+        "given weights": lambda: srfx.solve(model, alphas, lams, bulk=weights, **options)
+    }
+    for activation, target, step, samples, noise, readout in CASES:
+        if len(readout) == 1:
+            fields = {"eta": step, "alpha0": samples, "noise": noise, "beta": betas}
+            step_model = srfx.OneStep(activation, target, **fields)
+            works[f"{activation}/{target}"] = of_step(step_model, alphas, lams)
+    for activation, target in PLANES:
+        plane = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0)
+        works[f"{activation}/{target} sets"] = of_step(plane, 1.5, 0.1)
+    print(json.dumps(list(works)), flush=True)
+    for line in sys.stdin:
+        start = time.process_time()
+        solution = works[line.strip()]()
+        spent = time.process_time() - start
+        errors = [np.ravel(x)[:200].tolist() for x in (solution.test_error, solution.train_error)]
+        each = 1e6 * spent / solution.size
+        print(json.dumps({"us": each, "errors": errors}), flush=True)
+
+
+def beside(folder: str, points: int, rounds: int) -> list[dict[str, Any]]:
+    """Both builds in turn, each in a process of its own."""
+    words = [sys.executable, __file__, "--serve", "--points", str(points)]
+    here = os.environ.get("PYTHONPATH", "")
+    paths = (os.path.abspath(folder) + os.pathsep + here, here)
+    builds = [
+        subprocess.Popen(
+            words,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for path in paths
+    ]
+
+    def ask(build: Any, name: str) -> Any:
+        build.stdin.write(name + "\n")
+        build.stdin.flush()
+        return json.loads(build.stdout.readline())
+
+    names, _ = (json.loads(build.stdout.readline()) for build in builds)  # type: ignore[union-attr]
+    rows = []
+    print(f"{'beside the build before':47} {'us/point':>9} {'before':>9} {'ratio':>7}")
+    for name in names:
+        pairs = [[ask(build, name) for build in builds] for _ in range(rounds + 1)][1:]
+        old, new = (np.array(answer["errors"]) for answer in pairs[0])
+        gap = float(np.nanmax(np.abs(new / old - 1)))
+        if gap > 1e-11:
+            raise SystemExit(f"{name}: the builds differ by {gap:.1e}")
+        before, after = (median(pair[i]["us"] for pair in pairs) for i in (0, 1))
+        ratio = median(pair[0]["us"] / pair[1]["us"] for pair in pairs)
+        print(f"{name:47} {after:9.2f} {before:9.2f} {ratio:7.2f} {gap:11.1e}")
+        rows.append({"network": name, "us": after, "before_us": before, "ratio": ratio})
+    for build in builds:
+        build.communicate()
+    return rows
+
+
+def beside_numba(points: int, rounds: int) -> list[dict[str, Any]]:
+    """Section 9 in numba, point by point, on a few of the points."""
+    alphas, lams, betas = random_points(points)
+    few = slice(0, min(points, 500))
+    rows = []
+    for activation, target, eta, alpha0 in sorted(NUMBA):
+        peer = step_peer.StepCoefficients(activation, target, eta, alpha0)
+        model = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0, beta=betas)
+        found = step_peer.numba_step_solve(peer, alphas[few], lams[few], betas[few])
+        want = srfx.solve(model, alphas, lams, bulk="one_step", n_threads=1)
+        gap = max(
+            float(np.abs(found[i] / getattr(want, name)[few] - 1).max())
+            for i, name in enumerate(("test_error", "train_error"))
+        )
+        if gap > 1e-5:
+            raise SystemExit(f"{activation}/{target}: numba and srfx differ by {gap:.1e}")
+        times = [
+            (
+                seconds(lambda m=model: srfx.solve(m, alphas, lams, bulk="one_step", n_threads=1))
+                / points,
+                seconds(
+                    lambda p=peer: step_peer.numba_step_solve(p, alphas[few], lams[few], betas[few])
+                )
+                / len(alphas[few]),
+            )
+            for _ in range(rounds)
+        ]
+        ratio = median(b / a for a, b in times)
+        ours, theirs = (1e6 * median(x) for x in zip(*times, strict=True))
+        name = f"{activation}/{target}, numba"
+        print(f"{name:47} {ours:9.2f} {theirs:19.1f} {ratio:7.0f} {gap:11.1e}")
+        rows.append({"network": name, "us": ours, "numba_us": theirs, "ratio": ratio})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, default=20000)
+    parser.add_argument("--points", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reference", type=int, default=6, help="points of the reference")
     parser.add_argument("--groups", type=int, default=24, help="points with several readout values")
+    parser.add_argument("--before", help="folder of another build")
     parser.add_argument("--json", help="write the rows to this file")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        serve(options.points)
+        return
     warnings.simplefilter("ignore", srfx.ApproximationWarning)
-    rng = np.random.default_rng(0)
-    alphas, betas = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, options.points))
-    lams = 10 ** rng.uniform(-3, 0, options.points)
+    alphas, lams, betas = random_points(options.points)
     rows = []
     header = ("us/point", "reference us/point", "ratio", "difference", "new set ms")
     print("{:47} {:>9} {:>19} {:>7} {:>11} {:>11}".format("network", *header))
@@ -124,11 +252,12 @@ def main() -> None:
         row = {"us": per_point, "reference_us": peer, "difference": gap, "set_ms": new_set}
         rows.append({"network": name, **row})
 
+    rows += beside_numba(options.points, options.rounds)
     model = srfx.OneStep("tanh", "sin", eta=3, alpha0=1)
     weights = srfx.simulation.sample_weights(model, d=800, seed=1)
     decomposition = seconds(lambda: srfx.EmpiricalBulk.from_weights(*weights))
     bulk = srfx.EmpiricalBulk.from_weights(*weights)
-    some = slice(0, min(options.points, 1000))
+    some = slice(0, options.points)
     taken = median(
         seconds(lambda: srfx.solve(model, alphas[some], lams[some], bulk=bulk, n_threads=1))
         for _ in range(options.rounds)
@@ -136,6 +265,8 @@ def main() -> None:
     per_point = taken / len(alphas[some]) * 1e6
     print(f"given weights, 800 x 800: {per_point:.1f} us/point, measured in {decomposition:.2f} s")
     rows.append({"network": "given weights", "us": per_point, "set_ms": decomposition * 1e3})
+    if options.before:
+        rows += beside(options.before, options.points, options.rounds)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)

@@ -7,7 +7,8 @@
 - coefficients: a plane (eta, alpha0), where every point needs new coefficients, beside joblib with
   NumPy's coefficients (`srfx.reference`) and the numba solver at each point;
 - store: ten million points to zarr in a process of its own: the share of its wall time that is not
-  spent inside `srfx.solve`, peak memory, and that what is read back is right;
+  spent inside `srfx.solve`, peak memory, and that what is read back is right; the same of the
+  actual one-step network (store_step);
 - dask: a scan of ten blocks of about a second on two worker processes, beside the same on two
   threads of this process (what that takes more is dask's overhead, start of the workers excluded),
   and beside `Client.map` with a call of `srfx.solve` for each of some of its points.
@@ -41,6 +42,10 @@ import srfx
 
 PLANE = srfx.SpikedRF("tanh", "sin", r=0.9, gamma=0.9)
 STEP = srfx.OneStep("tanh", "sin")
+STORED = {
+    "store": (PLANE, {}),
+    "store_step": (srfx.OneStep("tanh", "sin", eta=3, alpha0=0.25), {"bulk": "one_step"}),
+}
 
 
 def plane_axes(points: int) -> dict[str, Any]:
@@ -157,7 +162,7 @@ def coefficients(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"case": "coefficients", "rate": rate, "cpu_us": each, "peer_rate": other}]
 
 
-def write_store(path: str, points: int, threads: int) -> None:
+def write_store(case: str, path: str, points: int, threads: int) -> None:
     """In a process of its own: a scan to a store, the time inside the solver, the peak memory."""
     from srfx.scans import blocks
 
@@ -172,39 +177,45 @@ def write_store(path: str, points: int, threads: int) -> None:
 
     blocks.solve_box = clocked
     axes = plane_axes(points)
-    srfx.scan(PLANE, f"{path}/warm.zarr", n_threads=threads, **plane_axes(10_000))
+    model, options = STORED[case]
+    srfx.scan(model, f"{path}/warm.zarr", n_threads=threads, **options, **plane_axes(10_000))
     inside[0] = 0.0
     cpu, start = time.process_time(), time.perf_counter()
-    srfx.scan(PLANE, f"{path}/scan.zarr", n_threads=threads, **axes)
+    srfx.scan(model, f"{path}/scan.zarr", n_threads=threads, **options, **axes)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"wall": wall, "inside": inside[0], "cpu": cpu, "peak": peak}))
 
 
-def store(args: argparse.Namespace) -> list[dict[str, Any]]:
+def store(args: argparse.Namespace, case: str = "store") -> list[dict[str, Any]]:
     rows = []
+    model, options = STORED[case]
     with tempfile.TemporaryDirectory() as folder:
         for i in range(args.rounds):
             place = Path(folder) / str(i)
             place.mkdir()
-            words = [sys.executable, __file__, "--write", str(place)]
+            words = [sys.executable, __file__, "--write", str(place), "--only", case]
             words += ["--points", str(args.points), "--threads", str(args.threads)]
             done = subprocess.run(words, check=True, capture_output=True, text=True)
             rows.append(json.loads(done.stdout))
         ds = srfx.scans.open_scan(place / "scan.zarr")
         some = ds.isel(alpha=slice(0, None, 997), lam=slice(0, None, 97)).load()
-        want = srfx.scan(PLANE, alpha=some.alpha.values, lam=some.lam.values)
+        want = srfx.scan(model, alpha=some.alpha.values, lam=some.lam.values, **options)
         np.testing.assert_array_equal(some.test_error, want.test_error)
         size = sum(file.stat().st_size for file in (place / "scan.zarr").rglob("*"))
     outside = median(1 - row["inside"] / row["wall"] for row in rows)
     wall, cpu = median(row["wall"] for row in rows), median(row["cpu"] for row in rows)
     peak = max(row["peak"] for row in rows)
-    print(f"store, {args.points} points to zarr, {args.threads} threads")
+    print(f"{case}, {args.points} points to zarr, {args.threads} threads")
     print(f"  {wall:.2f} s ({cpu:.2f} CPU s), {args.points / wall / 1e6:.2f} million points/s")
     print(
         f"  outside the solver {100 * outside:.0f} %, peak {peak / 1e6:.0f} MB, {size / 1e6:.0f} MB"
     )
-    return [{"case": "store", "wall": wall, "outside": outside, "peak": peak, "size": size}]
+    return [{"case": case, "wall": wall, "outside": outside, "peak": peak, "size": size}]
+
+
+def store_step(args: argparse.Namespace) -> list[dict[str, Any]]:
+    return store(args, "store_step")
 
 
 def one_point(point: tuple[float, float]) -> float:
@@ -255,7 +266,13 @@ def dask(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run all of it."""
-    cases = {"plane": plane, "coefficients": coefficients, "store": store, "dask": dask}
+    cases = {
+        "plane": plane,
+        "coefficients": coefficients,
+        "store": store,
+        "store_step": store_step,
+        "dask": dask,
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -265,7 +282,7 @@ def main() -> None:
     parser.add_argument("--write", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.write:
-        write_store(args.write, args.points, args.threads)
+        write_store(args.only[0], args.write, args.points, args.threads)
         return
     config = srfx.show_config(mode="dicts")
     print({key: config[key] for key in ("version", "compiler", "instruction_set", "threads")})

@@ -16,6 +16,7 @@ MODULES = (
     "reference._instance",
     "reference._one_step",
     "reference._spiked",
+    "losses",
     "weights",
     "optima",
     "reference._spectrum",
@@ -53,7 +54,7 @@ def test_docstring_examples(name):
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
-@pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "docs/losses.md"])
 def test_python_of_the_documents(name):
     path = README.parent / name
     blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)

@@ -105,11 +105,10 @@ StepConstants step_constants(const Function& sigma, const Function& derivative) 
   return step_constants(sigma, derivative, {0.0}, 1.0).front();
 }
 
-ResidualRule residual_rule(const Function& target, double h0, double noise, double delta,
-                           double ratio, int order) {
-  constexpr double limit = 11, limit_eps = 9.5;
+ResidualRule residual_rule(const Function& target, double h0, double delta, double ratio,
+                           int order) {
+  constexpr double limit = 11;
   const Shape& shape = target.shape();
-  const double sd = std::sqrt(noise);
   const GaussLegendre& gl = GaussLegendre::order(order);
   struct Panel {
     double lo, hi;
@@ -129,7 +128,6 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
   }
   Rule rule;
   std::vector<double> values;
-  const double floor = std::max(delta, sd);
   std::vector<double> x, y;
   while (!open.empty()) {
     x.clear(), next.clear();
@@ -150,7 +148,7 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
       const double far =
           std::min(std::abs(p.lo), std::abs(p.hi));  // no need to follow u where there is no mass
       if (p.depth < 40 &&
-          high - low > ratio * std::max(least, floor) * (p.lo * p.hi > 0 && far > 6.5 ? 8 : 1)) {
+          high - low > ratio * std::max(least, delta) * (p.lo * p.hi > 0 && far > 6.5 ? 8 : 1)) {
         const double middle = 0.5 * (p.lo + p.hi);
         next.push_back({p.lo, middle, p.depth + 1}), next.push_back({middle, p.hi, p.depth + 1});
         continue;
@@ -164,50 +162,162 @@ ResidualRule residual_rule(const Function& target, double h0, double noise, doub
   }
   rule.finish();
   ResidualRule out;
-  if (noise == 0) {
-    out.t = rule.x, out.w = rule.w, out.u = values;
-    return out;
+  out.t = rule.x, out.w = rule.w, out.u = values;
+  return out;
+}
+
+ResidualMoments widened(const ResidualMoments& moments, double noise) {
+  ResidualMoments out;
+  for (std::size_t n = 0; n < out.u.size(); ++n) {
+    double factor = 1;  // of E u^(n - 2 k): n!/((n - 2 k)! k!) (noise/2)^k
+    for (std::size_t k = 0; 2 * k <= n; ++k) {
+      out.u[n] += factor * moments.u[n - 2 * k];
+      out.tu[n] += factor * moments.tu[n - 2 * k];
+      factor *= 0.5 * noise * static_cast<double>((n - 2 * k) * (n - 2 * k - 1)) /
+                static_cast<double>(k + 1);
+      if (n - 2 * k < 2) break;
+    }
   }
-  constexpr double negligible = 1e-24;
+  return out;
+}
+
+ResidualNodes ResidualNodes::folded() const {
+  ResidualNodes out = *this;
+  std::size_t directions = 1;
+  while (moments(static_cast<Index>(directions)) < static_cast<Index>(w.size())) ++directions;
+  for (std::size_t i = 0; i < u.size(); ++i) {
+    if (u[i] >= 0) continue;
+    out.u[i] = -u[i];
+    for (std::size_t l = 1; l <= directions; ++l) out.w[l][i] = -w[l][i];
+  }
+  return out;
+}
+
+ResidualNodes ResidualNodes::widened(double sd, double delta, double ratio, int order) const {
+  constexpr double reach = 9.5, near = 10, negligible = 1e-24;
+  const bool sharp = delta < 3 * sd;  // eps alone does not resolve the poles
+  ResidualNodes out;
+  out.w.resize(w.size());
+  std::vector<Index> close;
+  std::vector<double> weights(w.size());
   Rule eps;
-  const double pole = delta / sd;  // in units of eps
-  const bool analytic = pole >= 1;
-  if (analytic) {
-    eps.push_trapezoid(std::min(0.5, 6.28318530717958648 * pole / 38), limit_eps);
-    eps.finish();
-  }
-  std::vector<std::array<double, 2>> stack;
-  for (Index i = 0; i < rule.size(); ++i) {
-    if (rule.w[i] < negligible) continue;
-    if (!analytic) {
-      eps.clear(), stack.clear();
-      const double centre = std::clamp(-values[i] / sd, -limit_eps, limit_eps);
-      for (double lo = centre; lo < limit_eps; lo += 2)
-        stack.push_back({lo, std::min(lo + 2, limit_eps)});
-      for (double hi = centre; hi > -limit_eps; hi -= 2)
-        stack.push_back({std::max(hi - 2, -limit_eps), hi});
-      while (!stack.empty()) {
-        const auto [lo, hi] = stack.back();
-        stack.pop_back();
-        const double a = values[i] + sd * lo, b = values[i] + sd * hi;
-        const double least = a < 0 && b > 0 ? 0 : std::min(std::abs(a), std::abs(b));
-        if (hi - lo > 1e-9 && b - a > ratio * std::max(least, delta)) {
-          stack.push_back({lo, 0.5 * (lo + hi)}), stack.push_back({0.5 * (lo + hi), hi});
-          continue;
-        }
-        for (int j = 0; j < order; ++j)
-          eps.push(0.5 * (lo + hi) + 0.5 * (hi - lo) * gl.x[j], 0.5 * (hi - lo) * gl.w[j]);
-      }
-      eps.finish();
+  eps.push_trapezoid(0.5, reach);
+  eps.finish();
+  double low = 0, high = 0;
+  for (Index k = 0; k < size(); ++k) {
+    if (!(w[0][k] > negligible)) continue;
+    if (sharp && std::abs(u[k]) <= near * sd) {
+      close.push_back(k);
+      low = std::min(low, u[k] - reach * sd), high = std::max(high, u[k] + reach * sd);
+      continue;
     }
     for (Index j = 0; j < eps.size(); ++j) {
-      const double w = rule.w[i] * eps.w[j];
-      if (w < negligible) continue;
-      out.t.push_back(rule.x[i]);
-      out.u.push_back(values[i] + sd * eps.x[j]);
-      out.w.push_back(w);
+      if (w[0][k] * eps.w[j] < negligible) continue;
+      for (std::size_t c = 0; c < w.size(); ++c) weights[c] = w[c][k] * eps.w[j];
+      out.push(u[k] + sd * eps.x[j], weights.data());
     }
   }
+  if (close.empty()) {
+    out.pad();
+    return out;
+  }
+  // Panels from 0 outwards, as wide as the poles and the densities allow.
+  Rule rule;
+  const double widest = 2 * sd;
+  for (const double end : {low, high})
+    for (double from = 0; from < std::abs(end);) {
+      const double to = from + std::min(widest, ratio * std::max(from, delta));
+      if (end < 0) rule.push_panels(-to, -from, infinity, order);
+      else rule.push_panels(from, to, infinity, order);
+      from = to;
+    }
+  const Index n = rule.size();
+  std::vector<std::vector<double>> sums(w.size(), std::vector<double>(n, 0.0));
+  std::vector<double> x(n), density(n);
+  for (const Index k : close) {
+    for (Index j = 0; j < n; ++j) x[j] = (rule.x[j] - u[k]) / sd, density[j] = rule.w[j] / sd;
+    times_normal_density(x.data(), density.data(), n);
+    for (std::size_t c = 0; c < w.size(); ++c)
+      for (Index j = 0; j < n; ++j) sums[c][j] += w[c][k] * density[j];
+  }
+  for (Index j = 0; j < n; ++j) {
+    if (sums[0][j] < negligible) continue;
+    for (std::size_t c = 0; c < w.size(); ++c) weights[c] = sums[c][j];
+    out.push(rule.x[j], weights.data());
+  }
+  out.pad();
+  return out;
+}
+
+double difference(const ResidualNodes& mine, const ResidualNodes& theirs, double c1, double c2,
+                  bool even) {
+  using V = simd::Lanes<double, 8>;
+  struct Sums {
+    double value[9], size[9];
+  };
+  const auto sums = [&](const ResidualNodes& nodes) {
+    V value[9], size[9];
+    for (int j = 0; j < 9; ++j) value[j] = size[j] = V(0.0);
+    for (Index i = 0; i < nodes.size(); i += V::size) {
+      const V u = V::load(&nodes.u[i]), q = V(1.0) / (V(1.0) + u * (V(c1) + V(c2) * u));
+      for (int j = 0; j < 3; ++j) {
+        V term = V::load(&nodes.w[j][i]) * q;
+        for (int k = 0; k < 3; ++k, term *= u)
+          value[3 * j + k] += term, size[3 * j + k] += simd::abs(term);
+      }
+    }
+    Sums out;
+    for (int j = 0; j < 9; ++j) {
+      out.value[j] = out.size[j] = 0;
+      for (int lane = 0; lane < V::size; ++lane)
+        out.value[j] += value[j][lane], out.size[j] += size[j][lane];
+    }
+    // On few nodes E[t | u] is an average already: its absolute value says nothing.
+    for (int j = 3; j < 6; ++j) out.size[j] = std::sqrt(out.size[j - 3] * out.size[j + 3]);
+    return out;
+  };
+  const Sums a = sums(mine), b = sums(theirs);
+  double worst = 0;
+  for (int j = 0; j < 9; ++j) {
+    if (even && j % 2 == 1) continue;
+    if (b.size[j] > 0) worst = std::max(worst, std::abs(a.value[j] - b.value[j]) / b.size[j]);
+  }
+  return worst;
+}
+
+ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
+                         double angle, bool folded) {
+  const double sd = std::sqrt(noise), scale = std::max(delta, sd),
+               ratio = std::clamp(3 * angle, 0.25, 1.5);
+  const auto nodes = [&](int order, int parts) {
+    ResidualNodes all(residual_rule(target, h0, scale, ratio, order), false);
+    if (sd > 0) all = all.compressed(scale, parts, 14).widened(sd, delta, ratio, order);
+    return folded ? all.folded() : all;
+  };
+  ResidualLaw out;
+  out.check = nodes(20, 4);
+  const ResidualNodes all = nodes(16, 2);
+  // Pairs of poles at any distance, on the imaginary axis and as near to the real one as they come.
+  const double sine = std::clamp(angle, 0.05, 1.0), cosine = std::sqrt(1 - sine * sine);
+  const auto off = [&](const ResidualNodes& other) {
+    double worst = 0;
+    for (const double factor : {1.0, 3.0, 30.0, 1000.0})
+      for (const double along : {0.0, cosine, -cosine}) {
+        if (along != 0 && folded) continue;
+        const double inverse = 1 / (factor * delta);
+        worst = std::max(
+            worst, difference(out.nodes, other, -2 * along * inverse, inverse * inverse, folded));
+      }
+    return worst;
+  };
+  double compression = infinity, before = infinity;
+  for (int parts = angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
+    out.nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
+    compression = off(all);
+    if (compression > 0.1 * before) break;
+    before = compression;
+  }
+  out.error = std::max(compression, off(out.check));
   return out;
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
 from srfx._style import require_matplotlib
-from srfx._validation import public
+from srfx._validation import one_of, public
 from srfx.models import MAX_STEPS, FloatArray
 from srfx.results import Solution
 
@@ -45,6 +45,14 @@ _MOST_LABELS = 8
 _MOST_LINES = 500
 
 
+#: What a learning curve can be of, and what goes with it: names of both.
+_QUANTITIES = {
+    "test_error": ("test error", "training error"),
+    "test_loss": ("test loss", "training loss"),
+    "classification_error": ("classification error", ""),
+}
+
+
 @public
 def learning_curve(
     result: Solution | xr.Dataset,
@@ -52,13 +60,15 @@ def learning_curve(
     *,
     train: bool = True,
     floor: bool = True,
+    quantity: str = "test_error",
 ) -> Axes:
     """Draw the test error, and the training error, against alpha.
 
     One colour for each combination of the other varying parameters, named in the legend: solid for
     the test error, dotted for the training error. A dashed line marks the linear floor, the least
-    error that kernel and linear methods reach. Axes are logarithmic where the values span more than
-    1.5 decades (for alpha: if it is also spaced that way). Points that did not converge leave gaps.
+    mean squared error that kernel and linear methods reach. Axes are logarithmic where the values
+    span more than 1.5 decades (for alpha: if it is also spaced that way). Points that did not
+    converge leave gaps.
 
     Parameters
     ----------
@@ -70,7 +80,10 @@ def learning_curve(
     train : bool
         Whether to draw the training error too.
     floor : bool
-        Whether to draw the linear floor.
+        Whether to draw the linear floor, beside errors of real labels.
+    quantity : {"test_error", "test_loss", "classification_error"}
+        What to draw: the mean squared error with that of training, the loss with that of training,
+        or the share of labels that is missed.
 
     Returns
     -------
@@ -82,7 +95,7 @@ def learning_curve(
     TypeError
         ``result`` is neither a Solution nor a Dataset.
     ValueError
-        alpha does not vary, varies along several dimensions, or the Dataset lacks test_error.
+        alpha does not vary, varies along several dimensions, or the result lacks the quantity.
     ImportError
         matplotlib is not installed.
 
@@ -95,11 +108,13 @@ def learning_curve(
     >>> [line.get_label() for line in ax.lines]
     ['test error', 'training error', 'linear floor']
     """
-    data = _as_dataset(result)
+    name_of, train_name = _QUANTITIES[one_of("quantity", quantity, tuple(_QUANTITIES))]
+    train_quantity = quantity.replace("test", "train")
+    data = _as_dataset(result, quantity)
     along = _dimension_of_alpha(data)
     ax = _new_axes() if ax is None else ax
 
-    others = [str(dim) for dim in data.test_error.dims if dim != along]
+    others = [str(dim) for dim in data[quantity].dims if dim != along]
     stacked = data.stack(_line=others, create_index=False) if others else data.expand_dims("_line")
     alpha = np.asarray(data.alpha)
     order = np.argsort(alpha)
@@ -110,27 +125,28 @@ def learning_curve(
     ]
     n_lines = stacked.sizes["_line"]
     labelled = set(np.linspace(0, n_lines - 1, min(n_lines, _MOST_LABELS)).round().astype(int))
-    with_train = train and "train_error" in data
+    with_train = train and train_name != "" and train_quantity in data
     test_values = []
     for i in range(n_lines):
         line = stacked.isel(_line=i)
         name = ", ".join(f"{_SYMBOLS[v]} = {float(line[v]):.4g}" for v in varying)
         style = {"color": _colour(i, n_lines), "lw": 1.8}
-        test = np.asarray(line.test_error)[order]
+        test = np.asarray(line[quantity])[order]
         test_values.append(test)
-        text = "test error" if n_lines == 1 else name if i in labelled and name else "_"
+        text = name_of if n_lines == 1 else name if i in labelled and name else "_"
         ax.plot(alpha[order], test, label=text, **style)
         if with_train:
-            values = np.asarray(line.train_error)[order]
+            values = np.asarray(line[train_quantity])[order]
             style["lw"] = 1.2
-            text = "training error" if n_lines == 1 else "_"
+            text = train_name if n_lines == 1 else "_"
             ax.plot(alpha[order], values, ls=":", label=text, **style)
     if n_lines > 1:
-        ax.plot([], [], color="0.4", lw=1.8, label="test error")
+        ax.plot([], [], color="0.4", lw=1.8, label=name_of)
         if with_train:
-            ax.plot([], [], color="0.4", lw=1.2, ls=":", label="training error")
+            ax.plot([], [], color="0.4", lw=1.2, ls=":", label=train_name)
     level = data.attrs.get("linear_floor")
-    if floor and level is not None and level > 0:
+    real = quantity == "test_error" and "labels" not in data.attrs
+    if floor and real and level is not None and level > 0:
         ax.axhline(level, color="0.4", ls="--", lw=1, label="linear floor")
 
     if _log_spaced(alpha):
@@ -144,7 +160,7 @@ def learning_curve(
     else:
         ax.set_ylim(bottom=0)
     ax.set_xlabel(_SYMBOLS["alpha"])
-    ax.set_ylabel("error")
+    ax.set_ylabel("loss" if quantity == "test_loss" else "error")
     ax.set_title(_title(data), fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
@@ -818,16 +834,16 @@ def optima(
     return list(axes)
 
 
-def _as_dataset(result: Any) -> xr.Dataset:
-    if isinstance(result, Solution):
-        return result.to_xarray()
+def _as_dataset(result: Any, quantity: str = "test_error") -> xr.Dataset:
     import xarray as xr
 
+    if isinstance(result, Solution):
+        result = result.to_xarray()
     if not isinstance(result, xr.Dataset):
         raise TypeError(f"result must be an srfx.Solution or an xarray.Dataset; got {type(result)}")
-    missing = [name for name in ("test_error", "alpha") if name not in result.variables]
+    missing = [name for name in (quantity, "alpha") if name not in result.variables]
     if missing:
-        raise ValueError(f"result must hold test_error and alpha; got a Dataset without {missing}")
+        raise ValueError(f"result must hold {quantity} and alpha; got one without {missing}")
     return result
 
 

@@ -88,6 +88,8 @@ def solve_optimal(
         lam=axes.get("lam"),
         d=axes.get("d"),
         bulk=options["bulk"],
+        loss=options["loss"],
+        of="test_error" if options["labels"] == "real" else "classification_error",
         n_threads=options["n_threads"],
     )
     failed = int((best.status != 0).sum())

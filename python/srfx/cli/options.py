@@ -14,6 +14,7 @@ import numpy as np
 from srfx import _files
 from srfx import _validation as check
 from srfx.cli.grids import grid_value, list_value, matrix_value, read_grid
+from srfx.losses import LABELS, LOSS_NAMES, Huber, Loss, Quantile, as_loss
 from srfx.models import MAX_STEPS, AnyTarget, FloatArray, Model, MultiStep, OneStep, SpikedRF
 from srfx.targets import ALSO, TARGET_NAMES, Target
 
@@ -114,6 +115,21 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "lam": _grid("Ridge penalty.  [required]"),
     "beta": _grid("Width over d.  [default: 1]"),
     "noise": _grid("Variance of the label noise.  [default: 0]"),
+    "labels": {
+        "type": click.Choice(LABELS),
+        "default": "real",
+        "show_default": True,
+        "help": "Labels: the target and its noise; +1 and -1 by the sign of that; or drawn with "
+        "probability 1/(1 + exp(-slope target)).",
+    },
+    "slope": {"type": float, "help": "With --labels logit: its slope.  [default: 1]"},
+    "loss": {
+        "callback": lambda ctx, param, text: loss_of(text),
+        "default": "square",
+        "show_default": True,
+        "help": f"Loss of the readout: {', '.join(LOSS_NAMES)}, huber:DELTA or quantile:TAU. Those "
+        "of classification need --labels sign or logit.",
+    },
     "d": _grid("Input dimension, for the 1/d correction.  [default: the limit]"),
     "x": _grid("Where to compute the density.  [default: 200 points over the support]"),
     "bulk": {
@@ -204,7 +220,8 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
             f"--r, --c, --gamma or --spikes (spiked random features), not both; got {names}"
         )
     target, steps = target_of(options["target"], options["directions"]), given.get("steps")
-    fields = {n: options[n] for n in ("readout", "weights") if options[n] is not None}
+    own = ("readout", "weights", "labels", "slope")
+    fields = {n: options[n] for n in own if options.get(n) is not None}
     fields |= {n: given[n] for n in ("spikes", "alignment", "variances") if n in given}
     numbers: list[tuple[tuple[str, ...], float | FloatArray]] = []
     for name in (*_STEP, "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha"):
@@ -228,6 +245,22 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
         }
     fields |= {name: axes[name] for name in kind.numeric_names if name in axes}
     return kind(options["activation"], target, **fields), axes
+
+
+def loss_of(text: str) -> Loss:
+    """Read a loss: a name, huber:0.5 or quantile:0.9."""
+    name, _, number = text.partition(":")
+    kinds: dict[str, type[Huber] | type[Quantile]] = {"huber": Huber, "quantile": Quantile}
+    if name not in kinds:
+        return as_loss(text)
+    try:
+        value = float(number)
+    except ValueError:
+        raise click.UsageError(
+            f"--loss must have a number after the colon, as in huber:0.5 or quantile:0.9; got "
+            f"{text!r}"
+        ) from None
+    return kinds[name](value)
 
 
 def target_of(name: Any, directions: Any, how: str = "--directions") -> AnyTarget:

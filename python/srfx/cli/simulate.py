@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from srfx.losses import Loss
     from srfx.results import Solution
 
 _SUFFIXES = (".nc", ".csv")
 
 
 @click.command("simulate", epilog=GRIDS)
-@options(f"{NETWORK} lam beta noise readout weights")
+@options(f"{NETWORK} lam beta noise labels slope loss readout weights")
 @click.option("--d", type=INTEGER, default=1000, show_default=True, help="Input dimension.")
 @click.option(
     "--replicates", type=INTEGER, default=10, show_default=True, help="Independent networks."
@@ -50,7 +51,7 @@ _SUFFIXES = (".nc", ".csv")
     plot="Draw simulation with error bars over theory with its 1/d term.",
 )
 def command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
-    """Simulate a network: the errors of actual ridge regression on its features.
+    """Simulate a network: the errors of actual regression or classification on its features.
 
     With --eta or --alpha0 the network makes its gradient step, with --steps several; with --r, --c
     or --gamma, or --spikes, it has spiked random features.
@@ -73,6 +74,7 @@ def command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
         model,
         options["alpha"],
         options["lam"],
+        loss=options["loss"],
         d=options["d"],
         replicates=options["replicates"],
         n_test=options["n_test"],
@@ -95,7 +97,7 @@ def command(output: Path | None, plot_file: Path | None, **options: Any) -> int:
         f" ({ds.sizes['replicate']} replicates)",
     )
     if plot_file is not None:
-        save(_figure(model, ds), plot_file)
+        save(_figure(model, ds, options["loss"]), plot_file)
     if not interrupted:
         return 0
     return 130 if interrupted == CTRL_C else 1
@@ -114,7 +116,8 @@ def _summary(ds: xr.Dataset) -> pd.DataFrame:
         "lam": lam.ravel(),
         "n": np.repeat(ds.n.values, ds.sizes["lam"]),
     }
-    for name in ("test_error", "train_error"):
+    first = ["classification_error", "test_loss", "train_loss", "test_error", "train_error"]
+    for name in (name for name in first if name in ds):
         columns[name] = average[name].values.ravel()
         columns[f"{name}_se"] = (
             np.full(alpha.size, np.nan) if spread is None else spread[name].values.ravel()
@@ -125,7 +128,9 @@ def _summary(ds: xr.Dataset) -> pd.DataFrame:
 def _write_table(ds: xr.Dataset, file: IO[Any]) -> None:
     about = ds.attrs
     file.write(
-        f"{heading(about)}; d = {about['d']}, p = {about['p']}"
+        f"{heading(about)}; "
+        + "".join(f"{x} = {about[x]}, " for x in ("labels", "slope", "loss") if x in about)
+        + f"d = {about['d']}, p = {about['p']}"
         + (f", n0 = {about['n0']}" if about["n0"] else "")
         + f", {ds.sizes['replicate']} replicates, seed {about['seed']}, {about['dtype']}\n"
     )
@@ -140,19 +145,22 @@ def _write_table(ds: xr.Dataset, file: IO[Any]) -> None:
     write_columns(cells, file)
 
 
-def _theory(model: Model, alpha: Any, lam: Any, d: int) -> tuple[Solution, str]:
+def _theory(model: Model, alpha: Any, lam: Any, d: int, loss: Loss) -> tuple[Solution, str]:
     """Theory with its 1/d term: of the network's own bulk where that is known."""
     if isinstance(model, OneStep):
         try:
-            own = solve(model, alpha, lam, d=d, bulk="one_step", errors="record")
+            own = solve(model, alpha, lam, d=d, bulk="one_step", loss=loss, errors="record")
         except NotImplementedError:
             pass
         else:
             return own, "theory (bulk of the step)"
-    return solve(model, alpha, lam, d=d, errors="record"), "theory"
+    return solve(model, alpha, lam, d=d, loss=loss, errors="record"), "theory"
 
 
-def _figure(model: Model, ds: xr.Dataset) -> Any:
+def _figure(model: Model, ds: xr.Dataset, loss: Loss) -> Any:
+    drawn = [("test_error", "o", "test error"), ("train_error", "s", "training error")]
+    if "classification_error" in ds:
+        drawn = [("classification_error", "o", "classification error")]
     figure = new_figure(4.4)
     ax = figure.add_subplot()
     alpha = ds.alpha.values
@@ -163,7 +171,7 @@ def _figure(model: Model, ds: xr.Dataset) -> Any:
         low, high = low / 2, high * 2
     grid = np.unique(np.concatenate([np.geomspace(low, high, 100), alpha]))
     try:
-        curves, name = _theory(model, grid[:, None], ds.lam.values, ds.attrs["d"])
+        curves, name = _theory(model, grid[:, None], ds.lam.values, ds.attrs["d"], loss)
     except NotImplementedError:  # a model that is simulated but not solved
         curves, name = None, ""
     order = np.argsort(alpha)
@@ -171,12 +179,15 @@ def _figure(model: Model, ds: xr.Dataset) -> Any:
         colour = f"C{j % 10}"
         if curves is not None:
             text = name if j == 0 else "_"
-            ax.plot(grid, curves.test_error[:, j], color=colour, lw=1.6, label=text)
-            ax.plot(grid, curves.train_error[:, j], color=colour, lw=1.2, ls=":", label="_")
-        for error, marker in (("test_error", "o"), ("train_error", "s")):
+            for error, marker, _ in drawn:
+                look: dict[str, Any] = (
+                    {"lw": 1.6, "label": text} if marker == "o" else {"lw": 1.2, "ls": ":"}
+                )
+                ax.plot(grid, getattr(curves, error)[:, j], color=colour, **look)
+        for error, marker, _ in drawn:
             values = average[error].values[order, j]
             bars = None if spread is None else spread[error].values[order, j]
-            label = f"$\\lambda = {lam:.4g}$" if error == "test_error" else "_"
+            label = f"$\\lambda = {lam:.4g}$" if marker == "o" else "_"
             ax.errorbar(
                 alpha[order],
                 values,
@@ -188,8 +199,9 @@ def _figure(model: Model, ds: xr.Dataset) -> Any:
                 capsize=2,
                 label=label,
             )
-    ax.plot([], [], "o", color="0.4", ms=4, label="test error")
-    ax.plot([], [], "s", color="0.4", mfc="white", ms=4, label="training error")
+    for _, marker, name in drawn:
+        mfc = "0.4" if marker == "o" else "white"
+        ax.plot([], [], marker, color="0.4", mfc=mfc, ms=4, label=name)
     ax.set_ylim(bottom=0)
     ax.set_xlabel(r"$\alpha = n/d$")
     ax.set_ylabel("error")

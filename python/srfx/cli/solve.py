@@ -41,7 +41,7 @@ With --eta or --alpha0 the network after one gradient step, with --steps after s
 
 @click.command("solve", help=_SOLVE, epilog=GRIDS)
 @options(NETWORK, alpha0="OneStep: samples of the step over d; inf is allowed.  [default: 1.5]")
-@options("lam beta noise d")
+@options("lam beta noise labels slope loss d")
 @click.option(
     "--optimal",
     metavar="NAMES",
@@ -80,6 +80,7 @@ def command(
         lam=axes["lam"],
         d=axes.get("d"),
         bulk=options["bulk"],
+        loss=options["loss"],
         n_threads=options["n_threads"],
         errors=options["errors"],
     )
@@ -93,10 +94,16 @@ def command(
         from srfx.plotting import learning_curve
 
         figure = new_figure(4.4)
-        learning_curve(solution, ax=figure.add_subplot())
+        learning_curve(solution, ax=figure.add_subplot(), quantity=quantity_of(solution))
         save(figure, plot_file)
     failed = solution.size - int(np.sum(solution.success))
     say_failures(failed, f"of {solution.size} points did not converge (nan, with their status)")
+
+
+def quantity_of(solution: Solution) -> str:
+    """Name what a picture of a solution shows: of labels +1 and -1 the share that is missed."""
+    labelled = "classification_error" in solution.losses
+    return "classification_error" if labelled else "test_error"
 
 
 def write_solution(solution: Solution, file: IO[str], format_: str) -> None:
@@ -117,9 +124,11 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         if not isinstance(value, np.ndarray) and not (name == "d" and value == np.inf)
     ]
     fixed += structure_in_words(solution.model)
+    if "loss" in about:
+        fixed.append(f"loss = {about['loss']}")
     if about["bulk"] != "isotropic":
         fixed.append(f"bulk = {about['bulk']}")
-    floor = about.get("linear_floor")
+    floor = about.get("linear_floor") if solution.model.labels == "real" else None
     said = "" if floor is None else f"; linear floor {_digits([floor])[0]}"
     file.write(f"{heading(about)}{said}\n")
     file.write(f"# {', '.join(fixed)}\n")
@@ -130,7 +139,7 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
     }
     # order parameters of many groups would make a line too long to read
     vectors = ("m", "theta", "psi") if group_count(solution.model) <= 4 else ()
-    for name in ("test_error", "train_error", *vectors):
+    for name in (*reversed(list(solution.losses)), "test_error", "train_error", *vectors):
         for column, values in solution.columns(name).items():
             columns[column] = _digits(values.tolist())
     if not np.all(solution.success):

@@ -45,9 +45,10 @@ class FunctionTable {
     std::function<double()> error;
   };
   /// Of function i: an error of it is judged on the scale of sqrt(f_first f_second). Itself twice,
-  /// but for what may vanish.
+  /// but for what may vanish; and not below `least`, where so little no longer matters.
   struct Scale {
     int first, second;
+    double least = 0;
   };
 
   FunctionTable(std::vector<Scale> scales, std::function<Maker()> make)
@@ -194,7 +195,8 @@ class FunctionTable {
     for (int i = 0; i < n_nodes; ++i)
       for (int f = 0; f < n; ++f) size[f] = std::max(size[f], std::abs(values[i * n + f]));
     for (int f = 0; f < n; ++f) {
-      const double scale = std::sqrt(size[scales_[f].first]) * std::sqrt(size[scales_[f].second]);
+      const double scale = std::max(
+          std::sqrt(size[scales_[f].first]) * std::sqrt(size[scales_[f].second]), scales_[f].least);
       if (scale > 0) out->error = std::max(out->error, std::abs(sum[f] - check[f]) / scale);
     }
     out->error += maker.error();

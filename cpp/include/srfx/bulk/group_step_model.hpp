@@ -45,7 +45,7 @@ struct GroupStep {
       groups.clear();
       for (double x : a) groups.emplace_back(constants, moments, x, eta, iota, false);
     };
-    build(ResidualMoments(residual_rule(target, offset, noise, 1.0, 1.5, 16)));
+    build(widened(ResidualMoments(residual_rule(target, offset, 1.0, 1.5, 16)), noise));
     double closest = infinity, angle = 1;
     for (std::size_t g = 0; g < a.size(); ++g) {
       stepped = stepped || groups[g].stepped;
@@ -67,17 +67,13 @@ struct GroupStep {
     }
     const double top = std::sqrt(std::max(groups[0].moments.u[2], 1e-300));
     const double delta = std::exp2(std::floor(std::log2(std::clamp(closest, 1e-9 * top, 4 * top))));
-    const double ratio = std::clamp(3 * angle, 0.25, 1.5);
-    const ResidualRule fine = residual_rule(target, offset, noise, delta, ratio, 16);
-    build(ResidualMoments(fine));
     for (const StepModel& g : groups) {
       lean = lean || g.lean;
       if (g.stepped) gamma = g.spike.gamma;
     }
     l = groups[0].l;
-    const ResidualNodes all(fine, false);
-    check = ResidualNodes(residual_rule(target, offset, noise, delta, ratio, 20), false);
-    nodes = all.size() <= 64 ? all : all.compressed(delta, 2, 14);
+    ResidualLaw law = residual_law(target, offset, noise, delta, angle, false);
+    nodes = std::move(law.nodes), check = std::move(law.check);
   }
 
   /// Groups with nearly parallel features have combinations that hardly act: V is large along those

@@ -127,27 +127,7 @@ template <class T, class R = double, class Nodes = ResidualNodes> class OneStepM
     const double c2 =
         step_->iota * b *
         (step_->kap * tau + step_->e2 * x * (b * w * w + tau * real_part(state_.rho)));
-    const auto sums = [&](const ResidualNodes& nodes, bool size) {
-      std::array<double, 9> out{};
-      for (Index i = 0; i < nodes.size(); ++i) {
-        const double u = nodes.u[i], q = 1 / (1 + u * (c1 + c2 * u));
-        for (std::size_t j = 0; j < 9; ++j) {
-          const double power = j % 3 == 0 ? 1 : j % 3 == 1 ? u : u * u;
-          const double term = (j < 3 ? nodes.w[0] : j < 6 ? nodes.w[1] : nodes.w[2])[i] * power * q;
-          out[j] += size ? std::abs(term) : term;
-        }
-      }
-      return out;
-    };
-    const auto mine = sums(*nodes_, false), scale = sums(other, true), theirs = sums(other, false);
-    double worst = 0;
-    for (std::size_t j = 0; j < 9; ++j) {
-      // With only even functions of (t, u) in use, E q, E u^2 q, E t u q, E t^2 q and E t^2 u^2 q
-      // are.
-      if (step_->scalar && (j == 1 || j == 3 || j == 5 || j == 7)) continue;
-      if (scale[j] > 0) worst = std::max(worst, std::abs(mine[j] - theirs[j]) / scale[j]);
-    }
-    return worst;
+    return difference(*nodes_, other, c1, c2, step_->scalar);
   }
 
  protected:

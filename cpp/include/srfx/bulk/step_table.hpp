@@ -16,12 +16,12 @@ namespace srfx {
 /// the scale of which two diagonal entries they are judged.
 inline constexpr int kernel_row[6] = {0, 0, 1, 2, 2, 2}, kernel_column[6] = {0, 1, 1, 0, 1, 2},
                      kernel_diagonal[3] = {0, 2, 5};
-/// Scales of the entries whose first is function `first`.
+/// Scales of the entries whose first is function `first`. A kernel much smaller than 1 hardly acts.
 inline std::vector<FunctionTable::Scale> kernel_scales(int first) {
   std::vector<FunctionTable::Scale> out;
   for (int i = 0; i < 6; ++i)
     out.push_back(
-        {first + kernel_diagonal[kernel_row[i]], first + kernel_diagonal[kernel_column[i]]});
+        {first + kernel_diagonal[kernel_row[i]], first + kernel_diagonal[kernel_column[i]], 1});
   return out;
 }
 

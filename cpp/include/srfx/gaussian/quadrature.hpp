@@ -93,11 +93,15 @@ struct Rule {
     if (!(hi > lo)) return;
     const GaussLegendre& gl = GaussLegendre::order(order);
     const int count = std::max(1, static_cast<int>(std::ceil((hi - lo) / width - 1e-9)));
-    reserve(size() + count * order);
-    const double half = 0.5 * (hi - lo) / count;
-    for (int panel = 0; panel < count; ++panel) {
+    const Index begin = size();
+    reserve(begin + count * order);
+    x.resize(begin + count * order), w.resize(begin + count * order);
+    double *at = &x[begin], *weight = &w[begin];
+    const double half = 0.5 * (hi - lo) / count, *const node = gl.x.data(),
+                 *const share = gl.w.data();
+    for (int panel = 0; panel < count; ++panel, at += order, weight += order) {
       const double middle = lo + half * (2 * panel + 1);
-      for (int i = 0; i < order; ++i) { push(middle + half * gl.x[i], half * gl.w[i]); }
+      for (int i = 0; i < order; ++i) at[i] = middle + half * node[i], weight[i] = half * share[i];
     }
   }
 

@@ -42,10 +42,10 @@ struct ResidualRule {
   Index size() const { return static_cast<Index>(u.size()); }
 };
 
-/// Panels in t, and in eps where there is noise, split until u changes over a panel by no more than `ratio` times its
-/// distance from 0 or `delta`: functions of u have poles no nearer to 0 than delta.
-ResidualRule residual_rule(const Function& target, double h0, double noise, double delta,
-                           double ratio, int order);
+/// Without noise: panels in t, split until u changes over a panel by no more than `ratio` times its distance from 0 or
+/// `delta`: functions of u have poles no nearer to 0 than delta, or vary on no smaller scale.
+ResidualRule residual_rule(const Function& target, double h0, double delta, double ratio,
+                           int order);
 
 /// E u^n and E t u^n.
 template <class R> struct BasicResidualMoments {
@@ -64,6 +64,8 @@ template <class R> struct BasicResidualMoments {
   }
 };
 using ResidualMoments = BasicResidualMoments<double>;
+/// Of u + sqrt(noise) eps.
+ResidualMoments widened(const ResidualMoments& moments, double noise);
 
 /// The law of u on few nodes: w[0] are the weights of E f(u), then come those of E t_l f(u) for each direction, then
 /// of E t_l t_m f(u) for l <= m, in the order (0, 0), (0, 1), .., (1, 1), ..; for one direction of E t^i f(u). Padded to whole
@@ -101,6 +103,15 @@ struct ResidualNodes {
     }
     pad();
   }
+
+  /// (t, u) and (-t, -u) are one point.
+  ResidualNodes folded() const;
+  /// The law of u + sd eps, for functions of it with poles no nearer to 0 than delta, off the real axis; these nodes have
+  /// to serve functions that vary on the scale of max(sd, delta).
+  ///
+  /// Next to 0 all nodes share one rule in u: only E[t^i | u] is wanted, which is a sum of normal densities. What lies
+  /// beyond ten sd takes the trapezoidal rule in eps.
+  ResidualNodes widened(double sd, double delta, double ratio, int order) const;
 
   /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from delta on. Functions analytic
   /// but for poles at |u| >= delta, off the real axis, are polynomials on each bin; the moments of t given u enter by their
@@ -185,5 +196,20 @@ struct ResidualNodes {
     return out;
   }
 };
+
+/// Largest difference of E[t^i u^j/D], i, j <= 2, D = 1 + c1 u + c2 u^2, over two sets of nodes, relative to E|..|, of t to
+/// the root of that of 1 and t^2. One direction. even: of even functions of (t, u) only.
+double difference(const ResidualNodes& mine, const ResidualNodes& theirs, double c1, double c2,
+                  bool even);
+
+/// The law of the residual for all steps whose averages have poles from delta on, off the real axis by an angle of this
+/// sine at least. It knows nothing else of the step: all steps of a target may share it.
+struct ResidualLaw {
+  ResidualNodes nodes;  ///< few
+  ResidualNodes check;  ///< another rule, denser
+  double error = 0;     ///< at poles at the distance delta and beyond
+};
+ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
+                         double angle, bool folded);
 
 }  // namespace srfx

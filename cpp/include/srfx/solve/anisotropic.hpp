@@ -7,6 +7,8 @@
 #include "srfx/gaussian/label_residual.hpp"
 #include "srfx/solve/scan.hpp"
 
+#include <array>
+#include <map>
 #include <memory>
 
 namespace srfx {
@@ -229,6 +231,7 @@ class OneStepSource {
                 double readout, std::vector<Parameters> sets, Path path = Path::automatic,
                 const Labels& labels = {})
       : constants_(step_constants(sigma, derivative)),
+        noiseless_(residual_rule(target, readout * constants_.h0, 1.0, 1.5, 16)),
         target_(&target),
         readout_(readout),
         sets_(std::move(sets)),
@@ -269,9 +272,17 @@ class OneStepSource {
   std::unique_ptr<Shared> shared(Index set) const;
 
  private:
-  static double difference(const Shared& shared, const ResidualNodes& other);
+  /// Laws that the sets share, by (noise, delta): made when first asked for.
+  struct Laws {
+    std::mutex mutex;
+    std::map<std::array<double, 2>, std::shared_ptr<const ResidualLaw>> known;
+  };
+  std::shared_ptr<const ResidualLaw> law(double noise, double delta, double angle,
+                                         bool folded) const;
 
+  std::shared_ptr<Laws> laws_ = std::make_shared<Laws>();
   StepConstants constants_;
+  ResidualMoments noiseless_;
   const Function* target_;
   double readout_;
   std::vector<Parameters> sets_;
