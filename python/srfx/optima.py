@@ -18,7 +18,6 @@ from srfx.models import (
     Model,
     MultiStep,
     OneStep,
-    SpikedRF,
     check_model,
     compiled,
     floor_of,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 #: Places of the grid along each parameter, at least: of one searched alone or of lam, of two beside
 #: lam; and where other bulks and several readout values are searched together.
 _PLACES = {1: 33, 2: 13}
-_SLOW_GRID = {1: 33, 2: 13, 3: 9}
+_SLOW_GRID = {1: 33, 2: 13, 3: 9, 4: 7}
 _CANDIDATES = 3
 #: Errors that differ by less, relatively, are the same.
 _LEVEL = 1e-10
@@ -189,6 +188,8 @@ class _Problem:
 
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
+        if self.by_differences():
+            return self._differences(y)
         solution = self.solve(y)
         raw = gradient(solution, self.names, [self.of], self.settings.get("n_threads"))
         slopes = [
@@ -199,6 +200,28 @@ class _Problem:
         error = np.where(np.isfinite(error), error, np.inf)
         self.note(y, error)
         return error, np.stack(slopes)
+
+    def by_differences(self) -> bool:
+        """Whether slopes are those of differences: in what several steps are made of."""
+        return isinstance(self.model, MultiStep) and not self.regular()
+
+    def _differences(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the same by differences of eighth order, over a stencil that may leave the box."""
+        k, lead = len(self.names), (-1, *(1,) * (y.ndim - 1))
+        h = np.where(self.log, 0.04, 0.01 * (self.high - self.low))
+        # the point itself, then eight along each coordinate
+        moves = np.zeros((k, 1 + 8 * k))
+        for i in range(k):
+            moves[i, 1 + 8 * i : 9 + 8 * i] = h[i] * np.array([1, 2, 3, 4, -1, -2, -3, -4])
+        at = y[:, np.newaxis] + moves.reshape(k, *lead)
+        values = [np.exp(v) if log else v for v, log in zip(at, self.log, strict=True)]
+        error = np.asarray(getattr(self.solve_at(values), self.of))
+        error = np.broadcast_to(error, np.broadcast_shapes(error.shape, at.shape[1:]))
+        sides = error[1:].reshape(k, 2, 4, *error.shape[1:])
+        slopes = np.einsum("j,ij...->i...", np.array(_FIRST), sides[:, 0] - sides[:, 1])
+        here = np.where(np.isfinite(error[0]), error[0], np.inf)
+        self.note(y, here)
+        return here, slopes / h.reshape(-1, *(1,) * (slopes.ndim - 1))
 
     def least(self) -> FloatArray:
         """Return the least error, not a number where the search failed."""
@@ -508,12 +531,12 @@ def optimal(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; its fields named in ``over`` are ignored.
     over : mapping
-        Parameter -> (lowest, highest): one to three of ``"lam"``, of a SpikedRF ``"r"``, of a
-        OneStep ``"eta"`` and ``"alpha0"``, of a MultiStep one of ``"eta1"``, ``"alpha0_1"``, ... by
-        itself. Those of lam and alpha0 must be positive.
+        Parameter -> (lowest, highest): ``"lam"``, of a SpikedRF ``"r"``, of a OneStep ``"eta"`` and
+        ``"alpha0"``, of a MultiStep ``"eta1"``, ``"alpha0_1"`` and so on; up to four of them.
+        Those of lam and of samples must be positive.
     alpha : float or array
         Samples over d, as in `solve`.
     lam : float or array, optional
@@ -526,7 +549,8 @@ def optimal(
         As in `solve`. For several readout values, another loss, labels of +1 and -1, another bulk
         and ``lam=0`` the search is a slower one, by `Solution.gradient` where that is available;
         else one parameter is searched by ever finer grids and high-order differences, to some
-        1e-8, and several are refused.
+        1e-8, and several are refused but of a MultiStep, where differences of eighth order stand
+        for derivatives.
 
     Returns
     -------
@@ -612,14 +636,16 @@ def _ranges(
     model: Model, over: object, role: str = "over", known: Sequence[str] | None = None
 ) -> dict[str, tuple[float, float]]:
     if known is None:
-        steps = tuple(name for name in model.numeric_names if name not in ("beta", "noise"))
-        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", *steps)
+        own = [name for name in model.numeric_names if name.startswith(("r", "eta", "alpha0"))]
+        known = ("lam", *own)
     if not isinstance(over, Mapping):
         raise TypeError(
             f"{role} must map parameters to ranges, as in {{'lam': (1e-6, 1e2)}}; got {over!r}"
         )
     if not over:
         raise ValueError(f"{role} must name at least one of {', '.join(known)}; got {over!r}")
+    if len(over) > max(_SLOW_GRID):
+        raise ValueError(f"{role} must name at most {max(_SLOW_GRID)} parameters; got {over!r}")
     ranges = {}
     for name, value in over.items():
         check.one_of(f"a parameter in {role}", name, known)
@@ -664,7 +690,8 @@ def _problem(
     ridge = loss == "square" and model.labels == "real"
     settings = {"bulk": bulk, "loss": loss, "n_threads": threads}
     problem = _Problem(model, ranges, fixed, settings, "test_error" if ridge else of)
-    if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
+    known = problem.compiled() or problem.by_differences() or problem.differentiable()
+    if len(ranges) > 1 and not known:
         raise NotImplementedError(
             "several parameters are optimised together where Solution.gradient is available, as "
             f"for bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
