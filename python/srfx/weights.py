@@ -281,9 +281,12 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
 
 def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     """Return one direction or several as orthonormal rows; those of the target as they are."""
-    if np.ndim(value) != 2 or np.shape(value)[1] != d:
-        return _direction(name, value, d, p)[np.newaxis]
-    rows = np.array([_direction(f"a row of {name}", row, d, p) for row in np.asarray(value)])
+    values = np.asarray(
+        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
+    )
+    if values.ndim != 2 or values.shape[1] != d:
+        return _direction(name, values, d, p)[np.newaxis]
+    rows = np.array([_direction(f"a row of {name}", row, d, p) for row in values])
     if name == "theta":
         cosines = np.abs(rows @ rows.T - np.eye(len(rows)))
         if cosines.max() > 1e-6:
@@ -298,11 +301,8 @@ def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     return basis if len(rows) > 1 else rows
 
 
-def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
+def _direction(name: str, vector: FloatArray, d: int, p: int) -> FloatArray:
     """Return a non-zero vector of length d, normalised."""
-    vector = np.asarray(
-        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
-    )
     if vector.shape != (d,):
         hint = f". W looks transposed: {_LAYOUT}" if vector.shape == (p,) else ""
         raise ValueError(

@@ -212,8 +212,8 @@ ax.legend()
                 return spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
 
         if not self.spectral:
-            none = np.zeros(0)
-            return Spectrum(none, none, none, none, 0.0, 1.0, 0.0, _UNKNOWN)
+            empty = np.zeros(0)
+            return Spectrum(empty, empty, empty, empty, 0.0, 1.0, 0.0, _UNKNOWN)
         x = X if self.spectral_bulk == "one_step" else X_GROUPS
         raw = spectrum(x)
         low, high = _extent(x, raw)
