@@ -59,7 +59,7 @@ def test_docstring_examples(name):
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/start.md", "docs/losses.md", "docs/several.md", "docs/steps.md"]
+    "name", ["README.md", "docs/start.md", "docs/losses.md", "docs/several.md"]
 )
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_python_of_the_documents(name):
