@@ -30,6 +30,18 @@ def test_solve_optimal(capsys):
     np.testing.assert_allclose(seen.test_error, best.test_error, rtol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_solve_optimal_of_steps(capsys):
+    words = "solve --steps 2 --eta ,1 --alpha0 2,3 --alpha 1 --lam 0.1 --optimal"
+    assert run([*words.split(), "eta1=0.5:5"]) == 0
+    seen = table(capsys)
+    model = srfx.models.MultiStep(eta=(1, 1), alpha0=(2, 3))
+    best = srfx.optimal(model, {"eta1": (0.5, 5)}, alpha=1, lam=0.1)
+    np.testing.assert_allclose(seen.eta1, best.eta1, rtol=1e-7)
+    assert run([*words.split(), "eta2"]) == 2
+    assert "--eta must not be given when --optimal searches for it" in capsys.readouterr().err
+
+
 def test_solve_optimal_with_ranges_to_a_file(tmp_path, capsys):
     file = tmp_path / "best.csv"
     words = "solve --alpha0 2 --noise 0.1 --alpha 1 --optimal lam=1e-4:10,eta -o"

@@ -164,6 +164,59 @@ def test_what_the_step_and_groups_do_not_support_is_refused(words, said):
     assert said in refused("solve", *words.split(), "--alpha", "1")
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize(
+    ("words", "model", "said"),
+    [
+        (
+            "--steps 2 --eta 2,1 --alpha0 2 --target max",
+            srfx.models.MultiStep(target="max", eta=(2, 1), alpha0=(2, 2)),
+            ["eta1 = 2, eta2 = 1, alpha0_1 = 2, alpha0_2 = 2, beta = 1", "psi_2"],
+        ),
+        (
+            "--steps 2 --eta 2,1 --readout 0.5,1.5",
+            srfx.models.MultiStep(eta=(2, 1), readout=(0.5, 1.5)),
+            ["readout = 0.5, 1.5, weights = 0.5, 0.5", "theta_1_1"],
+        ),
+        (
+            "--spikes 1,0.3;-0.4,1.2 --alignment 0.8,0.1;-0.2,0.7 --variances 1.1,1.4 --target max",
+            srfx.SpikedRF(
+                target="max",
+                spikes=[[1, 0.3], [-0.4, 1.2]],
+                alignment=[[0.8, 0.1], [-0.2, 0.7]],
+                variances=(1.1, 1.4),
+            ),
+            ["spikes = 1, 0.3; -0.4, 1.2, alignment = 0.8, 0.1; -0.2, 0.7, variances = 1.1, 1.4"],
+        ),
+        (
+            "--gamma 0.6,-0.7 --target max",
+            srfx.SpikedRF(target="max", gamma=(0.6, -0.7)),
+            ["gamma = 0.6, -0.7", "linear floor 0.1816901138"],
+        ),
+    ],
+)
+def test_steps_spikes_and_directions(words, model, said, capsys):
+    assert run(["solve", *words.split(), "--alpha", "1.5", "--lam", "0.1"]) == 0
+    out = capsys.readouterr().out
+    sol = srfx.solve(model, alpha=1.5, lam=0.1)
+    (row,) = rows(out)
+    assert float(row["test_error"]) == pytest.approx(sol.test_error, abs=6e-11)
+    for text in said:
+        assert text in out
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_grids_of_steps(capsys):
+    fixed = ["--alpha0", "1", "--alpha", "1", "--lam", "0.1", "--format", "csv"]
+    for text, pairs in (
+        ("0.5:1.5:3,2", [(0.5, 2), (1, 2), (1.5, 2)]),
+        ("0.5:1.5:3", [(0.5, 0.5), (1, 1), (1.5, 1.5)]),
+    ):
+        assert run(["solve", "--steps", "2", "--eta", text, *fixed]) == 0
+        table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert [(float(row["eta1"]), float(row["eta2"])) for row in table] == pairs
+
+
 def test_several_grids_make_an_outer_product():
     words = "--eta 1,3 --lam log:1e-3:0.1:3 --alpha 0.5:2:4"
     done = srfx_("solve", *words.split(), "--alpha0", "inf")

@@ -17,6 +17,10 @@ MODULES = (
     "reference._one_step",
     "reference._spiked",
     "losses",
+    "reference._spikes",
+    "reference._steps",
+    "reference._targets",
+    "targets",
     "weights",
     "optima",
     "reference._spectrum",
@@ -54,7 +58,10 @@ def test_docstring_examples(name):
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
-@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "docs/losses.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/start.md", "docs/losses.md", "docs/several.md", "docs/steps.md"]
+)
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_python_of_the_documents(name):
     path = README.parent / name
     blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)

@@ -21,7 +21,18 @@ import pytest
 import srfx
 from srfx import cli
 from srfx.app.picture import Picture
-from srfx.app.view import ALPHA, ALPHA_SIMULATED, PASSED, SIZE, Desk, T, View, X, parse_readout
+from srfx.app.view import (
+    ALPHA,
+    ALPHA_SIMULATED,
+    PASSED,
+    PLANE,
+    SIZE,
+    Desk,
+    T,
+    View,
+    X,
+    parse_readout,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -77,6 +88,45 @@ def test_the_code_reproduces_the_view():
     exec(code.split("alphas = ")[0], {})
     # Without a spectrum, of what was looked through for it.
     assert f"x = np.geomspace(1e-06, 1e+06, {X.size})" in view.code()
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize(
+    ("view", "model", "bulk"),
+    [
+        (
+            View("tanh", "sin", eta=2, alpha0=2, steps=2),
+            srfx.MultiStep("tanh", "sin", eta=(2, 2), alpha0=(2, 2)),
+            "multi_step",
+        ),
+        (View("relu", "max", eta=1, alpha0=2), srfx.OneStep("relu", "max", alpha0=2), "one_step"),
+        (
+            View("tanh", "product", eta=1, alpha0=2, readout=(1.0, 2.0), steps=2),
+            srfx.MultiStep("tanh", "product", eta=(1, 1), alpha0=(2, 2), readout=(1.0, 2.0)),
+            "isotropic",
+        ),
+    ],
+)
+def test_steps_and_two_directions(view, model, bulk):
+    assert view.model == model
+    assert view.bulk == bulk
+    numbers = view.compute()
+    expected = srfx.solve(model, alpha=ALPHA, lam=0.1, bulk=bulk).test_error
+    assert np.array_equal(numbers.curve, expected)
+    t = PLANE if view.several else T
+    learned = srfx.learned_function(model, alpha=2, lam=0.1, t=t, bulk=bulk)
+    assert np.array_equal(numbers.learned, learned)
+    picture = Picture()
+    picture.png(numbers)
+    planes = picture.figure.axes[3:]
+    assert [ax.get_visible() for ax in planes] == [view.several] * 2
+    assert picture.figure.axes[1].get_visible() is not view.several
+    names = {}
+    exec(view.code(numbers).split("alphas = ")[0], names)
+    assert names["model"] == model
+    assert np.array_equal(names["f"], learned)
+    # a view of one direction after it looks as if there had been none
+    assert picture.png(View().compute()) == Picture().png(View().compute())
 
 
 def test_simulated_points_lie_on_the_theory_at_their_d():
@@ -282,7 +332,7 @@ def test_the_picture_is_drawn():
 def test_the_picture_shows_the_numbers():
     picture, numbers = Picture(), View(eta=3, alpha0=5).compute()
     picture.png(numbers)
-    left, right, last = picture.figure.axes
+    left, right, last = picture.figure.axes[:3]
     lines = {line.get_label(): line for line in left.lines + right.lines}
     assert np.array_equal(
         lines[r"test error, $d = \infty$, bulk one_step"].get_ydata(), numbers.curve

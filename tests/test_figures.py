@@ -20,6 +20,15 @@ SMALL = {"progress": False, "n_threads": 1, "d": 60, "replicates": 2}
 MANY = {"progress": False, "n_threads": 1, "d": 400, "replicates": 10}
 
 
+#: What is left out of the quick figures here: their networks cost what their samples do.
+FEWER = {
+    "network": {"alpha0": (0.25, 1.0, 4.0, 16.0)},
+    "steps": {"steps": (0, 2), "alpha": (1.0, 3.0), "replicates": 8},
+    "directions": {"steps": (2,), "bins": 9, "replicates": 6},
+    "classification": {"alpha": (1.0, 4.0), "replicates": 6},
+}
+
+
 @pytest.fixture(scope="module")
 def quick():
     """The data of a figure at its quick size and with its own parameters, computed once."""
@@ -28,8 +37,7 @@ def quick():
     def get(name):
         if name not in done:
             start = time.process_time()
-            # of the network every other point: what its networks cost goes as alpha0
-            given = {"alpha0": (0.25, 1.0, 4.0, 16.0)} if name == "network" else {}
+            given = FEWER.get(name, {})
             done[name] = figures.compute(name, quick=True, progress=False, n_threads=1, **given)
             # under a minute on two cores
             assert time.process_time() - start < 120
@@ -54,6 +62,9 @@ def allowance(ds):
       of order 1/d^2 that are left out (figure 4: 3 % where the 1/d term is 24 %). The limit of
       Gaussian readouts is not one of theirs (see `figures.readout`): 1 % alone.
     - The function learned: 0.01, where its amplitude is about 1: a few times 1/d.
+    - Steps: 2.5 % after several, where the theory is verified to about 2 % (docs/accuracy.md).
+    - Directions: 0.1, where the target's amplitude is 5: several groups of neurons have only the
+      isotropic bulk, an approximation.
     - Network: 5 % at the one point outside of the range alpha0 >= 0.5 where the theory is verified
       and the step is large: ReLU, eta = 4, alpha0 = 0.25, 5 % off at d = 500 and 3.7 % at 1000.
     """
@@ -61,12 +72,16 @@ def allowance(ds):
     claimed = theory[ds.attrs["claims"]]
     if "bin" in claimed.dims:
         return xr.full_like(claimed, 0.01)
+    if "bin1" in claimed.dims:
+        return xr.full_like(claimed, 0.1)
     out = 0.01 * claimed
     if "limit" in theory:
         squared = (claimed - theory["limit"]) ** 2 / claimed
         if "readout" in squared.dims:
             squared = squared.where(squared.readout != "Gaussian", 0.0)
         out = out + squared
+    if ds.attrs["figure"] == "steps":
+        out = xr.where(ds.steps.isin(["no step", "1 step"]), out, 0.025 * claimed)
     if ds.attrs["figure"] == "network":
         worst = (ds.panel == "relu network, relu target, lam = 0.1") & (ds.eta == 4)
         worst = worst & (ds.alpha0_simulated == 0.25)
@@ -96,15 +111,40 @@ def lie_on_it(found):
     return found[0] < LARGEST_MEAN_SQUARE and found[1] < LARGEST
 
 
-@pytest.mark.parametrize("name", ["1", "2", "4", "5", "readout", "network"])
+@pytest.mark.parametrize("name", ["1", "2", "4", "5", "readout", "network", "steps"])
 def test_points_lie_within_their_error_bars_of_the_theory_that_claims_them(name, quick):
     ds = quick(name)
     spiked = name in ("4", "readout")
-    assert ds.attrs["claims"] == ("finite_d" if spiked else "one_step")
+    own = "multi_step" if name == "steps" else "one_step"
+    assert ds.attrs["claims"] == ("finite_d" if spiked else own)
     assert lie_on_it(scores(ds)), scores(ds)
     # a claim that can fail: by a wrong factor of 5 %, or of 12 % where the bars are 4 %
     for factor in (0.88, 1.12) if name == "readout" else (0.95, 1.05):
         assert scores(ds, factor=factor)[0] > 2 * LARGEST_MEAN_SQUARE, (factor, scores(ds))
+
+
+def test_functions_of_two_directions_lie_on_the_theory(quick):
+    ds = quick("directions")
+    off = ds.simulated.mean("replicate") - ds.theory_at_simulated.mean("replicate")
+    error = ds.simulated.std("replicate", ddof=1) / np.sqrt(ds.sizes["replicate"])
+    inner = {"bin1": slice(2, -2), "bin2": slice(2, -2)}  # where the bins are full
+    beyond = (abs(off) - 0.1).clip(min=0).isel(inner)
+    assert float((beyond / error.isel(inner)).max()) < 4
+    # two steps have bent what is linear in the second direction without them
+    slopes = ds.theory.differentiate("t2").interp(t2=0)
+    assert float(slopes.sel(t1=1.5, method="nearest")) > 0.5
+    assert float(slopes.sel(t1=-1.5, method="nearest")) < -0.5
+
+
+def test_classification_errors_lie_on_the_theory(quick):
+    ds = quick("classification")
+    assert list(ds.loss.values) == ["ridge", "logistic", "hinge"]
+    off = ds.simulated.mean("replicate") - ds.theory_at_simulated
+    error = ds.simulated.std("replicate", ddof=1) / np.sqrt(ds.sizes["replicate"])
+    assert float(((abs(off) - 0.005).clip(min=0) / error).max()) < 4
+    # a step helps every loss by more than that
+    gain = ds.theory.sel(panel="no step") - ds.theory.sel(panel="one step")
+    assert float(gain.min()) > 0.05
 
 
 @pytest.mark.parametrize(
@@ -322,6 +362,9 @@ VARIABLES = {
     "readout": _POINTS | {"floor", "lam", "lower"},
     "spectrum": {"theory", "simulated", "eigenvalues", "mass_at_zero", "outlier"},
     "phase": {"test_error", "lam", "gain", "boundary", "boundary_isotropic"},
+    "steps": _POINTS | {"floor", "lam"},
+    "directions": _POINTS | {"t_simulated", "target"},
+    "classification": _POINTS | {"lam"},
 }
 
 #: What each picture must state: activation and target, and every parameter that is not an axis.
@@ -335,6 +378,9 @@ STATED = {
     "spectrum": ["tanh network, tanh target", r"$\alpha_0$ = 20", r"$\alpha$ = 2"],
     "network": ["relu network, relu target, $\\lambda$ = 0.1", r"$\alpha$ = 2", r"$\beta$ = 1"],
     "phase": ["tanh network, sin target", r"$\alpha$ = 2", r"$\beta$ = 1"],
+    "steps": ["tanh network, sin target", "samples over $d$ = 6", r"$\lambda$ = 0.1"],
+    "directions": ["relu network, readout 1, -1", "target a + ab", r"$\alpha_0$ = 5", "2 steps"],
+    "classification": ["tanh network, hermite3 target: one step", r"$\alpha_0$ = 4"],
 }
 
 
@@ -587,7 +633,7 @@ def test_the_command_refuses_parameters_that_a_figure_lacks(
     assert said.count("\n") == 1
     assert option in said
     assert f"figure {lacking} has no parameter" in said or f"asked for; {lacking} ha" in said
-    assert "1, 2, 4, 5, readout, spectrum, network" in said
+    assert "1, 2, 4, 5, readout, spectrum, network, steps" in said
     assert not (tmp_path / "f").exists()
 
 

@@ -589,7 +589,8 @@ def test_what_one_step_does_not_cover_is_refused():
     with pytest.raises(ValueError, match="lam must be > 0 with bulk='one_step'; got 0"):
         solve(OneStep(), 1, [0.1, 0], bulk="one_step")
     with pytest.raises(
-        TypeError, match="bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got 3"
+        TypeError,
+        match="bulk must be 'isotropic', 'one_step', 'multi_step' or an EmpiricalBulk; got 3",
     ):
         solve(OneStep(), 1, 0.1, bulk=3)
 

@@ -9,6 +9,7 @@ import pytest
 
 import srfx
 from srfx import reference
+from srfx.models import MultiStep
 
 LAM = {"lam": (1e-6, 1e2)}
 
@@ -382,3 +383,45 @@ def test_the_best_lam_and_step_of_the_actual_network():
         bulk="one_step",
     )
     assert coarse.test_error.min() > float(best.test_error)
+
+
+# --- several steps ---
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_one_of_several_steps_is_a_step():
+    over = {"eta": (0.1, 10), "lam": (1e-4, 10)}
+    one = srfx.optimal(srfx.OneStep(alpha0=2), over, alpha=[1, 2])
+    same = srfx.optimal(
+        MultiStep(eta=(1,), alpha0=(2,)), {"eta1": over["eta"], "lam": over["lam"]}, alpha=[1, 2]
+    )
+    assert (same.status == 0).all()
+    np.testing.assert_allclose(same.eta1, one.eta, rtol=1e-7)
+    np.testing.assert_allclose(same.lam, one.lam, rtol=1e-7)
+    np.testing.assert_allclose(same.test_error, one.test_error, rtol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_samples_are_split_between_two_steps():
+    model = MultiStep("tanh", "sin", eta=(2, 2), alpha0=(1, 3))
+    over = {"eta1": (0.5, 8), "eta2": (0.5, 8)}
+    best = srfx.optimal(model, over, alpha=2, lam=0.1)
+    assert best.status == 0
+    assert (best.eta1_bound, best.eta2_bound) == (0, 0)
+    found = np.array([best.eta1.item(), best.eta2.item()])
+    for move in ([0.02, 0], [-0.02, 0], [0, 0.02], [0, -0.02]):
+        near = MultiStep("tanh", "sin", eta=tuple(found * np.exp(move)), alpha0=(1, 3))
+        assert srfx.solve(near, alpha=2, lam=0.1).test_error > best.test_error
+    alone = srfx.optimal(model, {"alpha0_1": (0.1, 5)}, alpha=2, lam=0.1)
+    assert alone.alpha0_1_bound == 1  # more samples are better
+
+
+def test_parameters_of_several_steps_are_named():
+    model = MultiStep("tanh", "sin", eta=(2, 2), alpha0=(1, 3))
+    with pytest.raises(ValueError, match=r"'eta' .did you mean 'eta1'|'eta2'"):
+        srfx.optimal(model, {"eta": (0.5, 8)}, alpha=2, lam=0.1)
+    with pytest.raises(ValueError, match=r"alpha0_2.* must hold values > 0 only"):
+        srfx.optimal(model, {"alpha0_2": (0, 8)}, alpha=2, lam=0.1)
+    over = dict.fromkeys(("eta1", "eta2", "alpha0_1", "alpha0_2", "lam"), (0.5, 8))
+    with pytest.raises(ValueError, match="at most 4 parameters"):
+        srfx.optimal(model, over, alpha=2)

@@ -8,6 +8,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import srfx
+from srfx import plotting
+from srfx.models import MultiStep
+from srfx.targets import Target
 
 ALPHA = np.linspace(0.2, 3, 15)
 
@@ -409,3 +412,53 @@ def test_values_without_a_place(ax, bad):
     ds = xr.Dataset({"test_error": ("run", [1.0, 2.0])}, {"run": [1.0, bad]})
     with pytest.raises(ValueError, match=f"x must have a place for every value; 'run' holds {bad}"):
         srfx.plot.curves(ds, "run", ax=ax)
+
+
+# --- the function learned of two directions ---
+
+EDGE = np.linspace(-2, 2, 9)
+PLANE = np.stack(np.meshgrid(EDGE, EDGE + 0.5, indexing="ij"), axis=-1)
+
+
+def test_a_learned_plane_beside_the_target():
+    model = srfx.SpikedRF("tanh", "max", gamma=(0.8, 0.5))
+    learned = srfx.learned_function(model, alpha=2, lam=0.1, t=PLANE)
+    axes = Figure().subplots(1, 2)
+    drawn = plotting.learned_plane(learned, PLANE, model, axes=axes, levels=6)
+    assert drawn == list(axes)
+    assert [ax.get_title() for ax in drawn] == ["learned", "target max of 2"]
+    target = PLANE.max(axis=-1)
+    levels = [ax.collections[0].levels for ax in drawn]
+    assert np.array_equal(*levels)
+    assert levels[0][0] == min(learned.min(), target.min())
+    assert levels[0][-1] == max(learned.max(), target.max())
+    assert levels[0].size == 7
+    assert [ax.get_xlim() for ax in drawn] == [(-2, 2)] * 2
+    assert [ax.get_ylim() for ax in drawn] == [(-1.5, 2.5)] * 2
+    own = plotting.learned_plane(learned, PLANE, "max", Figure().subplots(1, 2), levels=[0, 1])
+    assert own[0].collections[0].levels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("learned", "t", "target", "said"),
+    [
+        (EDGE, PLANE, "max", r"learned must have the shape of the grid, \(9, 9\); got \(9,\)"),
+        (PLANE[..., 0], PLANE[..., 0], "max", r"t must be a grid of shape \(n, m, 2\)"),
+        (PLANE[..., 0], PLANE.transpose(1, 0, 2), "max", "t must be a grid, as np.meshgrid"),
+        (PLANE[..., 0], PLANE, "sin", "target must be one of two directions; got sin"),
+        (PLANE[..., 0], PLANE, Target("max", directions=3), "got max of 3"),
+        (np.nan * PLANE[..., 0], PLANE, "max", "learned must be finite"),
+    ],
+)
+def test_what_is_no_learned_plane(learned, t, target, said):
+    with pytest.raises(ValueError, match=said):
+        plotting.learned_plane(learned, t, target, axes=Figure().subplots(1, 2))
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_steps_have_symbols():
+    model = MultiStep(eta=(np.array([[1.0], [2.0]]), 1.0), alpha0=(1.0, 2.0))
+    ax = srfx.plot.learning_curve(srfx.solve(model, [1, 2], 0.1), ax=Figure().add_subplot())
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:2] == [rf"$\tilde\eta_{{1}}$ = {x}" for x in (1, 2)]
+    assert r"$\alpha_{0,2}$ = 2" in ax.get_title()

@@ -158,7 +158,7 @@ def test_nan_and_infinity(where, name, allowed, bad):
         ),
         (
             solve(bulk="isotopic"),
-            "bulk must be one of 'isotropic', 'one_step'; got 'isotopic' "
+            "bulk must be one of 'isotropic', 'one_step', 'multi_step'; got 'isotopic' "
             "(did you mean 'isotropic'?)",
         ),
         (solve(errors="ignore"), "errors must be one of 'raise', 'record'; got 'ignore'"),
@@ -199,7 +199,10 @@ def test_values_out_of_range(make, message):
         (one_step(target=None), "target must be a name .*, a callable or an srfx.Activation"),
         (solve(n_threads=2.0), "n_threads must be None .* or an integer >= 1; got 2.0"),
         (solve(n_threads=True), "n_threads must be None .* or an integer >= 1; got True"),
-        (solve(bulk=None), "bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got None"),
+        (
+            solve(bulk=None),
+            "bulk must be 'isotropic', 'one_step', 'multi_step' or an EmpiricalBulk; got None",
+        ),
         (solve(errors=True), "errors must be one of 'raise', 'record'; got True"),
         (solve(lam=None), "lam must be finite and >= 0 .*; got None"),
         (lambda: srfx.solve("tanh", 1, 1), "model must be an srfx.SpikedRF or an srfx.OneStep"),

@@ -6,16 +6,16 @@
 
 namespace {
 
-py::tuple gradient(const Activation& sigma, const Activation& target, const Doubles& r,
+py::tuple gradient(const Activation& sigma, const py::object& target, const Doubles& r,
                    const Doubles& c, const Doubles& gamma, const Integers& set_index,
                    const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                    const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
                    const Doubles& v2, const std::vector<int>& directions, int n_threads) {
   const py::ssize_t n = v1.size();
   srfx::BatchInput in;
-  for (py::ssize_t i = 0; i < r.size(); ++i)
-    in.sets.push_back({r.data()[i], c.data()[i], gamma.data()[i]});
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
+  in.sets = sets_of(r, c, gamma);
+  set_target(in, target, gamma, r.size());
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   require_lengths({v2.size()}, n);
   const auto n_directions = static_cast<py::ssize_t>(directions.size());
   py::array_t<double> test({n_directions, n}), train({n_directions, n});

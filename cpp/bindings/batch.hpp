@@ -3,6 +3,7 @@
 
 #include "functions.hpp"
 
+#include "srfx/bulk/group_parameters.hpp"
 #include "srfx/solve/scan.hpp"
 
 #include <cstdint>
@@ -24,23 +25,96 @@ inline void require_lengths(std::initializer_list<py::ssize_t> sizes, py::ssize_
       throw py::value_error("inputs must have length 1 or n_points");
 }
 
+/// One coefficient set an entry; of targets of several directions gamma is the length of their alignment, L numbers a set.
+inline std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
+                                                  const Doubles& gamma) {
+  std::vector<srfx::SpikeParameters> sets(r.size());
+  const py::ssize_t n = r.size() > 0 ? gamma.size() / r.size() : 1;
+  for (py::ssize_t i = 0; i < r.size(); ++i)
+    sets[i] = {r.data()[i], c.data()[i],
+               n == 1 ? gamma.data()[i] : srfx::length_of(gamma.data() + i * n, n)};
+  return sets;
+}
+
+/// Groups: r of shape (sets, groups) with gamma (sets,), or, beside a Target, of shape (sets, groups, spikes) with alignments
+/// (sets, directions, spikes) in place of gamma; c of shape (sets, groups), pi (groups,).
+inline std::vector<srfx::GroupParameters> group_sets_of(const Doubles& r, const Doubles& c,
+                                                        const Doubles& gamma, const Doubles& pi) {
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const bool several = r.ndim() == 3;
+  const py::ssize_t n = r.shape(0), k = pi.size(), q = several ? r.shape(2) : 1;
+  if (r.size() != n * k * q || c.size() != n * k || gamma.ndim() != (several ? 3 : 1) ||
+      gamma.shape(0) != n || (several && gamma.shape(2) != q))
+    throw py::value_error(
+        "r, c and gamma must have shapes (sets, groups), (sets, groups) and (sets,), or (sets, "
+        "groups, spikes), (sets, groups) and (sets, directions, spikes)");
+  std::vector<srfx::GroupParameters> sets(n);
+  for (py::ssize_t i = 0; i < n; ++i) {
+    sets[i].c.assign(c.data() + i * k, c.data() + (i + 1) * k);
+    sets[i].pi.assign(pi.data(), pi.data() + k);
+    if (several) {
+      const py::ssize_t directions = gamma.shape(1);
+      sets[i].rows = Eigen::Map<const RowMajor>(r.data() + i * k * q, k, q);
+      sets[i].alignment =
+          Eigen::Map<const RowMajor>(gamma.data() + i * directions * q, directions, q);
+    } else {
+      sets[i].r.assign(r.data() + i * k, r.data() + (i + 1) * k);
+      sets[i].gamma = gamma.data()[i];
+    }
+  }
+  return sets;
+}
+
+/// The target of a batch of groups: an Activation, or a Target if there are several spikes or directions.
+inline void set_group_target(srfx::BatchTarget& out, const py::object& target, const Doubles& r,
+                             const Doubles& gamma) {
+  if (r.ndim() != 3) {
+    out.target = target.cast<const Activation&>().value.get();
+    return;
+  }
+  out.directed = target.cast<const Target&>().value.get();
+  if (gamma.shape(1) != out.directed->directions())
+    throw py::value_error("gamma must have an alignment for each direction of the target");
+}
+
+/// The target of a batch: an Activation, or a Target with an alignment of L numbers for each coefficient set. Both must
+/// outlive `out`.
+inline void set_target(srfx::BatchTarget& out, const py::object& target, const Doubles& alignments,
+                       py::ssize_t n_sets) {
+  if (py::isinstance<Activation>(target)) {
+    out.target = target.cast<const Activation&>().value.get();
+    if (alignments.size() != n_sets) throw py::value_error("gamma must have an entry for each set");
+    return;
+  }
+  out.directed = target.cast<const Target&>().value.get();
+  out.alignments = alignments.data();
+  if (alignments.size() != n_sets * out.directed->directions())
+    throw py::value_error("gamma must have L entries for each set");
+}
+
 /// The part that the inputs of all batches share; the arrays must outlive `in`.
 template <class Input>
-void set_points(Input& in, const Activation& sigma, const Activation& target,
-                const Integers& set_index, const Doubles& beta, const Doubles& noise,
-                const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
-                py::ssize_t n_points, int n_threads) {
+void set_points(Input& in, const Activation& sigma, const Integers& set_index, const Doubles& beta,
+                const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+                const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
   require_lengths(
       {set_index.size(), beta.size(), noise.size(), alpha.size(), lam.size(), inverse_d.size()},
       n_points);
   in.sigma = sigma.value.get();
-  in.target = target.value.get();
   in.set_index = set_index.data();
   in.set_stride = set_index.size() == 1 ? 0 : 1;
   in.alpha = column(alpha), in.beta = column(beta), in.lam = column(lam), in.noise = column(noise),
   in.inverse_d = column(inverse_d);
   in.n_points = n_points;
   in.n_threads = n_threads;
+}
+
+/// The same with a target of one variable.
+template <class Input, class... Points>
+void set_points(Input& in, const Activation& sigma, const Activation& target,
+                const Points&... points) {
+  in.target = target.value.get();
+  set_points(in, sigma, points...);
 }
 
 /// An array in `out` under `name`, and its data.

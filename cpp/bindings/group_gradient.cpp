@@ -5,35 +5,33 @@
 
 namespace {
 
-py::tuple gradient_groups(const Activation& sigma, const Activation& target, const Doubles& r,
+py::tuple gradient_groups(const Activation& sigma, const py::object& target, const Doubles& r,
                           const Doubles& c, const Doubles& gamma, const Doubles& pi,
                           const Doubles& move_r, const Doubles& move_c, const Doubles& move_gamma,
                           const std::vector<int>& point_moves, const Integers& set_index,
                           const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                           const Doubles& lam, const Doubles& inverse_d, const Doubles& v1,
                           const Doubles& v2, int n_threads) {
-  const py::ssize_t k = pi.size(), n_sets = gamma.size(),
+  const py::ssize_t k = pi.size(), n_sets = r.shape(0),
                     n_moves = static_cast<py::ssize_t>(point_moves.size());
   if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
   const py::ssize_t n = v2.size() / k;
-  if (r.size() != n_sets * k || c.size() != n_sets * k || move_r.size() != n_moves * n_sets * k ||
-      move_c.size() != n_moves * n_sets * k || move_gamma.size() != n_moves * n_sets ||
-      v1.size() != n * k * k)
-    throw py::value_error(
-        "r and c must have shape (sets, groups), their moves (moves, sets, groups)");
+  if (move_r.size() != n_moves * n_sets * k || move_c.size() != n_moves * n_sets * k ||
+      move_gamma.size() != n_moves * n_sets || v1.size() != n * k * k)
+    throw py::value_error("moves must have shape (moves, sets, groups)");
   srfx::GroupGradientInput in;
   const auto row = [k](const Doubles& x, py::ssize_t i) {
     return std::vector<double>(x.data() + i * k, x.data() + (i + 1) * k);
   };
-  for (py::ssize_t s = 0; s < n_sets; ++s)
-    in.sets.push_back({row(r, s), row(c, s), {pi.data(), pi.data() + k}, gamma.data()[s]});
+  in.sets = group_sets_of(r, c, gamma, pi);
   in.moves.resize(n_moves);
   for (py::ssize_t m = 0; m < n_moves; ++m)
     for (py::ssize_t s = 0; s < n_sets; ++s)
       in.moves[m].push_back({row(move_r, m * n_sets + s), row(move_c, m * n_sets + s),
                              move_gamma.data()[m * n_sets + s]});
   in.point_moves = point_moves;
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
+  set_group_target(in, target, r, gamma);
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n, n_threads);
   in.v1 = v1.data(), in.v2 = v2.data();
   py::array_t<double> test({n_moves, n}), train({n_moves, n});
   srfx::GradientOutput out;
@@ -54,5 +52,6 @@ void register_group_gradient(py::module_& m) {
         arg("inv_d"), arg("v1"), arg("v2"), arg("n_threads"),
         "Derivatives of (test error, training error) at solutions of solve_groups, each of shape "
         "(moves, points). A move says how r, c, "
-        "gamma of each set change, and which of 0 lam, 1 alpha, 2 beta, 3 noise does (-1: none).");
+        "gamma of each set change (that of r relative beside a Target), and which of 0 lam, 1 "
+        "alpha, 2 beta, 3 noise does (-1: none).");
 }

@@ -6,23 +6,7 @@
 
 namespace {
 
-/// r and c of shape (sets, groups), gamma (sets,), pi (groups,).
-std::vector<srfx::GroupParameters> sets_of(const Doubles& r, const Doubles& c, const Doubles& gamma,
-                                           const Doubles& pi) {
-  const py::ssize_t n = gamma.size(), k = pi.size();
-  if (r.size() != n * k || c.size() != n * k)
-    throw py::value_error("r and c must have shape (len(gamma), len(pi))");
-  std::vector<srfx::GroupParameters> sets(n);
-  for (py::ssize_t i = 0; i < n; ++i) {
-    sets[i].r.assign(r.data() + i * k, r.data() + (i + 1) * k);
-    sets[i].c.assign(c.data() + i * k, c.data() + (i + 1) * k);
-    sets[i].pi.assign(pi.data(), pi.data() + k);
-    sets[i].gamma = gamma.data()[i];
-  }
-  return sets;
-}
-
-py::dict solve_groups(const Activation& sigma, const Activation& target, const Doubles& r,
+py::dict solve_groups(const Activation& sigma, const py::object& target, const Doubles& r,
                       const Doubles& c, const Doubles& gamma, const Doubles& pi,
                       const Integers& set_index, const Doubles& beta, const Doubles& noise,
                       const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
@@ -30,8 +14,9 @@ py::dict solve_groups(const Activation& sigma, const Activation& target, const D
   const py::ssize_t k = pi.size();
   if (k < 1 || k > srfx::max_groups) throw py::value_error("1 to 32 groups");
   srfx::GroupBatchInput in;
-  in.sets = sets_of(r, c, gamma, pi);
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.sets = group_sets_of(r, c, gamma, pi);
+  set_group_target(in, target, r, gamma);
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
 
   py::dict out;
@@ -39,8 +24,15 @@ py::dict solve_groups(const Activation& sigma, const Activation& target, const D
   results.test_error = output(out, "test_error", {n_points});
   results.train_error = output(out, "train_error", {n_points});
   results.m = output(out, "m", {n_points, k});
-  results.theta = output(out, "theta", {n_points, k});
-  results.psi = output(out, "psi", {n_points, k});
+  if (r.ndim() == 3) {
+    results.spikes = static_cast<int>(r.shape(2));
+    results.directions = static_cast<int>(gamma.shape(1));
+    results.theta = output(out, "theta", {n_points, k, r.shape(2)});
+    results.psi = output(out, "psi", {n_points, k, gamma.shape(1)});
+  } else {
+    results.theta = output(out, "theta", {n_points, k});
+    results.psi = output(out, "psi", {n_points, k});
+  }
   results.q1 = output(out, "q1", {n_points, k, k});
   results.q2 = output(out, "q2", {n_points, k});
   results.v1 = output(out, "v1", {n_points, k, k});
@@ -58,17 +50,19 @@ py::dict solve_groups(const Activation& sigma, const Activation& target, const D
   return out;
 }
 
-py::dict group_bounds(const Activation& sigma, const Activation& target, const Doubles& r,
+py::dict group_bounds(const Activation& sigma, const py::object& target, const Doubles& r,
                       const Doubles& c, const Doubles& gamma, const Doubles& pi, int n_threads) {
-  const auto sets = sets_of(r, c, gamma, pi);
-  const py::ssize_t n = gamma.size();
+  const auto sets = group_sets_of(r, c, gamma, pi);
+  const py::ssize_t n = r.shape(0);
+  srfx::BatchTarget of;
+  set_group_target(of, target, r, gamma);
   py::dict out;
   double* lower = output(out, "lower", {n});
   double* upper = output(out, "upper", {n});
   double* error = output(out, "error", {n});
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
-      const srfx::GroupBounds b = srfx::group_bounds(*sigma.value, *target.value, sets[i]);
+      const srfx::GroupBounds b = srfx::group_bounds(*sigma.value, of, sets[i]);
       lower[i] = b.lower, upper[i] = b.upper, error[i] = b.error;
     });
   });
@@ -84,7 +78,8 @@ void register_groups(py::module_& m) {
         arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"), arg("merge") = true,
         "Solves every point for K groups: r and c of shape (sets, K), gamma (sets,), pi (K,); else "
         "as solve. merge=False keeps "
-        "identical groups apart.");
+        "identical groups apart. With a Target: r of shape (sets, K, q) and gamma (sets, L, q), "
+        "theta (points, K, q), psi (points, K, L).");
   m.def("group_bounds", &group_bounds, arg("sigma"), arg("target"), arg("r"), arg("c"),
         arg("gamma"), arg("pi"), arg("n_threads"),
         "Lower and upper bounds of the test error for K groups, one entry a coefficient set.");

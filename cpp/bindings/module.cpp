@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, m) {
   register_step_gradient(m);
   register_spectra(m);
   register_one_step(m);
+  register_layers(m);
   register_losses(m);
   register_text(m);
 }

@@ -21,6 +21,7 @@ void register_group_gradient(py::module_& m);
 void register_step_gradient(py::module_& m);
 void register_spectra(py::module_& m);
 void register_one_step(py::module_& m);
+void register_layers(py::module_& m);
 void register_losses(py::module_& m);
 void register_text(py::module_& m);
 

@@ -1,34 +1,10 @@
 // The actual one-step network, and given weights (THEORY 9 and 10).
 #include "measured.hpp"
+#include "step_results.hpp"
 
-#include "srfx/solve/anisotropic.hpp"
 #include "srfx/data/observables.hpp"
 
 namespace {
-
-/// The outputs of a batch, and the dictionary that owns them.
-struct Results {
-  py::dict dict;
-  srfx::AnisotropicOutput out{};
-
-  explicit Results(py::ssize_t n) {
-    const auto values = [&](const char* name) {
-      py::array_t<double> array(n);
-      dict[name] = array;
-      return array.mutable_data();
-    };
-    out.test_error = values("test_error"), out.train_error = values("train_error");
-    out.m = values("m"), out.theta = values("theta"), out.psi = values("psi"),
-    out.chi = values("chi");
-    out.r = values("r"), out.c = values("c"), out.gamma = values("gamma");
-    out.q1 = values("q1"), out.q2 = values("q2"), out.v1 = values("v1"), out.v2 = values("v2");
-    out.residual = values("residual"), out.quadrature_error = values("quadrature_error");
-    py::array_t<std::int8_t> status(n);
-    py::array_t<std::int32_t> iterations(n);
-    out.status = status.mutable_data(), out.iterations = iterations.mutable_data();
-    dict["status"] = status, dict["iterations"] = iterations;
-  }
-};
 
 srfx::BatchInput inputs(const Activation& sigma, const Activation& target,
                         const Integers& set_index, const Doubles& beta, const Doubles& noise,

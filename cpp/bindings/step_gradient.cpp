@@ -1,27 +1,7 @@
 // Derivatives for the actual one-step network, and for given weights.
-#include "batch.hpp"
-
-#include "srfx/solve/step_gradient.hpp"
+#include "step_results.hpp"
 
 namespace {
-
-/// Room for the derivatives, and the directions.
-struct Slopes {
-  py::array_t<double> test, train;
-  srfx::GradientOutput out;
-  std::vector<srfx::StepDirection> along;
-
-  Slopes(const std::vector<int>& directions, py::ssize_t n)
-      : test({static_cast<py::ssize_t>(directions.size()), n}),
-        train({static_cast<py::ssize_t>(directions.size()), n}) {
-    for (std::size_t d = 0; d < directions.size(); ++d) {
-      const auto first = static_cast<py::ssize_t>(d) * n;
-      out.test_error.push_back(test.mutable_data() + first),
-          out.train_error.push_back(train.mutable_data() + first);
-      along.push_back(static_cast<srfx::StepDirection>(directions[d]));
-    }
-  }
-};
 
 py::tuple gradient_one_step(const Activation& sigma, const Activation& target, double readout,
                             const Doubles& eta, const Doubles& inverse_alpha0,

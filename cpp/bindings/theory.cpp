@@ -2,24 +2,19 @@
 #include "batch.hpp"
 
 #include "srfx/data/observables.hpp"
+#include "srfx/solve/multi_step.hpp"
 #include "srfx/solve/scan.hpp"
 
 namespace {
 
-std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
-                                           const Doubles& gamma) {
-  std::vector<srfx::SpikeParameters> sets(r.size());
-  for (py::ssize_t i = 0; i < r.size(); ++i) sets[i] = {r.data()[i], c.data()[i], gamma.data()[i]};
-  return sets;
-}
-
-py::dict solve(const Activation& sigma, const Activation& target, const Doubles& r,
+py::dict solve(const Activation& sigma, const py::object& target, const Doubles& r,
                const Doubles& c, const Doubles& gamma, const Integers& set_index,
                const Doubles& beta, const Doubles& noise, const Doubles& alpha, const Doubles& lam,
                const Doubles& inverse_d, py::ssize_t n_points, int n_threads) {
   srfx::BatchInput in;
   in.sets = sets_of(r, c, gamma);
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  set_target(in, target, gamma, r.size());
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
 
   py::dict out;
   srfx::BatchOutput results{};
@@ -49,6 +44,8 @@ py::dict solve(const Activation& sigma, const Activation& target, const Doubles&
   results.iterations = iterations.mutable_data();
   out["status"] = status;
   out["iterations"] = iterations;
+  if (in.directed != nullptr)
+    results.psi_directions = output(out, "psi", {n_points, in.directed->directions()});
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::solve_batch(srfx::MarchenkoPastur{}, in, results, interrupt);
   });
@@ -133,6 +130,79 @@ py::dict gaussian_constants(const Activation& activation, bool derivative) {
   return out;
 }
 
+py::array_t<double> learned_points(const Activation& sigma, const Doubles& s, const Doubles& m,
+                                   const Doubles& second, const Doubles& mean, const Doubles& first,
+                                   int n_threads) {
+  const py::ssize_t n = s.size(), n_t = n > 0 ? mean.size() / n : 0;
+  if (m.size() != n || second.size() != n || mean.size() != n * n_t || first.size() != n * n_t)
+    throw py::value_error("mean and first must have a row for each s, m and second");
+  py::array_t<double> out({n, n_t});
+  double* values = out.mutable_data();
+  const double *ps = s.data(), *pm = m.data(), *p2 = second.data(), *pmean = mean.data(),
+               *p1 = first.data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
+      srfx::learned_points(*sigma.value, ps[i], pm[i], p2[i], pmean + i * n_t, p1 + i * n_t, n_t,
+                           values + i * n_t);
+    });
+  });
+  return out;
+}
+
+/// Spikes after several steps, one set of rates, 1/alpha0 and noise a row. Where R has fewer columns than elsewhere zeros follow.
+py::dict multi_step(const Activation& sigma, const Target& target, const Doubles& readout,
+                    const Doubles& pi, const Doubles& eta, const Doubles& inverse_alpha0,
+                    const Doubles& noise, int n_threads) {
+  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
+  const py::ssize_t n = noise.size(), k = readout.size(), n_steps = n > 0 ? eta.size() / n : 0,
+                    count = target.value->directions();
+  if (eta.size() != n * n_steps || inverse_alpha0.size() != n * n_steps || pi.size() != k)
+    throw py::value_error("eta and inverse_alpha0 must have a row for each noise");
+  srfx::MultiStepModel model;
+  model.sigma = sigma.value.get(), model.derivative = sigma.derivative.get();
+  model.target = target.value.get();
+  model.readout.assign(readout.data(), readout.data() + k);
+  model.pi.assign(pi.data(), pi.data() + k);
+  std::vector<srfx::SpikeState> states(n);
+  const double *rate = eta.data(), *inverse = inverse_alpha0.data(), *delta = noise.data();
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
+      states[i] = srfx::multi_step(model, rate + i * n_steps, inverse + i * n_steps,
+                                   static_cast<int>(n_steps), delta[i]);
+    });
+  });
+  py::ssize_t q = 1;
+  for (const srfx::SpikeState& x : states) q = std::max<py::ssize_t>(q, x.rows.cols());
+  py::dict out;
+  double* rows = output(out, "rows", {n, k, q});
+  double* alignment = output(out, "alignment", {n, count, q});
+  double* c = output(out, "c", {n, k});
+  double* error = output(out, "error", {n});
+  const auto store = [q](const srfx::dense::Matrix& x, double* to) {
+    for (srfx::Index i = 0; i < x.rows(); ++i)
+      for (py::ssize_t j = 0; j < q; ++j) to[i * q + j] = j < x.cols() ? x(i, j) : 0.0;
+  };
+  for (py::ssize_t i = 0; i < n; ++i) {
+    store(states[i].rows, rows + i * k * q);
+    store(states[i].alignment, alignment + i * count * q);
+    std::copy(states[i].c.begin(), states[i].c.end(), c + i * k);
+    error[i] = states[i].error;
+  }
+  return out;
+}
+
+py::dict target_constants(const Target& target) {
+  srfx::TargetConstants value;
+  run_released([&](srfx::Interrupt&) { value = srfx::target_constants(*target.value); });
+  py::dict out;
+  out["mean"] = value.mean;
+  out["second_moment"] = value.second_moment;
+  out["h1"] = py::array_t<double>(static_cast<py::ssize_t>(value.h1.size()), value.h1.data());
+  out["floor"] = value.floor;
+  out["error"] = value.error;
+  return out;
+}
+
 }  // namespace
 
 void register_theory(py::module_& m) {
@@ -141,7 +211,7 @@ void register_theory(py::module_& m) {
         arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
         arg("n_points"), arg("n_threads"),
         "Solves every point; inputs are vectors of length 1 or n_points, (r, c, gamma) one entry a "
-        "coefficient set.");
+        "coefficient set. Of a Target gamma has a row of L numbers a set, and psi one a point.");
   m.def("bounds", &bounds, arg("sigma"), arg("target"), arg("r"), arg("c"), arg("gamma"),
         arg("n_threads"), "Lower and upper bounds of the test error, one entry a coefficient set.");
   m.def("learned_function", &learned_function, arg("sigma"), arg("r"), arg("c"), arg("gamma"),
@@ -149,6 +219,14 @@ void register_theory(py::module_& m) {
         "E[f(x) | theta.x/sqrt d = t], shape (models, len(t)).");
   m.def("coefficients", &coefficients, arg("sigma"), arg("target"), arg("r"), arg("c"),
         arg("gamma"), arg("k"), "mu0, mu1, mu2^2 and h, h1, E s*^2 at a vector k.");
+  m.def("learned_points", &learned_points, arg("sigma"), arg("s"), arg("m"), arg("second"),
+        arg("mean"), arg("first"), arg("n_threads"),
+        "m M0 + first M1 + second (M2 - M0), M_i = E Z^i sigma(mean + s Z): shape of mean.");
+  m.def("multi_step", &multi_step, arg("sigma"), arg("target"), arg("readout"), arg("pi"),
+        arg("eta"), arg("inverse_alpha0"), arg("noise"), arg("n_threads") = 1,
+        "R (sets, K, q), c (sets, K) and the alignment (sets, L, q) after several steps.");
+  m.def("target_constants", &target_constants, arg("target"),
+        "Moments of a target of several directions under N(0, I).");
   m.def("gaussian_constants", &gaussian_constants, arg("activation"), arg("derivative"),
         "Moments of an activation under N(0,1); h2 and hc1 of its derivative.");
 }

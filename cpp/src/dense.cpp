@@ -26,6 +26,12 @@ Eigenpairs eigen(const Vector& diagonal, const Vector& off_diagonal) {
   return {solver.eigenvalues(), solver.eigenvectors()};
 }
 
+SingularValues singular_values(const Matrix& a) {
+  const Eigen::JacobiSVD<Matrix, Eigen::FullPivHouseholderQRPreconditioner> svd(
+      a, Eigen::ComputeFullU | Eigen::ComputeFullV);
+  return {svd.matrixU(), svd.singularValues(), svd.matrixV()};
+}
+
 Triangle triangle(const Matrix& a, const Vector& b) {
   Matrix both(a.rows(), a.cols() + 1);  // the reflections that make a triangular are those of b too
   both << a, b;

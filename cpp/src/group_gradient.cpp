@@ -30,8 +30,8 @@ void group_gradient_batch(const GroupGradientInput& in, const GradientOutput& ou
       {
         const std::lock_guard<std::mutex> lock(state.mutex);
         if (!state.table)
-          state.table = std::make_unique<detail::GroupTangentTable>(*in.sigma, *in.target,
-                                                                    *state.groups, state.scratch);
+          state.table = std::make_unique<detail::GroupTangentTable>(*in.sigma, in, *state.groups,
+                                                                    state.scratch);
       }
       detail::GroupGradientBlock work(in, *state.groups, out);
       work.run(*state.table, state.mutex, by_set.order.data() + block.begin,

@@ -93,7 +93,7 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
       x = next;
     }
     error = solver.difference(turned, solver.turned(*denser));
-    const int next = GroupTable::next(rung);
+    const int next = set.table->next(rung);
     if (next < 0 || !(x.residual <= residual_tolerance) || error <= 3e-14 ||
         error * x.amplification <= 2e-11)
       break;

@@ -15,18 +15,41 @@ template <class V> void set_lane(V& x, int lane, double value) { x.set(lane, val
 
 }  // namespace detail
 
+/// What theta and psi, found in the frame of a table, are in terms of the spikes and directions that were given.
+///
+/// The solution knows the spikes within the row space of R, V W theta. What is left of them is a part of the directions, t - Gamma
+/// k = A z: the readout along it is (I - V V^T) Gamma^T U diag(1/rho) psi.
+struct SpikeTurn {
+  dense::Matrix theta,
+      theta_of_psi;   ///< given spikes x spikes, and x directions if there is any left
+  dense::Matrix psi;  ///< directions given x directions: U
+
+  SpikeTurn() = default;
+  SpikeTurn(const GroupParameters& given, const dense::Matrix& v, const GroupTable& table)
+      : theta(v.lazyProduct(table.turn_spikes())),
+        psi(table.turn()) {
+    if (given.rows.size() == 0 || v.rows() == v.cols()) return;
+    const std::vector<double> rho = table.rho();
+    dense::Matrix along = given.alignment.transpose().lazyProduct(psi);
+    for (Index j = 0; j < along.cols(); ++j) along.col(j) *= rho[j] > 0 ? 1 / rho[j] : 0;
+    theta_of_psi = along - v.lazyProduct(v.transpose().lazyProduct(along).eval());
+  }
+};
+
 /// Solves points of one coefficient set whose groups are merged to K.
 template <class V, int K> class GroupBlockSolver {
  public:
   static constexpr int lanes = simd::Traits<V>::size;
 
   GroupBlockSolver(const GroupBatchInput& in, const GroupBatchOutput& out,
-                   const MergedGroups& merged)
+                   const MergedGroups& merged, const SpikeTurn& turn)
       : in_(in),
         out_(out),
         merged_(merged),
+        turn_(turn),
         system_(merged.groups()),
-        order_(merged.groups()) {
+        order_(merged.groups(), static_cast<int>(turn.theta.cols()),
+               static_cast<int>(turn.psi.cols())) {
     for (int g = 0; g < merged.groups(); ++g) system_.map.pi[g] = V(merged.distinct.pi[g]);
   }
 
@@ -150,7 +173,7 @@ template <class V, int K> class GroupBlockSolver {
                    error = detail::lane_of(moved, lane);
       const double amplification = detail::lane_of(order_.amplification, lane);
       const bool solved = residual <= residual_tolerance && std::isfinite(error);
-      const int next = GroupTable::next(key.rung);
+      const int next = table.next(key.rung);
       if (next >= 0 && solved && error > 3e-14 && !(error * amplification <= 2e-11)) {
         key_[i].rung = next;
         for (int j = 0; j < n; ++j) v_[i * n + j] = detail::lane_of(system_.v[j], lane);
@@ -167,9 +190,10 @@ template <class V, int K> class GroupBlockSolver {
                   std::isfinite(detail::lane_of(order_.train_error, lane));
     for (int g = 0; g < k; ++g)
       finite = finite && std::isfinite(detail::lane_of(order_.m[g], lane)) &&
-               std::isfinite(detail::lane_of(order_.theta[g], lane)) &&
-               std::isfinite(detail::lane_of(order_.psi[g], lane)) &&
                std::isfinite(detail::lane_of(order_.v2[g], lane));
+    for (const auto* x : {&order_.theta, &order_.psi})
+      for (const V& value : x->values)
+        finite = finite && std::isfinite(detail::lane_of(value, lane));
     for (int j = 0; j < k * k; ++j)
       finite = finite && std::isfinite(detail::lane_of(order_.q1[j], lane)) &&
                std::isfinite(detail::lane_of(order_.v1[j], lane));
@@ -192,8 +216,7 @@ template <class V, int K> class GroupBlockSolver {
       const int of = merged_.of[g];
       const double share = merged_.share[g];
       out_.m[i * k + g] = merged_.sign[g] * share * at(order_.m[of]);
-      out_.theta[i * k + g] = share * at(order_.theta[of]);
-      out_.psi[i * k + g] = share * at(order_.psi[of]);
+      store_turned(i, g, of, lane);
       out_.q2[i * k + g] = share * at(order_.q2[of]);
       out_.v2[i * k + g] = infinite_v ? infinity : share * at(order_.v2[of]);
       for (int h = 0; h < k; ++h) {
@@ -217,6 +240,26 @@ template <class V, int K> class GroupBlockSolver {
     out_.quadrature_error[i] = quadrature_error + 1e-15 * at(order_.mean_cost);
     out_.status[i] = static_cast<std::int8_t>(status);
     out_.iterations[i] = iterations;
+  }
+
+  /// theta and psi of a given group g, which is a share of a distinct one.
+  void store_turned(Index i, int g, int of, int lane) {
+    const int k = merged_.given(), distinct = merged_.groups();
+    const double share = merged_.share[g];
+    const auto turned = [&](const dense::Matrix& by, const std::vector<V>& of_columns, Index row) {
+      double x = 0;
+      for (Index c = 0; c < by.cols(); ++c)
+        x += by(row, c) * detail::lane_of(of_columns[c * distinct + of], lane);
+      return share * x;
+    };
+    const Index spikes = turn_.theta.rows(), directions = turn_.psi.rows();
+    for (Index j = 0; j < spikes; ++j) {
+      double x = turned(turn_.theta, order_.theta.values, j);
+      if (turn_.theta_of_psi.size() > 0) x += turned(turn_.theta_of_psi, order_.psi.values, j);
+      out_.theta[(i * k + g) * spikes + j] = x;
+    }
+    for (Index l = 0; l < directions; ++l)
+      out_.psi[(i * k + g) * directions + l] = turned(turn_.psi, order_.psi.values, l);
   }
 
   /// One point at lam = 0 (THEORY section 3; compare scan.hpp).
@@ -282,6 +325,7 @@ template <class V, int K> class GroupBlockSolver {
   const GroupBatchInput& in_;
   const GroupBatchOutput& out_;
   const MergedGroups& merged_;
+  const SpikeTurn& turn_;
   GroupSystem<V, K> system_;
   GroupOrder<V, K> order_;
   GroupProbe<V> probe_, denser_probe_;
@@ -306,6 +350,7 @@ void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out,
     CoefficientScratch scratch;
     std::optional<MergedGroups> merged;
     std::unique_ptr<GroupTable> table;
+    SpikeTurn turn;
   };
   const int n_threads = std::max(1, in.n_threads);
   const Index chunk = std::min<Index>(n_sets, 16 * n_threads);
@@ -326,14 +371,18 @@ void solve_group_batch(const GroupBatchInput& in, const GroupBatchOutput& out,
       State& state = states[block.set - first];
       {
         const std::lock_guard<std::mutex> lock(state.mutex);
-        if (!state.table)
-          state.table = std::make_unique<GroupTable>(*in.sigma, *in.target, state.merged->distinct,
-                                                     state.scratch);
+        if (!state.table) {
+          GroupParameters reduced = state.merged->distinct;
+          const dense::Matrix v = reduce_spikes(reduced);
+          state.table = std::make_unique<GroupTable>(*in.sigma, in, reduced, state.scratch);
+          state.turn = SpikeTurn(in.sets[block.set], v, *state.table);
+        }
       }
       with_groups(state.merged->groups(), [&](auto k) {
         constexpr int K = decltype(k)::value;
         using V = Pack;
-        const auto solver = std::make_unique<GroupBlockSolver<V, K>>(in, out, *state.merged);
+        const auto solver =
+            std::make_unique<GroupBlockSolver<V, K>>(in, out, *state.merged, state.turn);
         solver->solve(*state.table, state.mutex, by_set.order.data() + block.begin,
                       block.end - block.begin);
       });

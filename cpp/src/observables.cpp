@@ -4,6 +4,8 @@
 #include "srfx/solve/group_levels.hpp"
 #include "srfx/data/levels.hpp"
 
+#include <utility>
+
 namespace srfx {
 
 GaussianConstants gaussian_constants(const Function& f) {
@@ -89,9 +91,11 @@ Bounds bounds(const Function& sigma, const Function& target, const SpikeParamete
   return out;
 }
 
-GroupBounds group_bounds(const Function& sigma, const Function& target, const GroupParameters& p) {
+GroupBounds group_bounds(const Function& sigma, const BatchTarget& target,
+                         const GroupParameters& p) {
   CoefficientScratch scratch;
-  const MergedGroups merged = merge_groups(p, sigma.shape().parity == -1);
+  MergedGroups merged = merge_groups(p, sigma.shape().parity == -1);
+  reduce_spikes(merged.distinct);
   GroupTable table(sigma, target, merged.distinct, scratch);
   const auto misfit = [](Eigen::MatrixXd design, const Eigen::VectorXd& values) {
     for (Index j = 0; j < design.cols(); ++j) {
@@ -104,21 +108,24 @@ GroupBounds group_bounds(const Function& sigma, const Function& target, const Gr
   double target_square = 0;
   for (const bool coarse : {true, false}) {
     const GroupNodes nodes = table.dense(KRules::limit, coarse);
-    const Index n = nodes.size, k = nodes.groups;
-    Eigen::MatrixXd mean(n, k), both(n, 2 * k), slope(n, k);
-    Eigen::VectorXd h(n), h1(n);
+    const Index n = nodes.size, k = nodes.groups, n_spiked = nodes.n_columns(),
+                directions = nodes.directions;
+    Eigen::MatrixXd mean(n, k), both(n, k + n_spiked), slope(n, k), h1(n, directions);
+    Eigen::VectorXd h(n);
     double rest = 0;
     for (Index i = 0; i < n; ++i) {
       const double root = std::sqrt(nodes.weight[i]);
       for (Index g = 0; g < k; ++g) {
         both(i, g) = mean(i, g) = root * nodes.mu0[i * k + g];
-        both(i, k + g) = root * nodes.kmu1[i * k + g];
         slope(i, g) = root * nodes.mu1[i * k + g];
       }
-      h(i) = root * nodes.h[i], h1(i) = root * nodes.h1[i];
+      for (Index c = 0; c < n_spiked; ++c) both(i, k + c) = root * nodes.kmu1[i * n_spiked + c];
+      h(i) = root * nodes.h[i];
+      for (Index m = 0; m < directions; ++m) h1(i, m) = root * nodes.h1[i * directions + m];
       rest += nodes.weight[i] * nodes.rest[i];
     }
-    out[coarse].lower = rest + misfit(both, h) + misfit(slope, h1);
+    out[coarse].lower = rest + misfit(both, h);
+    for (Index m = 0; m < directions; ++m) out[coarse].lower += misfit(slope, h1.col(m));
     out[coarse].upper = rest + misfit(mean, h) + h1.squaredNorm();
     target_square = nodes.target_square;
   }
@@ -128,30 +135,93 @@ GroupBounds group_bounds(const Function& sigma, const Function& target, const Gr
   return out[0];
 }
 
+TargetConstants target_constants(const TargetFunction& target) {
+  const int n = static_cast<int>(target.directions());
+  const Directions apart(dense::Matrix::Zero(n, 1));
+  Rule origin;
+  origin.push(0, 1);
+  const auto at = [&](double density) {
+    TargetAverages averages(target, apart, density);
+    if (averages.cost(1) > 2e8)
+      throw std::domain_error("target must have fewer directions or kinks for an exact average");
+    return averages.at([&](int, const std::vector<double>&) { return origin; }).values;
+  };
+  TargetConstants out;
+  std::vector<double> fine = at(1);
+  for (double density = 1.4; density < 8; density *= 1.4) {
+    const std::vector<double> coarse = std::exchange(fine, at(density));
+    const double rms = std::sqrt(std::max(fine.back(), 1e-300));
+    out.error = std::abs(fine.back() - coarse.back()) / (rms * rms);
+    for (int j = 0; j <= n; ++j)
+      out.error = std::max(out.error, std::abs(fine[j] - coarse[j]) / rms);
+    if (out.error < 1e-13 || TargetAverages(target, apart, 1.4 * density).cost(1) > 2e7) break;
+  }
+  out.mean = fine[0], out.second_moment = fine[n + 1];
+  const double dust = 1e-13 * std::sqrt(out.second_moment);
+  if (std::abs(out.mean) < dust) out.mean = 0;
+  out.floor = fine[n + 1] - fine[0] * fine[0];
+  for (int l = 0; l < n; ++l) {
+    double h1 = 0;
+    for (int j = 0; j < n; ++j) h1 += apart.turn(l, j) * fine[1 + j];
+    out.h1.push_back(std::abs(h1) < dust ? 0 : h1);
+    out.floor -= h1 * h1;
+  }
+  if (!(out.floor > 1e-13 * out.second_moment)) out.floor = 0;
+  return out;
+}
+
+namespace {
+
+/// M_i = E Z^i sigma(mean + s Z): M0, M1, and M2 - M0.
+class Smoothed {
+ public:
+  Smoothed(const Function& sigma, double s) : sigma_(&sigma), s_(s), rule_(sigma.shape(), s, 2) {}
+
+  std::array<double, 3> operator()(double mean) {
+    if (!rule_.shared()) own_.clear(), rule_.at(mean, own_), own_.finish();
+    const Rule& nodes = rule_.shared() ? rule_.nodes() : own_;
+    x_.resize(nodes.size()), f_.resize(nodes.size());
+    for (Index j = 0; j < nodes.size(); ++j) x_[j] = mean + s_ * nodes.x[j];
+    sigma_->evaluate(x_.data(), f_.data(), nodes.size());
+    std::array<double, 3> m{0, 0, 0};
+    for (Index j = 0; j < nodes.size(); ++j) {
+      const double wf = nodes.w[j] * f_[j], z = nodes.x[j];
+      m[0] += wf;
+      m[1] += wf * z;
+      m[2] += wf * (z * z - 1);
+    }
+    return m;
+  }
+
+ private:
+  const Function* sigma_;
+  double s_;
+  GaussianRule rule_;
+  Rule own_;
+  std::vector<double> x_, f_;
+};
+
+}  // namespace
+
 void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta,
                       double psi, const double* t, Index n, double* out, double chi) {
   const double rho = p.rho(), sd = p.sd();
   const double s = std::sqrt(p.r * p.r * rho * rho + p.c);
-  const GaussianRule rule(sigma.shape(), s, 2);
-  Rule own;
-  std::vector<double> x, f;
+  Smoothed smoothed(sigma, s);
   for (Index i = 0; i < n; ++i) {
-    const double mean = p.r * p.gamma * t[i];
-    if (!rule.shared()) own.clear(), rule.at(mean, own), own.finish();
-    const Rule& nodes = rule.shared() ? rule.nodes() : own;
-    x.resize(nodes.size()), f.resize(nodes.size());
-    for (Index j = 0; j < nodes.size(); ++j) x[j] = mean + s * nodes.x[j];
-    sigma.evaluate(x.data(), f.data(), nodes.size());
-    double m0 = 0, m1 = 0, m2 = 0;
-    for (Index j = 0; j < nodes.size(); ++j) {
-      const double wf = nodes.w[j] * f[j], z = nodes.x[j];
-      m0 += wf;
-      m1 += wf * z;
-      m2 += wf * (z * z - 1);
-    }
+    const auto [m0, m1, m2] = smoothed(p.r * p.gamma * t[i]);
     const double first = sd / s * m1, second = sd * p.r * rho / (s * s) * m2;
     out[i] = m * m0 + theta * (p.gamma * t[i] * first + rho * second) +
              psi * (rho * t[i] * first - p.gamma * second) + chi * m2 / (2 * s * s);
+  }
+}
+
+void learned_points(const Function& sigma, double s, double m, double second, const double* mean,
+                    const double* first, Index n, double* out) {
+  Smoothed smoothed(sigma, s);
+  for (Index i = 0; i < n; ++i) {
+    const auto [m0, m1, m2] = smoothed(mean[i]);
+    out[i] = m * m0 + first[i] * m1 + second * m2;
   }
 }
 

@@ -455,7 +455,7 @@ void test_allocations() {
     for (Index i = 0; i < batch.size(); ++i) points[i] = i;
     for (int pass = 0; pass < 2; ++pass) {
       const long before = n_allocations;
-      solve_block(MarchenkoPastur{}, in, out, spike, state, points.data(), batch.size(), work);
+      solve_block(MarchenkoPastur{}, in, out, 0, spike, state, points.data(), batch.size(), work);
       allocated[which] = n_allocations - before;
     }
     iterations[which] = 0;

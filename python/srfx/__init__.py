@@ -9,6 +9,7 @@ from srfx.models import (
     AccuracyWarning,
     Activation,
     ApproximationWarning,
+    MultiStep,
     OneStep,
     SpikedRF,
     readout_quantiles,
@@ -18,6 +19,7 @@ from srfx.results import ConvergenceError, Solution, Status
 from srfx.scans import merge, scan
 from srfx.simulation import simulate
 from srfx.spectrum import feature_spectrum
+from srfx.targets import Target
 from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
 from srfx.weights import EmpiricalBulk
 
@@ -47,11 +49,13 @@ __all__ = [
     "ConvergenceError",
     "EmpiricalBulk",
     "Huber",
+    "MultiStep",
     "OneStep",
     "Quantile",
     "Solution",
     "SpikedRF",
     "Status",
+    "Target",
     "__version__",
     "bounds",
     "feature_spectrum",

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srfx.models import FloatArray
+from srfx import _core
+from srfx.models import (
+    FloatArray,
+    Model,
+    compiled,
+    layout,
+    spikes_of,
+    target_of,
+)
+from srfx.targets import Target
 
 Indices: TypeAlias = NDArray[np.int64]
 
@@ -52,3 +61,46 @@ def coefficient_sets(
     k = r.shape[-1]
     table, index = distinct([*np.moveaxis(r, -1, 0), *np.moveaxis(c, -1, 0), gamma], shape)
     return (table[:, :k], table[:, k : 2 * k], table[:, -1]), index
+
+
+class SpikeSets(NamedTuple):
+    """Distinct coefficient sets in the form that the core wants, and which of them each point has.
+
+    One group beside one spike: r and c of shape (sets,), gamma (sets,) or, for a target of L
+    directions, (sets, L). Several groups beside one spike and direction: r and c (sets, K), gamma
+    (sets,). All else: r (sets, K, q), c (sets, K), gamma (sets, L, q).
+    """
+
+    target: _core.Activation | _core.Target
+    r: FloatArray
+    c: FloatArray
+    gamma: FloatArray
+    of_point: Indices
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one group beside one spike."""
+        return self.r.ndim == 1
+
+
+def spike_sets(model: Model, shape: tuple[int, ...]) -> SpikeSets:
+    """Distinct coefficient sets of a model, and for each point of ``shape`` which it has."""
+    rows, c, alignment = spikes_of(model)
+    (k, q), count = rows.shape[-2:], alignment.shape[-2]
+    values = (
+        rows.reshape(*rows.shape[:-2], k * q),
+        c,
+        alignment.reshape(*alignment.shape[:-2], count * q),
+    )
+    table, index = distinct([x for v in values for x in np.moveaxis(v, -1, 0)], shape)
+    n = len(table)
+    flat_r, flat_c, flat_gamma = np.split(table, [k * q, k * q + k], axis=1)
+    kind = layout(model)
+    target = compiled(model.target) if not isinstance(model.target, Target) else target_of(model)
+    if kind == "one":
+        gamma = flat_gamma if count > 1 else flat_gamma.ravel()
+        return SpikeSets(target, flat_r.ravel(), flat_c.ravel(), gamma, index)
+    if kind == "groups":
+        return SpikeSets(target, flat_r, flat_c, flat_gamma.ravel(), index)
+    r, gamma = flat_r.reshape(n, k, q), flat_gamma.reshape(n, count, q)
+    return SpikeSets(target_of(model), r, flat_c, gamma, index)

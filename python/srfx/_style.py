@@ -96,3 +96,13 @@ def ordered_colours(count: int) -> list[Any]:
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.88 * i / (count - 1)) for i in range(count)]
+
+
+def function_bands(ax: Any, x: Any, y: Any, values: Any, levels: Any) -> Any:
+    """Draw a function of two projections, of shape (x, y), in bands between levels."""
+    bands = ax.contourf(x, y, values.T, levels, cmap="viridis", extend="both")
+    ax.contour(x, y, values.T, levels, colors="white", linewidths=0.4, linestyles="-")
+    ax.set_aspect("equal")
+    ax.set_xlabel("$t_1$")
+    ax.set_ylabel("$t_2$")
+    return bands

@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 
 from srfx import _core, weights
 from srfx import _validation as check
-from srfx._points import coefficient_sets, columns
+from srfx._points import coefficient_sets, columns, distinct, spike_sets
 from srfx.losses import Chosen, chosen
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
     SpikedRF,
     compiled,
+    group_count,
     groups_of,
+    layout,
     probabilities,
     quiet,
+    spikes_of,
     step_moments,
+    target_of,
     with_fields,
 )
 from srfx.readouts import is_ridge, solve_readout
@@ -56,13 +61,23 @@ def gradient(
     if solution.bulk == "empirical":
         for name in names:
             check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
+    by_layers = solution.bulk in ("one_step", "multi_step") and weights.in_layers(model)
+    if isinstance(model, MultiStep) or by_layers:
+        what = "a MultiStep" if isinstance(model, MultiStep) else "several directions and this bulk"
+        for name in names:
+            if name not in ("lam", "alpha", "beta"):
+                raise NotImplementedError(
+                    f"gradient of {what} is available in lam, alpha and beta, which leave the "
+                    f"steps alone; got name={name!r}"
+                )
     lam = solution.arguments["lam"]
     if np.any(np.isinf(solution.v2)):
         raise NotImplementedError(
             "gradient is not available in the ridgeless limit at or below the interpolation "
             f"threshold, where V is infinite; use a small lam > 0; got lam={lam!r}"
         )
-    along = _along_groups if len(model.readout) > 1 else _along
+    ways = {"one": _along, "groups": _along_groups, "spikes": _along_spikes}
+    along = ways[layout(model)]
     if solution.bulk != "isotropic":
         along = _along_step
     raw = along(solution, names, threads)
@@ -137,6 +152,72 @@ def _check_gamma(model: Model, gamma: FloatArray) -> None:
         )
 
 
+def _check_turn(model: Model, names: Sequence[str]) -> None:
+    """Refuse derivatives in what turns the spike beside a target of several directions."""
+    if model.directions > 1:
+        raise NotImplementedError(
+            "gradient in alpha0 and noise of a step, which move its alignment, needs a target of "
+            f"one direction; got {model.directions} of them, names={list(names)}"
+        )
+
+
+def _along_spikes(
+    solution: Solution, names: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Several groups beside several spikes or directions: what moves r moves all by one factor."""
+    model, shape, k = solution.model, solution.shape, group_count(solution.model)
+    rows, c, alignment = spikes_of(model)
+    (q, count), n = (rows.shape[-1], alignment.shape[-2]), len(names)
+    own = np.broadcast_shapes(rows.shape[:-2], c.shape[:-1], alignment.shape[:-2], shape)
+    moves_r, moves_c, on_point = [], [], []
+    for name in names:
+        if isinstance(model, SpikedRF) and model.spikes is not None:
+            chains: list[dict[str, float | FloatArray]] = [{name: 1.0}] * k
+            strength = np.broadcast_to(np.asarray(model.r)[..., np.newaxis], (*own, k))
+        else:
+            chains = [_chain(model, name, a) for a in model.readout]
+            strength = np.broadcast_to(rows[..., 0], (*own, k))
+        if any("gamma" in chain for chain in chains):
+            _check_turn(model, names)
+        by = [
+            np.stack([np.broadcast_to(x.get(d, 0.0), own) for x in chains], axis=-1)
+            for d in ("r", "c")
+        ]
+        if np.any((strength == 0) & (by[0] != 0)):
+            raise NotImplementedError(
+                f"gradient in {name} needs spikes that do not vanish beside a target of several "
+                "directions, or several spikes: without them they have no direction to grow in"
+            )
+        moves_r.append(by[0] / np.where(strength == 0, 1, strength))
+        moves_c.append(by[1])
+        on_point.append(next((_CORE.index(d) for d in _CORE[:4] if d in chains[0]), -1))
+    parts = [(rows, (k, q)), (c, (k,)), (alignment, (count, q))]
+    parts += [(x, (k,)) for x in (*moves_r, *moves_c)]
+    flat = [np.broadcast_to(x, (*own, *tail)).reshape(*own, -1) for x, tail in parts]
+    widths = np.cumsum([x.shape[-1] for x in flat])[:-1]
+    table, index = distinct([y for x in flat for y in np.moveaxis(x, -1, 0)], shape)
+    pieces = np.split(table, widths, axis=1)
+    sets = len(table)
+    values = _core.gradient_groups(
+        compiled(model.activation),
+        target_of(model),
+        pieces[0].reshape(sets, k, q),
+        pieces[1],
+        pieces[2].reshape(sets, count, q),
+        np.asarray(probabilities(model)),
+        np.stack(pieces[3 : 3 + n]),
+        np.stack(pieces[3 + n :]),
+        np.zeros((n, sets)),
+        on_point,
+        index,
+        *columns(solution.arguments, shape),
+        np.asarray(solution.v1).reshape(-1, k, k),
+        np.asarray(solution.v2).reshape(-1, k),
+        threads,
+    )
+    return _named(values, names, shape)
+
+
 def _named(
     values: Sequence[FloatArray], names: Sequence[str], shape: tuple[int, ...]
 ) -> dict[tuple[str, str], FloatArray]:
@@ -155,17 +236,17 @@ def _along(
     model, shape = solution.model, solution.shape
     chains = {name: _chain(model, name, model.readout[0]) for name in names}
     directions = [d for d in _CORE if any(d in chain for chain in chains.values())]
-    r, c, gamma = groups_of(model)
+    sets = spike_sets(model, shape)
     if "gamma" in directions:
-        _check_gamma(model, gamma)
-    sets, index = coefficient_sets((r, c, gamma), shape)
+        _check_turn(model, names)
+        _check_gamma(model, sets.gamma)
     values = _core.gradient(
         compiled(model.activation),
-        compiled(model.target),
-        sets[0].ravel(),
-        sets[1].ravel(),
-        sets[2],
-        index,
+        sets.target,
+        sets.r,
+        sets.c,
+        sets.gamma,
+        sets.of_point,
         *columns(solution.arguments, shape),
         np.ravel(np.asarray(solution.v1)),
         np.ravel(np.asarray(solution.v2)),
@@ -188,6 +269,8 @@ def _along_step(
     directions = ["inverse alpha0" if name == "alpha0" else name for name in names]
     if solution.bulk == "empirical":
         values = weights.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
+    elif weights.in_layers(model):
+        values = weights.layers_gradient(solution, [_STEP.index(d) for d in directions], threads)
     else:
         assert isinstance(model, OneStep)
         if any("gamma" in _chain(model, name, model.readout[0]) for name in names):
@@ -217,6 +300,7 @@ def _along_groups(
 ) -> dict[tuple[str, str], FloatArray]:
     """Several readout values: one direction a name, along which r and c of all groups move."""
     model, shape, k = solution.model, solution.shape, len(solution.model.readout)
+    assert not isinstance(model, MultiStep)
     r, c, gamma = groups_of(model)
     chains = [[_chain(model, name, a) for a in model.readout] for name in names]
     moves_gamma = [np.asarray(chain[0].get("gamma", 0.0)) for chain in chains]
@@ -275,10 +359,12 @@ def _chain(model: Model, name: str, a: float) -> dict[str, float | FloatArray]:
     """
     if isinstance(model, SpikedRF):
         return {name: {"r": a, "c": a * a}.get(name, 1.0)}
+    if isinstance(model, MultiStep):
+        return {name: 1.0}
     if name not in ("eta", "alpha0", "noise"):
         return {name: 1.0}
     assert isinstance(model, OneStep)
-    h1, h2, curved, target_h1, u1, noiseless = step_moments(model)
+    h1, h2, curved, target_h1, u1, noiseless, _ = step_moments(model)
     u2 = noiseless + model.noise
     eta = a * np.asarray(model.eta)
     alpha0 = np.asarray(model.alpha0)

@@ -232,8 +232,17 @@ def gaussian_constants(function: AnyTarget, derivative: bool = False) -> dict[st
     return constants
 
 
+def target_constants(target: Target) -> dict[str, Any]:
+    """Moments of a target of several directions under N(0, I). Warns of a poor quadrature."""
+    constants: dict[str, Any] = _core.target_constants(compiled_target(target))
+    warn_accuracy(constants["error"], f"the Gaussian moments of {target.label}", target)
+    return constants
+
+
 def floor_of(function: AnyTarget) -> float:
-    """E[s^2] - E[s]^2 - E[z s]^2, in its centred form, which does not cancel."""
+    """E[s^2] - E[s]^2 - sum_l E[t_l s]^2; of one direction in its centred form, without loss."""
+    if isinstance(function, Target):
+        return float(target_constants(function)["floor"])
     core = compiled(function)
     at_zero = _core.coefficients(core, core, 0.0, 1.0, 0.0, np.zeros(1))
     warn_accuracy(at_zero["error"], f"the Gaussian moments of {label(function)}", function)
@@ -741,7 +750,9 @@ class OneStep(_Model):
             c = (1 + eta h2 u_1)^2 + eta^2 (h2^2 + hc1) u_2/alpha0
 
         ``alpha0 = 0`` is no step (r = 0, c = 1, gamma = 0); ``alpha0 = inf`` drops ``u_2/alpha0``.
-        A single readout value a counts as learning rate ``a eta``; the result then has readout 1.
+        For a target of L directions ``h1*`` is the vector of ``E[t_l sigma*(t)]``, and so is gamma
+        (THEORY section 14). A single readout value a counts as learning rate ``a eta``; the result
+        then has readout 1.
 
         Returns
         -------
@@ -754,7 +765,8 @@ class OneStep(_Model):
             Several readout values and an activation with h2 = E[z sigma'(z)] not zero: their bulk
             variances are not of the form ``1 + a_g^2 (c - 1)`` that `SpikedRF` has.
         ValueError
-            The step is so large that r or c overflows.
+            The step is so large that r or c overflows, or alpha0 or noise is an array and the
+            target has several directions.
 
         Warns
         -----
@@ -778,6 +790,14 @@ class OneStep(_Model):
                 f"has {h2:.4g}"
             )
         r, c, gamma = self._spike(self.readout[0] if single else 1.0)
+        if self.directions > 1:
+            if np.shape(gamma) != ():
+                raise ValueError(
+                    "alpha0 and noise must be single numbers for an equivalent SpikedRF with a "
+                    f"target of several directions, whose gamma has one value for each; got "
+                    f"alpha0={self.alpha0!r}, noise={self.noise!r}"
+                )
+            gamma = gamma * step_moments(self).direction
         return SpikedRF(
             self.activation,
             self.target,
@@ -794,7 +814,7 @@ class OneStep(_Model):
 
     def _spike(self, a: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """r, c and gamma of the neurons whose initial readout is a: the map of `equivalent`."""
-        h1, h2, curved, target_h1, u1, noiseless = step_moments(self)
+        h1, h2, curved, target_h1, u1, noiseless, _ = step_moments(self)
         eta = a * np.asarray(self.eta)
         alpha0 = np.asarray(self.alpha0)
         stepped = alpha0 > 0
@@ -914,6 +934,64 @@ class MultiStep(_Model):
         """How many steps."""
         return len(self.eta)
 
+    @check.public
+    def equivalent(self) -> SpikedRF:
+        """Spiked random features with the same asymptotic errors, by an isotropic bulk.
+
+        A step adds to the spikes of each group a drift along the spikes and along what they leave
+        of the target's directions, and noise that the groups share in part; the bulk variances
+        grow (THEORY section 15). One readout value has one spike after any number of steps, K
+        values have up to K.
+
+        Returns
+        -------
+        SpikedRF
+            With r, c and gamma for one readout value; with spikes, alignment and variances for
+            several. The spikes are known up to a rotation.
+
+        Raises
+        ------
+        ValueError
+            A numeric field is an array, and the model has several readout values or directions.
+        NotImplementedError
+            The spikes span more than three directions.
+
+        Warns
+        -----
+        ApproximationWarning
+            Once per process: the isotropic bulk is an approximation.
+
+        Examples
+        --------
+        >>> import srfx
+        >>> spiked = srfx.MultiStep("tanh", "sin", eta=(3, 2), alpha0=(0.5, 1)).equivalent()
+        >>> print(f"{spiked.r:.6f} {spiked.c:.6f} {spiked.gamma:.6f}")
+        1.997866 2.220265 0.668461
+        """
+        rows, c, alignment = step_spikes(self)
+        shape, (k, _), count = c.shape[:-1], rows.shape[-2:], self.directions
+        if shape != () and (k > 1 or count > 1):
+            raise ValueError(
+                "eta, alpha0 and noise must be single numbers for an equivalent SpikedRF with "
+                "several readout values or directions of the target; got arrays of shape "
+                f"{shape}"
+            )
+        common = {name: getattr(self, name) for name in ("beta", "noise", "labels", "slope")}
+        if k > 1:
+            return SpikedRF(
+                self.activation,
+                self.target,
+                spikes=rows,
+                alignment=alignment,
+                variances=tuple(c),
+                weights=self.weights,
+                **common,
+            )
+        gamma = alignment[..., 0, 0] if count == 1 else alignment[:, 0]
+        return SpikedRF(
+            self.activation, self.target, r=rows[..., 0, 0], c=c[..., 0], gamma=gamma, **common
+        )
+
     @property
     def numeric(self) -> dict[str, float | FloatArray]:
         """The numeric fields, by name: those that broadcast."""
@@ -942,6 +1020,48 @@ def _entries(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Spikes that steps make: R (.., K, q), c (.., K), Gamma (.., L, q) (THEORY section 15).
+
+    Leading axes are those of eta, alpha0 and noise broadcast together. The spikes are those of the
+    row space of R; where they are fewer than elsewhere, columns of zeros follow.
+    """
+    check_groups(model)
+    check_model(model, covers=("directions", "steps"))
+    sigma = compiled(model.activation)
+    inputs = [np.asarray(x, dtype=np.float64) for x in (*model.eta, *model.alpha0, model.noise)]
+    shape = np.broadcast_shapes(*(x.shape for x in inputs))
+    table = np.stack([np.broadcast_to(x, shape).ravel() for x in inputs], axis=1)
+    table, index = np.unique(table, axis=0, return_inverse=True)
+    t = model.steps
+    with np.errstate(divide="ignore"):
+        inverse = 1 / table[:, t : 2 * t]
+    readout, pi = np.array(model.readout), np.array(probabilities(model))
+    try:
+        raw = _core.multi_step(
+            sigma, target_of(model), readout, pi, table[:, :t], inverse, table[:, -1]
+        )
+    except ValueError as error:
+        raise NotImplementedError(
+            f"{label(model.activation)}, {label(model.target)}: {error}"
+        ) from error
+    functions = (model.activation, model.target)
+    warn_accuracy(float(raw["error"].max(initial=0.0)), "the steps", *functions)
+    if np.any((table[:, :t] != 0) & (table[:, t : 2 * t] > 0)):
+        _warn_several_steps()
+    index = index.ravel()
+    rows, c, alignment = (
+        raw[name][index].reshape(*shape, *raw[name].shape[1:])
+        for name in ("rows", "c", "alignment")
+    )
+    if not (np.isfinite(rows).all() and np.isfinite(c).all()):
+        raise ValueError(
+            f"eta must be smaller or alpha0 larger: the steps make spikes or bulk infinite; got "
+            f"eta={model.eta!r}, alpha0={model.alpha0!r}"
+        )
+    return rows, c, alignment
+
+
 #: What the verbs take.
 Model: TypeAlias = "SpikedRF | OneStep | MultiStep"
 AnyModel = TypeVar("AnyModel", "SpikedRF", "OneStep", "MultiStep", Model)
@@ -951,6 +1071,16 @@ def group_count(model: Model) -> int:
     """How many groups of neurons: values of the initial readout, or rows of the spikes."""
     spikes = model.spikes if isinstance(model, SpikedRF) else None
     return len(model.readout) if spikes is None else len(spikes)
+
+
+def layout(model: Model) -> str:
+    """Name how the core takes a model: "one" group and spike, "groups" of it, or "spikes"."""
+    k = group_count(model)
+    if isinstance(model, SpikedRF) and model.spikes is not None:
+        return "spikes"
+    if k > 1 and (model.directions > 1 or isinstance(model, MultiStep)):
+        return "spikes"
+    return "groups" if k > 1 else "one"
 
 
 def structure(model: Model) -> dict[str, Any]:
@@ -981,25 +1111,33 @@ class StepMoments(NamedTuple):
     h1: float
     h2: float
     curved: float  # h2^2 + E S^2
-    target_h1: float | FloatArray  # E[t sigma*(t)]; of labels of +1 and -1 E[t y], by the noise
+    target_h1: float | FloatArray  # E[t y]; of several directions the length of that vector
     u1: float | FloatArray
     u2: float | FloatArray  # without the label noise, but of labels of +1 and -1
+    direction: FloatArray  # E[t y] in units of target_h1: of one direction 1
 
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
-    check_model(model, labelled=True)
+    check_model(model, labelled=model.directions == 1, covers=("directions",))
     sigma = gaussian_constants(model.activation, derivative=True)
-    target = _label_constants(model)
+    if isinstance(model.target, Target):
+        target = target_constants(model.target)
+        length = float(np.linalg.norm(target["h1"]))
+        direction = target["h1"] / length if length > 0 else np.eye(model.directions)[0]
+    else:
+        target = _label_constants(model)
+        length, direction = target["h1"], np.ones(1)
     offset = sum(p * v for p, v in zip(probabilities(model), model.readout, strict=True))
     offset *= sigma["mean"]
     return StepMoments(
         sigma["h1"],
         sigma["h2"],
         sigma["h2"] ** 2 + sigma["hc1"],
-        target["h1"],
+        length,
         target["mean"] - offset,
         target["second_moment"] - 2 * offset * target["mean"] + offset**2,
+        direction,
     )
 
 
@@ -1051,12 +1189,38 @@ def with_fields(model: AnyModel, fields: Mapping[str, Any]) -> AnyModel:
 
 
 def check_groups(model: Model) -> None:
-    """Refuse more readout values than the core solves for."""
+    """Refuse more groups than the core solves for."""
+    if len(model.readout) == 1 and group_count(model) > MAX_GROUPS:
+        raise ValueError(
+            f"spikes must have at most {MAX_GROUPS} rows; got {group_count(model)} of them"
+        )
     if len(model.readout) > MAX_GROUPS:
         raise ValueError(
             f"readout must have at most {MAX_GROUPS} values; got {len(model.readout)}; a "
             "continuous distribution is well represented by srfx.readout_quantiles('gaussian', 16)"
         )
+
+
+def spikes_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Spikes of any model: R (.., K, q), bulk variances c (.., K), alignment Gamma (.., L, q)."""
+    if isinstance(model, MultiStep):
+        return step_spikes(model)
+    if isinstance(model, SpikedRF) and model.spikes is not None:
+        check_groups(model)
+        k = len(model.spikes)
+        rows = np.multiply.outer(np.asarray(model.r, dtype=np.float64), model.spikes)
+        c = np.asarray(model.c, dtype=np.float64)
+        c = np.array(model.variances) if model.variances else np.stack([c] * k, axis=-1)
+        assert model.alignment is not None
+        return rows, c, model.alignment
+    r, c, gamma = groups_of(model)
+    if model.directions == 1:
+        alignment = gamma[..., np.newaxis]
+    elif isinstance(model, OneStep):
+        alignment = gamma[..., np.newaxis] * step_moments(model).direction
+    else:
+        alignment = gamma
+    return r[..., np.newaxis], c, alignment[..., np.newaxis]
 
 
 def groups_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -1065,7 +1229,7 @@ def groups_of(model: Model) -> tuple[FloatArray, FloatArray, FloatArray]:
     One group a readout value: of a SpikedRF ``r a_g`` and ``1 + a_g^2 (c - 1)`` (THEORY section 7),
     of a OneStep what learning rate ``a_g eta`` makes of its neurons (sections 1 and 10).
     """
-    check_model(model, labelled=True)
+    check_model(model, labelled=True, covers=("directions",))
     check_groups(model)
     if isinstance(model, OneStep):
         spikes = [model._spike(a) for a in model.readout]
@@ -1134,6 +1298,19 @@ def readout_quantiles(distribution: str = "gaussian", n: int = 16) -> tuple[floa
 
 
 _warned_not_odd = False
+_warned_several_steps = False
+
+
+def _warn_several_steps() -> None:
+    global _warned_several_steps
+    if not _warned_several_steps and _told.listener is not _nobody:
+        _warned_several_steps = True
+        warn(
+            "a network after several steps is equivalent to spiked random features with an "
+            "isotropic bulk only roughly (test errors off by some 5 percent, more at alpha0 below "
+            "1: docs/accuracy.md). This is said once.",
+            ApproximationWarning,
+        )
 
 
 def _warn_not_odd(name: str) -> None:

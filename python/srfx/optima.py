@@ -10,23 +10,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core
 from srfx import _validation as check
-from srfx._points import coefficient_sets, columns
+from srfx._points import coefficient_sets, columns, spike_sets
 from srfx.gradient import gradient
 from srfx.losses import Loss, chosen
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
-    SpikedRF,
     check_model,
     compiled,
     floor_of,
+    group_count,
     groups_of,
+    layout,
     step_moments,
+    target_of,
     with_fields,
 )
 from srfx.results import ERRORS, Solution, Status, describe, dimensions, status_flags
-from srfx.theory import check_size, solve
+from srfx.theory import check_size, covers, solve
 from srfx.weights import inputs_of
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 #: Places of the grid along each parameter, at least: of one searched alone or of lam, of two beside
 #: lam; and where other bulks and several readout values are searched together.
 _PLACES = {1: 33, 2: 13}
-_SLOW_GRID = {1: 33, 2: 13, 3: 9}
+_SLOW_GRID = {1: 33, 2: 13, 3: 9, 4: 7}
 _CANDIDATES = 3
 #: Errors that differ by less, relatively, are the same.
 _LEVEL = 1e-10
@@ -84,7 +87,7 @@ class _Problem:
             **fixed,
         }
         self.shape = check.common_shape(self.arguments)
-        check_size((*self.shape, 3), len(model.readout))
+        check_size((*self.shape, 3), group_count(model))
         self.lowest: tuple[FloatArray, FloatArray] | None = None  # error and coordinates
 
     def note(self, y: FloatArray, error: FloatArray) -> None:
@@ -111,13 +114,18 @@ class _Problem:
 
     def isotropic(self) -> bool:
         """Whether the core's own search and derivatives cover it."""
-        one = self.settings["bulk"] == "isotropic" and len(self.model.readout) == 1
+        one = self.settings["bulk"] == "isotropic" and layout(self.model) == "one"
         return one and self.ridge()
 
     def regular(self) -> bool:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
+        by_layers = self.settings["bulk"] == "one_step" and self.model.directions > 1
+        if isinstance(self.model, MultiStep) or by_layers:
+            return set(self.names) <= {"lam", "alpha", "beta"}
+        if self.model.directions > 1 and not {"alpha0", "noise"}.isdisjoint(self.names):
+            return not isinstance(self.model, OneStep)
         if "alpha0" in self.names and not compiled(self.model.target).smooth:
             most = float(self.ends[self.names.index("alpha0"), 1])
             gamma = groups_of(with_fields(self.model, {"alpha0": most}))[2]
@@ -180,6 +188,8 @@ class _Problem:
 
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
+        if self.by_differences():
+            return self._differences(y)
         solution = self.solve(y)
         raw = gradient(solution, self.names, [self.of], self.settings.get("n_threads"))
         slopes = [
@@ -190,6 +200,28 @@ class _Problem:
         error = np.where(np.isfinite(error), error, np.inf)
         self.note(y, error)
         return error, np.stack(slopes)
+
+    def by_differences(self) -> bool:
+        """Whether slopes are those of differences: in what several steps are made of."""
+        return isinstance(self.model, MultiStep) and not self.regular()
+
+    def _differences(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the same by differences of eighth order, over a stencil that may leave the box."""
+        k, lead = len(self.names), (-1, *(1,) * (y.ndim - 1))
+        h = np.where(self.log, 0.04, 0.01 * (self.high - self.low))
+        # the point itself, then eight along each coordinate
+        moves = np.zeros((k, 1 + 8 * k))
+        for i in range(k):
+            moves[i, 1 + 8 * i : 9 + 8 * i] = h[i] * np.array([1, 2, 3, 4, -1, -2, -3, -4])
+        at = y[:, np.newaxis] + moves.reshape(k, *lead)
+        values = [np.exp(v) if log else v for v, log in zip(at, self.log, strict=True)]
+        error = np.asarray(getattr(self.solve_at(values), self.of))
+        error = np.broadcast_to(error, np.broadcast_shapes(error.shape, at.shape[1:]))
+        sides = error[1:].reshape(k, 2, 4, *error.shape[1:])
+        slopes = np.einsum("j,ij...->i...", np.array(_FIRST), sides[:, 0] - sides[:, 1])
+        here = np.where(np.isfinite(error[0]), error[0], np.inf)
+        self.note(y, here)
+        return here, slopes / h.reshape(-1, *(1,) * (slopes.ndim - 1))
 
     def least(self) -> FloatArray:
         """Return the least error, not a number where the search failed."""
@@ -241,21 +273,26 @@ def _search(problem: _Problem, largest: bool = False, places: int | None = None)
             moments.u2,
             moments.target_h1,
         ]
+        fields_of = (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2])
+        (r, c, gamma), index = coefficient_sets(fields_of, shape)
+        table, alignments = np.column_stack([r.ravel(), c.ravel(), gamma]), np.zeros(len(gamma))
+        if model.directions > 1:
+            alignments = np.tile(moments.direction, (len(gamma), 1))
     else:
         fields = ("r",)
-        unit = with_fields(model, {"r": 1.0}) if own else model
-        r, c, gamma = groups_of(unit)
-        sets = (np.zeros_like(r[..., 0]) if own else r[..., 0], c[..., 0], gamma)
+        unit = with_fields(model, {"r": 0.0}) if own else model
+        spikes = spike_sets(unit, shape)
+        gamma, alignments, index = spikes.gamma, spikes.gamma, spikes.of_point
+        if gamma.ndim > 1:
+            gamma = np.minimum(np.linalg.norm(gamma, axis=-1), 1.0)
+        table = np.column_stack([spikes.r, spikes.c, gamma])
         coefficients = [model.readout[0] if own else 1.0]
-    table, index = coefficient_sets(
-        (sets[0][..., np.newaxis], sets[1][..., np.newaxis], sets[2]), shape
-    )
     points = {"alpha": 1.0, "lam": 1.0, "d": np.inf, **model.numeric, **problem.fixed}
     raw = _core.optimum(
         compiled(model.activation),
-        compiled(model.target),
+        compiled(model.target) if model.directions == 1 else target_of(model),
         coefficients,
-        np.column_stack([table[0].ravel(), table[1].ravel(), table[2]]),
+        table,
         index,
         *columns(points, shape),
         int(np.prod(shape, dtype=np.int64)),
@@ -263,6 +300,7 @@ def _search(problem: _Problem, largest: bool = False, places: int | None = None)
         [(fields.index(names[i]), problem.axis(i, outer_places, 0.8, 49)) for i in own],
         largest,
         problem.settings["n_threads"],
+        alignments,
     )
     rows = dict(zip([*line, *own], raw["values"], strict=True))
     return _Best(
@@ -493,11 +531,12 @@ def optimal(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; its fields named in ``over`` are ignored.
     over : mapping
-        Parameter -> (lowest, highest): one to three of ``"lam"``, of a SpikedRF ``"r"``, of a
-        OneStep ``"eta"`` and ``"alpha0"``. Those of lam and alpha0 must be positive.
+        Parameter -> (lowest, highest): ``"lam"``, of a SpikedRF ``"r"``, of a OneStep ``"eta"`` and
+        ``"alpha0"``, of a MultiStep ``"eta1"``, ``"alpha0_1"`` and so on; up to four of them.
+        Those of lam and of samples must be positive.
     alpha : float or array
         Samples over d, as in `solve`.
     lam : float or array, optional
@@ -510,7 +549,8 @@ def optimal(
         As in `solve`. For several readout values, another loss, labels of +1 and -1, another bulk
         and ``lam=0`` the search is a slower one, by `Solution.gradient` where that is available;
         else one parameter is searched by ever finer grids and high-order differences, to some
-        1e-8, and several are refused.
+        1e-8, and several are refused but of a MultiStep, where differences of eighth order stand
+        for derivatives.
 
     Returns
     -------
@@ -544,7 +584,7 @@ def optimal(
     >>> dict(best.sizes), best.lam_bound.values.tolist()
     ({'alpha': 3}, [0, 0, 0])
     """
-    check_model(model, labelled=True)
+    check_model(model, labelled=True, covers=covers(bulk))
     known = chosen(loss, model.labels, 1.0)
     errors = ("test_error", "test_loss", "classification_error")
     check.one_of("of", of, errors[: 3 if known.margin else 2])
@@ -596,19 +636,22 @@ def _ranges(
     model: Model, over: object, role: str = "over", known: Sequence[str] | None = None
 ) -> dict[str, tuple[float, float]]:
     if known is None:
-        known = ("lam", "r") if isinstance(model, SpikedRF) else ("lam", "eta", "alpha0")
+        own = [name for name in model.numeric_names if name.startswith(("r", "eta", "alpha0"))]
+        known = ("lam", *own)
     if not isinstance(over, Mapping):
         raise TypeError(
             f"{role} must map parameters to ranges, as in {{'lam': (1e-6, 1e2)}}; got {over!r}"
         )
     if not over:
         raise ValueError(f"{role} must name at least one of {', '.join(known)}; got {over!r}")
+    if len(over) > max(_SLOW_GRID):
+        raise ValueError(f"{role} must name at most {max(_SLOW_GRID)} parameters; got {over!r}")
     ranges = {}
     for name, value in over.items():
         check.one_of(f"a parameter in {role}", name, known)
         what = f"{role}[{name!r}]"
         ends = check.vector(what, value, "a pair (lowest, highest) of finite numbers")
-        positive = name in ("lam", "alpha", "alpha0", "beta", "c")
+        positive = name in ("lam", "alpha", "beta", "c") or name.startswith("alpha0")
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise ValueError(f"{what} must be a pair with lowest < highest; got {value!r}")
         if positive and ends[0] <= 0:
@@ -647,7 +690,8 @@ def _problem(
     ridge = loss == "square" and model.labels == "real"
     settings = {"bulk": bulk, "loss": loss, "n_threads": threads}
     problem = _Problem(model, ranges, fixed, settings, "test_error" if ridge else of)
-    if len(ranges) > 1 and not problem.compiled() and not problem.differentiable():
+    known = problem.compiled() or problem.by_differences() or problem.differentiable()
+    if len(ranges) > 1 and not known:
         raise NotImplementedError(
             "several parameters are optimised together where Solution.gradient is available, as "
             f"for bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
@@ -741,7 +785,7 @@ def thresholds(
     >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
     ([0.5, 1.0], [0.5, 1.0])
     """
-    check_model(model)
+    check_model(model, covers=covers(bulk))
     linear = floor_of(model.activation) == 0
     beta = np.asarray(model.beta)
     threshold = np.minimum(1.0, beta) if linear else beta

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from srfx._style import COLOURS as _COLOURS
-from srfx._style import require_matplotlib
-from srfx._validation import one_of, public
-from srfx.models import MAX_STEPS, FloatArray
+from srfx._style import function_bands, require_matplotlib
+from srfx._validation import finite, one_of, public
+from srfx.models import MAX_STEPS, AnyTarget, FloatArray, Model, as_target, label
 from srfx.results import Solution
+from srfx.targets import Target
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-__all__ = ["boundary", "contours", "curves", "heatmap", "learning_curve", "optima", "spectrum"]
+__all__ = [
+    "boundary", "contours", "curves", "heatmap", "learned_plane", "learning_curve", "optima",
+    "spectrum",
+]  # fmt: skip
 
 _SYMBOLS = {
     "alpha": r"$\alpha = n/d$",
@@ -832,6 +836,90 @@ def optima(
     if level > 0:
         axes[0].axhline(level, color="0.4", ls="--", lw=1)
     return list(axes)
+
+
+@public
+def learned_plane(
+    learned: Any,
+    t: Any,
+    target: AnyTarget | Model,
+    axes: Sequence[Axes] | None = None,
+    *,
+    levels: Any = 12,
+) -> list[Axes]:
+    """Draw the function that a network learned of a target of two directions, beside the target.
+
+    Filled contours of both at the same levels.
+
+    Parameters
+    ----------
+    learned : array of shape (n, m)
+        What `srfx.learned_function` returned for one network at ``t``.
+    t : array of shape (n, m, 2)
+        A grid of projections: the first coordinate varies along the first axis alone, the second
+        along the second.
+    target : str, Target or model
+        The target, of two directions, or a model whose target is meant.
+    axes : sequence of two matplotlib.axes.Axes, optional
+        Where to draw what was learned, and the target; by default new ones.
+    levels : int or sequence of float
+        The levels, or how many of them: equally spaced over the values of both.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+        The Axes drawn on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Shapes that do not fit, a ``t`` that is no grid, a target of another number of directions.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, srfx
+    >>> from matplotlib.figure import Figure
+    >>> model = srfx.OneStep("tanh", "max", eta=3)
+    >>> t = np.stack(np.meshgrid(*2 * [np.linspace(-2, 2, 21)], indexing="ij"), axis=-1)
+    >>> f = srfx.learned_function(model, alpha=2, lam=0.1, t=t)
+    >>> axes = srfx.plot.learned_plane(f, t, model, axes=Figure().subplots(1, 2))
+    >>> [ax.get_title() for ax in axes]
+    ['learned', 'target max of 2']
+    """
+    wanted = as_target("target", getattr(target, "target", target))
+    if not isinstance(wanted, Target) or wanted.directions != 2:
+        raise ValueError(f"target must be one of two directions; got {label(wanted)}")
+    points = np.asarray(finite("t", t))
+    values = np.asarray(finite("learned", learned))
+    if points.ndim != 3 or points.shape[-1] != 2 or min(points.shape[:2]) < 2:
+        raise ValueError(
+            f"t must be a grid of shape (n, m, 2), n and m 2 or more; got shape {points.shape}"
+        )
+    if values.shape != points.shape[:2]:
+        raise ValueError(
+            f"learned must have the shape of the grid, {points.shape[:2]}; got {values.shape}"
+        )
+    x, y = points[:, 0, 0], points[0, :, 1]
+    if not np.array_equal(points, np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)):
+        raise ValueError("t must be a grid, as np.meshgrid(x, y, indexing='ij') makes it")
+    if axes is None:
+        first = _new_axes()
+        figure = first.figure
+        first.remove()
+        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    axes = list(axes)
+    if len(axes) != 2:
+        raise ValueError(f"axes must be two, for what was learned and the target; got {len(axes)}")
+    both = [values, wanted(points[..., 0], points[..., 1])]
+    if isinstance(levels, (int, np.integer)):
+        levels = np.linspace(np.min(both), np.max(both), int(levels) + 1)
+    for ax, z, title in zip(axes, both, ("learned", f"target {label(wanted)}"), strict=True):
+        bands = function_bands(ax, x, y, z, levels)
+        ax.set_title(title, fontsize="medium")
+    axes[1].figure.colorbar(bands, ax=axes)
+    return axes
 
 
 def _as_dataset(result: Any, quantity: str = "test_error") -> xr.Dataset:

@@ -103,7 +103,7 @@ def describe(model: Model, bulk: object) -> dict[str, Any]:
         "target": label(model.target),
         **structure(model),
         "bulk": bulk if isinstance(bulk, str) else "empirical",
-        **({"linear_floor": floor_of(model.target)} if model.directions == 1 else {}),
+        "linear_floor": floor_of(model.target),
         "srfx_version": version(),
     }
 

@@ -17,11 +17,13 @@ from srfx.models import (
     SpikedRF,
     check_model,
     compiled,
-    groups_of,
+    group_count,
     probabilities,
+    spikes_of,
 )
 from srfx.results import describe, dimensions
-from srfx.weights import EmpiricalBulk, check_bulk, check_weights
+from srfx.theory import covers
+from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,7 +77,8 @@ def feature_spectrum(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or the model contradicts given weights.
     NotImplementedError
-        Several readout values with a bulk other than ``"isotropic"``.
+        Several readout values with a bulk other than ``"isotropic"``; rows of ``spikes`` that span
+        more than one direction.
 
     Notes
     -----
@@ -96,7 +99,7 @@ def feature_spectrum(
     """
     import xarray as xr
 
-    check_model(model, labelled=isinstance(model, SpikedRF))
+    check_model(model, labelled=isinstance(model, SpikedRF), covers=covers(bulk))
     alpha_values = check.positive("alpha", alpha)
     points = np.asarray(check.positive("x", x))
     if points.ndim > 1 or points.size == 0:
@@ -108,10 +111,15 @@ def feature_spectrum(
             "feature_spectrum is available for several readout values with bulk='isotropic' only; "
             f"got readout={model.readout}, bulk={bulk!r}"
         )
+    if bulk in ("one_step", "multi_step") and in_layers(model):
+        raise NotImplementedError(
+            f"feature_spectrum is available with bulk={bulk!r} for one step and a target of one "
+            "direction; for several there is bulk='isotropic'"
+        )
     threads = check.thread_count(n_threads)
-    relevant = {k: v for k, v in model.numeric.items() if k not in ("noise", "gamma")}
-    if isinstance(model, OneStep):
-        relevant = dict(model.numeric)
+    relevant = dict(model.numeric)
+    if isinstance(model, SpikedRF):
+        relevant = {k: v for k, v in relevant.items() if k not in ("noise", "gamma")}
     if isinstance(bulk, EmpiricalBulk):
         check_weights(model, bulk)
         relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
@@ -150,6 +158,21 @@ def feature_spectrum(
     }
     coords = {**coordinates, "x": ("x", points)}
     return xr.Dataset(variables, coords=coords, attrs=describe(model, bulk))
+
+
+def _lengths(model: Model) -> tuple[FloatArray, FloatArray]:
+    """Strengths r_g beside one spike, groups last, and variances c_g."""
+    rows, c, _ = spikes_of(model)
+    if rows.shape[-1] == 1:
+        return rows[..., 0], c
+    _, s, vt = np.linalg.svd(rows, full_matrices=False)
+    if s.shape[-1] > 1 and np.any(s[..., 1] > 1e-10 * s[..., 0]):
+        raise NotImplementedError(
+            "feature_spectrum is available where the rows of all groups are multiples of one "
+            f"spike; these span {int((s > 1e-10 * s[..., :1]).sum(axis=-1).max())} directions"
+        )
+    lengths: FloatArray = np.einsum("...gj,...j->...g", rows, vt[..., 0, :])
+    return lengths, c
 
 
 def spectra(
@@ -195,8 +218,8 @@ def spectra(
             x,
             threads,
         )
-    r, c, _ = groups_of(model)
-    k = len(model.readout)
+    r, c = _lengths(model)
+    k = group_count(model)
     if k == 1:
         return _core.spectrum(
             sigma, full(r[..., 0]), full(c[..., 0]), full(alpha), full(model.beta), x, threads

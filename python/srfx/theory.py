@@ -10,26 +10,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core, weights
 from srfx import _validation as check
-from srfx._points import coefficient_sets, columns
+from srfx._points import columns, spike_sets
 from srfx.losses import Chosen, Loss, chosen
 from srfx.models import (
-    Activation,
+    AnyTarget,
     FloatArray,
     Function,
     Model,
+    MultiStep,
     OneStep,
     SpikedRF,
-    as_function,
+    as_target,
     check_model,
     compiled,
     floor_of,
-    groups_of,
+    group_count,
     probabilities,
+    spikes_of,
     warn_accuracy,
 )
 from srfx.readouts import check_readout, is_ridge, remedy, solve_readout
 from srfx.results import LOSS_OBSERVABLES, OBSERVABLES, ConvergenceError, Solution, Status
 from srfx.weights import EmpiricalBulk
+
+
+def covers(bulk: object) -> tuple[str, ...]:
+    """Say what a bulk covers of the models with more than one direction, spike or step."""
+    everything = ("directions", "spikes", "steps")
+    if isinstance(bulk, EmpiricalBulk):
+        return ()
+    return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 
 @check.public
@@ -51,9 +61,12 @@ def solve(
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
-        The model; a OneStep is solved through the map of `OneStep.equivalent`. With several readout
-        values the K groups of neurons are solved for together (THEORY section 7), K up to 32.
+    model : SpikedRF, OneStep or MultiStep
+        The model; a OneStep or a MultiStep is solved through the map of its ``equivalent``. K
+        groups of neurons, of several readout values or rows of ``spikes``, are solved for together
+        (THEORY section 7), K up to 32. A target may have several directions, and there may be
+        several spikes, whose rows span up to 3 directions (THEORY section 13), with an isotropic
+        bulk.
     alpha : float or array
         Sample complexity n/d of the readout, > 0.
     lam : float or array
@@ -62,16 +75,19 @@ def solve(
     d : float or array, optional
         Input dimension, >= 1: adds the leading 1/d correction (THEORY section 5). None, or inf: the
         limit.
-    bulk : {"isotropic", "one_step"} or EmpiricalBulk
+    bulk : {"isotropic", "one_step", "multi_step"} or EmpiricalBulk
         ``"isotropic"``: the bulk of the spiked model, as in CPD24. ``"one_step"``: the anisotropic
         bulk of the actual one-step network and the spread of its row norms (THEORY sections 9 and
         10), for a `OneStep` and lam > 0, with several readout values only if the activation is odd
         or its derivative is ``h1 + h2 z`` plus an odd function (relu, gelu, softplus); test errors
         within about one per cent of simulated networks for alpha0 from 0.5 (less for odd
         activations) and d of some hundreds; even activations, such as abs, and larger steps on
-        fewer samples take larger d (docs/accuracy.md). An `EmpiricalBulk`: the very weights given;
-        beta has to be theirs, d defaults to theirs, and the fields of the model that the weights
-        supersede (eta and alpha0, or r, c and gamma) are not used.
+        fewer samples take larger d (docs/accuracy.md). The target may have up to three directions
+        then, if there is one readout value and alpha0 is finite (THEORY section 14).
+        ``"multi_step"``: the same for a `MultiStep`, with one readout value and finite alpha0
+        (THEORY section 15); within about two per cent of simulated networks. An `EmpiricalBulk`:
+        the very weights given; beta has to be theirs, d defaults to theirs, and the fields of the
+        model that the weights supersede (eta and alpha0, or r, c and gamma) are not used.
     loss : str, Huber or Quantile
         What the readout minimises the sum of, beside ``lam |a|^2`` (THEORY section 19): "square",
         "absolute", ``srfx.Huber(delta)`` or ``srfx.Quantile(tau)`` of ``y - f``; for labels of +1
@@ -100,7 +116,7 @@ def solve(
     TypeError, ValueError
         An argument is of the wrong type or out of range, or shapes do not broadcast.
     NotImplementedError
-        Several readout values with a bulk that does not cover them.
+        Several readout values, directions, spikes or steps with a bulk that does not cover them.
 
     Warns
     -----
@@ -133,7 +149,7 @@ def solve(
     >>> sol.test_error.shape
     (30, 50)
     """
-    check_model(model, labelled=True)
+    check_model(model, labelled=True, covers=covers(bulk))
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
     readout = check_readout(model, loss, lam_values)
@@ -149,22 +165,26 @@ def solve(
     numeric = weights.inputs_of(model.numeric, bulk)
     arguments = {**numeric, "lam": lam_values, "alpha": alpha_values, "d": d_values}
     shape = check.common_shape(arguments)
-    check_size(shape, len(model.readout))
+    check_size(shape, group_count(model))
     if not is_ridge(model, readout):
+        check_model(model, labelled=True)
         raw = solve_readout(model, bulk, readout, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors, readout)
     if bulk != "isotropic":
         raw = weights.solve_bulk(model, bulk, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors)
 
-    (r, c, gamma), index = coefficient_sets(groups_of(model), shape)
-    points = (index, *columns(arguments, shape), math.prod(shape), threads)
-    functions = (compiled(model.activation), compiled(model.target))
-    shares = np.asarray(probabilities(model))
-    if len(shares) == 1:
-        raw = _core.solve(*functions, r.ravel(), c.ravel(), gamma, *points)
+    sets = spike_sets(model, shape)
+    points = (sets.of_point, *columns(arguments, shape), math.prod(shape), threads)
+    functions = (compiled(model.activation), sets.target)
+    spikes = (sets.r, sets.c, sets.gamma)
+    if sets.alone:
+        raw = _core.solve(*functions, *spikes, *points)
     else:
-        raw = _core.solve_groups(*functions, r, c, gamma, shares, *points)
+        shares = np.asarray(probabilities(model))
+        raw = _core.solve_groups(*functions, *spikes, shares, *points)
+        for name, values in raw.items():  # axes of length one are left out
+            raw[name] = values.reshape(len(values), *(n for n in values.shape[1:] if n > 1))
     return _wrap(model, bulk, arguments, shape, raw, errors)
 
 
@@ -234,7 +254,7 @@ def _remedy(status: Status, at: dict[str, float], solution: Solution) -> str:
         advice = remedy(readout, model, status.name.lower(), at)
         if advice:
             return advice
-    activation, several = model.activation, len(model.readout) > 1
+    activation, several = model.activation, group_count(model) > 1
     ridgeless = at["lam"] == 0 and status in (Status.DIVERGED, Status.NON_FINITE)
     # a linear activation has features of rank min(d, p), any other of rank p
     linear = ridgeless and floor_of(activation) == 0
@@ -282,7 +302,7 @@ def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model; beta does not matter, and noise only as far as it enters `OneStep.equivalent`.
     n_threads : int, optional
         Threads, as in `solve`.
@@ -305,18 +325,24 @@ def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
     >>> print(f"{lower:.8f} {upper:.8f}")
     0.00166905 0.02910490
     """
-    check_model(model)
+    check_model(model, covers=covers("isotropic"))
     threads = check.thread_count(n_threads)
-    r, c, gamma = groups_of(model)
-    shape = np.broadcast_shapes(r.shape[:-1], c.shape[:-1], gamma.shape)
-    check_size(shape, len(model.readout))
-    (r, c, gamma), index = coefficient_sets((r, c, gamma), shape)
-    functions = (compiled(model.activation), compiled(model.target))
-    shares = np.asarray(probabilities(model))
-    if len(shares) == 1:
-        raw = _core.bounds(*functions, r.ravel(), c.ravel(), gamma, threads)
+    rows, c, alignment = spikes_of(model)
+    shape = np.broadcast_shapes(rows.shape[:-2], c.shape[:-1], alignment.shape[:-2])
+    k = group_count(model)
+    check_size(shape, k)
+    sets = spike_sets(model, shape)
+    functions = (compiled(model.activation), sets.target)
+    if sets.alone and sets.gamma.ndim == 1:
+        activation, target = compiled(model.activation), compiled(model.target)
+        raw = _core.bounds(activation, target, sets.r, sets.c, sets.gamma, threads)
     else:
-        raw = _core.group_bounds(*functions, r, c, gamma, shares, threads)
+        r, gamma = sets.r, sets.gamma
+        if sets.alone:
+            r, gamma = r[:, np.newaxis, np.newaxis], gamma[..., np.newaxis]
+        shares = np.asarray(probabilities(model))
+        raw = _core.group_bounds(*functions, r, sets.c.reshape(-1, k), gamma, shares, threads)
+    index = sets.of_point
     error = float(np.max(raw["error"], initial=0.0))
     warn_accuracy(error, "the bounds", model.activation, model.target)
     lower, upper = (
@@ -327,15 +353,15 @@ def bounds(model: Model, *, n_threads: int | None = None) -> Bounds:
 
 
 @check.public
-def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> float:
+def linear_floor(target: AnyTarget | Function | Model) -> float:
     """Compute the least test error that kernel and linear methods reach when n is of order d.
 
-    ``E[s*^2] - E[s*]^2 - E[z s*]^2`` with z ~ N(0, 1); THEORY section 1.
+    ``E[s*^2] - E[s*]^2 - sum_l E[t_l s*]^2`` with t ~ N(0, I); THEORY sections 1 and 13.
 
     Parameters
     ----------
-    target : str, callable, Activation, SpikedRF or OneStep
-        The target's activation, or a model whose target is meant.
+    target : str, callable, Activation, Target or model
+        The target, or a model whose target is meant.
 
     Returns
     -------
@@ -353,9 +379,9 @@ def linear_floor(target: str | Activation | Function | SpikedRF | OneStep) -> fl
     >>> print(f"{srfx.linear_floor('sin'):.8f}")
     0.06445292
     """
-    if isinstance(target, (SpikedRF, OneStep)):
+    if isinstance(target, (SpikedRF, OneStep, MultiStep)):
         target = target.target
-    return floor_of(as_function("target", target))
+    return floor_of(as_target("target", target))
 
 
 @check.public
@@ -370,27 +396,27 @@ def learned_function(
     loss: Loss = "square",
     n_threads: int | None = None,
 ) -> FloatArray:
-    """Average the trained network over inputs with a given projection on the target's direction.
+    """Average the trained network over inputs with given projections on the target's directions.
 
     ``f(t) = E[f(x) | theta.x/sqrt(d) = t]``: what the network has made of ``sigma*(t)``.
-    Source: CPD24 figure 1; THEORY section 6. An anisotropic bulk adds the feature of the row norms,
-    ``chi E[mu_c]`` (THEORY section 9 e).
+    Source: CPD24 figure 1; THEORY sections 6 and 13. An anisotropic bulk adds the feature of the
+    row norms, ``chi E[mu_c]`` (THEORY section 9 e).
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
+    model : SpikedRF, OneStep or MultiStep
         The model.
     alpha, lam, d, bulk, loss
         As in `solve`, which is called first.
     t : float or array
-        Projections; any finite numbers.
+        Projections; any finite numbers. For a target of L directions of shape (.., L).
     n_threads : int, optional
         Threads, as in `solve`.
 
     Returns
     -------
     array
-        Of shape ``solution.shape + t.shape``.
+        Of shape ``solution.shape + t.shape``, the axis of directions of t left out.
 
     Raises
     ------
@@ -405,11 +431,22 @@ def learned_function(
     (2, 3)
     """
     points = np.asarray(check.finite("t", t))
+    check_model(model, labelled=True, covers=covers(bulk))
+    if model.directions > 1:
+        count = model.directions
+        if points.shape[-1:] != (count,):
+            raise ValueError(
+                f"t must have one coordinate for each of the {count} directions of the target on "
+                f"its last axis; got shape {points.shape}"
+            )
+        t_shape = points.shape[:-1]
+    else:
+        t_shape = points.shape
     solution = solve(model, alpha, lam, d=d, bulk=bulk, loss=loss, n_threads=n_threads)
-    needed = 16.0 * len(model.readout) * solution.size * points.size
-    check.memory(f"{solution.size} points at {points.size} t", needed)
+    k, n = group_count(model), math.prod(t_shape)
+    check.memory(f"{solution.size} points at {n} t", 16.0 * k * solution.size * n)
     threads = check.thread_count(n_threads)
-    if bulk != "isotropic":
+    if bulk != "isotropic" and model.directions == 1:
         where = (solution.arguments, solution.shape, threads)
         readout = chosen(loss, model.labels, lam)
         if is_ridge(model, readout):
@@ -418,26 +455,58 @@ def learned_function(
             raw = solve_readout(model, bulk, readout, *where)
         values = weights.learned(model, raw, points.ravel(), threads)
         return values.reshape(solution.shape + points.shape)[()]
-    k = len(model.readout)
-    r, c, gamma = groups_of(model)
-    of_groups = (*solution.shape, k)
+    total = _learned(solution, points.reshape(n, model.directions), threads)
+    return total.reshape(solution.shape + t_shape)[()]
 
-    def flat(x: float | FloatArray) -> FloatArray:
-        return np.broadcast_to(x, of_groups).ravel()
 
-    def grouped(x: float | FloatArray) -> FloatArray:
-        return flat(x if k > 1 else np.asarray(x)[..., np.newaxis])
+def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
+    """Learned function at points t (n, L), of shape (points, n) (THEORY section 13).
 
-    learned = _core.learned_function(
+    Given t, kap_g = R_g.k and l = theta.k + psi.z are Gaussian, and with sqrt(c) zeta they make one
+    Gaussian x = mean + s Z, of which l and zeta have their shares: with E Z^i sigma(x) = M_i,
+    ``f = m M_0 + E[l] sqrt(c) M_1/s + sqrt(c) Cov(l, kap) (M_2 - M_0)/s^2``, and after a step whose
+    bulk is its own ``chi (M_2 - M_0)/(2 s^2)``.
+    """
+    model, shape, chi = solution.model, solution.shape, np.zeros(1)
+    if solution.bulk == "isotropic":
+        rows, c, alignment = spikes_of(model)
+    else:
+        raw = weights.solve_bulk(model, solution.bulk, solution.arguments, shape, threads)
+        rows = raw["r"].reshape(*shape, 1, 1)
+        c, alignment = raw["c"].reshape(*shape, 1), raw["gamma"].reshape(*shape, -1, 1)
+        chi = raw["chi"][:, np.newaxis]
+    (k, q), count = rows.shape[-2:], alignment.shape[-2]
+
+    def full(value: FloatArray, *own: int) -> FloatArray:
+        return np.broadcast_to(value, (*shape, *own)).reshape(solution.size, *own)
+
+    m = np.reshape(solution.m, (solution.size, k))
+    theta = np.reshape(solution.theta, (solution.size, k, q))
+    psi = np.reshape(solution.psi, (solution.size, k, count))
+    rows, c, alignment = full(rows, k, q), full(c, k), full(alignment, count, q)
+    if q > 1:  # only what the rows span of the spikes is read
+        _, s, vt = np.linalg.svd(rows, full_matrices=False)
+        kept = (s > 1e-10 * s[:, :1]).astype(float)
+        span = np.einsum("bsi,bs,bsj->bij", vt, kept, vt)
+        alignment, theta = alignment @ span, theta @ span
+    # P^(-1/2), where the spikes leave anything of a direction
+    values, vectors = np.linalg.eigh(np.eye(count) - alignment @ alignment.transpose(0, 2, 1))
+    inverse = np.where(values > 1e-12, 1 / np.sqrt(np.where(values > 1e-12, values, 1)), 0.0)
+    across = psi @ ((vectors * inverse[:, np.newaxis]) @ vectors.transpose(0, 2, 1))
+    along = theta - across @ alignment
+    left = rows - rows @ (alignment.transpose(0, 2, 1) @ alignment)  # R (I - Gamma^T Gamma)
+    sd, s = np.sqrt(c), np.sqrt(np.maximum(np.sum(left * rows, axis=-1), 0) + c)
+    mean = (rows @ alignment.transpose(0, 2, 1)) @ t.T
+    first = ((along @ alignment.transpose(0, 2, 1) + across) @ t.T) * (sd / s)[..., np.newaxis]
+    second = (np.sum(along * left, axis=-1) * sd + chi / 2) / s**2
+    learned: FloatArray = _core.learned_points(
         compiled(model.activation),
-        flat(r),
-        flat(c),
-        flat(gamma[..., np.newaxis]),
-        grouped(solution.m),
-        grouped(solution.theta),
-        grouped(solution.psi),
-        points.ravel(),
+        s.ravel(),
+        m.ravel(),
+        second.ravel(),
+        mean.reshape(solution.size * k, len(t)),
+        first.reshape(solution.size * k, len(t)),
         threads,
     )
-    total: FloatArray = learned.reshape(-1, k, points.size).sum(axis=1)
-    return total.reshape(solution.shape + points.shape)[()]
+    total: FloatArray = learned.reshape(solution.size, k, len(t)).sum(axis=1)
+    return total

@@ -1,4 +1,4 @@
-"""The bulk that the gradient step leaves behind (THEORY 9 and 10), and that of given weights."""
+"""The bulk that gradient steps leave behind (THEORY 9, 10, 14, 15), and that of given weights."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from srfx.models import (
     AccuracyWarning,
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
     Rebuilt,
     check_groups,
@@ -25,13 +26,17 @@ from srfx.models import (
     gaussian_constants,
     label,
     probabilities,
+    target_of,
     warn,
 )
 
 if TYPE_CHECKING:
     from srfx.results import Solution
 
-BULKS = ("isotropic", "one_step")
+BULKS = ("isotropic", "one_step", "multi_step")
+
+#: Directions of a target that the bulk of gradient steps follows.
+MAX_STEP_DIRECTIONS = 3
 
 #: Spread of the rows of given weights, over c, at which the theory is off by about one per cent:
 #: the variance of ``W v/|v|`` and the standard deviation of the squared norms.
@@ -276,9 +281,12 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
 
 def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     """Return one direction or several as orthonormal rows; those of the target as they are."""
-    if np.ndim(value) != 2 or np.shape(value)[1] != d:
-        return _direction(name, value, d, p)[np.newaxis]
-    rows = np.array([_direction(f"a row of {name}", row, d, p) for row in np.asarray(value)])
+    values = np.asarray(
+        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
+    )
+    if values.ndim != 2 or values.shape[1] != d:
+        return _direction(name, values, d, p)[np.newaxis]
+    rows = np.array([_direction(f"a row of {name}", row, d, p) for row in values])
     if name == "theta":
         cosines = np.abs(rows @ rows.T - np.eye(len(rows)))
         if cosines.max() > 1e-6:
@@ -293,11 +301,8 @@ def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     return basis if len(rows) > 1 else rows
 
 
-def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
+def _direction(name: str, vector: FloatArray, d: int, p: int) -> FloatArray:
     """Return a non-zero vector of length d, normalised."""
-    vector = np.asarray(
-        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
-    )
     if vector.shape != (d,):
         hint = f". W looks transposed: {_LAYOUT}" if vector.shape == (p,) else ""
         raise ValueError(
@@ -317,27 +322,79 @@ def _direction(name: str, value: object, d: int, p: int) -> FloatArray:
 
 
 def check_bulk(model: Model, bulk: object, lam: float | FloatArray) -> None:
-    """Refuse what is no bulk, and what sections 9 and 10 do not cover here, before any work."""
+    """Refuse what is no bulk, and what sections 9 to 15 do not cover here, before any work."""
     if isinstance(bulk, str):
         check.one_of("bulk", bulk, BULKS)
     elif not isinstance(bulk, EmpiricalBulk):
-        raise TypeError(f"bulk must be 'isotropic', 'one_step' or an EmpiricalBulk; got {bulk!r}")
+        names = ", ".join(repr(name) for name in BULKS)
+        raise TypeError(f"bulk must be {names} or an EmpiricalBulk; got {bulk!r}")
     if bulk == "isotropic":
         return
-    name = "bulk='one_step'" if bulk == "one_step" else "an EmpiricalBulk"
-    if bulk == "one_step" and not isinstance(model, OneStep):
+    name = f"bulk={bulk!r}" if isinstance(bulk, str) else "an EmpiricalBulk"
+    needed = {"one_step": OneStep, "multi_step": MultiStep}.get(str(bulk))
+    if needed is not None and not isinstance(model, needed):
+        made = "step makes" if needed is OneStep else "steps make"
+        hint = "use bulk='isotropic'"
+        if isinstance(model, OneStep):
+            hint = "use bulk='one_step'"
+        elif isinstance(model, MultiStep):
+            hint = "use bulk='multi_step'"
         raise ValueError(
-            "bulk='one_step' needs an srfx.OneStep model, whose gradient step makes the bulk; got "
-            f"{type(model).__name__}: use bulk='isotropic'"
+            f"{name} needs an srfx.{needed.__name__} model, whose gradient {made} the bulk; got "
+            f"{type(model).__name__}: {hint}"
         )
-    if isinstance(model, OneStep) and bulk == "one_step":
-        _check_endless(model)
+    if isinstance(model, (OneStep, MultiStep)) and isinstance(bulk, str):
+        if isinstance(model, OneStep) and model.directions == 1:
+            _check_endless(model)
+        else:
+            _check_layers(model, name)
     if len(model.readout) > 1:
         _check_groups(model, bulk)
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
             f"lam must be > 0 with {name}; got 0: approach the ridgeless limit by a small lam, "
             "such as 1e-8"
+        )
+
+
+def own_bulk(model: Model) -> str:
+    """Name the bulk that the steps of a model make; the isotropic one where that is not known."""
+    for kind, name in ((OneStep, "one_step"), (MultiStep, "multi_step")):
+        if isinstance(model, kind):
+            try:
+                check_bulk(model, name, 1.0)
+            except NotImplementedError:
+                break
+            return name
+    return "isotropic"
+
+
+def _steps(model: OneStep | MultiStep) -> list[tuple[str, FloatArray, FloatArray]]:
+    """Name of alpha0, eta and alpha0 of each step."""
+    if isinstance(model, OneStep):
+        return [("alpha0", np.asarray(model.eta), np.asarray(model.alpha0))]
+    pairs = zip(model.eta, model.alpha0, strict=True)
+    return [(f"alpha0_{i}", np.asarray(e), np.asarray(a)) for i, (e, a) in enumerate(pairs, 1)]
+
+
+def _check_layers(model: OneStep | MultiStep, name: str) -> None:
+    """Refuse what the recursion over steps, or targets of several directions, do not cover."""
+    if model.directions > MAX_STEP_DIRECTIONS:
+        raise NotImplementedError(
+            f"{name} supports targets of at most {MAX_STEP_DIRECTIONS} directions; got "
+            f"{model.directions}: use bulk='isotropic'"
+        )
+    for field, eta, alpha0 in _steps(model):
+        if np.any((eta != 0) & np.isinf(alpha0)):
+            raise ValueError(
+                f"{field} must be finite with {name} for several steps or directions of the "
+                "target; got inf: take a large one, such as 1e6"
+            )
+    if len(model.readout) > 1:
+        what = "several steps" if isinstance(model, MultiStep) else "several directions"
+        raise NotImplementedError(
+            f"{name} supports a single readout value with {what}, as in readout=(1.0,): for more "
+            f"there is bulk='isotropic'; got readout={model.readout}"
         )
 
 
@@ -453,6 +510,58 @@ def step_gradient(
     )
 
 
+def _layer_inputs(
+    model: OneStep | MultiStep,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+) -> dict[str, Any]:
+    """Give the arguments that the core's functions for steps share (THEORY 14 and 15)."""
+    steps, count = _steps(model), len(_steps(model))
+    with np.errstate(divide="ignore"):
+        inverse = [1 / alpha0 for _, _, alpha0 in steps]
+    values = [*(eta for _, eta, _ in steps), *inverse, np.asarray(arguments["noise"])]
+    table, index = distinct(values, shape)
+    names = ("beta", "noise", "alpha", "lam", "inv_d")
+    return {
+        "sigma": compiled(model.activation),
+        "target": compiled(model.target) if model.directions == 1 else target_of(model),
+        "readout": model.readout[0],
+        "eta": np.ascontiguousarray(table[:, :count]),
+        "inv_alpha0": np.ascontiguousarray(table[:, count:-1]),
+        "set_noise": np.ascontiguousarray(table[:, -1]),
+        "set_index": index,
+        **dict(zip(names, columns(arguments, shape), strict=True)),
+    }
+
+
+def solve_layers(
+    model: OneStep | MultiStep,
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+    n_threads: int,
+) -> dict[str, NDArray[Any]]:
+    """Solve every point after several steps, or one with a target of several directions."""
+    inputs = _layer_inputs(model, arguments, shape)
+    inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
+    raw: dict[str, NDArray[Any]] = _core.solve_layers(**inputs)
+    return raw
+
+
+def layers_gradient(
+    solution: Solution, directions: list[int], n_threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Differentiate both errors after such steps: rows are directions of the core."""
+    model = solution.model
+    assert isinstance(model, (OneStep, MultiStep))
+    return _core.gradient_layers(
+        **_layer_inputs(model, solution.arguments, solution.shape),
+        v1=np.ravel(np.asarray(solution.v1)),
+        v2=np.ravel(np.asarray(solution.v2)),
+        directions=directions,
+        n_threads=n_threads,
+    )
+
+
 def inputs_of_weights(
     model: Model,
     bulk: EmpiricalBulk,
@@ -538,8 +647,16 @@ def solve_bulk(
     """Solve every point for a bulk that is not isotropic."""
     if isinstance(bulk, EmpiricalBulk):
         return solve_weights(model, bulk, arguments, shape, n_threads)
+    assert isinstance(model, (OneStep, MultiStep))
+    if in_layers(model):
+        return solve_layers(model, arguments, shape, n_threads)
     assert isinstance(model, OneStep)
     return solve_step(model, arguments, shape, n_threads)
+
+
+def in_layers(model: Model) -> bool:
+    """Whether a bulk of gradient steps is that of several, or of several directions."""
+    return isinstance(model, MultiStep) or model.directions > 1
 
 
 def learned(

@@ -3,7 +3,7 @@
 
 import marimo
 
-app = marimo.App(width="medium", app_title="srfx: what does one gradient step buy?")
+app = marimo.App(width="medium", app_title="srfx: what do gradient steps buy?")
 
 
 @app.cell
@@ -18,19 +18,20 @@ def _():
     from srfx.app import view as explore
     from srfx.app.picture import Picture
     from srfx.models import ACTIVATION_NAMES
+    from srfx.targets import TARGET_NAMES
 
-    return ACTIVATION_NAMES, Picture, base64, explore, html, json, mo, time
+    return ACTIVATION_NAMES, Picture, TARGET_NAMES, base64, explore, html, json, mo, time
 
 
 @app.cell
-def _(ACTIVATION_NAMES, mo):
+def _(ACTIVATION_NAMES, TARGET_NAMES, mo):
     def slider(label, steps, value):
         return mo.ui.slider(steps=steps, value=value, label=label, show_value=True)
 
     tens = [round(m * 10.0**e, 6) for e in range(-4, 1) for m in (1, 2, 5)] + [10.0]
     eta = slider("learning rate η", [round(0.1 * i, 1) for i in range(101)], 3.0)
     alpha0 = slider(
-        "samples of the step α₀",
+        "samples of a step α₀",
         [0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100],
         5,
     )
@@ -40,10 +41,13 @@ def _(ACTIVATION_NAMES, mo):
     noise = slider("label noise Δ", [round(0.05 * i, 2) for i in range(21)], 0.0)
     smooth = [name for name in ACTIVATION_NAMES if name != "sign"]
     activation = mo.ui.dropdown(smooth, value="tanh", label="activation σ")
-    target = mo.ui.dropdown(list(ACTIVATION_NAMES), value="sin", label="target σ*")
+    targets = {name: name for name in ACTIVATION_NAMES}
+    targets |= {f"{name} of two": name for name in TARGET_NAMES}
+    target = mo.ui.dropdown(targets, value="sin", label="target σ*")
+    steps = mo.ui.dropdown({"1": 1, "2": 2, "3": 3}, value="1", label="gradient steps")
     readout = mo.ui.text("1", label="initial readout values", full_width=False)
     run = mo.ui.run_button(label="Simulate (d = 200, 8 networks)")
-    return activation, alpha, alpha0, beta, eta, lam, noise, readout, run, target
+    return activation, alpha, alpha0, beta, eta, lam, noise, readout, run, steps, target
 
 
 @app.cell
@@ -55,7 +59,7 @@ def _(Picture, explore, mo):
 
 
 @app.cell
-def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, target):
+def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, steps, target):
     try:
         view = explore.View(
             activation.value,
@@ -67,6 +71,7 @@ def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, target
             float(alpha.value),
             float(noise.value),
             explore.parse_readout(readout.value),
+            steps.value,
         )
         view.model  # noqa: B018  (checks the values)
         problem = None
@@ -122,8 +127,8 @@ def _(base64, get_points, html, json, last, mo, picture, time):
             mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
         ]
         if numbers.spike is not None:
-            r, c, gamma = numbers.spike
-            stats.append(mo.stat(f"{r:.3f}, {c:.3f}, {gamma:.3f}", label="equivalent r, c, γ"))
+            shown = ", ".join(f"{x:.3f}" for x in numbers.spike)
+            stats.append(mo.stat(shown, label="equivalent r, c, γ"))
         return mo.hstack(stats, widths="equal")
 
     return computing, draw, summarise
@@ -147,6 +152,7 @@ def _(
     problem,
     readout,
     run,
+    steps,
     summarise,
     target,
     time,
@@ -156,8 +162,8 @@ def _(
         code = mo.md("" if numbers is None else f"```python\n{numbers.view.code(numbers)}```")
         return mo.vstack(
             [
-                mo.md("## What does one gradient step buy?"),
-                mo.hstack([activation, target, readout, run], justify="start", wrap=True),
+                mo.md("## What do gradient steps buy?"),
+                mo.hstack([activation, target, steps, readout, run], justify="start", wrap=True),
                 mo.hstack(
                     [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
                 ),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srfx._style import COLOURS, GREY, style
-from srfx.app.view import ALPHA, ALPHA_SIMULATED, SIZE, Numbers, Spectrum, T
+from srfx._style import COLOURS, GREY, function_bands, style
+from srfx.app.view import ALPHA, ALPHA_SIMULATED, EDGE, SIZE, Numbers, Spectrum, T
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,6 +68,13 @@ class Picture:
                 xlabel=r"eigenvalue of $\Phi^T\Phi/p$", title="features: density of its logarithm"
             )
             self._axes = left, right, last
+            # for targets of two directions, in place of the middle one
+            box = right.get_position()
+            height = 0.44 * box.height
+            self._planes = [
+                self.figure.add_axes((box.x0, low, box.width, height))
+                for low in (box.y1 - height, box.y0)
+            ]
             for ax in self._axes:  # placed once: looking for room takes a quarter of a redraw
                 ax.set_title(ax.get_title(), y=1.0)
                 ax.xaxis.set_label_coords(0.5, -0.09)
@@ -117,10 +124,16 @@ class Picture:
                 title=f"gaps: {unsolved} points did not converge" if unsolved else None,
             )
 
-            self._target.set_data(T, numbers.target)
-            self._learned.set_data(T, numbers.learned)
-            right.relim()
-            right.autoscale_view(scalex=False)
+            right.set_visible(not view.several)
+            for ax in self._planes:
+                ax.set_visible(view.several)
+            if view.several:
+                self._draw_planes(numbers)
+            else:
+                self._target.set_data(T, numbers.target)
+                self._learned.set_data(T, numbers.learned)
+                right.relim()
+                right.autoscale_view(scalex=False)
 
             self._draw_spectrum(numbers.spectrum)
 
@@ -129,6 +142,16 @@ class Picture:
             canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
+    def _draw_planes(self, numbers: Numbers) -> None:
+        """Draw the function learned of two directions, and the target below, in the same bands."""
+        levels = np.linspace(numbers.target.min(), numbers.target.max(), 13)
+        what = (numbers.learned, "function learned"), (numbers.target, r"target $\sigma_*(t)$")
+        for ax, (values, title) in zip(self._planes, what, strict=True):
+            ax.clear()
+            function_bands(ax, EDGE, EDGE, values, levels)
+            ax.set_title(title, y=1.0)
+        self._planes[0].set(xticks=[], xlabel="")
+
     def _draw_spectrum(self, spectrum: Spectrum | None) -> None:
         from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
@@ -136,10 +159,10 @@ class Picture:
         if self._area is not None:
             self._area.remove()
             self._area = None
-        if spectrum is None:
+        if spectrum is None or not spectrum.x.size:
             self._density.set_data([], [])
             self._outliers.set_data([], [])
-            self._words.set_text("computing …")
+            self._words.set_text("computing …" if spectrum is None else spectrum.note)
             return
         x, density = spectrum.x, spectrum.density
         known = np.isfinite(density)

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srfx import _core, _validation
-from srfx.models import FloatArray, OneStep, compiled, quiet
+from srfx.models import (
+    AnyTarget,
+    FloatArray,
+    MultiStep,
+    OneStep,
+    as_target,
+    compiled,
+    quiet,
+)
 from srfx.simulation import simulate
 from srfx.spectrum import spectra
+from srfx.targets import Target
 from srfx.theory import bounds, learned_function, linear_floor, solve
-from srfx.weights import check_bulk
+from srfx.weights import own_bulk
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,6 +35,9 @@ ALPHA_SIMULATED = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Size of the page's simulation: a few seconds.
 SIZE: dict[str, Any] = {"d": 200, "replicates": 8}
 T = np.linspace(-3, 3, 121)
+#: Where the function learned of two directions is drawn: along each, and all points.
+EDGE = np.linspace(-2.25, 2.25, 31)
+PLANE = np.stack(np.meshgrid(EDGE, EDGE, indexing="ij"), axis=-1)
 #: Where the spectrum of the features is looked for; fewer points for the slower several groups.
 X = np.geomspace(1e-6, 1e6, 1201)
 X_GROUPS = np.geomspace(1e-6, 1e6, 361)
@@ -34,6 +46,9 @@ POINTS = 40
 
 #: So many readout values are solved for in the actual step: of more, a curve takes too long here.
 GROUPS = 3
+
+#: What the panel of the spectrum says where there is none.
+_UNKNOWN = "not known for several readout values after several steps"
 
 #: What solving for a view may say, to be shown in its place.
 PROBLEMS = (ValueError, NotImplementedError, RuntimeError, ArithmeticError)
@@ -57,41 +72,46 @@ class View:
     alpha: float = 2.0
     noise: float = 0.0
     readout: tuple[float, ...] = (1.0,)
+    steps: int = 1  # all alike
 
     @property
-    def model(self) -> OneStep:
+    def model(self) -> OneStep | MultiStep:
         """The network."""
-        return OneStep(
-            self.activation,
-            self.target,
-            eta=self.eta,
-            alpha0=self.alpha0,
-            beta=self.beta,
-            noise=self.noise,
-            readout=self.readout,
-        )
+        common: dict[str, Any] = {"beta": self.beta, "noise": self.noise, "readout": self.readout}
+        functions = self.activation, self.target
+        if self.steps == 1:
+            return OneStep(*functions, eta=self.eta, alpha0=self.alpha0, **common)
+        eta, alpha0 = (self.eta,) * self.steps, (self.alpha0,) * self.steps
+        return MultiStep(*functions, eta=eta, alpha0=alpha0, **common)
+
+    @property
+    def several(self) -> bool:
+        """Whether the target has two directions."""
+        return isinstance(as_target("target", self.target), Target)
 
     @property
     def bulk(self) -> str:
-        """The bulk of the actual step, for as many readout values as it is quick and known for."""
+        """The bulk of the actual steps, for as many readout values as it is quick and known for."""
         if len(self.readout) > GROUPS:
             return "isotropic"
-        try:
-            check_bulk(self.model, "one_step", 1.0)
-        except NotImplementedError:
-            return "isotropic"
-        return "one_step"
+        return own_bulk(self.model)
 
     @property
     def alphas(self) -> FloatArray:
         """Where the curves are drawn."""
-        slow = self.bulk == "one_step" and len(self.readout) == GROUPS
+        slow = self.bulk != "isotropic" and len(self.readout) == GROUPS
         return ALPHA_THREE if slow else ALPHA
 
     @property
     def spectral_bulk(self) -> str:
-        """The bulk of the spectrum, which has only the isotropic one for several values."""
-        return "one_step" if len(self.readout) == 1 else "isotropic"
+        """The bulk of the spectrum: of several values, steps or directions the isotropic one."""
+        single = len(self.readout) == self.steps == 1 and not self.several
+        return "one_step" if single else "isotropic"
+
+    @property
+    def spectral(self) -> bool:
+        """Whether the spectrum is known: not where several steps lead groups several ways."""
+        return self.steps == 1 or len(self.readout) == 1
 
     @property
     def experiment(self) -> View:
@@ -101,12 +121,16 @@ class View:
     def code(self, numbers: Numbers | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
         spectrum = None if numbers is None else numbers.spectrum
-        x = X if spectrum is None else spectrum.x
+        x = X if spectrum is None or not spectrum.x.size else spectrum.x
         given = f"bulk={self.bulk!r}"
         if numbers is not None and numbers.unsolved:
             given += ', errors="record"'
+        kind = "OneStep" if self.steps == 1 else "MultiStep"
         fields = [f"{self.activation!r}", f"{self.target!r}"]
-        fields += [f"{name}={getattr(self, name):g}" for name in ("eta", "alpha0", "beta")]
+        for name in ("eta", "alpha0"):
+            value = f"{getattr(self, name):g}"
+            fields.append(f"{name}={value if self.steps == 1 else f'({value},) * {self.steps}'}")
+        fields.append(f"beta={self.beta:g}")
         if self.noise:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
@@ -114,23 +138,28 @@ class View:
         shown = "srfx.bounds(model), srfx.linear_floor(model)"
         if _spike(self.model) is not None:
             shown += ", model.equivalent()"
+        t = "np.linspace(-3, 3, 121)"
+        if self.several:
+            edge = f"np.linspace({EDGE[0]:g}, {EDGE[-1]:g}, {EDGE.size})"
+            t = f"np.stack(np.meshgrid(*2 * [{edge}], indexing='ij'), axis=-1)"
+        of_features = f"""
+x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
+spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
+print(spectrum.mass_at_zero.item(), spectrum.edges.values)
+"""
         return f"""import numpy as np, srfx
 
-model = srfx.OneStep({", ".join(fields)})
+model = srfx.{kind}({", ".join(fields)})
 alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"]}
 sol = srfx.solve(model, alpha=alpha, lam=lam, {given})  # d = infinity
 sol_d = srfx.solve(model, alpha=alpha, lam=lam, {given}, d=d)
 ax = srfx.plot.learning_curve(sol)
 ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
 
-t = np.linspace(-3, 3, 121)
+t = {t}
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
 print({shown})
-
-x = np.geomspace({x[0]:.6g}, {x[-1]:.6g}, {x.size})
-spectrum = srfx.feature_spectrum(model, alpha={self.alpha:g}, x=x, bulk={self.spectral_bulk!r})
-print(spectrum.mass_at_zero.item(), spectrum.edges.values)
-
+{of_features if self.spectral else ""}
 alphas = {list(ALPHA_SIMULATED)}
 ds = srfx.simulate(model, alpha=alphas, lam=lam, d=d, replicates={SIZE["replicates"]})
 error = ds.test_error.squeeze("lam")
@@ -166,8 +195,10 @@ ax.legend()
             floor=linear_floor(model),
             lower=float(limits.lower),
             upper=float(limits.upper),
-            learned=learned_function(model, self.alpha, self.lam, T, **options),
-            target=_core.evaluate(compiled(model.target), T),
+            learned=learned_function(
+                model, self.alpha, self.lam, PLANE if self.several else T, **options
+            ),
+            target=_values(model.target),
             spike=_spike(model),
         )
 
@@ -180,6 +211,9 @@ ax.legend()
             with quiet():
                 return spectra(self.model, self.spectral_bulk, self.alpha, (), x, threads)[0]
 
+        if not self.spectral:
+            empty = np.zeros(0)
+            return Spectrum(empty, empty, empty, empty, 0.0, 1.0, 0.0, _UNKNOWN)
         x = X if self.spectral_bulk == "one_step" else X_GROUPS
         raw = spectrum(x)
         low, high = _extent(x, raw)
@@ -272,12 +306,22 @@ def _extent(x: FloatArray, raw: Any) -> tuple[float, float]:
     return low / 1.25, high * 1.25
 
 
-def _spike(model: OneStep) -> tuple[float, float, float] | None:
+def _values(target: AnyTarget) -> FloatArray:
+    if isinstance(target, Target):
+        return target(PLANE[..., 0], PLANE[..., 1])
+    values: FloatArray = _core.evaluate(compiled(target), T)
+    return values
+
+
+def _spike(model: OneStep | MultiStep) -> tuple[float, ...] | None:
+    """R, c and the alignment with every direction of the equivalent features."""
     try:
         spiked = model.equivalent()
     except NotImplementedError:  # groups whose bulks are not those of one SpikedRF
         return None
-    return float(spiked.r), float(spiked.c), float(spiked.gamma)
+    if spiked.spikes is not None:  # not of a single spike
+        return None
+    return (float(spiked.r), float(spiked.c), *np.ravel(spiked.gamma).tolist())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,7 +338,7 @@ class Numbers:
     upper: float
     learned: FloatArray
     target: FloatArray
-    spike: tuple[float, float, float] | None  # r, c, gamma of the equivalent features
+    spike: tuple[float, ...] | None  # r, c, gamma of the equivalent features
     spectrum: Spectrum | None = None  # None: yet to come
 
     @property

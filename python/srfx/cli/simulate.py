@@ -13,9 +13,10 @@ from srfx._replicates import DTYPES
 from srfx.cli.grids import GRIDS
 from srfx.cli.options import INTEGER, NETWORK, model_of, options, require
 from srfx.cli.output import check_plot, heading, new_figure, save, say, write, write_columns
-from srfx.models import Model, OneStep
+from srfx.models import Model
 from srfx.simulation import CTRL_C, mean, simulate, standard_error
 from srfx.theory import solve
+from srfx.weights import own_bulk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,14 +148,10 @@ def _write_table(ds: xr.Dataset, file: IO[Any]) -> None:
 
 def _theory(model: Model, alpha: Any, lam: Any, d: int, loss: Loss) -> tuple[Solution, str]:
     """Theory with its 1/d term: of the network's own bulk where that is known."""
-    if isinstance(model, OneStep):
-        try:
-            own = solve(model, alpha, lam, d=d, bulk="one_step", loss=loss, errors="record")
-        except NotImplementedError:
-            pass
-        else:
-            return own, "theory (bulk of the step)"
-    return solve(model, alpha, lam, d=d, loss=loss, errors="record"), "theory"
+    bulk = own_bulk(model) if np.all(np.asarray(lam) > 0) else "isotropic"
+    of = {"isotropic": "", "one_step": " (bulk of the step)", "multi_step": " (bulk of the steps)"}
+    name = f"theory{of[bulk]}"
+    return solve(model, alpha, lam, d=d, bulk=bulk, loss=loss, errors="record"), name
 
 
 def _figure(model: Model, ds: xr.Dataset, loss: Loss) -> Any:

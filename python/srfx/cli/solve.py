@@ -128,9 +128,8 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         fixed.append(f"loss = {about['loss']}")
     if about["bulk"] != "isotropic":
         fixed.append(f"bulk = {about['bulk']}")
-    floor = about.get("linear_floor") if solution.model.labels == "real" else None
-    said = "" if floor is None else f"; linear floor {_digits([floor])[0]}"
-    file.write(f"{heading(about)}{said}\n")
+    floor = f"; linear floor {_digits([about['linear_floor']])[0]}"
+    file.write(f"{heading(about)}{floor if solution.model.labels == 'real' else ''}\n")
     file.write(f"# {', '.join(fixed)}\n")
     columns = {
         name: [f"{x:.8g}" for x in inputs[name].ravel().tolist()]

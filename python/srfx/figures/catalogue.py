@@ -21,6 +21,7 @@ from srfx.figures.jobs import Run
 from srfx.figures.layout import Figure
 from srfx.figures.parameters import checked
 from srfx.figures.recipe import Recipe
+from srfx.targets import Target
 
 #: The figures by name, in the order in which `srfx.figures` imports their files.
 RECIPES: dict[str, Recipe] = {}
@@ -87,17 +88,21 @@ def compute(
         Threads, >= 1. None: all processors this process may use. The numbers do not depend on it.
     **parameters
         Parameters of the figure, in place of its defaults; see `figure1` to `figure5`, `readout`,
-        `spectrum`, `network` and `phase`. One number stands for a sequence of one.
+        `spectrum`, `network`, `phase`, `steps`, `directions` and `classification`. One number
+        stands for a sequence of one.
 
     Returns
     -------
     xarray.Dataset
-        Of figures 1, 2, 4, 5, readout and network ``theory``, its first dimension ``kind`` of
-        theory; ``simulated``, its dimension ``replicate``; and ``theory_at_simulated`` at the same
-        points, of every kind (of figure 1 that of the kind which claims them, named in the
+        Of figures 1, 2, 4, 5, readout, network and steps ``theory``, its first dimension ``kind``
+        of theory; ``simulated``, its dimension ``replicate``; and ``theory_at_simulated`` at the
+        same points, of every kind (of figure 1 that of the kind which claims them, named in the
         attribute ``claims``). Beside them, of figure 1 ``t_simulated`` (mean projection of each
         bin) and ``target``; of the others ``floor`` and ``lam`` of each panel; of readout
         ``lower``, the bounds.
+
+        Of directions and classification the same three of one kind of theory, of the former with
+        ``t_simulated`` and ``target`` too, of the latter with ``lam``, the best penalties.
 
         Of figure 3 ``upper``, ``lower`` and ``target`` over ``t``. Of spectrum ``theory`` and
         ``simulated``, densities of log x, ``eigenvalues``, ``mass_at_zero`` and ``outlier``. Of
@@ -222,6 +227,8 @@ def _written(value: Any) -> str:
     """Write a default; of many numbers the first and the last."""
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, Target):
+        return repr(value.label)
     if not isinstance(value, tuple):
         return f"{value:g}"
     parts = [_written(x) for x in value]

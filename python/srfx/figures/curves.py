@@ -12,15 +12,14 @@ import xarray as xr
 from srfx._style import COLUMN, GREY, PAGE, ordered_colours
 from srfx.figures import layout
 from srfx.figures.jobs import Job, Run
-from srfx.models import FloatArray, OneStep, SpikedRF, label, quiet
+from srfx.models import FloatArray, Model, MultiStep, OneStep, SpikedRF, label, quiet, with_fields
 from srfx.theory import linear_floor, solve
-
-Model = SpikedRF | OneStep
 
 #: What theory's curves are called in a legend.
 THEORY = {
     "isotropic": "theory, isotropic bulk, $d = \\infty$ (the paper's)",
     "one_step": "theory, bulk of the step, with its $1/d$ term (ours)",
+    "multi_step": "theory, bulk of the steps, with its $1/d$ term (ours)",
     "finite_d": "theory, with its $1/d$ term",
     "limit": "theory in the limit $d = \\infty$",
 }
@@ -28,14 +27,15 @@ THEORY = {
 
 def theories(model: Model, d: int) -> dict[str, dict[str, Any]]:
     """Name the theories of a model, and how each is solved; the last one claims the simulation."""
-    if isinstance(model, OneStep):
-        return {"isotropic": {}, "one_step": {"bulk": "one_step", "d": d}}
+    for kind, own in ((OneStep, "one_step"), (MultiStep, "multi_step")):
+        if isinstance(model, kind):
+            return {"isotropic": {}, own: {"bulk": own, "d": d}}
     return {"limit": {}, "finite_d": {"d": d}}
 
 
 def subject_of(model: Model) -> str:
     """Activation and target of a model in words."""
-    what = "network" if isinstance(model, OneStep) else "features"
+    what = "features" if isinstance(model, SpikedRF) else "network"
     return f"{label(model.activation)} {what}, {label(model.target)} target"
 
 
@@ -47,6 +47,7 @@ def error_curves(
     sizes: tuple[int, int, int],
     *,
     alpha: float | None = None,
+    beside: Callable[[Model, FloatArray], Mapping[str, FloatArray]] = lambda model, x: {},
     space: Callable[..., FloatArray] = np.linspace,
     count: int = 121,
 ) -> xr.Dataset:
@@ -54,32 +55,37 @@ def error_curves(
 
     Each panel has a model for each line, and its penalty; ``line`` is what tells the lines apart,
     ``along`` the horizontal axis and where to simulate, both by name and values; ``alpha`` is given
-    where it is not the axis; ``sizes`` are d, replicates and seed of the simulation; ``space`` says
-    how the ``count`` points of the curves are spaced.
+    where it is not the axis; ``sizes`` are d, replicates and seed of the simulation; ``beside``
+    gives the fields of a model that vary along the axis too; ``space`` says how the ``count``
+    points of the curves are spaced.
     """
     (name, values), (axis, simulate_at) = line, along
     xs = np.asarray(simulate_at, dtype=float)
     low, high = xs.min(), xs.max()
     # a single point has the curve to both sides of it
     x = space(*((low, high) if low < high else (low / 2, 2 * low)), count)
-    kinds = theories(panels[0][0][0], sizes[0])
     lines = [(model, lam) for models, lam in panels for model in models]
+    # of lines of several kinds the theories have the names that those of the last one have
+    kinds = list(theories(lines[-1][0], sizes[0]))
     points = tuple(xs.tolist())
-    done = run.simulations([Job(model, axis, points, alpha, lam, *sizes) for model, lam in lines])
+    jobs = [Job(model, axis, points, alpha, lam, *sizes) for model, lam in lines]
+    for i, (model, _) in enumerate(lines):
+        also = tuple((name, tuple(x.tolist())) for name, x in beside(model, xs).items())
+        jobs[i] = dataclasses.replace(jobs[i], beside=also)
+    done = run.simulations(jobs)
     shape = len(panels), len(values)
     simulated = np.array([ds.test_error.squeeze(drop=True).values for ds in done])
 
     def theory(grid: FloatArray) -> FloatArray:
-        fields: dict[str, Any] = {} if axis == "alpha" else {axis: grid}
         n: Any = grid if axis == "alpha" else alpha
+        errors = []
         with quiet():  # of what is less than the width of a line
-            errors = [
-                solve(
-                    dataclasses.replace(model, **fields), n, lam, n_threads=run.n_threads, **options
-                ).test_error
-                for options in kinds.values()
-                for model, lam in lines
-            ]
+            for i in range(len(kinds)):
+                for model, lam in lines:
+                    fields = {**beside(model, grid), **({} if axis == "alpha" else {axis: grid})}
+                    options = list(theories(model, sizes[0]).values())[i]
+                    at = with_fields(model, fields)
+                    errors.append(solve(at, n, lam, n_threads=run.n_threads, **options).test_error)
         return np.reshape(errors, (len(kinds), *shape, grid.size))
 
     titles = [subject_of(models[0]) for models, _ in panels]
@@ -97,13 +103,13 @@ def error_curves(
             "lam": ("panel", [lam for _, lam in panels]),
         },
         coords={
-            "kind": list(kinds),
+            "kind": kinds,
             "panel": titles,
             name: list(values),
             axis: x,
             f"{axis}_simulated": xs,
         },
-        attrs={"line": name, "along": axis, "d": sizes[0], "claims": list(kinds)[-1]},
+        attrs={"line": name, "along": axis, "d": sizes[0], "claims": kinds[-1]},
     )
 
 

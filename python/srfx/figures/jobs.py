@@ -18,12 +18,15 @@ from srfx.models import FloatArray, Model, OneStep, structure
 from srfx.scans import open_scan, scan
 from srfx.scans.formats import NETCDF
 from srfx.scans.plan import Plan, make_plan
-from srfx.simulation import predictions
+from srfx.simulation import predictions, simulate
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One simulation: errors along an axis, or (with ``edges``) the function learned at a point."""
+    """One simulation: errors along an axis, or (with ``edges``) the function learned at a point.
+
+    With another ``loss`` than the square these are classification errors.
+    """
 
     model: Model
     along: str
@@ -34,12 +37,15 @@ class Job:
     replicates: int
     seed: int
     edges: tuple[float, ...] = ()  # of bins in t
+    beside: tuple[tuple[str, tuple[float, ...]], ...] = ()  # what else varies along the axis
+    loss: str | None = None  # of a readout that classifies
 
     @property
     def axes(self) -> dict[str, Any]:
         """As `scan` takes them."""
         fixed = {} if self.alpha is None else {"alpha": self.alpha}
-        return {self.along: self.values, **fixed, "lam": self.lam}
+        paired = {name: xr.DataArray(list(x), dims=self.along) for name, x in self.beside}
+        return {self.along: self.values, **fixed, "lam": self.lam, **paired}
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -54,7 +60,14 @@ class Job:
 
     def run(self, run: Run) -> xr.Dataset:
         """Simulate, or read what the store has."""
-        return self._learned(run) if self.edges else self._errors(run)
+        if self.alone:
+            return self._kept_alone(run)
+        return self._errors(run)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is not a scan, and kept as a whole."""
+        return bool(self.edges) or self.loss is not None
 
     def _errors(self, run: Run) -> xr.Dataset:
         """Scan the axis, in the store if there is one: resumed there replicate by replicate."""
@@ -67,25 +80,39 @@ class Job:
             **self.axes,
         ).load()
 
-    def _learned(self, run: Run) -> xr.Dataset:
-        """Mean prediction in bins of t, for each replicate; kept in the store."""
+    def _kept_alone(self, run: Run) -> xr.Dataset:
         path = self.path(run)
         if path is not None and path.exists():
             with open_scan(path) as kept:
                 return kept.load()
-        (alpha,), threads = self.values, run.n_threads
-        out = predictions(self.model, alpha, self.lam, n_threads=threads, **self.sizes)
-        ds = _binned(out, np.array(self.edges))
+        ds = self._learned(run) if self.edges else self._classified(run)
         if path is not None:
             with NETCDF:
                 _files.write(path, ds.to_netcdf)
         return ds
 
+    def _learned(self, run: Run) -> xr.Dataset:
+        """Mean prediction in bins of t, for each replicate."""
+        (alpha,), threads = self.values, run.n_threads
+        out = predictions(self.model, alpha, self.lam, n_threads=threads, **self.sizes)
+        return _binned(out, np.array(self.edges))
+
+    def _classified(self, run: Run) -> xr.Dataset:
+        """Classification errors, at an alpha and a penalty of its own for each value."""
+        lams = dict(self.beside).get("lam", (self.lam,) * len(self.values))
+        options: dict[str, Any] = {"progress": False, "n_threads": run.n_threads, **self.sizes}
+        done = [
+            simulate(self.model, alpha, lam, loss=self.loss or "square", **options)
+            for alpha, lam in zip(self.values, lams, strict=True)
+        ]
+        errors = [ds.classification_error.values[0, 0] for ds in done]
+        return xr.Dataset({"classification_error": (("alpha", "replicate"), np.array(errors))})
+
     def path(self, run: Run) -> Path | None:
         """Where it is kept."""
         if run.store is None:
             return None
-        ending = f"-{self.replicates}.nc" if self.edges else ".zarr"
+        ending = f"-{self.replicates}.nc" if self.alone else ".zarr"
         return run.store / f"{self._key()}{ending}"
 
     def _key(self) -> str:
@@ -109,6 +136,7 @@ class Job:
             "axes": {name: _digits(x) for name, x in self.axes.items()},
             "sizes": [self.d, self.sizes["n_test"], self.seed, _digits(self.edges)],
             "version": version(),
+            **({} if self.loss is None else {"loss": self.loss}),
         }
         return _identity.fingerprint(facts)[:20]
 
@@ -118,7 +146,7 @@ class Job:
         path = self.path(run)
         if path is None or not path.exists():
             return none
-        if self.edges:
+        if self.alone:
             return ~none
         try:
             found = open_scan(path).test_error.values.reshape(len(self.values), -1)
@@ -131,13 +159,23 @@ class Job:
     def costs(self) -> FloatArray:
         """Time of one replicate of each value, in seconds by the rule of `scan`."""
         count = len(self.values)
-        if self.along == "alpha":  # one experiment serves them all
+        if self.along == "alpha" and not self.beside:  # one experiment serves them all
             return np.full(count, self._plan().seconds() / (count * self.replicates))
-        alone = [dataclasses.replace(self, values=(x,), replicates=1) for x in self.values]
+        alone = [
+            dataclasses.replace(
+                self,
+                values=(x,),
+                replicates=1,
+                beside=tuple((name, (values[i],)) for name, values in self.beside),
+            )
+            for i, x in enumerate(self.values)
+        ]
         return np.array([job._plan().seconds() for job in alone])
 
     def _plan(self) -> Plan:
-        return make_plan(self.model, self.axes, simulate=self.sizes)
+        # sizes and rounding are those of ridge regression on real labels
+        model = dataclasses.replace(self.model, labels="real", slope=None)
+        return make_plan(model, self.axes, simulate=self.sizes)
 
 
 def _digits(values: Any) -> list[str]:
@@ -146,21 +184,29 @@ def _digits(values: Any) -> list[str]:
 
 
 def _binned(out: xr.Dataset, edges: FloatArray) -> xr.Dataset:
-    """Mean prediction in each bin of t, for each network: the conditional mean E[f | t]."""
-    count = edges.size - 1
-    f = np.full((out.sizes["replicate"], count), np.nan)
-    t = np.full_like(f, np.nan)
-    for i in range(len(f)):
-        values, projections = out.f.values[i], out.t.values[i]
+    """Mean prediction in each bin of t, for each network: the conditional mean E[f | t].
+
+    Bins have the same edges along every direction of the target.
+    """
+    count, several = edges.size - 1, "direction" in out.t.dims
+    points = out.t.values if several else out.t.values[..., np.newaxis]
+    shape = (count,) * points.shape[-1]
+    f = np.full((len(points), count ** len(shape)), np.nan)
+    t = np.full((*f.shape, len(shape)), np.nan)
+    for i, (values, projections) in enumerate(zip(out.f.values, points, strict=True)):
         which = np.digitize(projections, edges) - 1
-        inside = (which >= 0) & (which < count)
-        which = which[inside]
-        number = np.bincount(which, minlength=count)
+        inside = ((which >= 0) & (which < count)).all(axis=1)
+        place = np.ravel_multi_index(tuple(which[inside].T), shape)
+        number = np.bincount(place, minlength=f.shape[1])
         with np.errstate(invalid="ignore"):
-            f[i] = np.bincount(which, values[inside], count) / number
-            t[i] = np.bincount(which, projections[inside], count) / number
-    dims = ("replicate", "bin")
-    return xr.Dataset({"f": (dims, f), "t": (dims, t)}, attrs=out.attrs)
+            f[i] = np.bincount(place, values[inside], f.shape[1]) / number
+            for j, x in enumerate(projections[inside].T):
+                t[i, :, j] = np.bincount(place, x, f.shape[1]) / number
+    dims = ("replicate", *([f"bin{j + 1}" for j in range(len(shape))] if several else ["bin"]))
+    f = f.reshape(-1, *shape)
+    t = t.reshape(*f.shape, len(shape)) if several else t.reshape(f.shape)
+    t_dims = (*dims, "direction") if several else dims
+    return xr.Dataset({"f": (dims, f), "t": (t_dims, t)}, attrs=out.attrs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,7 @@ SYMBOLS = AXIS | {
     "c": "$c$",
     "gamma": r"$\gamma$",
     "noise": "noise",
+    "total": "samples over $d$",
 }
 
 #: An entry of a legend: its text, and the look of a grey line beside it.

@@ -9,7 +9,8 @@ import numpy as np
 
 from srfx import _validation as check
 from srfx.figures.recipe import Check, Recipe
-from srfx.models import as_function
+from srfx.models import as_function, as_target
+from srfx.targets import Target
 
 #: What the numbers of every figure must be, unless its recipe has other ranges.
 RANGES: dict[str, Check] = {
@@ -22,6 +23,7 @@ RANGES: dict[str, Check] = {
     "r": check.finite,
     "c": check.positive,
     "gamma": check.correlation,
+    "readout": check.finite,
 }
 
 #: Least integers, unless its recipe has others. A standard error needs two networks.
@@ -60,13 +62,14 @@ def _checked(recipe: Recipe, name: str, value: Any, default: Any) -> Any:
         least = recipe.least.get(name, LEAST[name])
         return check.integer(name, value, least, 2**64 - 1 if name == "seed" else None)
     if name in ("activation", "target"):
-        return as_function(name, value)
+        # what a figure shows of a target is of one direction, unless its default has several
+        return (as_target if isinstance(default, Target) else as_function)(name, value)
     if name == "targets":
         several = _sequence(value, "targets must be a function or a non-empty sequence of them")
         return tuple(as_function(name, item) for item in several)
     if name == "pairs":
         return _pairs(value)
-    valid = recipe.ranges.get(name, RANGES[name])
+    valid = (RANGES | dict(recipe.ranges))[name]
     if isinstance(default, tuple):
         return _numbers(name, value, valid)
     number = valid(name, value)

@@ -49,12 +49,17 @@ template <> struct GroupSize<dynamic_groups> {
 /// The coefficients of all groups on one rule in k. The weights sum to one.
 struct GroupNodes {
   int groups = 0, pairs = 0, packed = 0;
-  int stride = 0;  ///< of e: packed, and zeros up to a multiple of 4 and beyond
+  int spikes = 1;      ///< q; k mu1 stands for one column a spike and group
+  int directions = 1;  ///< of the target that the spikes leave, each with an h1
+  int stride = 0;      ///< of e: packed, and zeros up to a multiple of 4 and beyond
   Index size = 0;
-  std::vector<double> k, weight, h, h1, rest;
-  std::vector<double> e;               ///< size x stride: mu1_g mu1_h for g <= h, then mu2_g^2
-  std::vector<double> mean_e;          ///< E e
-  std::vector<double> mu0, mu1, kmu1;  ///< size x groups
+  std::vector<double> k;  ///< size x spikes
+  std::vector<double> weight, h, rest;
+  std::vector<double> h1;        ///< size x directions
+  std::vector<double> e;         ///< size x stride: mu1_g mu1_h for g <= h, then mu2_g^2
+  std::vector<double> mean_e;    ///< E e
+  std::vector<double> mu0, mu1;  ///< size x groups
+  std::vector<double> kmu1;      ///< size x spikes x groups
   /// An orthonormal basis of the span of the mu0_g, as far as they can be told apart (size x rank),
   /// and what coefficients in it are in terms of the mu0_g (groups x rank): without a penalty on m,
   /// nearly parallel mu0_g are to be used no other way.
@@ -62,6 +67,8 @@ struct GroupNodes {
   std::vector<double> basis, to_m;
   double target_square = 0;  ///< E s*^2, without noise
   std::vector<double> rms_mu0;
+
+  int n_columns() const { return spikes * groups; }  ///< of k mu1
 };
 
 namespace detail {

@@ -31,69 +31,25 @@ template <class T> Matrix2<T> inverse(const Matrix2<T>& a) {
 
 /// The bulk of one step as a policy (bulk.hpp): averages and overlaps. One object a point.
 template <class T, class R = double, class Nodes = ResidualNodes>
-class OneStepBulk : public OneStepMap<T, R, Nodes> {
-  using Map = OneStepMap<T, R, Nodes>;
-  using Map::step_, Map::nodes_, Map::state_, Map::s_, Map::g_, Map::nu_, Map::mu_, Map::omega_,
-      Map::slope_, Map::defect_, Map::solve;
+class OneStepBulk : public OneStepMap<OneStepBulk<T, R, Nodes>, T, R, Nodes> {
+  using Map = OneStepMap<OneStepBulk<T, R, Nodes>, T, R, Nodes>;
+  friend Response<OneStepBulk, T, !std::is_same_v<R, double>>;
+  using Map::step_, Map::nodes_, Map::state_, Map::nu_, Map::omega_, Map::slope_, Map::slope_of;
   using typename Map::P, typename Map::Real, typename Map::V;
 
  public:
   using Map::Map;
 
-  /// Averages over D = Omega/c, S = A + B D (bulk.hpp), with s = c A/B. In terms of nu = (1 -
-  /// tau)/b and of mu = -dtau/db, omega = -dnu/db, all positive: g = 1/(s + nu), dg/ds = -g/(s +
-  /// mu), and nothing cancels.
-  SpectralAverages<T> averages(T a, T b, T beta) const {
-    b = at_least(b, a);
-    const T c(step_->c), s = c * a / b;
-    solve(s, beta);
-    const T g = g_, inverse_b = T(1) / b, inverse = T(1) / (s + mu_);
-    SpectralAverages<T> out;
-    out.y1 = g * nu_ * inverse_b;
-    out.y2 = c * g * inverse_b;
-    out.t22 = c * c * g * inverse * inverse_b * inverse_b;
-    out.t12 = c * g * mu_ * inverse * inverse_b * inverse_b;
-    out.t11 = g * g * (nu_ * nu_ + s * s * state_.b * omega_ * inverse) * inverse_b * inverse_b;
-    out.t11c = out.t11 - beta * out.y1 * out.y1;
+  /// At the state at hand, in place of the mean 1/g_m - s.
+  Overlaps<T> kernel() const {
+    Overlaps<T> out =
+        step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
+    out.to_unit_bulk(T(step_->c), T(std::sqrt(step_->c)));
     return out;
-  }
-
-  Overlaps<T> overlaps(T a, T b, T beta) const {
-    const T c(step_->c), s = c * a / b;
-    solve(s, beta);
-    rate_ = -state_.b / (s_ + mu_);
-    Overlaps<T> out = kernel();
-    out.mean = S(1) / (S(s, T(1)) + out.mean);
-    out.s = s;
-    out.defect = T(defect_);
-    return out;
-  }
-
-  /// At a given b: nu, mu, b omega and tau; the overlaps with derivatives along log b, in place of
-  /// the mean 1/g_m - s. Whatever s and beta are, nothing else is asked for (step_table.hpp). False:
-  /// not found.
-  bool along_b(T b, T (&head)[4], Overlaps<T>& out) const {
-    if (!this->solve_at(b)) return false;
-    rate_ = b;
-    out = kernel();
-    head[0] = nu_, head[1] = mu_, head[2] = b * omega_, head[3] = state_.tau;
-    return true;
   }
 
  private:
   using S = Along<T>;
-  S slope_of(T value, T by_b) const { return {value, by_b * rate_}; }
-
-  /// The overlaps, rows and columns of delta times sqrt(c); the mean is left as 1/g_m - s.
-  Overlaps<T> kernel() const {
-    Overlaps<T> out =
-        step_->stepped ? (step_->scalar ? scalar_overlaps() : matrix_overlaps()) : plain_overlaps();
-    const T c(step_->c), root(std::sqrt(step_->c));
-    for (int i = 0; i < 2; ++i) out.k[i][2] = out.k[2][i] = out.k[i][2] * Along<T>(root);
-    out.k[2][2] = out.k[2][2] * Along<T>(c);
-    out.c = c;
-    return out;
-  }
 
   /// E[t^i u^j/D(u)] and its derivative along s, D = 1 + c1 u + c2 u^2; for j up to `top` where i =
   /// 0.
@@ -125,29 +81,9 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     for (int j = 0; j <= 2; ++j) out.a[2][j] = {P::total(value2[j]), P::total(slope2[j])};
   }
 
-  /// 1/g_m - s = nu - tau (1 - om_m), for 1/g = s + nu; om_m from E[Q_11].
   S mean_resolvent(const S& q11) const {
-    const T h(step_->eta_mean * step_->constants.h1 * step_->constants.h1);
-    const S damped = S(1) - S(h) * q11;
-    const S om =
-        damped * damped + S(T(step_->eta_mean * step_->constants.variance * step_->iota) * h) * q11;
-    const S tau = slope_of(state_.tau, slope_[0]), nu = slope_of(nu_, -omega_);
-    return nu - tau * (S(1) - om);
-  }
-
-  /// K from the overlaps P of the step's own vectors: v, z, L (THEORY 9 d).
-  Overlaps<T> assemble(const S& vv, const S& vz, const S& zz, const S& lv, const S& lz,
-                       const S& ll) const {
-    const S b = slope_of(state_.b, T(1));
-    Overlaps<T> out;
-    out.k[0][0] = S(1) / vv - S(1);
-    out.k[0][1] = out.k[1][0] = -vz / vv;
-    out.rest[0][0] = zz - vz * vz / vv;
-    out.k[1][1] = S(1) - out.rest[0][0];
-    out.k[0][2] = out.k[2][0] = b * lv / vv;
-    out.k[1][2] = out.k[2][1] = b * (lz - lv * vz / vv);
-    out.k[2][2] = b * S(T(step_->c_delta)) - b * b * (ll - lv * lv / vv);
-    return out;
+    return this->damped_mean(q11, T(step_->eta_mean * step_->constants.h1 * step_->constants.h1),
+                             T(step_->eta_mean * step_->constants.variance * step_->iota));
   }
 
   Overlaps<T> plain_overlaps() const {
@@ -186,7 +122,8 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
     const S ll = S(T(m.iota)) * (S(T(l1 * l1)) * second + S(T(2.0 * l1 * l3)) * fourth +
                                  S(T(l3 * l3)) * sixth) +
                  nl * tt * nl;
-    Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
+    const S frame[9] = {vv, vz, lv, vz, zz, lz, lv, lz, ll};
+    Overlaps<T> out(1, slope_of(state_.b, T(1)), frame, T(m.c_delta));
     out.mean = mean_resolvent(q.a[0][0]);
     return out;
   }
@@ -274,12 +211,11 @@ class OneStepBulk : public OneStepMap<T, R, Nodes> {
           tilt * tilt;
       ll = p(2, 2)[0][0] - S(2) * p(2, 3)[0][1] / b + (S(T(square)) - p(3, 3)[1][1]) / b;
     }
-    Overlaps<T> out = assemble(vv, vz, zz, lv, lz, ll);
+    const S frame[9] = {vv, vz, lv, vz, zz, lz, lv, lz, ll};
+    Overlaps<T> out(1, slope_of(state_.b, T(1)), frame, T(m.c_delta));
     out.mean = mean_resolvent(sums.a[0][0] + iota * b * e2 * w * sums.a[0][1]);
     return out;
   }
-
-  mutable T rate_{};  ///< db along the line of the derivatives
 };
 
 }  // namespace srfx

@@ -25,20 +25,35 @@ inline std::vector<FunctionTable::Scale> kernel_scales(int first) {
   return out;
 }
 
-/// The table of one step: nu, mu, b omega, tau; the kernel, 1 - K_zz and 1/g_m - s; their
-/// derivatives by log b. `check`, if it is not empty, tells the error of `nodes`.
-inline FunctionTable step_table(const StepModel& step, const ResidualNodes& nodes,
-                                const ResidualNodes& check);
+/// What a table holds of the overlaps of a target of several directions: the kernel and 1 - K_zz,
+/// entries (i, j) with j <= i each, then 1/g_m - s.
+struct KernelParts {
+  int directions;
+  int kernel() const { return (directions + 2) * (directions + 3) / 2; }
+  int rest() const { return directions * (directions + 1) / 2; }
+  int size() const { return kernel() + rest() + 1; }
+  static constexpr int most = 22;  ///< of three directions
+
+  /// entry(i, j, place) of the kernel and rest(i, j, place).
+  template <class Entry, class Rest> void each(Entry&& entry, Rest&& left) const {
+    int place = 0;
+    for (int i = 0; i < directions + 2; ++i)
+      for (int j = 0; j <= i; ++j) entry(i, j, place++);
+    for (int i = 0; i < directions; ++i)
+      for (int j = 0; j <= i; ++j) left(i, j, place++);
+  }
+};
 
 /// The bulk of one step as a policy (bulk.hpp), for lanes of points. Lanes that are asked for the
 /// same s again do not move.
 template <class V> class StepTableBulk {
  public:
-  static constexpr int n_head = 4, n_kernel = 8;
+  static constexpr int n_head = 4;
 
   /// guess: <1/S>, about.
-  StepTableBulk(const StepModel& step, const FunctionTable& table, const V& guess, Digits digits)
-      : step_(&step),
+  StepTableBulk(double c, int directions, const FunctionTable& table, const V& guess, Digits digits)
+      : c_(c),
+        parts_{directions},
         table_(&table),
         guess_(guess),
         digits_(digits) {}
@@ -48,7 +63,7 @@ template <class V> class StepTableBulk {
 
   SpectralAverages<V> averages(V a, V b, V beta) const {
     b = at_least(b, a);
-    const V c(step_->spike.c), s = c * a / b;
+    const V c(c_), s = c * a / b;
     find(b, s, beta);
     const V inverse_b = V(1) / b, product = V(1) / ((s + nu_) * (s + mu_));
     const V g = (s + mu_) * product, inverse = (s + nu_) * product;
@@ -64,18 +79,21 @@ template <class V> class StepTableBulk {
   }
 
   Overlaps<V> overlaps(V a, V b, V beta) const {
-    const V c(step_->spike.c), s = c * a / b;
+    const V c(c_), s = c * a / b;
     find(b, s, beta);
-    V f[2 * n_kernel];
+    V f[2 * KernelParts::most];
+    const int n = parts_.size();
     table_->locate(b_, Digits::all, place_);
-    table_->template evaluate<2 * n_kernel / FunctionTable::width>(place_, Digits::all, n_head, f);
+    if (parts_.directions == 1) table_->template evaluate<4>(place_, Digits::all, n_head, f);
+    for (int i = 0; i < 2 * n && parts_.directions > 1; i += FunctionTable::width)
+      table_->template evaluate<1>(place_, Digits::all, n_head + i, f + i);
     const V rate = V(-1) / (s + mu_);  // of log b along s
-    const auto entry = [&](int i) { return Along<V>(f[i], f[n_kernel + i] * rate); };
+    const auto entry = [&](int i) { return Along<V>(f[i], f[n + i] * rate); };
     Overlaps<V> out;
-    for (int i = 0; i < 6; ++i)
-      out.k[kernel_row[i]][kernel_column[i]] = out.k[kernel_column[i]][kernel_row[i]] = entry(i);
-    out.rest[0][0] = entry(6);
-    out.mean = Along<V>(V(1)) / (Along<V>(s, V(1)) + entry(7));
+    out.directions = parts_.directions;
+    parts_.each([&](int i, int j, int at) { out.k[i][j] = out.k[j][i] = entry(at); },
+                [&](int i, int j, int at) { out.rest[i][j] = out.rest[j][i] = entry(at); });
+    out.mean = Along<V>(V(1)) / (Along<V>(s, V(1)) + entry(n - 1));
     out.defect = step_size_;
     out.s = s;
     out.c = c;
@@ -87,7 +105,7 @@ template <class V> class StepTableBulk {
     const V tolerance(digits_ == Digits::all ? 1e-14 : digits_ == Digits::nine ? 1e-9 : 1e-5);
     auto active = !(s == s_);
     s_ = s;
-    if (!started_) b_ = beta * b * guess_ / V(step_->spike.c);
+    if (!started_) b_ = beta * b * guess_ / V(c_);
     started_ = true;
     V previous(infinity);
     for (int iteration = 0; iteration < 60 && simd::any(active); ++iteration) {
@@ -111,7 +129,8 @@ template <class V> class StepTableBulk {
     }
   }
 
-  const StepModel* step_;
+  double c_;
+  KernelParts parts_;
   const FunctionTable* table_;
   V guess_;
   mutable bool started_ = false;
@@ -121,34 +140,53 @@ template <class V> class StepTableBulk {
   mutable FunctionTable::Place<V> place_;
 };
 
-inline FunctionTable step_table(const StepModel& step, const ResidualNodes& nodes,
-                                const ResidualNodes& check) {
+/// The table of a bulk of steps: nu, mu, b omega, tau; the kernel, 1 - K_zz and 1/g_m - s; their
+/// derivatives by log b. make() yields a bulk, judge(bulk) the error of its nodes at the state at hand.
+template <class Make, class Judge>
+FunctionTable step_table(int directions, Make make, Judge judge) {
   using Scale = FunctionTable::Scale;
+  const KernelParts parts{directions};
   std::vector<Scale> scales{{0, 0}, {1, 1}, {2, 0}, {3, 3}};
+  const auto diagonal = [](int first, int i) { return first + i * (i + 3) / 2; };
   for (int half = 0; half < 2; ++half) {
-    for (const Scale& scale : kernel_scales(4)) scales.push_back(scale);
-    scales.push_back({10, 10});  // 1 - K_zz
-    scales.push_back({0, 0});    // 1/g_m - s: beside s + nu
+    const int left = 4 + parts.kernel();
+    parts.each(
+        [&](int i, int j, int) { scales.push_back({diagonal(4, i), diagonal(4, j)}); },
+        [&](int i, int j, int) { scales.push_back({diagonal(left, i), diagonal(left, j)}); });
+    scales.push_back({0, 0});  // 1/g_m - s: beside s + nu
   }
-  return FunctionTable(scales, [&step, &nodes, &check] {
-    auto bulk = std::make_shared<OneStepBulk<double>>(step, nodes);
+  return FunctionTable(scales, [parts, make, judge] {
+    auto bulk = std::make_shared<decltype(make())>(make());
     auto worst = std::make_shared<double>(0);
-    const auto exact = [bulk, worst, &check](double b, double* values) {
+    const auto exact = [parts, bulk, worst, judge](double b, double* values) {
       double head[4];
       Overlaps<double> k;
       if (!bulk->along_b(b, head, k)) return false;
       std::copy(head, head + 4, values);
-      for (int i = 0; i < 8; ++i) {
-        const Along<double>& entry = i < 6    ? k.k[kernel_row[i]][kernel_column[i]]
-                                     : i == 6 ? k.rest[0][0]
-                                              : k.mean;
-        values[4 + i] = entry.v, values[12 + i] = entry.d;
-      }
-      if (check.size() > 0) *worst = std::max(*worst, bulk->compare(check));
-      return std::isfinite(values[0] + values[4] + values[6] + values[9]);
+      const int n = parts.size();
+      double finite = values[0];
+      const auto put = [&](int at, const Along<double>& entry) {
+        values[4 + at] = entry.v, values[4 + n + at] = entry.d;
+        finite += entry.v;
+      };
+      parts.each([&](int i, int j, int at) { put(at, k.k[i][j]); },
+                 [&](int i, int j, int at) { put(at, k.rest[i][j]); });
+      put(n - 1, k.mean);
+      *worst = std::max(*worst, judge(*bulk));
+      return std::isfinite(finite);
     };
     return FunctionTable::Maker{exact, [bulk, worst] { return *worst; }};
   });
+}
+
+/// The table of one step. `check`, if it is not empty, tells the error of `nodes`.
+inline FunctionTable step_table(const StepModel& step, const ResidualNodes& nodes,
+                                const ResidualNodes& check) {
+  return step_table(
+      1, [&step, &nodes] { return OneStepBulk<double>(step, nodes); },
+      [&check](const OneStepBulk<double>& bulk) {
+        return check.size() > 0 ? bulk.compare(check) : 0.0;
+      });
 }
 
 }  // namespace srfx

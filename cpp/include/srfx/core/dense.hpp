@@ -35,6 +35,14 @@ struct Eigenpairs {
 Eigenpairs eigen(const Matrix& symmetric);
 Eigenpairs eigen(const Vector& diagonal, const Vector& off_diagonal);
 
+/// a = u diag(values) v^T with square orthogonal u and v; values in decreasing order.
+struct SingularValues {
+  Matrix u;
+  Vector values;
+  Matrix v;
+};
+SingularValues singular_values(const Matrix& a);
+
 /// a = Q R: the upper triangle R, with as many rows as a has columns (or rows, if those are fewer), and as much of Q^T b.
 struct Triangle {
   Matrix r;

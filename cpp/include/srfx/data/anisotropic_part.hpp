@@ -13,6 +13,9 @@
 // A/B, K' = dK/ds, delta in units where its rows of K carry sqrt(c) each. The mean is a fourth hat,
 // mh = a' E[mu0 w e] with K_mm = beta c d g_m. The source of q1' = q1 - psi^2 is hat^T (K + s K' -
 // K_z K_z^T) hat, written with rest = 1 - K_zz.
+//
+// A target of several directions has a psi_m and its hat for each of them (THEORY 14): K has as many
+// rows z, the terms with psi are sums over m.
 #pragma once
 
 #include "srfx/gaussian/higher_moments.hpp"
@@ -132,48 +135,61 @@ template <class T> struct Triangle {
   }
 };
 
-/// Coefficients and hats of v, z, delta and the mean, in this order.
-template <class T> struct Fit {
-  T value[4], hat[4];
-};
-
-/// K of (v, z, delta, mean), the mean's for finite d.
+/// K of (v, z_1, .., z_L', delta, mean), the mean's for finite d.
 template <class T> struct Kernel {
-  Along<T> k[4][4];
-  Kernel(const Overlaps<T>& from, const Point<T>& p) {
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) k[i][j] = from.k[i][j];
-      if (from.crossed) k[i][3] = k[3][i] = from.cross[i];
+  static constexpr int most = Overlaps<T>::most + 3;
+  int size;
+  Along<T> k[most][most];
+  Kernel(const Overlaps<T>& from, const Point<T>& p) : size(from.size() + 1) {
+    const int mean = size - 1;
+    for (int i = 0; i < mean; ++i) {
+      for (int j = 0; j < mean; ++j) k[i][j] = from.k[i][j];
+      if (from.crossed) k[i][mean] = k[mean][i] = from.cross[i];
     }
     const auto finite = magnitude(p.inverse_d) > 0;
-    const T size = choose(finite, p.beta * from.c / p.inverse_d, T(0));
-    k[3][3] = Along<T>(size) * from.mean;
+    const T cost = choose(finite, p.beta * from.c / p.inverse_d, T(0));
+    k[mean][mean] = Along<T>(cost) * from.mean;
   }
+  /// The place of a feature in the numbering of one z: v, z, delta, mean.
+  int place(int feature) const { return feature < 2 ? feature : feature + size - 4; }
+};
+
+/// Coefficients and hats, in the numbering of the kernel.
+template <class T> struct Fit {
+  T value[Kernel<T>::most], hat[Kernel<T>::most];
 };
 
 /// Solves hats = a' E[f w (h - C)], coefficients = (K/B) hats for the features of `x`, given the
-/// hat ps of z; `free`: the mean costs nothing, and is first.
+/// hats ps of the z; `free`: the mean costs nothing, and is first.
 template <class T>
 Fit<T> fit_features(const Triangle<T>& x, const int (&order)[3], bool free, const Kernel<T>& kernel,
-                    const Point<T>& p, const T& big_b, const T& ps) {
+                    const Point<T>& p, const T& big_b, const T* ps) {
   const T inverse_b = T(1) / big_b;
+  const int n_z = kernel.size - 3;
   T k[9], kz[3], hats[3], values[3], work[21];
   for (int i = 0; i < 3; ++i) {
-    kz[i] = kernel.k[order[i]][1].v * ps * inverse_b;
-    for (int j = 0; j < 3; ++j) k[3 * i + j] = kernel.k[order[i]][order[j]].v * inverse_b;
+    const auto& row = kernel.k[kernel.place(order[i])];
+    kz[i] = row[1].v * ps[0] * inverse_b;
+    for (int m = 1; m < n_z; ++m) kz[i] += row[1 + m].v * ps[m] * inverse_b;
+    for (int j = 0; j < 3; ++j) k[3 * i + j] = row[kernel.place(order[j])].v * inverse_b;
   }
   fit_against_kernel(3, 3, free ? 1 : 0, &x.r[0][0], x.target, k, kz, p.ratio, hats, values, work);
   Fit<T> out;
-  for (int i = 0; i < 3; ++i) out.hat[order[i]] = hats[i], out.value[order[i]] = values[i];
-  out.hat[1] = ps;
-  out.value[1] = T(0);
-  for (int j = 0; j < 4; ++j) out.value[1] += kernel.k[1][j].v * out.hat[j] * inverse_b;
+  for (int i = 0; i < 3; ++i) {
+    const int place = kernel.place(order[i]);
+    out.hat[place] = hats[i], out.value[place] = values[i];
+  }
+  for (int m = 1; m <= n_z; ++m) out.hat[m] = ps[m - 1];
+  for (int m = 1; m <= n_z; ++m) {
+    out.value[m] = T(0);
+    for (int j = 0; j < kernel.size; ++j) out.value[m] += kernel.k[m][j].v * out.hat[j] * inverse_b;
+  }
   return out;
 }
 
-template <class M, class T> Fit<T> choose(const M& m, const Fit<T>& a, const Fit<T>& b) {
+template <class M, class T> Fit<T> choose(const M& m, const Fit<T>& a, const Fit<T>& b, int size) {
   Fit<T> out;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < size; ++i) {
     out.value[i] = choose(m, a.value[i], b.value[i]);
     out.hat[i] = choose(m, a.hat[i], b.hat[i]);
   }
@@ -183,11 +199,12 @@ template <class M, class T> Fit<T> choose(const M& m, const Fit<T>& a, const Fit
 }  // namespace detail
 
 /// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages()
-/// and overlaps(); `work` is room for five numbers a node. Complex numbers carry infinitesimal
-/// imaginary parts: derivatives along a line (step_gradient.hpp).
+/// and overlaps(); `work` is room for five numbers a node; `psi_across`, if given, for the psi of the
+/// target's directions but the first. Complex numbers carry infinitesimal imaginary parts:
+/// derivatives along a line (step_gradient.hpp).
 template <class T, class Bulk, class Features>
 AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const Features& features,
-                                     const T& v1, const T& v2, T* work) {
+                                     const T& v1, const T& v2, T* work, T* psi_across = nullptr) {
   const auto& nodes = features.set;
   T *const weights = work, *const room = work + nodes.size();
   const auto at = settle<detail::SpikeSum<T>>(bulk, p, nodes, v1, v2, weights);
@@ -199,56 +216,76 @@ AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const 
   using Real = std::decay_t<decltype(mean)>;
   using Truth = simd::TruthOf<Real>;
   const Truth costs = Truth((magnitude(p.inverse_d) > Real(0)) & (mean > Real(1e-290)));
-  const Truth acts = mean * magnitude(real_part(ratio * kernel.k[3][3].v / big_b)) > Real(1);
+  const int n_z = k.directions, at_delta = k.delta(), at_mean = k.size();
+  const Truth acts =
+      mean * magnitude(real_part(ratio * kernel.k[at_mean][at_mean].v / big_b)) > Real(1);
+  T psi_hats[Overlaps<T>::most];
+  psi_hats[0] = ratio * at.own.sh1;
+  for (int m = 1; m < n_z; ++m) psi_hats[m] = ratio * across_sum(nodes, weights, m - 1);
   // Lanes may differ in how they are to be fitted.
   detail::Fit<T> fit{};
   const auto fit_where = [&](const Truth& lanes, const int (&order)[3], bool free) {
     if (!simd::any(lanes)) return;
     const detail::Triangle<T> design(features, weights, order, room);
     const detail::Fit<T> found =
-        detail::fit_features(design, order, free, kernel, p, big_b, ratio * at.own.sh1);
-    fit = detail::choose(lanes, found, fit);
+        detail::fit_features(design, order, free, kernel, p, big_b, psi_hats);
+    fit = detail::choose(lanes, found, fit, kernel.size);
   };
   fit_where(!costs, detail::mean_first, true);
   fit_where(Truth(costs & acts), detail::mean_first, false);
   fit_where(Truth(costs & !acts), detail::mean_last, false);
   AnisotropicOrder<T> out;
-  out.theta = fit.value[0], out.psi = fit.value[1], out.chi = fit.value[2], out.m = fit.value[3];
+  out.theta = fit.value[0], out.psi = fit.value[1], out.chi = fit.value[at_delta],
+  out.m = fit.value[at_mean];
 
   T pull[4] = {T(0), T(0), T(0), T(0)};  // of the features that the hats stand for
   Real size_c(0);
   const auto left = [&](Index i, const NodeValues<T>& node) {
     return node.h - (node.mu0 * out.m + node.kmu1 * out.theta + T(features.muc[i]) * out.chi);
   };
-  const Misfit<T> r = misfit<T>(
+  Misfit<T> r = misfit<T>(
       nodes, weights, p.noise, out.psi, left,
       [&](Index i, const NodeValues<T>& node, const T& e, const T& we) {
         pull[0] += we * node.kmu1, pull[2] += we * T(features.muc[i]), pull[3] += we * node.mu0;
         size_c += magnitude(T(nodes.weight(i)) * weights[i] * node.h * (node.h - e));
       });
+  Across<T> across;
+  for (int m = 1; m < n_z; ++m) {
+    add_across(nodes, weights, m - 1, fit.value[1 + m], psi_hats[m] / ratio, s.e1, across, r);
+    if (psi_across != nullptr) psi_across[m - 1] = fit.value[1 + m];
+  }
   T source1(0), source2(0);
-  for (int i = 0; i < 4; ++i)
-    for (int j = 0; j < 4; ++j) {
+  for (int i = 0; i < kernel.size; ++i)
+    for (int j = 0; j < kernel.size; ++j) {
       const Along<T>& entry = kernel.k[i][j];
       const T hats = fit.hat[i] * fit.hat[j] / (big_b * big_b);
+      const bool i_z = i >= 1 && i <= n_z, j_z = j >= 1 && j <= n_z;
       T first;  // (K + s K' - K_z K_z^T)_ij
-      if (i == 1 && j == 1) first = k.rest[0][0].v * entry.v - k.s * k.rest[0][0].d;
-      else if (i == 1 || j == 1) first = k.rest[0][0].v * entry.v + k.s * entry.d;
-      else first = entry.v + k.s * entry.d - kernel.k[i][1].v * kernel.k[1][j].v;
+      if (i_z || j_z) {
+        const Along<T>* const rest = k.rest[(i_z ? i : j) - 1];
+        const int other = i_z ? j : i;
+        first = rest[0].v * kernel.k[1][other].v;
+        for (int m = 1; m < n_z; ++m) first += rest[m].v * kernel.k[1 + m][other].v;
+        if (i_z && j_z) first -= k.s * rest[j - 1].d;
+        else first += k.s * entry.d;
+      } else {
+        first = entry.v + k.s * entry.d - kernel.k[i][1].v * kernel.k[1][j].v;
+        for (int m = 1; m < n_z; ++m) first -= kernel.k[i][1 + m].v * kernel.k[1 + m][j].v;
+      }
       source1 += first * hats;
       source2 -= k.c * entry.d * hats;
     }
   FitDefect<T> judged;
   if constexpr (!carries_slope<T>) {
-    judged.explained = out.m * pull[3] + out.theta * pull[0] + out.chi * pull[2];
-    judged.size = size_c;
+    judged.explained = out.m * pull[3] + out.theta * pull[0] + out.chi * pull[2] + across.explained;
+    judged.size = size_c + across.size;
     const T linear = simd::abs(out.theta * (pull[0] - fit.hat[0] / ratio)) +
-                     simd::abs(out.chi * (pull[2] - fit.hat[2] / ratio));
-    judged.defect = simd::max(linear, simd::abs(out.m * (pull[3] - fit.hat[3] / ratio)));
+                     simd::abs(out.chi * (pull[2] - fit.hat[at_delta] / ratio));
+    judged.defect = simd::max(linear, simd::abs(out.m * (pull[3] - fit.hat[at_mean] / ratio)));
   }
   complete(p, at, nodes, r, source1, source2, at.own.sh1, judged, out);
   // mu1 = 0: q1' means nothing
-  out.q1 = detail::choose(magnitude(s.e1) > Real(0), out.q1, out.psi * out.psi);
+  out.q1 = detail::choose(magnitude(s.e1) > Real(0), out.q1, out.psi * out.psi) + across.square;
   if constexpr (!carries_slope<T>) out.residual = simd::max(out.residual, k.defect);
   return out;
 }

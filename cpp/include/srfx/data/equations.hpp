@@ -27,9 +27,14 @@ struct NodeSet {
   std::vector<Node> nodes;
   double mean_u1 = 0, mean_u2 = 0;
   double kappa = 0;  ///< E mu0 k mu1/E mu0^2: Node::column = k mu1 - kappa mu0
+  int n_across = 0;  ///< directions of the target beyond the first, and their h1: size x n_across
+  std::vector<double> h1_across;
 
   NodeSet() = default;
-  NodeSet(const Level& level, Index n) : nodes(level.nodes.begin(), level.nodes.begin() + n) {
+  NodeSet(const Level& level, Index n)
+      : nodes(level.nodes.begin(), level.nodes.begin() + n),
+        n_across(level.n_across),
+        h1_across(level.across.begin(), level.across.begin() + n * level.n_across) {
     double mass = 0, square = 0, product = 0;
     for (const Node& node : nodes) {
       mass += node.weight;
@@ -60,6 +65,8 @@ struct NodeSet {
     return {V(x.u1),  V(x.u2), V(x.mu0), V(x.column), V(x.kmu1),
             V(x.mu1), V(x.h),  V(x.h1),  V(x.rest),   V(x.mu1h1)};
   }
+  /// h1 of direction m + 2.
+  double across(Index i, int m) const { return h1_across[i * n_across + m]; }
 };
 
 /// E[u_i w] and E[u_i u_j w^2].

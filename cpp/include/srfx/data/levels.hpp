@@ -232,7 +232,7 @@ class Ladder {
     out[5] = ww * V(node.kmu1 * node.kmu1);
     out[6] = ww * V(node.h * node.h);
     out[7] = ww * V(node.h1 * node.h1);
-    out[8] = ww * V(node.rest);
+    out[8] = ww * V(node.rest + node.across);
     out[9] = V(node.weight) * hh;
     out[10] = w2 * u1 * hh;
     out[11] = w2 * u2 * hh;

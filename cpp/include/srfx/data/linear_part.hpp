@@ -8,6 +8,10 @@
 //   (I - T M)(q1', q2) = T (a' E[u1 R0' w^2], a' E[u2 R0' w^2]) + sources
 //   energy identity: E[R w^2] + (lam/a') q2 = E[w (hh - C h - h1 mu1 psi)]
 //
+// A target of several directions has a column mu1 z_m, hence psi_m, for each direction that the spike
+// leaves (THEORY section 13): psi stands for the first, `Across` has the others. R' gains the terms
+// (h1_m - mu1 psi_m)^2, q1' is q1 - sum psi_m^2, and the source of psi is there for each of them.
+//
 // Every term of R' is non-negative, so small errors keep their digits. What all bulks share stands
 // first: they differ in how the features are fitted and in the sources (anisotropic_part.hpp has
 // the others). All of it is one code for double, SIMD lanes (a point each) and numbers that carry a
@@ -98,6 +102,59 @@ SRFX_INLINE Misfit<V> misfit(const Nodes& nodes, const V* weights, const V& nois
   return out;
 }
 
+/// What the further directions m >= 2 of a target add: psi_m = to_psi psih_m, psih_m = a' E[h1_m mu1 w].
+template <class V> struct Across {
+  V square = V(0);                  ///< sum psi_m^2
+  V hat_square = V(0);              ///< sum psih_m^2
+  V explained = V(0), size = V(0);  ///< as in FitDefect: E[w (h1_m - mu1 psi_m) mu1 psi_m]
+};
+
+/// E[h1_m mu1 w] of further direction m.
+template <class V, class Nodes>
+SRFX_INLINE V across_sum(const Nodes& nodes, const V* weights, int m) {
+  V sum(0);
+  for (Index i = 0; i < nodes.size(); ++i) {
+    const NodeValues<V> node = nodes.template at<V>(i);
+    sum += times(nodes.weight(i) * nodes.across(i, m), weights[i] * node.mu1);
+  }
+  return sum;
+}
+/// Adds what psi_m = psi leaves of further direction m to the misfit; sum: E[h1_m mu1 w].
+template <class V, class Nodes>
+SRFX_INLINE void add_across(const Nodes& nodes, const V* weights, int m, const V& psi, const V& sum,
+                            const V& e1, Across<V>& out, Misfit<V>& r) {
+  out.square += psi * psi;
+  if constexpr (!carries_slope<V>) {
+    out.explained += psi * (sum - psi * e1);
+    out.size += simd::abs(psi * sum);
+  }
+  for (Index i = 0; i < nodes.size(); ++i) {
+    const NodeValues<V> node = nodes.template at<V>(i);
+    const V w = weights[i], ww = times(nodes.weight(i), w);
+    const V f = V(nodes.across(i, m)) - node.mu1 * psi, ff = f * f, w2f = ww * w * ff;
+    r.error += times(nodes.weight(i), ff);
+    r.loss2 += w2f;
+    r.n1 += node.u1 * w2f;
+    r.n2 += node.u2 * w2f;
+    if constexpr (!carries_slope<V>) r.loss += ww * ff;
+  }
+}
+/// Finds psi_m, into `found` if it is given, and adds what they leave to the misfit.
+template <class V, class Nodes>
+SRFX_INLINE Across<V> fit_across(const Nodes& nodes, const V* weights, const Point<V>& p,
+                                 const V& to_psi, const V& e1, V* found, Misfit<V>& r) {
+  Across<V> out;
+  Misfit<V> sum = r;
+  for (int m = 0; m < nodes.n_across; ++m) {
+    const V hat = across_sum(nodes, weights, m), psi = to_psi * p.ratio * hat;
+    if (found != nullptr) found[m] = psi;
+    out.hat_square += p.ratio * p.ratio * hat * hat;
+    add_across(nodes, weights, m, psi, hat, e1, out, sum);
+  }
+  r = sum;
+  return out;
+}
+
 /// How well the features are fitted: E[w (h - C) C]; the defect of the normal equations, and the
 /// terms that cancel in them.
 template <class V> struct FitDefect {
@@ -155,10 +212,10 @@ template <class V> struct DesignSums {
 /// The columns mu0 and k mu1 are nearly parallel at small r, where the normal equations would lose
 /// all digits: the second column is k mu1 less its projection on mu0 at w = 1 (NodeSet::column),
 /// and where the weights w tilt it back, Gram-Schmidt on the node values. `weights` is room for one
-/// value a node.
+/// value a node, `psi_across`, if given, for nodes.n_across results.
 template <class V, class Bulk, class Nodes>
 Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Nodes& nodes, const V& v1,
-                     const V& v2, V* weights) {
+                     const V& v2, V* weights, V* psi_across = nullptr) {
   const Settled<V, DesignSums<V>> at = settle<DesignSums<V>>(bulk, p, nodes, v1, v2, weights);
   const SpectralAverages<V>& t = at.map.bulk;
   const DesignSums<V>& s = at.own;
@@ -197,24 +254,27 @@ Order<V> linear_part(const Bulk& bulk, const Point<V>& p, const Nodes& nodes, co
   const auto left = [&](Index, const NodeValues<V>& node) {
     return node.h - m0 * node.mu0 - out.theta * (node.column - slope * node.mu0);
   };
-  const Misfit<V> r = misfit<V>(nodes, weights, p.noise, out.psi, left,
-                                [&](Index, const NodeValues<V>& node, const V&, const V& we) {
-                                  g0 += we * node.mu0;
-                                  g1 += we * (node.column - slope * node.mu0);
-                                });
+  Misfit<V> r = misfit<V>(nodes, weights, p.noise, out.psi, left,
+                          [&](Index, const NodeValues<V>& node, const V&, const V& we) {
+                            g0 += we * node.mu0;
+                            g1 += we * (node.column - slope * node.mu0);
+                          });
+  const Across<V> across =
+      fit_across(nodes, weights, p, V(p.beta * t.y1), at.averages.e1, psi_across, r);
   // T on theta_hat^2 beta + .., and (beta psi_hat^2 t11c, beta psi_hat^2 t12)
   const V pulled = (out.theta * out.theta + p.inverse_d * out.m * out.m) / (t.y2 * t.y2 * p.beta),
-          psi_source = p.beta * psi_hat * psi_hat;
+          psi_source = p.beta * (psi_hat * psi_hat + across.hat_square);
   FitDefect<V> fit;
   if constexpr (!carries_slope<V>) {
     const V pull_m = out.m * ridge_m;
-    fit.explained = m0 * g0 + out.theta * g1;
+    fit.explained = m0 * g0 + out.theta * g1 + across.explained;
     fit.defect = simd::abs(m0 * (g0 - pull_m)) +
                  simd::abs(out.theta * (g1 - out.theta * ridge_theta + lean * pull_m));
-    fit.size = simd::abs(m0 * s.s0h) + simd::abs(out.theta * n1h);
+    fit.size = simd::abs(m0 * s.s0h) + simd::abs(out.theta * n1h) + across.size;
   }
   complete(p, at, nodes, r, t.t12 * pulled + t.t11c * psi_source,
            t.t22 * pulled + t.t12 * psi_source, s.sh1, fit, out);
+  out.q1 += across.square;
   return out;
 }
 

@@ -36,7 +36,8 @@ struct Bounds {
 
 Bounds bounds(const Function& sigma, const Function& target, const SpikeParameters& p);
 
-/// The same for groups, with vectors m, theta and psi of K each (THEORY section 7), merged where they are one and the same.
+/// The same for groups, with vectors m, theta_j and psi_m of K each (THEORY sections 7 and 13), merged where they are one and the
+/// same.
 ///
 /// Columns of unit norm; singular values below 1e-10 of the largest are dropped, so nearly equal groups make `lower` depend on
 /// that cutoff. `error` is the change on rules of half the density, relative to E s*^2.
@@ -44,7 +45,18 @@ struct GroupBounds {
   double lower, upper, error;
 };
 
-GroupBounds group_bounds(const Function& sigma, const Function& target, const GroupParameters& p);
+GroupBounds group_bounds(const Function& sigma, const BatchTarget& target,
+                         const GroupParameters& p);
+
+/// Moments of a target of several directions under N(0, I): E s*, E t_l s*, E s*^2.
+struct TargetConstants {
+  double mean = 0, second_moment = 0;
+  std::vector<double> h1;
+  double floor = 0;  ///< E s*^2 - (E s*)^2 - sum_l (E t_l s*)^2
+  double error = 0;  ///< estimated, relative to rms(s*)
+};
+
+TargetConstants target_constants(const TargetFunction& target);
 
 /// The function learned along theta, E[f(x) | theta.x/sqrt d = t] (CPD24, figure 1), at `n` values of t.
 ///
@@ -54,5 +66,11 @@ GroupBounds group_bounds(const Function& sigma, const Function& target, const Gr
 /// A third feature mu_c(k) = E (z^2 - 1) sigma(..)/(2 c) with coefficient chi (THEORY 9) adds chi (M2 - M0)/(2 s^2).
 void learned_function(const Function& sigma, const SpikeParameters& p, double m, double theta,
                       double psi, const double* t, Index n, double* out, double chi = 0);
+
+/// The same along the directions of a target, at n points: what a group with feature coefficient m contributes where its
+/// argument is mean_i + s Z,
+///   out_i = m M0 + first_i M1 + second (M2 - M0)
+void learned_points(const Function& sigma, double s, double m, double second, const double* mean,
+                    const double* first, Index n, double* out);
 
 }  // namespace srfx

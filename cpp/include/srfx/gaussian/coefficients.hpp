@@ -5,6 +5,9 @@
 //     h(k)   = E s*(gamma k + rho z)           h1(k)  = E z s*(..)           rest(k)  = E (s*(..) - h - h1 z)^2
 //   with rho = sqrt(1 - gamma^2). The bulk has unit variance: c appears here and nowhere else. E s*^2 = rest + h^2 + h1^2.
 //
+// A target of several directions has h1 for each direction that the spike leaves: h1_1 as above, of the one with a share of the
+// spike, and h1_m = E across_m(gamma k + rho z) of the others (marginal.hpp), Node::across and Level::across in code.
+//
 // The second moments are centred before they are squared: their difference cancels in the tails of k.
 //
 // Where E sigma(sqrt(c) z) = 0 a small spike leaves a small mu0, which m, without penalty at d = inf, makes as important as a
@@ -13,10 +16,12 @@
 // with the a_j that vanish left out: every digit of mu0 is right, however small r is.
 #pragma once
 
-#include "srfx/gaussian/quadrature.hpp"
+#include "srfx/gaussian/marginal.hpp"
 #include "srfx/core/simd.hpp"
 
 #include <array>
+#include <memory>
+#include <optional>
 
 namespace srfx {
 
@@ -252,10 +257,41 @@ struct Node {
   double u1, u2;  ///< mu1^2, mu2^2
   double mu0, kmu1, mu1;
   double h, h1, rest;
-  double hh;          ///< rest + h^2 + h1^2 of the folded parts
+  double hh;          ///< rest + h^2 + h1^2 of the folded parts, across included
   double mu1h1;       ///< mu1 h1
   double column = 0;  ///< set where nodes are gathered: NodeSet
+  double across = 0;  ///< sum over m >= 2 of h1_m^2
 };
+
+/// The target's part of a node: h, h1 and rest as in Node, and h1_m of further directions.
+struct TargetMoments {
+  double h, h1, rest;
+  double* across;
+};
+
+/// The target's part of a node.
+inline void set_target(const TargetMoments& at, int n_across, Node& out) {
+  out.h = at.h, out.h1 = at.h1, out.rest = at.rest;
+  out.across = 0;
+  for (int m = 0; m < n_across; ++m) out.across += at.across[m] * at.across[m];
+  out.hh = out.rest + out.h * out.h + out.h1 * out.h1 + out.across;
+  out.mu1h1 = out.mu1 * out.h1;
+}
+
+/// Folds the target at k with what it is at -k, for a sigma of the parity: only the part of h of that parity meets mu0 and
+/// k mu1, only the part of h1 of the other parity meets mu1. What meets nothing goes to the rest.
+inline void fold(TargetMoments& at, const TargetMoments& mirrored, int n_across, int parity) {
+  const double other = 0.5 * (at.h - parity * mirrored.h),
+               other1 = 0.5 * (at.h1 + parity * mirrored.h1);
+  at.h = 0.5 * (at.h + parity * mirrored.h);
+  at.h1 = 0.5 * (at.h1 - parity * mirrored.h1);
+  at.rest = 0.5 * (at.rest + mirrored.rest) + other * other + other1 * other1;
+  for (int m = 0; m < n_across; ++m) {
+    const double lost = 0.5 * (at.across[m] + parity * mirrored.across[m]);
+    at.across[m] = 0.5 * (at.across[m] - parity * mirrored.across[m]);
+    at.rest += lost * lost;
+  }
+}
 
 /// The coefficients on one quadrature rule in k, ordered by |k|.
 ///
@@ -264,6 +300,8 @@ struct Node {
 struct Level {
   std::vector<double> k;
   std::vector<Node> nodes;
+  int n_across = 0;            ///< directions of the target but the first that the spike leaves
+  std::vector<double> across;  ///< size x n_across: their h1
   Index size() const { return static_cast<Index>(nodes.size()); }
 };
 
@@ -272,15 +310,19 @@ struct CoefficientScratch {
   MomentEvaluator evaluate;
   std::vector<double> means;
   std::vector<Moments> sigma, target, mirrored, one_side;
+  std::vector<std::vector<Moments>> parts, mirrored_parts;  ///< of targets of several directions
+  std::vector<double> across, mirrored_across;
 };
 
 /// Computes coefficients of one (sigma, target, r, c, gamma) on demand.
 class Coefficients {
  public:
+  /// A target of several directions is given as its marginal, and its main part as `target`.
   Coefficients(const Function& sigma, const Function& target, SpikeParameters p,
-               CoefficientScratch& scratch)
+               CoefficientScratch& scratch, const Marginal* marginal = nullptr)
       : sigma_(&sigma),
         target_(&target),
+        marginal_(marginal),
         p_(p),
         scratch_(&scratch),
         sigma_rule_(sigma.shape(), p.sd()),
@@ -319,24 +361,35 @@ class Coefficients {
   /// Appends the coefficients at the nodes of a rule in k to a level.
   void append(const Rule& rule, Level& level) {
     const Index n = rule.size();
-    const int parity = sigma_->shape().parity, target_parity = target_->shape().parity;
+    const int parity = sigma_->shape().parity, n_across = this->n_across();
     std::vector<Moments>& s = scratch_->sigma;
     std::vector<Moments>& t = scratch_->target;
     std::vector<Moments>& mirrored = scratch_->mirrored;
-    s.resize(n), t.resize(n);
+    s.resize(n);
     on_rule(*sigma_, sigma_rule_, p_.r, p_.sd(), rule, s);
-    on_rule(*target_, target_rule_, p_.gamma, p_.rho(), rule, t);
     if (!series_.empty())
       for (Index i = 0; i < n; ++i) from_series(p_.r / p_.sd() * rule.x[i], s[i]);
-    if (folded() && target_parity == 0) {
-      mirrored.resize(n);
-      if (target_->shape().core_parity != 0) {
-        for (Index i = 0; i < n; ++i)
-          mirrored[i] = mirror(target_->shape(), p_.gamma * rule.x[i], p_.rho(), t[i]);
-      } else {
-        on_rule(*target_, target_rule_, -p_.gamma, p_.rho(), rule, mirrored);
-      }
+    on_target(*target_, rule, t, mirrored);
+    auto& parts = scratch_->parts;
+    auto& mirrored_parts = scratch_->mirrored_parts;
+    if (n_across > 0) {
+      parts.resize(n_across + 1), mirrored_parts.resize(n_across + 1);
+      for (int m = 0; m <= n_across; ++m) on_target(part(m), rule, parts[m], mirrored_parts[m]);
+      scratch_->across.resize(n_across), scratch_->mirrored_across.resize(n_across);
     }
+    const auto target_at = [&](const std::vector<Moments>& main,
+                               const std::vector<std::vector<Moments>>& others, Index i,
+                               std::vector<double>& across) {
+      TargetMoments out{main[i].m0, main[i].m1, main[i].m2, across.data()};
+      for (int m = 0; m < n_across; ++m) {
+        const Moments& f = others[m][i];
+        across[m] = f.m0;
+        out.rest += f.m1 * f.m1 + f.m2;
+      }
+      if (n_across > 0) out.rest += others[n_across][i].m0;
+      return out;
+    };
+    level.n_across = n_across;
     level.k.insert(level.k.end(), rule.x.begin(), rule.x.end());
     level.nodes.reserve(level.nodes.size() + n);
     for (Index i = 0; i < n; ++i) {
@@ -347,25 +400,66 @@ class Coefficients {
       out.kmu1 = rule.x[i] * s[i].m1;
       out.u1 = s[i].m1 * s[i].m1;
       out.u2 = s[i].m2;
-      out.h = t[i].m0, out.h1 = t[i].m1, out.rest = t[i].m2;
-      if (folded()) {  // h(-k) = p h(k), h1(-k) = -p h1(k) for a target of parity p
-        const Moments q = target_parity != 0
-                              ? Moments{target_parity * t[i].m0, -target_parity * t[i].m1, t[i].m2}
-                              : mirrored[i];
-        out.h = 0.5 * (t[i].m0 + parity * q.m0);
-        out.h1 = 0.5 * (t[i].m1 - parity * q.m1);
-        const double other = 0.5 * (t[i].m0 - parity * q.m0),
-                     other1 = 0.5 * (t[i].m1 + parity * q.m1);
-        out.rest = 0.5 * (t[i].m2 + q.m2) + other * other + other1 * other1;
-      }
-      out.hh = out.rest + out.h * out.h + out.h1 * out.h1;
-      out.mu1h1 = out.mu1 * out.h1;
+      TargetMoments at = target_at(t, parts, i, scratch_->across);
+      if (folded())
+        fold(at, target_at(mirrored, mirrored_parts, i, scratch_->mirrored_across), n_across,
+             parity);
+      set_target(at, n_across, out);
+      level.across.insert(level.across.end(), at.across, at.across + n_across);
       level.nodes.push_back(out);
     }
     drop_dust(level);
   }
 
+  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them. A mu0 that
+  /// has all its digits counts until its square would leave the range of numbers.
+  void drop_dust(Level& level) const {
+    double top0 = 0, top1 = 0, top2 = 0, square = 0, mass = 0;
+    for (const Node& node : level.nodes) {
+      const double w = node.weight;
+      mass += w;
+      square += w * (node.mu0 * node.mu0 + node.u1 + node.u2);
+      top0 = std::max(top0, std::abs(node.mu0));
+      top1 = std::max(top1, std::abs(node.mu1));
+      top2 = std::max(top2, node.u2);
+    }
+    const double size = std::sqrt(square / mass), dust = 1e-13 * size,
+                 dust0 = series_.empty() ? dust : 1e-60 * size;
+    for (Node& node : level.nodes) {
+      if (top0 < dust0) node.mu0 = 0;
+      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = node.mu1h1 = 0;
+      if (top2 < dust * dust) node.u2 = 0;
+    }
+  }
+
+  /// Directions of the target but the first that the spike leaves.
+  int n_across() const { return marginal_ != nullptr ? marginal_->directions() - 1 : 0; }
+
  private:
+  /// h1 of those directions, then what they leave: functions of which the mean counts.
+  const Function& part(int m) const {
+    return m < n_across() ? marginal_->across(m) : marginal_->spread();
+  }
+
+  /// Moments of a function of the target's argument at the nodes of a rule and, where nodes are folded, at their mirror images.
+  void on_target(const Function& f, const Rule& rule, std::vector<Moments>& at,
+                 std::vector<Moments>& mirrored) {
+    const Index n = rule.size();
+    const int parity = f.shape().parity;
+    at.resize(n);
+    on_rule(f, target_rule_, p_.gamma, p_.rho(), rule, at);
+    if (!folded()) return;
+    mirrored.resize(n);
+    if (parity != 0) {
+      for (Index i = 0; i < n; ++i) mirrored[i] = {parity * at[i].m0, -parity * at[i].m1, at[i].m2};
+    } else if (f.shape().core_parity != 0) {
+      for (Index i = 0; i < n; ++i)
+        mirrored[i] = mirror(f.shape(), p_.gamma * rule.x[i], p_.rho(), at[i]);
+    } else {
+      on_rule(f, target_rule_, -p_.gamma, p_.rho(), rule, mirrored);
+    }
+  }
+
   /// The moments at -mean from those at mean, for f(x) - offset - slope x of a parity.
   static Moments mirror(const Shape& f, double mean, double sd, const Moments& at) {
     const double line = f.offset + f.slope * mean, mirrored_line = f.offset - f.slope * mean,
@@ -450,34 +544,15 @@ class Coefficients {
     }
   }
 
-  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them. A mu0 that
-  /// has all its digits counts until its square would leave the range of numbers.
-  void drop_dust(Level& level) const {
-    double top0 = 0, top1 = 0, top2 = 0, square = 0, mass = 0;
-    for (const Node& node : level.nodes) {
-      const double w = node.weight;
-      mass += w;
-      square += w * (node.mu0 * node.mu0 + node.u1 + node.u2);
-      top0 = std::max(top0, std::abs(node.mu0));
-      top1 = std::max(top1, std::abs(node.mu1));
-      top2 = std::max(top2, node.u2);
-    }
-    const double size = std::sqrt(square / mass), dust = 1e-13 * size,
-                 dust0 = series_.empty() ? dust : 1e-60 * size;
-    for (Node& node : level.nodes) {
-      if (top0 < dust0) node.mu0 = 0;
-      if (top1 < dust) node.mu1 = node.kmu1 = node.u1 = node.mu1h1 = 0;
-      if (top2 < dust * dust) node.u2 = 0;
-    }
-  }
-
   /// Compares the rules in z with rules of twice the density at a few k, and makes them denser until they agree: for analytic
   /// functions by what the exponential convergence of the trapezoid says is missing, for others by doubling.
   void refine() {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
     constexpr double enough = 2e-14;
     using Values = std::array<Moments, probes.size()>;
-    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd) {
+    // `size`: of what a function is a part of; one that all but vanishes need not be known any better.
+    const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd,
+                            double size = 0) {
       if (sd == 0) return 0.0;
       means(probes.data(), probes.size(), slope);
       const auto moments = [&](const GaussianRule& on) {
@@ -485,8 +560,8 @@ class Coefficients {
         scratch_->evaluate(f, on, scratch_->means.data(), sd, probes.size(), out.data());
         return out;
       };
-      const auto difference = [](const Values& coarse, const Values& fine) {
-        double scale = 0, most = 0;
+      const auto difference = [size](const Values& coarse, const Values& fine) {
+        double scale = size, most = 0;
         for (std::size_t i = 0; i < fine.size(); ++i) {
           scale = std::max(
               scale, std::sqrt(fine[i].m0 * fine[i].m0 + fine[i].m1 * fine[i].m1 + fine[i].m2));
@@ -521,15 +596,45 @@ class Coefficients {
     };
     error_ = std::max(settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
                       settle(*target_, target_rule_, p_.gamma, p_.rho()));
+    if (n_across() == 0) return;
+    for (int m = 0; m <= n_across(); ++m)
+      error_ = std::max(
+          error_, settle(part(m), target_rule_, p_.gamma, p_.rho(),
+                         m < n_across() ? marginal_->rms() : marginal_->rms() * marginal_->rms()));
+    error_ = std::max(error_, marginal_->error());
   }
 
   const Function* sigma_;
   const Function* target_;
+  const Marginal* marginal_;
   SpikeParameters p_;
   CoefficientScratch* scratch_;
   GaussianRule sigma_rule_, target_rule_;
   std::vector<double> series_;
   double error_ = 0;
+};
+
+/// The target of a batch: a function of one variable or, if `directed` is given, one of L directions, with their alignments
+/// with the spike, L of each coefficient set. Their length is the gamma of the set.
+struct BatchTarget {
+  const Function* target = nullptr;
+  const TargetFunction* directed = nullptr;
+  const double* alignments = nullptr;
+};
+
+/// The coefficients of one set of a batch.
+struct SetCoefficients {
+  std::unique_ptr<Marginal> marginal;  ///< of targets of several directions
+  std::optional<Coefficients> of;
+
+  void clear() { of.reset(), marginal.reset(); }
+  void make(const Function& sigma, const BatchTarget& target, Index set, const SpikeParameters& p,
+            CoefficientScratch& scratch) {
+    if (target.directed != nullptr)
+      marginal = std::make_unique<Marginal>(
+          *target.directed, target.alignments + set * target.directed->directions());
+    of.emplace(sigma, marginal ? marginal->main() : *target.target, p, scratch, marginal.get());
+  }
 };
 
 }  // namespace srfx

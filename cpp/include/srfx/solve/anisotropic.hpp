@@ -20,21 +20,27 @@ template <class Source> struct AnisotropicSet {
   std::mutex mutex;
   CoefficientScratch scratch;
   std::unique_ptr<typename Source::Shared> shared;
-  std::optional<Coefficients> coefficients;
+  SetCoefficients coefficients;
   std::optional<LevelTable> table;
   NodeSet starter;
   std::array<std::unique_ptr<ThreeFeatures>, n_classes> features;
 
   void clear() {
     for (auto& f : features) f.reset();
-    table.reset(), coefficients.reset(), shared.reset();
+    table.reset(), coefficients.clear(), shared.reset();
   }
   void prepare(const BatchInput& in, const Source& source, Index set) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (shared) return;
     auto made = source.shared(set);
-    coefficients.emplace(*in.sigma, *in.target, made->spike(), scratch);
-    table.emplace(*coefficients);
+    if constexpr (Source::directed) {
+      const BatchTarget target{nullptr, in.directed, made->alignment()};
+      coefficients.make(*in.sigma, in.directed != nullptr ? target : in, 0, made->spike(), scratch);
+      if (coefficients.marginal) made->turn(coefficients.marginal->turn());
+    } else {
+      coefficients.make(*in.sigma, in, set, made->spike(), scratch);
+    }
+    table.emplace(*coefficients.of);
     starter = table->starter();
     made->tabulate();
     shared = std::move(made);
@@ -50,6 +56,8 @@ template <class Source> struct AnisotropicSet {
 /// What these solves yield beside the rest: the coefficient of the third feature, and the spike the point was solved with.
 struct AnisotropicOutput : BatchOutput {
   double *chi, *r, *c, *gamma;
+  double* alignment =
+      nullptr;  ///< of a target of L directions: n_points x L, whose lengths are gamma
 };
 
 /// Room that one thread reuses from block to block.
@@ -84,9 +92,10 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
   const ThreeFeatures& features = state.find(in, class_of(v.v1, v.v2));
   v = newton(bulk, p, features.set, v.v1, v.v2);
   iterations += static_cast<int>(v.iterations);
+  double across[Overlaps<double>::most] = {};
   const AnisotropicOrder<double> x =
       anisotropic_part(bulk, p, features, v.v1, v.v2,
-                       AnisotropicWorkspace::room(work.scalars, 5 * features.set.size()));
+                       AnisotropicWorkspace::room(work.scalars, 5 * features.set.size()), across);
   const Status status = detail::judge(x);
   if (status == Status::converged && std::isfinite(x.chi)) {
     detail::store(out, i, x, status, iterations, features.error + state.shared->error(bulk));
@@ -96,27 +105,30 @@ void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
                           iterations, x.residual);
     out.chi[i] = std::numeric_limits<double>::quiet_NaN();
   }
+  if (out.psi_directions != nullptr) store_psi(state.coefficients, out, &i, 1, x.psi, across);
 }
 
 /// Second pass: points of one set and class through the table, from the V of the first. Those that
 /// did not converge are noted.
-template <class Shared>
-void solve_tabulated(const Shared& shared, const BatchInput& in, const AnisotropicOutput& out,
-                     const ThreeFeatures& features, const Index* points, int count,
-                     AnisotropicWorkspace& work) {
+template <class Source>
+void solve_tabulated(const AnisotropicSet<Source>& state, const BatchInput& in,
+                     const AnisotropicOutput& out, const ThreeFeatures& features,
+                     const Index* points, int count, AnisotropicWorkspace& work) {
+  const auto& shared = *state.shared;
   const Point<TwinPack> p = gather<TwinPack>(in, points, count);
   const TwinPack v1 = gather<TwinPack>(out.v1, points, count),
                  v2 = gather<TwinPack>(out.v2, points, count);
   const NewtonResult<TwinPack> v =
       newton(shared.tabulated(v2, Digits::nine), p, features.set, v1, v2);
   Pack* const room = AnisotropicWorkspace::room(work.packs, 5 * features.set.size());
+  Pack across[Overlaps<Pack>::most];
   for (int half = 0; half * Pack::size < count; ++half) {
     const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
     const Point<Pack> q{part(p.alpha),     part(p.beta), part(p.lam),  part(p.noise),
                         part(p.inverse_d), part(p.unit), part(p.ratio)};
     const auto bulk = shared.tabulated(part(v.v2), Digits::all);
     const AnisotropicOrder<Pack> x =
-        anisotropic_part(bulk, q, features, part(v.v1), part(v.v2), room);
+        anisotropic_part(bulk, q, features, part(v.v1), part(v.v2), room, across);
     const Index* const at = points + half * Pack::size;
     const int live = std::min(Pack::size, count - half * Pack::size);
     const auto good = detail::converged(x) & (simd::abs(x.chi) < Pack(infinity));
@@ -132,6 +144,7 @@ void solve_tabulated(const Shared& shared, const BatchInput& in, const Anisotrop
                     error[lane]);
       out.chi[i] = x.chi[lane];
     }
+    if (out.psi_directions != nullptr) store_psi(state.coefficients, out, at, live, x.psi, across);
   }
 }
 
@@ -144,6 +157,12 @@ void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const Anis
   for (Index i = 0; i < count; ++i) {
     const Index at = points[i];
     out.r[at] = spike.r, out.c[at] = spike.c, out.gamma[at] = spike.gamma;
+    if constexpr (Source::directed) {
+      if (out.alignment != nullptr) {
+        const Index n = in.directed->directions();
+        std::copy_n(state.shared->alignment(), n, out.alignment + at * n);
+      }
+    }
     if (exact) solve_exactly(state, in, out, at, work);
   }
   if (exact) return;
@@ -184,7 +203,7 @@ void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const Anis
     if (begin[cls] == begin[cls + 1]) continue;
     const ThreeFeatures& features = state.find(in, cls);
     in_packs(begin[cls + 1] - begin[cls], TwinPack::size, [&](Index i, int n) {
-      solve_tabulated(*state.shared, in, out, features, sorted + begin[cls] + i, n, work);
+      solve_tabulated(state, in, out, features, sorted + begin[cls] + i, n, work);
     });
   }
   for (const Index i : work.unsolved) solve_exactly(state, in, out, i, work);
@@ -222,6 +241,7 @@ void solve_anisotropic(const Source& source, const BatchInput& in, const Anisotr
 /// The sets of actual one-step networks: distinct (eta, alpha0, noise) of one activation and target.
 class OneStepSource {
  public:
+  static constexpr bool directed = false;  ///< targets of one direction alone
   struct Parameters {
     double eta, inverse_alpha0, noise;
   };
@@ -261,7 +281,7 @@ class OneStepSource {
 
     void tabulate() { table_.reset(new FunctionTable(step_table(step, nodes, check))); }
     template <class V> StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
-      return {step, *table_, guess, digits};
+      return {step.spike.c, 1, *table_, guess, digits};
     }
     /// Beside the table's own.
     double table_error() const { return check.size() == 0 ? nodes_error : constants_error; }
@@ -482,6 +502,7 @@ inline FunctionTable weights_table(const MeasuredWeights& weights) {
 /// One set: the weights at hand.
 class EmpiricalSource {
  public:
+  static constexpr bool directed = false;
   explicit EmpiricalSource(const MeasuredWeights& weights) : weights_(&weights) {}
   Index size() const { return 1; }
 

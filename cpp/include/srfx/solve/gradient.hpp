@@ -145,6 +145,7 @@ template <class V> struct MovingNodeSet {
   const NodeTangent* tangents;
   V turn, kappa;  ///< from the column of the rule, and from k mu1
   Dual<V> mean_u1, mean_u2;
+  int n_across;  ///< h1 of further directions of the target stay
 
   MovingNodeSet(const NodeSet& nodes, const NodeTangent* moves)
       : set(nodes),
@@ -152,7 +153,8 @@ template <class V> struct MovingNodeSet {
         turn(0),
         kappa(nodes.kappa),
         mean_u1(V(nodes.mean_u1)),
-        mean_u2(V(nodes.mean_u2)) {
+        mean_u2(V(nodes.mean_u2)),
+        n_across(nodes.n_across) {
     double moved1 = 0, moved2 = 0;
     for (Index i = 0; i < (tangents ? size() : 0); ++i)
       moved1 += weight(i) * 2 * set.nodes[i].mu1 * tangents[i].mu1,
@@ -161,6 +163,7 @@ template <class V> struct MovingNodeSet {
   }
   Index size() const { return set.size(); }
   double weight(Index i) const { return set.weight(i); }
+  double across(Index i, int m) const { return set.across(i, m); }
   template <class D> SRFX_INLINE NodeValues<D> at(Index i) const {
     const Node& x = set.nodes[i];
     NodeValues<D> out = set.at<D>(i);
@@ -275,7 +278,9 @@ void gradient_batch(const Bulk& bulk, const BatchInput& in, const double* v1, co
       static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index which, int thread) {
         const PointBlock& block = blocks[which];
         Room& room = rooms[thread];
-        Coefficients coefficients(*in.sigma, *in.target, in.sets[block.set], room.scratch);
+        SetCoefficients own;
+        own.make(*in.sigma, in, block.set, in.sets[block.set], room.scratch);
+        Coefficients& coefficients = *own.of;
         LevelTable table(coefficients);
         room.points.clear();
         for (Index j = block.begin; j < block.end; ++j) {

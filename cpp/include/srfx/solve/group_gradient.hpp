@@ -4,6 +4,8 @@
 // A direction moves lam, alpha, beta or noise, and of each coefficient set gamma and all r_g and c_g together. At the fixed
 // point (I - T M) dV = dy at fixed V, where dy comes from GroupMap in dual numbers. Then, in dual numbers at (V, dV):
 //
+// Several spikes and directions of the target (THEORY section 13) have more columns; they and their alignments stay.
+//
 //   with X the weighted columns of the least-squares problem, penalties included, and e what it leaves of the target y,
 //     dx = X^+ (dy - dX x) + (X^T X)^-1 dX^T e      by the orthogonal factors that found x: X^T X is never formed
 //   with N = N' + M Q' all that T acts on at Q':  (I - T M) dQ' = d(T N) at fixed Q'
@@ -30,10 +32,14 @@ template <class V, int K> class GroupTangent {
  public:
   using D = Dual<V>;
 
-  explicit GroupTangent(int k) : system(k), order(k), map_(k), n_(k * (k + 3) / 2) {
+  explicit GroupTangent(int k, int spikes = 1, int directions = 1)
+      : system(k),
+        order(k, spikes, directions),
+        map_(k),
+        n_(k * (k + 3) / 2) {
     for (auto* x : {&q_, &dy_, &dv_, &dq_}) x->assign(n_, V(0));
     for (auto* x : {&vh_, &source_, &traced_, &at_w2_}) x->assign(n_, D(V(0)));
-    psi_.assign(k, D(V(0)));
+    psi_.assign(directions * k, D(V(0)));
   }
 
   GroupSystem<V, K> system;  ///< point and V are set by the caller
@@ -49,7 +55,7 @@ template <class V, int K> class GroupTangent {
     for (int g = 0; g < k; ++g) map_.pi[g] = D(system.map.pi[g]);
     // linear_part leaves orthogonal columns, and what is left of the target, where it put the problem; the triangular factor
     // once more, from those columns.
-    const int columns = n_mean_ + k, rows = n + columns;
+    const int columns = n_mean_ + nodes.n_columns(), rows = n + columns;
     square_.assign(columns, V(0)), factor_.assign(columns * columns, V(0));
     for (int c = 0; c < columns; ++c) {
       const V* q = &system.columns_[static_cast<std::size_t>(c) * rows];
@@ -69,14 +75,17 @@ template <class V, int K> class GroupTangent {
   ErrorTangent<V> along(const Point<D>& p, const GroupNodeTangents& moved) {
     const GroupNodes& nodes = *nodes_;
     const int k = system.map.groups, n = static_cast<int>(nodes.size), pairs = system.map.pairs,
-              columns = n_mean_ + k, rows = n + columns;
+              n_spiked = nodes.n_columns(), n_psi = nodes.directions * k,
+              columns = n_mean_ + n_spiked, rows = n + columns;
     const auto& v = system.v;
     const bool still = moved.mu0.empty();
     const auto mu1 = [&](int i, int g) {
       return D(V(nodes.mu1[i * k + g]), V(still ? 0 : moved.mu1[i * k + g]));
     };
     const auto h = [&](int i) { return D(V(nodes.h[i]), V(moved.h.empty() ? 0 : moved.h[i])); };
-    const auto h1 = [&](int i) { return D(V(nodes.h1[i]), V(moved.h.empty() ? 0 : moved.h1[i])); };
+    const auto h1 = [&](int i, int m) {  // alignments of one direction alone move
+      return D(V(nodes.h1[i * nodes.directions + m]), V(moved.h.empty() ? 0 : moved.h1[i]));
+    };
     const auto rest = [&](int i) {
       return D(V(nodes.rest[i]), V(moved.h.empty() ? 0 : moved.rest[i]));
     };
@@ -123,7 +132,7 @@ template <class V, int K> class GroupTangent {
     // The averages at (V, dV).
     weights_.resize(n);
     for (int j = 0; j < n_; ++j) vh_[j] = D(V(0));
-    for (int g = 0; g < k; ++g) psi_[g] = D(V(0));
+    for (int c = 0; c < n_psi; ++c) psi_[c] = D(V(0));
     for (int i = 0; i < n; ++i) {
       move_elements(i);
       const double* e = &nodes.e[i * nodes.stride];
@@ -137,17 +146,20 @@ template <class V, int K> class GroupTangent {
       weights_[i] = D(w, -by * w * w);
       const D ww(omega * w, omega * weights_[i].d);
       for (int j = 0; j < n_; ++j) vh_[j] += ww * D(V(e[j]), V(element_[j]));
-      const D hat = ww * h1(i);
-      for (int g = 0; g < k; ++g) psi_[g] += hat * mu1(i, g);
+      for (int m = 0; m < nodes.directions; ++m) {
+        const D hat = ww * h1(i, m);
+        for (int g = 0; g < k; ++g) psi_[m * k + g] += hat * mu1(i, g);
+      }
     }
     for (int j = 0; j < n_; ++j) vh_[j] = p.ratio * vh_[j];
     map_.set(vh_.data(), p.lam);
     for (int g = 0; g < k; ++g) map_.v2[g] = D(v[pairs + g], dv_[pairs + g]);
     map_.resolve(true);
-    psi_of_.assign(k, D(V(0)));
-    for (int g = 0; g < k; ++g) {
-      for (int l = 0; l < k; ++l) psi_of_[g] += map_.v1[g * k + l] * psi_[l];
-      psi_of_[g] = p.beta * p.ratio * psi_of_[g];
+    psi_of_.assign(n_psi, D(V(0)));
+    for (int c = 0; c < n_psi; ++c) {
+      const int g = c % k, first = c - g;
+      for (int l = 0; l < k; ++l) psi_of_[c] += map_.v1[g * k + l] * psi_[first + l];
+      psi_of_[c] = p.beta * p.ratio * psi_of_[c];
     }
 
     // Least squares, differentiated.
@@ -155,7 +167,8 @@ template <class V, int K> class GroupTangent {
     const V* const left = &system.columns_[static_cast<std::size_t>(rows) * columns];
     const auto column_move = [&](int i, int c) {
       if (still) return 0.0;
-      if (c >= n_mean_) return nodes.k[i] * moved.mu1[i * k + c - n_mean_];
+      if (c >= n_mean_)
+        return nodes.k[i * nodes.spikes + (c - n_mean_) / k] * moved.mu1[i * k + (c - n_mean_) % k];
       if (finite_d_) return moved.mu0[i * k + c];
       double sum = 0;
       for (int g = 0; g < k; ++g) sum += nodes.to_m[g * n_mean_ + c] * moved.mu0[i * k + g];
@@ -183,7 +196,7 @@ template <class V, int K> class GroupTangent {
     for (int c = 0; c < columns; ++c) {
       const V penalty = system.penalty_[c];
       if (!simd::any(penalty > V(0))) continue;
-      const int g = c < n_mean_ ? c : c - n_mean_;
+      const int g = c < n_mean_ ? c : (c - n_mean_) % k;
       const D moving =
           (c < n_mean_ ? p.inverse_d : D(V(1))) / (p.alpha * D(v[pairs + g], dv_[pairs + g]));
       const V slope = V(0.5) * moving.d / simd::sqrt(penalty);
@@ -213,19 +226,23 @@ template <class V, int K> class GroupTangent {
       move_elements(i);
       const double* basis = &nodes.e[i * nodes.stride];
       const D w = weights_[i], omega(V(nodes.weight[i]));
-      D e = h(i), f = h1(i), bulk(V(0));
+      D e = h(i), bulk(V(0));
       for (int c = 0; c < columns; ++c) {
         const D of_column(V(column(i, c)),
                           V(still ? 0 : moved_columns_[static_cast<std::size_t>(i) * columns + c]));
         e = e - of_column * D(x[c], dx_[c]);
       }
-      for (int g = 0; g < k; ++g) f = f - mu1(i, g) * psi_of_[g];
+      D r = rest(i) + e * e;
+      for (int m = 0; m < nodes.directions; ++m) {
+        D f = h1(i, m);
+        for (int g = 0; g < k; ++g) f = f - mu1(i, g) * psi_of_[m * k + g];
+        r += f * f;
+      }
       for (int j = 0; j < n_; ++j) {
         const V twice_q = V(system.map.twice[j]) * q_[j];
         bulk.v += twice_q * V(basis[j]);
         bulk.d += twice_q * V(element_[j]);
       }
-      const D r = rest(i) + e * e + f * f;
       error += omega * r;
       mean_moves += omega.v * bulk.d;
       const D w2 = omega * w * w, all = w2 * (r + p.noise + bulk);
@@ -237,8 +254,10 @@ template <class V, int K> class GroupTangent {
     }
     for (int j = 0; j < n_; ++j) source_[j] = p.ratio * source_[j];
     for (int g = 0; g < k; ++g) {
-      const D theta(x[n_mean_ + g], dx_[n_mean_ + g]), v2(v[pairs + g], dv_[pairs + g]);
-      D square = theta * theta + psi_of_[g] * psi_of_[g];
+      const D v2(v[pairs + g], dv_[pairs + g]);
+      D square(V(0));
+      for (int c = n_mean_ + g; c < columns; c += k) square += D(x[c], dx_[c]) * D(x[c], dx_[c]);
+      for (int c = g; c < n_psi; c += k) square += psi_of_[c] * psi_of_[c];
       if (finite_d_) square += p.inverse_d * D(x[g], dx_[g]) * D(x[g], dx_[g]);
       source_[pairs + g] += square / (p.beta * v2 * v2);
     }
@@ -261,7 +280,7 @@ template <class V, int K> class GroupTangent {
   /// An unweighted column of the least-squares problem at a node.
   double column(int i, int c) const {
     const int k = nodes_->groups;
-    if (c >= n_mean_) return nodes_->kmu1[i * k + c - n_mean_];
+    if (c >= n_mean_) return nodes_->kmu1[i * nodes_->n_columns() + c - n_mean_];
     return finite_d_ ? nodes_->mu0[i * k + c] : nodes_->basis[i * n_mean_ + c];
   }
   /// (I - T M) x = c
@@ -286,9 +305,9 @@ struct GroupMove {
   double gamma = 0;
 };
 
-struct GroupGradientInput {
+/// Of sets with several spikes the moves of r are relative: the derivatives of the logarithm of the strengths.
+struct GroupGradientInput : BatchTarget {
   const Function* sigma = nullptr;
-  const Function* target = nullptr;
   std::vector<GroupParameters> sets;
   std::vector<std::vector<GroupMove>> moves;  ///< one a direction, each with one a set
   std::vector<int> point_moves;  ///< one a direction: 0 to 3 as in Direction, else none
@@ -310,10 +329,27 @@ struct MovingGroups {
 
   MovingGroups(const GroupGradientInput& in, Index set) {
     const GroupParameters& given = in.sets[set];
-    const std::size_t k = given.r.size(), n_moves = in.moves.size();
+    const std::size_t k = given.c.size(), n_moves = in.moves.size();
     const bool odd = in.sigma->shape().parity == -1;
-    distinct.gamma = given.gamma;
     moves.resize(n_moves);
+    if (given.rows.size() > 0) {  // all strengths move by one factor: what is alike stays alike
+      const MergedGroups merged = merge_groups(given, odd);
+      distinct = merged.distinct, of = merged.of;
+      reduce_spikes(distinct);
+      for (std::size_t m = 0; m < n_moves; ++m) {
+        const GroupMove& move = in.moves[m][set];
+        moves[m] = {std::vector<double>(distinct.c.size()), std::vector<double>(distinct.c.size()),
+                    0};
+        for (std::size_t g = 0; g < k; ++g) {
+          const std::size_t to = static_cast<std::size_t>(of[g]);
+          moves[m].r[to] = move.r[g] * (distinct.rows.size() > 0 ? distinct.rows.row(of[g]).norm()
+                                                                 : distinct.r[to]);
+          moves[m].c[to] = move.c[g];
+        }
+      }
+      return;
+    }
+    distinct.gamma = given.gamma, distinct.alignment = given.alignment;
     for (std::size_t m = 0; m < n_moves; ++m) moves[m].gamma = in.moves[m][set].gamma;
     for (std::size_t g = 0; g < k; ++g) {
       double sign = 1;  // for odd sigma, r and -r are one
@@ -347,7 +383,7 @@ struct MovingGroups {
 /// The derivatives of a set's coefficients, rung by rung as they are asked for.
 class GroupTangentTable {
  public:
-  GroupTangentTable(const Function& sigma, const Function& target, const MovingGroups& groups,
+  GroupTangentTable(const Function& sigma, const BatchTarget& target, const MovingGroups& groups,
                     CoefficientScratch& scratch)
       : groups_(&groups),
         table(sigma, target, groups.distinct, scratch),
@@ -356,7 +392,7 @@ class GroupTangentTable {
   const std::vector<GroupNodeTangents>& find(int rung) {
     std::vector<GroupNodeTangents>& out = rungs_[static_cast<std::size_t>(rung)];
     if (!out.empty()) return out;
-    const std::vector<Level>& levels = table.rung(rung);
+    const std::vector<Level>& levels = table.rung(rung).levels;
     const std::size_t k = levels.size(), n = static_cast<std::size_t>(levels[0].size());
     out.resize(groups_->moves.size());
     for (std::size_t g = 0; g < k; ++g) {
@@ -417,8 +453,9 @@ class GroupGradientBlock {
       : in_(in),
         groups_(groups),
         out_(out),
-        tangent_(static_cast<int>(groups.distinct.r.size())) {
-    for (std::size_t g = 0; g < groups.distinct.r.size(); ++g)
+        tangent_(static_cast<int>(groups.distinct.c.size()), groups.distinct.spikes(),
+                 in.directed != nullptr ? static_cast<int>(in.directed->directions()) : 1) {
+    for (std::size_t g = 0; g < groups.distinct.c.size(); ++g)
       tangent_.system.map.pi[static_cast<int>(g)] = Pack(groups.distinct.pi[g]);
   }
 
@@ -511,7 +548,7 @@ class GroupGradientBlock {
     system.probe(*denser, denser_probe_);
     const Pack moved_by = system.difference(probe_, denser_probe_);
     bool done[Pack::size], any = false;
-    const int next = GroupTable::next(first.rung);
+    const int next = tangents.table.next(first.rung);
     for (int lane = 0; lane < count; ++lane) {
       const double error = moved_by[lane];
       done[lane] = !(next >= 0 && residual[lane] <= residual_tolerance && error > 3e-14 &&

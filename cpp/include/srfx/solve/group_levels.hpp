@@ -1,5 +1,7 @@
 // The coefficients of K groups of neurons on shared rules in k, and how many nodes a point needs (THEORY sections 2 and 7).
 //
+// Several spikes have rules of their own (spike_rules.hpp), in the frame where the target's averages separate.
+//
 // A rule is chosen by the size of V/pi as in levels.hpp, by sums over the groups; since V has K (K + 3)/2 numbers, no family of
 // them bounds the error at a point: every solution is probed on a denser rule too (groups.hpp).
 #pragma once
@@ -7,6 +9,7 @@
 #include "srfx/solve/group_equations.hpp"
 #include "srfx/bulk/group_parameters.hpp"
 #include "srfx/gaussian/k_rules.hpp"
+#include "srfx/gaussian/spike_rules.hpp"
 #include "srfx/data/levels.hpp"
 
 #include <array>
@@ -15,30 +18,57 @@
 
 namespace srfx {
 
-/// Gathers the first `n` nodes of the groups' levels.
-inline GroupNodes gather_nodes(const std::vector<Level>& levels, Index n) {
+/// The nodes of a rung: a level for each group, and where they are in the space of the spikes, ordered by the distance from 0.
+/// A level's own k is the projection on the spike of its group, in units of that spike's length.
+struct GroupRung {
+  std::vector<Level> levels;
+  int spikes = 1;
+  std::vector<double> at;  ///< nodes x spikes
+
+  Index size() const { return levels[0].size(); }
+  double radius(Index i) const {
+    double square = 0;
+    for (int j = 0; j < spikes; ++j) square += at[i * spikes + j] * at[i * spikes + j];
+    return std::sqrt(square);
+  }
+  /// How many are no farther out.
+  Index within(double range) const {
+    Index n = 0;
+    while (n < size() && radius(n) <= range) ++n;
+    return n;
+  }
+};
+
+/// Gathers the first `n` nodes of a rung.
+inline GroupNodes gather_nodes(const GroupRung& rung, Index n) {
   GroupNodes out;
-  const int k = out.groups = static_cast<int>(levels.size());
+  const std::vector<Level>& levels = rung.levels;
+  const int k = out.groups = static_cast<int>(levels.size()), n_across = levels[0].n_across;
+  out.spikes = rung.spikes, out.directions = 1 + n_across;
   out.pairs = k * (k + 1) / 2, out.packed = out.pairs + k;
   out.stride = (out.packed + 3) / 4 * 4 + 4;
   out.size = n;
   out.e.assign(n * out.stride, 0.0);
   out.mean_e.assign(out.packed, 0.0);
   out.rms_mu0.assign(k, 0.0);
-  out.mu0.resize(n * k), out.mu1.resize(n * k), out.kmu1.resize(n * k);
+  out.mu0.resize(n * k), out.mu1.resize(n * k), out.kmu1.resize(n * out.n_columns());
+  out.k.assign(rung.at.begin(), rung.at.begin() + n * rung.spikes);
   double mass = 0;
   for (Index i = 0; i < n; ++i) mass += levels[0].nodes[i].weight;
   for (Index i = 0; i < n; ++i) {
     const Node& first = levels[0].nodes[i];
     const double weight = first.weight / mass;
-    out.k.push_back(levels[0].k[i]);
     out.weight.push_back(weight);
     out.h.push_back(first.h), out.h1.push_back(first.h1), out.rest.push_back(first.rest);
+    const auto across = levels[0].across.begin() + i * n_across;
+    out.h1.insert(out.h1.end(), across, across + n_across);
     out.target_square += weight * first.hh;
     double* const e = &out.e[i * out.stride];
     for (int g = 0; g < k; ++g) {
       const Node& node = levels[g].nodes[i];
-      out.mu0[i * k + g] = node.mu0, out.mu1[i * k + g] = node.mu1, out.kmu1[i * k + g] = node.kmu1;
+      out.mu0[i * k + g] = node.mu0, out.mu1[i * k + g] = node.mu1;
+      for (int j = 0; j < rung.spikes; ++j)
+        out.kmu1[(i * rung.spikes + j) * k + g] = rung.at[i * rung.spikes + j] * node.mu1;
       out.rms_mu0[g] += weight * node.mu0 * node.mu0;
       for (int h = g; h < k; ++h) e[detail::index(k, g, h)] = node.mu1 * levels[h].nodes[i].mu1;
       e[out.pairs + g] = node.u2;
@@ -94,22 +124,40 @@ inline GroupNodes gather_nodes(const std::vector<Level>& levels, Index n) {
   return out;
 }
 
-/// The rules in k of one set of groups: trapezoidal rungs, then panels, each denser than the last.
+/// The rules in k of one set of groups: trapezoidal rungs, then panels, each denser than the last; of several spikes the rungs
+/// of SpikeRules.
 class GroupTable {
  public:
   static constexpr int n_rungs = KRules::n_trapezoid + KRules::n_panels, last_checked = n_rungs - 2;
 
   GroupTable(const Function& sigma, const Function& target, const GroupParameters& p,
              CoefficientScratch& scratch)
+      : GroupTable(sigma, BatchTarget{&target}, p, scratch) {}
+  /// The target's alignments are those of `p`.
+  GroupTable(const Function& sigma, const BatchTarget& target, const GroupParameters& p,
+             CoefficientScratch& scratch)
       : pi_(p.pi) {
-    coefficients_.reserve(p.r.size());
-    for (std::size_t g = 0; g < p.r.size(); ++g) {
-      coefficients_.emplace_back(sigma, target, SpikeParameters{p.r[g], p.c[g], p.gamma}, scratch);
+    const int n_spikes = p.spikes();
+    if (n_spikes == 1 && target.directed != nullptr)
+      marginal_ = std::make_unique<Marginal>(*target.directed, p.alignment.data());
+    // For several spikes the coefficients are those of sigma alone.
+    const Function& own = n_spikes > 1 ? sigma : marginal_ ? marginal_->main() : *target.target;
+    coefficients_.reserve(p.c.size());
+    double scale = infinity;
+    for (std::size_t g = 0; g < p.c.size(); ++g) {
+      const double r = n_spikes > 1 ? p.rows.row(g).norm() : p.r[g];
+      coefficients_.emplace_back(sigma, own, SpikeParameters{r, p.c[g], n_spikes > 1 ? 0 : p.gamma},
+                                 scratch, marginal_.get());
       error_ = std::max(error_, coefficients_[g].error());
+      scale = std::min(scale, coefficients_[g].sigma_scale());
+    }
+    if (n_spikes > 1) {
+      spike_rules_.emplace(*target.directed, p.alignment, scale);
+      rows_ = p.rows.lazyProduct(spike_rules_->directions().turn_spikes);
+      first_ = 0, last_checked_ = spike_rules_->n_rungs() - 2;
+      return;
     }
     rules_.emplace(coefficients_.data(), coefficients_.size());
-    double scale = infinity;
-    for (const Coefficients& c : coefficients_) scale = std::min(scale, c.sigma_scale());
     const Coefficients& first = coefficients_[0];
     if (scale < 0.12 || (!first.target_shape().smooth && first.target_scale() < 0.25))
       first_ = KRules::n_trapezoid;
@@ -118,15 +166,26 @@ class GroupTable {
   /// Estimated error of the coefficients.
   double error() const { return error_; }
   const std::vector<Coefficients>& coefficients() const { return coefficients_; }
+  /// U and W of directions.hpp, and rho of each axis.
+  dense::Matrix turn() const {
+    return spike_rules_ ? spike_rules_->directions().turn
+           : marginal_  ? marginal_->turn()
+                        : dense::Matrix::Identity(1, 1);
+  }
+  dense::Matrix turn_spikes() const {
+    return spike_rules_ ? spike_rules_->directions().turn_spikes : dense::Matrix::Identity(1, 1);
+  }
+  std::vector<double> rho() const {
+    if (spike_rules_) return spike_rules_->directions().rho;
+    std::vector<double> out(marginal_ ? marginal_->directions() : 1, 1.0);
+    out[0] = coefficients_[0].parameters().rho();
+    return out;
+  }
 
   /// A coarse rule, on which V is found well enough to start from.
   const GroupNodes& starter() {
-    if (starter_.size == 0) {
-      const std::vector<Level>& levels = rung(first_);
-      Index n = levels[0].size();
-      while (n > 1 && std::abs(levels[0].k[n - 1]) > 7) --n;
-      starter_ = gather_nodes(levels, n);
-    }
+    if (starter_.size == 0)
+      starter_ = gather_nodes(rung(first_), std::max<Index>(1, rung(first_).within(7)));
     return starter_;
   }
 
@@ -139,30 +198,33 @@ class GroupTable {
     if (found >= 0) return found;
     const double tolerance = std::max(3e-14, 3e-12 / (1 + std::pow(8.0, 0.5 * cls) / 16));
     double best = infinity;
-    for (int i = first_; i <= last_checked; ++i) {
-      if (i == KRules::n_trapezoid - 1) continue;  // the next is of another kind
+    for (int i = first_; i <= last_checked_; ++i) {
+      if (last_of_kind(i)) continue;
       const double error = difference(look(i, cls), look(i + 1, cls));
       if (error < best) best = error, found = i;
       if (error <= tolerance) break;
     }
-    if (found < 0) found = last_checked;
+    if (found < 0) found = last_checked_;
     return found;
   }
   /// The rung to try after this one; -1 after the last.
-  static int next(int i) {
-    return i == KRules::n_trapezoid - 2 ? KRules::n_trapezoid : i < last_checked ? i + 1 : -1;
-  }
+  int next(int i) const { return i >= last_checked_ ? -1 : last_of_kind(i + 1) ? i + 2 : i + 1; }
 
-  /// All nodes of a rung, one level a group.
-  const std::vector<Level>& rung(int i) {
-    std::vector<Level>& out = rungs_[i];
-    if (out.empty()) {
-      const bool panels = i >= KRules::n_trapezoid;
-      const Rule rule =
-          panels ? rules_->panels(i - KRules::n_trapezoid) : rules_->trapezoid(i, 0, KRules::limit);
-      out.resize(coefficients_.size());
-      for (std::size_t g = 0; g < out.size(); ++g) coefficients_[g].append(rule, out[g]);
+  /// All nodes of a rung.
+  const GroupRung& rung(int i) {
+    GroupRung& out = rungs_[i];
+    if (!out.levels.empty()) return out;
+    out.levels.resize(coefficients_.size());
+    if (spike_rules_) {
+      fill(i, out);
+      return out;
     }
+    const bool panels = i >= KRules::n_trapezoid;
+    const Rule rule =
+        panels ? rules_->panels(i - KRules::n_trapezoid) : rules_->trapezoid(i, 0, KRules::limit);
+    for (std::size_t g = 0; g < out.levels.size(); ++g)
+      coefficients_[g].append(rule, out.levels[g]);
+    out.at = out.levels[0].k;
     return out;
   }
   /// The nodes of a rung that matter to a class.
@@ -171,12 +233,11 @@ class GroupTable {
     if (!out) out = std::make_unique<GroupNodes>(gather_nodes(rung(i), look(i, cls).cut));
     return *out;
   }
-  /// Panels a quarter (coarse: half) of their usual width, |k| up to `range`.
+  /// Panels a quarter (coarse: half) of their usual width, |k| up to `range`; of several spikes the last rungs.
   GroupNodes dense(double range, bool coarse) {
-    const std::vector<Level>& levels = rung(KRules::n_trapezoid + (coarse ? 3 : 4));
-    Index n = 0;
-    while (n < levels[0].size() && std::abs(levels[0].k[n]) <= range) ++n;
-    return gather_nodes(levels, n);
+    const GroupRung& nodes =
+        rung((spike_rules_ ? last_checked_ : KRules::n_trapezoid + 3) + (coarse ? 0 : 1));
+    return gather_nodes(nodes, nodes.within(range));
   }
 
  private:
@@ -194,7 +255,7 @@ class GroupTable {
     std::unique_ptr<Look>& out = looks_[i * n_sizes + cls];
     if (out) return *out;
     out = std::make_unique<Look>();
-    const std::vector<Level>& levels = rung(i);
+    const std::vector<Level>& levels = rung(i).levels;
     V v2, ratio;
     for (int lane = 0; lane < V::size; ++lane) {
       v2.set(lane, std::ldexp(1.0, 3 * std::max(0, cls - 1 + lane / n_edges)));
@@ -250,18 +311,76 @@ class GroupTable {
     return worst;
   }
 
+  /// Whether the next rung is of another kind.
+  bool last_of_kind(int i) const { return !spike_rules_ && i == KRules::n_trapezoid - 1; }
+
+  /// A rung of several spikes: within the ball of the limit and, where sigma has a parity, on one side.
+  void fill(int i, GroupRung& out) {
+    TargetTable table = spike_rules_->rung(i);
+    const int q = out.spikes = table.spikes, n_values = table.channels, n_axes = n_values - 2;
+    const int parity = coefficients_[0].sigma_shape().parity;
+    const bool folded = parity != 0 && spike_rules_->symmetric();
+    std::vector<std::pair<double, Index>> order;
+    for (Index node = folded ? table.size / 2 : 0; node < table.size; ++node) {
+      double square = 0;
+      for (int j = 0; j < q; ++j) square += table.k[node * q + j] * table.k[node * q + j];
+      if (square <= SpikeRules::limit * SpikeRules::limit)
+        order.emplace_back(std::sqrt(square), node);
+    }
+    std::sort(order.begin(), order.end());
+    const Index n = static_cast<Index>(order.size());
+    const auto target_at = [&](Index node, std::vector<double>& across) {
+      const double* const v = &table.values[node * n_values];
+      TargetMoments at{v[0], v[1], v[n_values - 1] - v[0] * v[0] - v[1] * v[1], across.data()};
+      for (int m = 1; m < n_axes; ++m) across[m - 1] = v[m + 1], at.rest -= v[m + 1] * v[m + 1];
+      at.rest = std::max(0.0, at.rest);
+      return at;
+    };
+    std::vector<Moments> moments(n);
+    std::vector<double> across(n_axes - 1), mirrored(n_axes - 1);
+    for (std::size_t g = 0; g < out.levels.size(); ++g) {
+      Level& level = out.levels[g];
+      level.n_across = g == 0 ? n_axes - 1 : 0;  // the same for all groups, kept once
+      const double r = coefficients_[g].parameters().r;
+      for (const auto& [radius, node] : order) {
+        double along = 0;
+        for (int j = 0; j < q; ++j) along += rows_(g, j) * table.k[node * q + j];
+        level.k.push_back(r > 0 ? along / r : 0);
+      }
+      coefficients_[g].sigma_moments(level.k.data(), n, moments.data());
+      for (Index x = 0; x < n; ++x) {
+        const auto& [radius, node] = order[x];
+        Node to;
+        to.weight = table.weight[node] * (folded ? 2 : 1);
+        const Moments& s = moments[x];
+        to.mu0 = s.m0, to.mu1 = s.m1, to.kmu1 = radius * s.m1, to.u1 = s.m1 * s.m1, to.u2 = s.m2;
+        TargetMoments at = target_at(node, across);
+        if (folded) fold(at, target_at(table.size - 1 - node, mirrored), n_axes - 1, parity);
+        set_target(at, n_axes - 1, to);
+        if (g == 0) level.across.insert(level.across.end(), at.across, at.across + n_axes - 1);
+        level.nodes.push_back(to);
+      }
+      coefficients_[g].drop_dust(level);
+    }
+    for (const auto& [radius, node] : order)
+      for (int j = 0; j < q; ++j) out.at.push_back(table.k[node * q + j]);
+  }
+
   std::vector<double> pi_;
+  std::unique_ptr<Marginal> marginal_;
   std::vector<Coefficients> coefficients_;
   std::optional<KRules> rules_;
+  std::optional<SpikeRules> spike_rules_;
+  dense::Matrix rows_;  ///< R in the frame of the rules
   double error_ = 0;
-  int first_ = 0;
+  int first_ = 0, last_checked_ = last_checked;
   GroupNodes starter_;
   std::array<int, n_sizes> found_ = [] {
     std::array<int, n_sizes> none{};
     none.fill(-1);
     return none;
   }();
-  std::array<std::vector<Level>, n_rungs> rungs_;
+  std::array<GroupRung, n_rungs> rungs_;
   std::array<std::unique_ptr<GroupNodes>, n_rungs * n_sizes> nodes_;
   std::array<std::unique_ptr<Look>, n_rungs * n_sizes> looks_;
 };

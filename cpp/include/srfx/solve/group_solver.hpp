@@ -15,16 +15,25 @@
 
 namespace srfx {
 
-/// What a solve yields at one point: matrices K x K, vectors K.
+/// What a solve yields at one point: matrices K x K, vectors K; theta has K for each spike, one spike after the other, psi for
+/// each direction of the target that the spikes leave.
 template <class V, int K> struct GroupOrder {
   using Map = GroupMap<V, K>;
   V test_error, train_error;
-  typename Map::Vector m, theta, psi, q2, v2;
+  typename Map::Vector m, q2, v2;
+  GroupArray<V, -1> theta, psi;
   typename Map::Square q1, v1;
   V residual, amplification;
   V mean_cost;  ///< sum |m_g| rms(mu0_g)/rms(s*): by how much rounding of mu0 is amplified
 
-  explicit GroupOrder(int k) : m(k), theta(k), psi(k), q2(k), v2(k), q1(k * k), v1(k * k) {}
+  explicit GroupOrder(int k, int spikes = 1, int directions = 1)
+      : m(k),
+        q2(k),
+        v2(k),
+        theta(spikes * k),
+        psi(directions * k),
+        q1(k * k),
+        v1(k * k) {}
 };
 
 /// One point (or a lane each) of K groups: Newton's method for V, and what follows from V once the
@@ -108,8 +117,8 @@ template <class V, class Bulk> class GroupSolver {
   }
 
  protected:
-  /// What a fit leaves at the nodes: R' = rest + (h - C)^2 + (h1 - mu1.psi)^2, all positive; Q1' =
-  /// Q1 - psi psi^T. left(i) is h - C, pull(i, weight w (h - C)) gathers more. c_ becomes a' E[e
+  /// What a fit leaves at the nodes: R' = rest + (h - C)^2 + sum_m (h1_m - mu1.psi_m)^2, all
+  /// positive; Q1' = Q1 - sum_m psi_m psi_m^T. left(i) is h - C, pull(i, weight w (h - C)) gathers more. c_ becomes a' E[e
   /// R0' w^2].
   struct Misfit {
     V error, loss, loss2, energy,
@@ -117,23 +126,30 @@ template <class V, class Bulk> class GroupSolver {
   };
   template <class Left, class Pull, class Vector>
   Misfit misfit(const GroupNodes& nodes, const Vector& psi, Left&& left, Pull&& pull) {
-    const int k = map.groups;
+    const int k = map.groups, n_directions = nodes.directions;
     V error(0), loss(0), loss2(0), energy(0), size(0);
     for (int j = 0; j < map.packed; ++j) c_[j] = V(0);
     for (Index i = 0; i < nodes.size; ++i) {
-      const V h(nodes.h[i]), h1(nodes.h1[i]), e = left(i);
-      V f = h1;
-      for (int g = 0; g < k; ++g) f -= V(nodes.mu1[i * k + g]) * psi[g];
+      const V h(nodes.h[i]), e = left(i);
+      V ff(0), explained(0), h1_square(0);
+      for (int m = 0; m < n_directions; ++m) {
+        const V h1(nodes.h1[i * n_directions + m]);
+        V f = h1;
+        for (int g = 0; g < k; ++g) f -= V(nodes.mu1[i * k + g]) * psi[m * k + g];
+        ff += f * f;
+        explained += (h1 - f) * f;
+        h1_square += h1 * h1;
+      }
       const V omega(nodes.weight[i]), w = w_[i], ww = omega * w;
-      const V r = V(nodes.rest[i]) + e * e + f * f, noisy = r + point_.noise;
+      const V r = V(nodes.rest[i]) + e * e + ff, noisy = r + point_.noise;
       error += omega * r;
       loss += ww * noisy;
       const V w2r = ww * w * noisy;
       loss2 += w2r;
       const double* const basis = &nodes.e[i * nodes.stride];
       for (int j = 0; j < map.packed; ++j) c_[j] += V(basis[j]) * w2r;
-      energy += ww * ((h - e) * e + (h1 - f) * f);
-      size += ww * (V(nodes.rest[i]) + point_.noise + h * h + h1 * h1);
+      energy += ww * ((h - e) * e + explained);
+      size += ww * (V(nodes.rest[i]) + point_.noise + h * h + h1_square);
       pull(i, ww * e);
     }
     for (int j = 0; j < map.packed; ++j) c_[j] = point_.ratio * c_[j];
@@ -169,7 +185,10 @@ template <class V, class Bulk> class GroupSolver {
       out.v2[g] = v[map.pairs + g];
       energy_q += out.q2[g];
       for (int h = 0; h < k; ++h) {
-        out.q1[g * k + h] = x_[map.at(g, h)] + out.psi[g] * out.psi[h];
+        V overlap = out.psi[g] * out.psi[h];
+        for (int m = 1; m < nodes.directions; ++m)
+          overlap += out.psi[m * k + g] * out.psi[m * k + h];
+        out.q1[g * k + h] = x_[map.at(g, h)] + overlap;
         out.v1[g * k + h] = v[map.at(g, h)];
       }
     }

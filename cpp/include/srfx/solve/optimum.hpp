@@ -241,9 +241,8 @@ class Descent {
 };
 
 /// What to search, at which points.
-struct OptimumInput {
+struct OptimumInput : BatchTarget {
   const Function* sigma = nullptr;
-  const Function* target = nullptr;
   CoefficientMap map;
   std::vector<CoefficientMap::Own>
       sets;  ///< the model's own parameters; those searched for are ignored
@@ -351,6 +350,7 @@ template <class Bulk> class OptimumSearch {
       points_[j] = {in.alpha[i], in.beta[i], in.lam[i], in.noise[i], in.inverse_d[i], 1, 1};
     }
     const CoefficientMap::Own own = in.sets[block.set];
+    set_ = block.set;
     const auto store = [&](Index j, const Best& best, int n_minima, int n_failed) {
       const Index i = by_set.order[block.begin + j];
       if (in.has_line) out.line[i] = best.line;
@@ -447,7 +447,7 @@ template <class Bulk> class OptimumSearch {
     const SpikeParameters p = in_->map.at(own);
     if (!std::isfinite(p.r) || !(p.c > 0) || !std::isfinite(p.c)) return;
     state_.clear();
-    state_.make(*in_->sigma, *in_->target, p);
+    state_.make(*in_->sigma, *in_, set_, p);
     if (in_->has_line) return along_line(points, n, poll);
     items_.resize(n);
     for (Index i = 0; i < n; ++i) items_.set(i, points[i]);
@@ -463,7 +463,7 @@ template <class Bulk> class OptimumSearch {
   }
 
   void solve() {
-    solve_block(*bulk_, items_.in, items_.out, {}, state_, items_.points(), items_.in.n_points,
+    solve_block(*bulk_, items_.in, items_.out, 0, {}, state_, items_.points(), items_.in.n_points,
                 work_);
   }
 
@@ -475,7 +475,7 @@ template <class Bulk> class OptimumSearch {
     for (Index i = 0; i < n; ++i)
       if (!items_.converged(i)) retry_.push_back(i);
     if (!retry_.empty())
-      solve_block(*bulk_, items_.in, items_.out, {}, state_, retry_.data(),
+      solve_block(*bulk_, items_.in, items_.out, 0, {}, state_, retry_.data(),
                   static_cast<Index>(retry_.size()), work_);
   }
 
@@ -533,7 +533,7 @@ template <class Bulk> class OptimumSearch {
       if (factor == 0) continue;
       try {
         const std::vector<NodeTangent> part =
-            node_tangents(*state_.coefficients, *rule.level, direction, turned_);
+            node_tangents(*state_.coefficients.of, *rule.level, direction, turned_);
         for (std::size_t i = 0; i < part.size(); ++i) {
           NodeTangent& sum = tangents_[i];
           sum.mu0 += factor * part[i].mu0, sum.mu1 += factor * part[i].mu1,
@@ -820,6 +820,7 @@ template <class Bulk> class OptimumSearch {
   const Bulk* bulk_;
   const OptimumInput* in_;
   SetState state_;
+  Index set_ = 0;  ///< at work
   Workspace work_;
   detail::Items items_;
   std::vector<Point<double>> points_;

@@ -20,9 +20,8 @@ struct Column {
   double operator[](Index i) const { return data[i * stride]; }
 };
 
-struct BatchInput {
+struct BatchInput : BatchTarget {
   const Function* sigma = nullptr;
-  const Function* target = nullptr;
   std::vector<SpikeParameters> sets;
   const std::int64_t* set_index = nullptr;
   Index set_stride = 0;
@@ -36,6 +35,7 @@ struct BatchOutput {
       *quadrature_error;
   std::int8_t* status;
   std::int32_t* iterations;
+  double* psi_directions = nullptr;  ///< of a target of L directions: n_points x L, see SetState
 };
 
 /// Points per pack of the linear part, and of the iteration (where two packs hide each other's latency).
@@ -50,6 +50,8 @@ struct Workspace {
   std::vector<double> scalar_weights;
   std::vector<Index> points;
   std::vector<std::int8_t> keys;
+  std::vector<Pack> psi_across;
+  std::vector<double> scalar_psi_across, kept_psi_across;
 
   Pack* weights_for(Index n) {
     if (static_cast<Index>(weights.size()) < n) weights.resize(n);
@@ -179,21 +181,69 @@ void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
+/// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
+/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for.
+template <class V>
+void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, const Index* points,
+               int count, const V& psi, const V* across) {
+  const dense::Matrix& turn = coefficients.marginal->turn();
+  const Index n = turn.rows();
+  constexpr int lanes = simd::Traits<V>::size;
+  alignas(64) double values[lanes];
+  for (Index l = 0; l < n; ++l) {
+    V x = V(turn(l, 0)) * psi;
+    for (Index m = 1; m < n; ++m) x += V(turn(l, m)) * across[m - 1];
+    if constexpr (lanes == 1) values[0] = x;
+    else x.store(values);
+    for (int lane = 0; lane < count; ++lane) {
+      const Index i = points[lane];
+      const bool failed = out.status[i] != static_cast<std::int8_t>(Status::converged);
+      out.psi_directions[i * n + l] =
+          failed ? std::numeric_limits<double>::quiet_NaN() : values[lane];
+    }
+  }
+}
+
+/// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
+struct SetState {
+  std::mutex mutex;
+  CoefficientScratch scratch;  ///< outlives the set: the next one in this place uses it
+  SetCoefficients coefficients;
+  std::optional<LevelTable> table;
+  NodeSet starter;
+
+  void clear() { table.reset(), coefficients.clear(); }
+  void make(const Function& sigma, const BatchTarget& target, Index set,
+            const SpikeParameters& parameters) {
+    coefficients.make(sigma, target, set, parameters, scratch);
+    table.emplace(*coefficients.of);
+    starter = table->starter();
+  }
+
+  template <class V>
+  void store_psi(const BatchOutput& out, const Index* points, int count, const V& psi,
+                 const V* across) const {
+    srfx::store_psi(coefficients, out, points, count, psi, across);
+  }
+};
+
 /// Second pass: points of one coefficient set and class, from the V of the first.
 template <class Bulk>
 void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
-                const Selection& rule, const Index* points, int count, Workspace& work) {
+                const SetState& state, const Selection& rule, const Index* points, int count,
+                Workspace& work) {
   const Point<TwinPack> p = gather<TwinPack>(in, points, count);
   const TwinPack v1 = gather<TwinPack>(out.v1, points, count),
                  v2 = gather<TwinPack>(out.v2, points, count);
   const NewtonResult<TwinPack> fixed_point = newton(bulk, p, rule.nodes, v1, v2);
   Pack* weights = work.weights_for(rule.size);
+  work.psi_across.resize(rule.nodes.n_across);
   for (int half = 0; half * Pack::size < count; ++half) {
     const auto part = [half](const TwinPack& x) { return half == 0 ? x.a : x.b; };
     const Point<Pack> q{part(p.alpha),     part(p.beta), part(p.lam),  part(p.noise),
                         part(p.inverse_d), part(p.unit), part(p.ratio)};
-    const Order<Pack> order =
-        linear_part(bulk, q, rule.nodes, part(fixed_point.v1), part(fixed_point.v2), weights);
+    const Order<Pack> order = linear_part(bulk, q, rule.nodes, part(fixed_point.v1),
+                                          part(fixed_point.v2), weights, work.psi_across.data());
     const Index* at = points + half * Pack::size;
     const int live = std::min(Pack::size, count - half * Pack::size);
     for (int lane = 0; lane < live; ++lane)
@@ -201,16 +251,18 @@ void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
           static_cast<std::int32_t>(fixed_point.iterations[half * Pack::size + lane]);
     if (simd::all(detail::converged(order))) {
       detail::store_pack(out, at, live, order, rule.error);
-      continue;
+    } else {
+      for (int lane = 0; lane < live; ++lane) {
+        const Order<double> x = detail::lane(order, lane);
+        const Index i = at[lane];
+        const Status status = detail::judge(x);
+        if (status == Status::converged)
+          detail::store(out, i, x, status, out.iterations[i], rule.error);
+        else detail::store_failure(out, i, status, out.iterations[i], x.residual);
+      }
     }
-    for (int lane = 0; lane < live; ++lane) {
-      const Order<double> x = detail::lane(order, lane);
-      const Index i = at[lane];
-      const Status status = detail::judge(x);
-      if (status == Status::converged)
-        detail::store(out, i, x, status, out.iterations[i], rule.error);
-      else detail::store_failure(out, i, status, out.iterations[i], x.residual);
-    }
+    if (out.psi_directions != nullptr)
+      state.store_psi(out, at, live, order.psi, work.psi_across.data());
   }
 }
 
@@ -220,7 +272,8 @@ inline constexpr int ridgeless_class = 12 * n_shapes + n_shapes - 1;
 /// Solves one point at lam = 0 (THEORY section 3).
 template <class Bulk>
 void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
-                     LevelTable& table, Index i, Workspace& work) {
+                     SetState& state, Index i, Workspace& work) {
+  LevelTable& table = *state.table;
   const Selection& rule = table.find(ridgeless_class);
   bool linear = true;  // u2 = 0: the features span min(d, p) directions, not p
   for (const Node& node : rule.nodes.nodes) linear = linear && node.u2 == 0;
@@ -237,18 +290,24 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
     for (double start : {1.0, 1e3, 1e6, 1e9, 1e12, 1e-3}) {  // V is large just above the threshold
       const NewtonResult<double> v = newton(bulk, p, set, start, start);
       iterations += static_cast<int>(v.iterations);
-      x = linear_part(bulk, p, set, v.v1, v.v2, work.scalar_weights.data());
+      work.scalar_psi_across.resize(set.n_across);
+      x = linear_part(bulk, p, set, v.v1, v.v2, work.scalar_weights.data(),
+                      work.scalar_psi_across.data());
       status = detail::judge(x);
       if (status == Status::converged) break;
     }
     return status;
   };
   Order<double> x;
+  const auto keep = [&] {  // of the solution; checks will overwrite it
+    work.kept_psi_across = work.scalar_psi_across;
+  };
   if (p.alpha > threshold) {
     // With linear features and p >= d the null directions of the bulk leave <1/S> unbounded: the limit is taken at a lam
     // so small that what is neglected is below rounding.
     if (linear && p.beta >= 1) p.lam = 1e-30 * rule.nodes.mean_u1;
     const Status status = solve(*rule.level, rule.size, x);
+    keep();
     if (status != Status::converged)
       return detail::store_failure(out, i, status, iterations, x.residual);
     if (p.lam > 0) x.v2 = infinity;
@@ -267,6 +326,7 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   };
   Order<double> narrow, narrower, check;
   Status status = solve(dense, within(dense, 10), x);
+  keep();
   const auto moved = [&](const Order<double>& y) {
     return std::max(std::abs(y.test_error - x.test_error) / std::abs(x.test_error),
                     std::abs(y.q2 - x.q2) / std::abs(x.q2));
@@ -281,22 +341,6 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   x.v1 = x.v2 = infinity;
   detail::store(out, i, x, status, iterations, std::max(moved(narrow), moved(check)));
 }
-
-/// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
-struct SetState {
-  std::mutex mutex;
-  CoefficientScratch scratch;  ///< outlives the set: the next one in this place uses it
-  std::optional<Coefficients> coefficients;
-  std::optional<LevelTable> table;
-  NodeSet starter;
-
-  void clear() { table.reset(), coefficients.reset(); }
-  void make(const Function& sigma, const Function& target, const SpikeParameters& parameters) {
-    coefficients.emplace(sigma, target, parameters, scratch);
-    table.emplace(*coefficients);
-    starter = table->starter();
-  }
-};
 
 /// Points by class, in a stable counting sort: those of class c are order[begin[c]] .. order[begin[c + 1] - 1].
 template <class ClassOf>
@@ -332,19 +376,19 @@ void finish_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out
       rule = &state.table->find(cls);
     }
     for (Index i = begin[cls]; i < begin[cls + 1]; i += lanes)
-      solve_pack(bulk, in, out, *rule, work.points.data() + i,
+      solve_pack(bulk, in, out, state, *rule, work.points.data() + i,
                  static_cast<int>(std::min<Index>(lanes, begin[cls + 1] - i)), work);
   }
 }
 
 /// Solves the `count` points listed at `points` (reordered on the way), all of one set.
 template <class Bulk>
-void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
+void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, Index set,
                  const SpikeParameters& parameters, SetState& state, Index* points, Index count,
                  Workspace& work) {
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
-    if (!state.table) state.make(*in.sigma, *in.target, parameters);
+    if (!state.table) state.make(*in.sigma, in, set, parameters);
   }
   // Ridge points to the front, each with its class.
   const auto ridge = [&](Index i) { return in.lam[i] > 0; };
@@ -368,8 +412,12 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   finish_block(bulk, in, out, state, points, n_ridge, work);
   if (n_ridge < count) {
     const std::lock_guard<std::mutex> lock(state.mutex);
-    for (Index i = n_ridge; i < count; ++i)
-      solve_ridgeless(bulk, in, out, *state.table, points[i], work);
+    for (Index i = n_ridge; i < count; ++i) {
+      work.kept_psi_across.assign(state.starter.n_across, 0);
+      solve_ridgeless(bulk, in, out, state, points[i], work);
+      if (out.psi_directions != nullptr)
+        state.store_psi(out, &points[i], 1, out.psi[points[i]], work.kept_psi_across.data());
+    }
   }
 }
 
@@ -424,7 +472,7 @@ void solve_batch(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
       cut_set(by_set, set, block_size, blocks);
     parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index i, int thread) {
       const PointBlock& block = blocks[i];
-      solve_block(bulk, in, out, in.sets[block.set], states[block.set - first],
+      solve_block(bulk, in, out, block.set, in.sets[block.set], states[block.set - first],
                   by_set.order.data() + block.begin, block.end - block.begin, work[thread]);
     });
   }

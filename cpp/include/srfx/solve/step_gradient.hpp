@@ -36,6 +36,11 @@ struct MovingFeatures {
     Complex mean_u1, mean_u2;
     Index size() const { return static_cast<Index>(nodes.size()); }
     double weight(Index i) const { return weights[static_cast<std::size_t>(i)]; }
+    int n_across = 0;  ///< the h1 of further directions of the target, which do not move
+    std::vector<double> h1_across;
+    double across(Index i, int m) const {
+      return h1_across[static_cast<std::size_t>(i * n_across + m)];
+    }
     template <class T> const NodeValues<T>& at(Index i) const {
       return nodes[static_cast<std::size_t>(i)];
     }
@@ -66,6 +71,7 @@ inline MovingFeatures moving_features(const Coefficients& coefficients,
   if ((move.r != 0 || move.c != 0) && !no_norms)
     norms = moments_at(coefficients.sigma(), p, level.k.data(), static_cast<Index>(n));
   MovingFeatures out;
+  out.set.n_across = set.n_across, out.set.h1_across = set.h1_across;
   out.set.mean_u1 = out.set.mean_u2 = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const Node& node = set.nodes[i];
@@ -234,7 +240,7 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
         auto& made = state.moving_features[d][static_cast<std::size_t>(cls)];
         if (!made)
           made = std::make_unique<detail::MovingFeatures>(detail::moving_features(
-              *state.coefficients, features, *state.table->find(cls).level, moving->spike));
+              *state.coefficients.of, features, *state.table->find(cls).level, moving->spike));
         moved = made.get();
       }
       const double h = moving->h;

@@ -277,7 +277,8 @@ class GroupSpectrum {
     std::optional<Columns>& out = columns_[static_cast<std::size_t>(tier)];
     if (out) return *out;
     out.emplace();
-    const std::vector<Level>& levels = table_->rung(KRules::n_trapezoid + spectrum_rungs[tier]);
+    const GroupRung& rung = table_->rung(KRules::n_trapezoid + spectrum_rungs[tier]);
+    const std::vector<Level>& levels = rung.levels;
     Index count = 0;
     while (count < levels[0].size() &&
            std::abs(levels[0].k[static_cast<std::size_t>(count)]) <= spectrum_range)
@@ -286,7 +287,7 @@ class GroupSpectrum {
     const bool paired = at.size() > 1 && at[1] == -at[0];
     const Index stride = paired ? 2 : 1, panel_size = PanelShift::order * stride;
     count = std::min(levels[0].size(), (count + panel_size - 1) / panel_size * panel_size);
-    out->nodes = gather_nodes(levels, count);
+    out->nodes = gather_nodes(rung, count);
     const GroupNodes& nodes = out->nodes;
     const int k = nodes.groups;
     const Index n = count / stride, room = (n + V::size - 1) / V::size * V::size;

@@ -1,0 +1,93 @@
+// Batches of networks after several steps, or after one with a target of several directions (THEORY 14 and 15).
+#pragma once
+
+#include "srfx/bulk/layer_map.hpp"
+#include "srfx/solve/step_gradient.hpp"
+
+namespace srfx {
+
+/// The sets of such networks: distinct steps and noise of one activation, target and readout value.
+class LayerSource {
+ public:
+  static constexpr bool directed = true;
+  struct Parameters {
+    std::vector<StepSize> steps;
+    double noise;
+  };
+
+  LayerSource(const Function& sigma, const Function& derivative, const TargetFunction& target,
+              double readout, std::vector<Parameters> sets)
+      : sigma_(&sigma),
+        derivative_(&derivative),
+        target_(&target),
+        readout_(readout),
+        sets_(std::move(sets)) {}
+
+  Index size() const { return static_cast<Index>(sets_.size()); }
+
+  class Shared {
+   public:
+    std::shared_ptr<const LayerModel> layer;
+    double nodes_error = 0;
+    const SpikeParameters& spike() const { return layer->spike; }
+    const double* alignment() const { return layer->gamma.data(); }
+    /// The z are to be those of the target's coefficients.
+    void turn(const dense::Matrix& to) {
+      layer = std::make_shared<const LayerModel>(turned(*layer, to));
+    }
+    LayerBulk<double> bulk() const { return LayerBulk<double>(*layer); }
+    double error(const LayerBulk<double>&) const { return nodes_error; }
+
+    void tabulate() {
+      table_.reset(new FunctionTable(step_table(
+          layer->directions, [this] { return LayerBulk<double>(*layer); },
+          [](const LayerBulk<double>&) { return 0.0; })));
+    }
+    template <class V> StepTableBulk<V> tabulated(const V& guess, Digits digits) const {
+      return {layer->spike.c, layer->directions, *table_, guess, digits};
+    }
+    double table_error() const { return nodes_error; }
+
+   private:
+    std::unique_ptr<FunctionTable> table_;
+  };
+  std::unique_ptr<Shared> shared(Index set) const;
+
+ private:
+  const Function *sigma_, *derivative_;
+  const TargetFunction* target_;
+  double readout_;
+  std::vector<Parameters> sets_;
+};
+
+/// Layers stay while lam, alpha or beta move: for anisotropic_gradient.
+class MovingLayer {
+ public:
+  double h = 1e-20;
+  detail::SpikeMove spike;
+
+  MovingLayer(const LayerSource&, Index, const LayerSource::Shared& shared, StepDirection along)
+      : layer_(shared.layer.get()),
+        still_(along != StepDirection::beta) {}
+  bool still() const { return still_; }
+  LayerBulk<detail::Complex, true> bulk(const LayerBulk<double>& solved) const {
+    LayerBulk<detail::Complex, true> out(*layer_);
+    out.start_from(solved);
+    return out;
+  }
+
+ private:
+  const LayerModel* layer_;
+  bool still_;
+};
+
+// Compiled once: cpp/src/layers.cpp.
+extern template void solve_anisotropic(const LayerSource&, const BatchInput&,
+                                       const AnisotropicOutput&, Interrupt&, bool);
+
+extern template void anisotropic_gradient<MovingLayer>(const LayerSource&, const BatchInput&,
+                                                       const double*, const double*,
+                                                       const std::vector<StepDirection>&,
+                                                       const GradientOutput&, Interrupt&);
+
+}  // namespace srfx

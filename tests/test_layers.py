@@ -1,0 +1,305 @@
+"""The actual network after several steps, or for several directions (THEORY 14, 15)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import MultiStep, OneStep, Target, reference
+
+SIN_TANH = Target(lambda a, b: np.sin(a) + np.tanh(b), directions=2)
+TANH_PRODUCT = Target(lambda a, b: np.tanh(a) + a * b, directions=2)
+SADDLE = Target(lambda a, b: a + (a * a - b * b) / 2, directions=2)
+SHIFTED = srfx.Activation(
+    lambda x: np.tanh(x + 0.7), derivative=lambda x: 1 - np.tanh(x + 0.7) ** 2
+)
+Model = OneStep | MultiStep
+
+
+def turned(target: Target, angle: float = 0.7) -> Target:
+    c, s = np.cos(angle), np.sin(angle)
+    return Target(lambda a, b: target(c * a + s * b, -s * a + c * b), directions=2)
+
+
+def solved(model: Model, alpha: object = 2.0, lam: object = 0.1, **at: object) -> srfx.Solution:
+    bulk = "multi_step" if isinstance(model, MultiStep) else "one_step"
+    solution = srfx.solve(model, alpha, lam, bulk=bulk, **at)
+    assert np.all(solution.residual < 1e-10)
+    return solution
+
+
+def errors(model: Model, **at: object) -> np.ndarray:
+    solution = solved(model, **at)
+    return np.array([solution.test_error, solution.train_error])
+
+
+def close(a: object, b: object, tolerance: float) -> None:
+    np.testing.assert_allclose(a, b, rtol=tolerance)
+
+
+# --- reference values of THEORY section 17, to the printed digit ---
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5), (0.58702805, 0.28642248)),
+        (OneStep("relu", SADDLE, eta=2, alpha0=5), (1.44320254, 0.62781449)),
+        (MultiStep("tanh", "sin", eta=(3, 3), alpha0=(0.5, 0.5)), (0.23977634, 0.09558283)),
+        (MultiStep(SHIFTED, "tanh", eta=(2, 2), alpha0=(1, 1)), (0.20506496, 0.07913852)),
+    ],
+)
+def test_reference_values(model: Model, values: tuple[float, float]) -> None:
+    assert errors(model).round(8).tolist() == list(values)
+
+
+def test_reference_values_of_a_layer() -> None:
+    layer = srfx._core.layer_map(
+        srfx._core.Activation("tanh"),
+        srfx._core.Activation("sin"),
+        1.0,
+        np.full((1, 2), 3.0),
+        np.full((1, 2), 2.0),
+        0.0,
+    )
+    assert layer["r"] == pytest.approx(2.15971392, abs=5e-9)
+    assert layer["c"] == pytest.approx(2.94144753, abs=5e-9)
+    assert layer["gamma"] == pytest.approx([0.67239219], abs=5e-9)
+    assert layer["c_delta"] == pytest.approx(38.124653, abs=5e-7)
+    assert layer["tilt"] == pytest.approx([-5.758133, 1.988065], abs=5e-7)
+    assert layer["sigma"][0, 0] == pytest.approx(5.903205, abs=5e-7)
+    assert layer["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "values"),
+    [  # the theory's figures of section 17, at (.6, .02) and (2, .1)
+        (MultiStep("relu", TANH_PRODUCT, eta=(1, 1), alpha0=(2, 2)), 1100, (2.2355, 1.4232)),
+        (MultiStep("tanh", "tanh", eta=(2, 3, 2), alpha0=(1, 1, 1)), 800, (0.0855, 0.0527)),
+        (MultiStep("tanh", "sin", eta=(4, 6), alpha0=(20, 20)), 800, (0.0167, 0.01175)),
+    ],
+)
+def test_several_steps_at_finite_d(model: Model, d: float, values: tuple[float, float]) -> None:
+    found = solved(model, (0.6, 2), (0.02, 0.1), d=d).test_error
+    np.testing.assert_allclose(found, values, atol=5.1e-5)
+
+
+# --- the oracle ---
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneStep("tanh", TANH_PRODUCT, eta=2, alpha0=1, beta=0.7, noise=0.1),
+        OneStep("relu", "max", eta=1, alpha0=2, beta=1.3),
+        OneStep(SHIFTED, SIN_TANH, eta=1.5, alpha0=0.7),
+    ],
+    ids=["tanh", "relu", "shifted"],
+)
+@pytest.mark.parametrize("d", [None, 400.0])
+def test_several_directions_against_the_reference(model: OneStep, d: float | None) -> None:
+    if model.target == "max":
+        model = srfx.models.with_fields(model, {"target": Target("max", directions=2)})
+    oracle = reference.solve_one_step(model, 1.5, 0.05, d)
+    found = solved(model, 1.5, 0.05, d=d)
+    close(found.test_error, oracle.test_error, 1e-8)
+    close(found.train_error, oracle.train_error, 1e-8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MultiStep("tanh", "sin", eta=(2, 1), alpha0=(1, 2), beta=0.7),
+        MultiStep("relu", "tanh", eta=(1, 1.5), alpha0=(2, 1), beta=1.3),
+        MultiStep("relu", "relu", eta=(1, 1), alpha0=(2, 2)),
+    ],
+    ids=["tanh", "relu", "kinks"],
+)
+def test_several_steps_against_the_reference(model: MultiStep) -> None:
+    oracle = reference.solve_multi_step(model, 1.5, 0.05, bulk="multi_step")
+    found = solved(model, 1.5, 0.05)
+    close(found.test_error, oracle.test_error, 1e-8)
+    close(found.train_error, oracle.train_error, 1e-8)
+
+
+# --- properties of THEORY section 16 ---
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", SHIFTED])
+@pytest.mark.parametrize("d", [None, 700])
+def test_one_step_of_many(activation: object, d: float | None) -> None:
+    one = errors(OneStep(activation, "sin", eta=2, alpha0=1, noise=0.1), d=d)
+    many = MultiStep(activation, "sin", eta=(2,), alpha0=(1,), noise=0.1)
+    close(errors(many, d=d), one, 1e-11)
+    for eta, alpha0 in (((2, 0), (1, 1)), ((0, 2), (3, 1)), ((1, 2), (0, 1))):
+        still = MultiStep(activation, "sin", eta=eta, alpha0=alpha0, noise=0.1)
+        close(errors(still, d=d), one, 1e-11)
+
+
+def test_small_second_step() -> None:
+    one = errors(OneStep("tanh", "sin", eta=3, alpha0=0.5))
+    close(errors(MultiStep("tanh", "sin", eta=(3, 1e-9), alpha0=(0.5, 1))), one, 1e-8)
+
+
+def test_no_step_at_all() -> None:
+    plain = errors(OneStep("relu", "sin", eta=0, alpha0=1))
+    close(errors(MultiStep("relu", "sin", eta=(0, 0), alpha0=(1, 1))), plain, 1e-11)
+    two = Target(lambda a, b: np.sin(a), directions=2)
+    close(errors(OneStep("relu", two, eta=0, alpha0=1)), plain, 1e-11)
+
+
+def test_one_index_of_two() -> None:
+    one = OneStep("tanh", "sin", eta=3, alpha0=0.5, noise=0.1)
+    across = Target(lambda a, b: np.sin(b), directions=2)
+    tilted = Target(lambda a, b: np.sin(0.6 * a - 0.8 * b), directions=2)
+    for target in (across, tilted):
+        model = srfx.models.with_fields(one, {"target": target})
+        close(errors(model, d=500), errors(one, d=500), 1e-10)
+    steps = MultiStep("tanh", "sin", eta=(3, 1), alpha0=(0.5, 1))
+    two = srfx.models.with_fields(steps, {"target": tilted})
+    close(errors(two), errors(steps), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "tolerance"),
+    [
+        (OneStep("relu", TANH_PRODUCT, eta=1.5, alpha0=1), 1e-11),
+        (MultiStep("tanh", SIN_TANH, eta=(2, 1), alpha0=(1, 1)), 1e-9),
+    ],
+)
+def test_rotation_of_the_directions(model: Model, tolerance: float) -> None:
+    other = srfx.models.with_fields(model, {"target": turned(model.target)})
+    close(errors(other), errors(model), tolerance)
+
+
+def test_target_without_a_linear_part() -> None:
+    product = OneStep("relu", Target("sign_product", directions=2), eta=2, alpha0=1)
+    solution = solved(product)
+    assert np.all(np.abs(np.asarray(solution.psi)) < 1e-12)
+    oracle = reference.solve_one_step(product, 2.0, 0.1)
+    close(solution.test_error, oracle.test_error, 1e-8)
+
+
+def test_three_directions() -> None:
+    three = Target(lambda a, b, c: np.sin(a) + np.tanh(b) + 0.0 * c, directions=3)
+    two = errors(OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5))
+    close(errors(OneStep("tanh", three, eta=3, alpha0=0.5)), two, 1e-8)
+
+
+def test_scales_of_one_step() -> None:
+    model = OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5, noise=0.1)
+    plain = errors(model)
+    close(
+        errors(OneStep("tanh", SIN_TANH, eta=1.5, alpha0=0.5, noise=0.1, readout=(2,))),
+        plain,
+        1e-10,
+    )
+    twice = Target(lambda a, b: 2 * SIN_TANH(a, b), directions=2)
+    close(errors(OneStep("tanh", twice, eta=1.5, alpha0=0.5, noise=0.4)), 4 * plain, 1e-9)
+
+
+# --- shapes, verbs ---
+
+
+def test_steps_broadcast() -> None:
+    model = MultiStep("tanh", "sin", eta=([1.0, 2.0], 1.0), alpha0=(1.0, [[0.5], [2.0], [4.0]]))
+    solution = solved(model, lam=0.2)
+    assert solution.test_error.shape == (3, 2)
+    one = MultiStep("tanh", "sin", eta=(2.0, 1.0), alpha0=(1.0, 4.0))
+    assert solution.test_error[2, 1] == solved(one, lam=0.2).test_error
+
+
+def test_psi_has_a_direction_each() -> None:
+    solution = solved(OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5), alpha=(1, 2, 3))
+    assert solution.psi.shape == (3, 2)
+
+
+def test_a_point_does_not_depend_on_the_others() -> None:
+    model = MultiStep("tanh", "sin", eta=(2, 1), alpha0=(1, 1))
+    plane = solved(model, np.linspace(0.3, 3, 40)[:, np.newaxis], np.geomspace(1e-3, 1, 30))
+    assert (
+        plane.test_error[17, 11]
+        == solved(model, np.linspace(0.3, 3, 40)[17], np.geomspace(1e-3, 1, 30)[11]).test_error
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        (MultiStep("tanh", "sin", eta=(3, 2), alpha0=(0.5, 1), noise=0.1), None),
+        (OneStep("relu", TANH_PRODUCT, eta=1, alpha0=1), 500),
+    ],
+)
+def test_gradient(model: Model, d: float | None) -> None:
+    solution = solved(model, 1.5, 0.2, d=d)
+    step = 1e-5
+
+    def at(**moved: float) -> float:
+        fields = {"beta": moved["beta"]} if "beta" in moved else {}
+        other = srfx.models.with_fields(model, fields)
+        return float(solved(other, moved.get("alpha", 1.5), moved.get("lam", 0.2), d=d).test_error)
+
+    for name, value in (("lam", 0.2), ("alpha", 1.5), ("beta", 1.0)):
+        by_differences = (at(**{name: value + step}) - at(**{name: value - step})) / (2 * step)
+        assert solution.gradient(name) == pytest.approx(by_differences, rel=1e-5)
+
+
+def test_learned_function() -> None:
+    one = OneStep("tanh", "sin", eta=3, alpha0=0.5)
+    two = srfx.models.with_fields(
+        one, {"target": Target(lambda a, b: np.sin(0.6 * a - 0.8 * b), directions=2)}
+    )
+    t = np.array([[0.3, -1.0], [2.0, 1.0], [0.0, 0.0]])
+    learned = srfx.learned_function(two, 2, 0.1, t=t, bulk="one_step")
+    along = srfx.learned_function(one, 2, 0.1, t=t @ [0.6, -0.8], bulk="one_step")
+    np.testing.assert_allclose(learned, along, atol=1e-9)
+    steps = MultiStep("tanh", "sin", eta=(3,), alpha0=(0.5,))
+    np.testing.assert_allclose(
+        srfx.learned_function(steps, 2, 0.1, t=t[:, 0], bulk="multi_step"),
+        srfx.learned_function(one, 2, 0.1, t=t[:, 0], bulk="one_step"),
+        atol=1e-10,
+    )
+
+
+def test_optimal() -> None:
+    model = MultiStep("tanh", "sin", eta=(2, 1), alpha0=(1, 1))
+    best = srfx.optimal(model, over={"lam": (1e-3, 1.0)}, alpha=2.0, bulk="multi_step")
+    lam = np.geomspace(1e-3, 1.0, 400)
+    grid = solved(model, 2.0, lam).test_error
+    assert float(best.test_error) <= grid.min() * (1 + 1e-9)
+    assert float(best.test_error) == pytest.approx(grid.min(), rel=1e-4)
+
+
+# --- bad input ---
+
+
+def refused(model: Model, words: str, bulk: str = "multi_step", error: type = ValueError) -> None:
+    with pytest.raises(error, match=words):
+        srfx.solve(model, 1, 0.1, bulk=bulk)
+
+
+def test_bad_input() -> None:
+    steps = MultiStep("tanh", "sin", eta=(1, 1), alpha0=(1, 1))
+    refused(OneStep("tanh", "sin"), "needs an srfx.MultiStep model.*use bulk='one_step'")
+    refused(steps, "needs an srfx.OneStep model.*use bulk='multi_step'", "one_step")
+    refused(srfx.SpikedRF("tanh", "sin"), "needs an srfx.MultiStep model.*use bulk='isotropic'")
+    endless = MultiStep("tanh", "sin", eta=(1, 1), alpha0=(1, np.inf))
+    refused(endless, "alpha0_2 must be finite with bulk='multi_step'.*got inf")
+    still = MultiStep("tanh", "sin", eta=(1, 0), alpha0=(1, np.inf))
+    solved(still)
+    groups = MultiStep("tanh", "sin", eta=(1, 1), alpha0=(1, 1), readout=(1.0, 2.0))
+    refused(groups, "single readout value.*readout=\\(1.0, 2.0\\)", error=NotImplementedError)
+    four = OneStep("tanh", Target("product", directions=4))
+    refused(four, "at most 3 directions; got 4", "one_step", NotImplementedError)
+    refused(OneStep("tanh", SIN_TANH, alpha0=np.inf), "alpha0 must be finite", "one_step")
+    with pytest.raises(ValueError, match="lam must be > 0 with bulk='multi_step'"):
+        srfx.solve(steps, 1, 0, bulk="multi_step")
+    with pytest.raises(ValueError, match="bulk must be one of 'isotropic', 'one_step', 'multi"):
+        srfx.solve(steps, 1, 0.1, bulk="two_step")
+    with pytest.raises(NotImplementedError, match=r"lam, alpha and beta.*name='eta1'"):
+        srfx.solve(steps, 1, 0.1, bulk="multi_step").gradient("eta1")
+    with pytest.raises(NotImplementedError, match=r"several directions.*name='eta'"):
+        solved(OneStep("tanh", SIN_TANH)).gradient("eta")
+    with pytest.raises(NotImplementedError, match=r"feature_spectrum.*bulk='multi_step'"):
+        srfx.feature_spectrum(steps, 1, [0.1], bulk="multi_step")
