@@ -309,6 +309,20 @@ def test_the_maximum_margin_is_the_limit_of_the_hinge():
     assert abs(squared[1] - limit.q2) < 0.15 * abs(squared[0] - limit.q2)
 
 
+def test_separable_data_at_a_tiny_penalty():
+    """The readout of the logistic loss grows like log(1/lam), its direction is the margin's."""
+    model = srfx.SpikedRF("tanh", "tanh", r=0.5, gamma=0.7, beta=2, labels="sign")
+    limit = srfx.solve(model, 0.7, 0.1, loss="max_margin").classification_error
+    lam = np.array([1e-3, 1e-6, 1e-9])
+    sol = srfx.solve(model, 0.7, lam, loss="logistic")
+    assert (np.diff(np.sqrt(sol.q2)) > 3).all()
+    off = np.abs(sol.classification_error - limit)
+    assert (np.diff(off) < 0).all()
+    np.testing.assert_allclose(
+        srfx.solve(model, 0.7, 1e-6, loss="hinge").classification_error, limit, rtol=1e-6
+    )
+
+
 def test_a_large_penalty_leaves_a_hinge_straight():
     """B -> 0: g = y/2 and G' = 0; the closed limit of THEORY 19 at r = 0."""
     model = srfx.SpikedRF("tanh", "tanh", r=0, gamma=0.6, beta=1.5, labels="sign", noise=0.1)

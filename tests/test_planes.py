@@ -90,3 +90,20 @@ def test_announced_error_counts_the_table():
     sol = srfx.solve(model, [0.3, 1, 3], [[1e-4], [1e-2], [1]], bulk="one_step")
     assert np.all(sol.quadrature_error < 1e-10)
     assert np.all(sol.quadrature_error > 0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "target", "eta", "alpha0", "noise"),
+    [
+        ("tanh", "hermite2", 10.0, 0.1, 1.0),  # poles far closer to 0 than the noise is wide
+        ("relu", "sign", 2.0, 0.5, 0.01),
+        ("gelu", "sin", 0.3, 5.0, 1e-4),  # and far beyond
+    ],
+)
+def test_label_noise_agrees_with_the_reference(activation, target, eta, alpha0, noise):
+    model = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0, noise=noise)
+    want = srfx.reference.solve_one_step(model, 2.0, 0.05)
+    found = srfx.solve(model, 2.0, 0.05, bulk="one_step")
+    assert found.quadrature_error < 1e-9
+    for name in ("test_error", "train_error"):
+        assert float(getattr(found, name)) == pytest.approx(float(getattr(want, name)), rel=1e-8)

@@ -196,7 +196,10 @@ def test_values_out_of_range(make, message):
         (spiked(readout=("a",)), "readout must be a non-empty sequence of finite numbers"),
         (spiked(weights=1.0), r"weights must be None \(equal weights\) or a sequence"),
         (spiked(activation=3), "activation must be a name .*, a callable or an srfx.Activation"),
-        (one_step(target=None), "target must be a name .*, a callable or an srfx.Activation"),
+        (
+            one_step(target=None),
+            "target must be a name .*, a callable, an srfx.Activation or an srfx.Target",
+        ),
         (solve(n_threads=2.0), "n_threads must be None .* or an integer >= 1; got 2.0"),
         (solve(n_threads=True), "n_threads must be None .* or an integer >= 1; got True"),
         (

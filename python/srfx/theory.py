@@ -38,7 +38,7 @@ def covers(bulk: object) -> tuple[str, ...]:
     """Say what a bulk covers of the models with more than one direction, spike or step."""
     everything = ("directions", "spikes", "steps")
     if isinstance(bulk, EmpiricalBulk):
-        return ()
+        return ("steps",)
     return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 

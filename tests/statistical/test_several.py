@@ -71,10 +71,6 @@ STEPS = {
     "one step, not odd": (OneStep("relu", Target(mixed, 2), eta=1, alpha0=1), "one_step"),
     "one step, no linear part": (OneStep("tanh", "product", eta=3, alpha0=2), "one_step"),
     "one step, three directions": (OneStep("tanh", Target(three, 3), eta=2, alpha0=1), "one_step"),
-    "one step, two groups": (
-        OneStep("tanh", Target(both, 2), eta=2, alpha0=0.5, readout=(0.5, 1.5)),
-        "one_step",
-    ),
     "two steps": (MultiStep("tanh", "sin", eta=(3, 3), alpha0=(0.5, 0.5)), "multi_step"),
     "two steps, noise": (
         MultiStep("tanh", "sin", eta=(1.5, 1.5), alpha0=(1, 2), noise=0.2),

@@ -147,13 +147,14 @@ FunctionTable step_table(int directions, Make make, Judge judge) {
   using Scale = FunctionTable::Scale;
   const KernelParts parts{directions};
   std::vector<Scale> scales{{0, 0}, {1, 1}, {2, 0}, {3, 3}};
+  // A kernel much smaller than 1 hardly acts.
   const auto diagonal = [](int first, int i) { return first + i * (i + 3) / 2; };
   for (int half = 0; half < 2; ++half) {
     const int left = 4 + parts.kernel();
     parts.each(
-        [&](int i, int j, int) { scales.push_back({diagonal(4, i), diagonal(4, j)}); },
-        [&](int i, int j, int) { scales.push_back({diagonal(left, i), diagonal(left, j)}); });
-    scales.push_back({0, 0});  // 1/g_m - s: beside s + nu
+        [&](int i, int j, int) { scales.push_back({diagonal(4, i), diagonal(4, j), 1.0}); },
+        [&](int i, int j, int) { scales.push_back({diagonal(left, i), diagonal(left, j), 0.0}); });
+    scales.push_back({0, 0, 0.0});  // 1/g_m - s: beside s + nu
   }
   return FunctionTable(scales, [parts, make, judge] {
     auto bulk = std::make_shared<decltype(make())>(make());

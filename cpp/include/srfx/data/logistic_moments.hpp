@@ -71,9 +71,11 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
                 Each&& each) {
   using V = detail::LossLanes;
   const double sd = std::sqrt(field.variance), tilt = field.tilt;
-  // Where the loss does not bend, a wide field needs no more nodes than its own width asks for.
-  const double step = fine * std::min(sd, 1.0);
+  // The scales are that of the field given z and that on which the loss bends. A field wider than any
+  // solution's, on the way to one, is not followed so closely.
+  constexpr double most = 4096;
   const double reach = 7.6 * std::sqrt(field.variance + tilt * tilt);
+  const double step = std::max(fine * std::min(sd, 1.0), 2 * reach / most);
   const Index count = static_cast<Index>(std::ceil(2 * reach / step / 8)) * 8;
   const double first = field.mean - 0.5 * step * static_cast<double>(count - 1);
   const V inverse(1 / sd);

@@ -193,7 +193,7 @@ LossSolution solve_on(const Loss& loss, const LossNodes& nodes, const Point<doub
     iterations += at.iterations + next.iterations;
     if (next.converged) break;
   }
-  while (next.converged && iterations < 3000) {
+  while (next.converged && iterations < 800) {
     at = next;
     const double target = std::max(p.lam, lam * factor);
     start.lam = target;
