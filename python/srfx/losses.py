@@ -131,7 +131,12 @@ class Chosen:
     @property
     def label(self) -> str:
         """What titles and attributes call it."""
-        return self.loss if isinstance(self.loss, str) else repr(self.loss)
+        return loss_name(self.loss)
+
+
+def loss_name(loss: Loss) -> str:
+    """Name a loss, for titles and attributes."""
+    return loss if isinstance(loss, str) else repr(loss)
 
 
 def as_loss(value: object) -> Loss:
@@ -169,10 +174,9 @@ def chosen(loss: object, labels: str, lam: object) -> Chosen:
             "the two; take labels='real', or a loss for labels such as 'logistic' or 'hinge'"
         )
     if loss != "square" and np.any(np.asarray(lam) == 0):
-        name = loss if isinstance(loss, str) else repr(loss)
         raise ValueError(
-            f"lam must be > 0 with loss={name!r}; got 0: the ridgeless limit is known for "
-            "loss='square' alone"
+            f"lam must be > 0 with loss={loss_name(loss)!r}; got 0: the ridgeless limit is known "
+            "for loss='square' alone"
         )
     if isinstance(loss, Huber):
         piece = Piece(1, -loss.delta, loss.delta)

@@ -247,8 +247,10 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
     return kind(options["activation"], target, **fields), axes
 
 
-def loss_of(text: str) -> Loss:
+def loss_of(text: Any, where: str = "--loss") -> Loss:
     """Read a loss: a name, huber:0.5 or quantile:0.9."""
+    if not isinstance(text, str):
+        raise ValueError(f"{where} must be text, as hinge or huber:0.5; got {text!r}")
     name, _, number = text.partition(":")
     kinds: dict[str, type[Huber] | type[Quantile]] = {"huber": Huber, "quantile": Quantile}
     if name not in kinds:
@@ -257,7 +259,7 @@ def loss_of(text: str) -> Loss:
         value = float(number)
     except ValueError:
         raise click.UsageError(
-            f"--loss must have a number after the colon, as in huber:0.5 or quantile:0.9; got "
+            f"{where} must have a number after the colon, as in huber:0.5 or quantile:0.9; got "
             f"{text!r}"
         ) from None
     return kinds[name](value)

@@ -169,9 +169,9 @@ def _measured(plan: Plan) -> float:
     starts = {dim: (size - lengths[dim]) // 2 for dim, size in plan.dims.items()}
     box = {dim: slice(low, low + lengths[dim]) for dim, low in starts.items()}
     values = values_in(plan.inputs, plan.order, box)
-    solve_box(plan.model, values, plan.bulk, threads=1)  # warm up
+    solve_box(plan.model, values, plan.bulk, 1, plan.loss)  # warm up
     start = time.thread_time()  # whatever else the machine does
-    solve_box(plan.model, values, plan.bulk, threads=1)
+    solve_box(plan.model, values, plan.bulk, 1, plan.loss)
     return (time.thread_time() - start) / plan.seconds(lengths)
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from srfx import _files
 from srfx import _validation as check
 from srfx.cli.grids import parse_grid, spaced
-from srfx.cli.options import target_of
+from srfx.cli.options import loss_of, target_of
 from srfx.models import Model, MultiStep, OneStep, SpikedRF
 from srfx.targets import Target
 
 _TABLES = ("model", "axes", "simulate", "output")
-_OUTPUT = ("path", "variables", "bulk", "block_points", "max_in_flight")
+_OUTPUT = ("path", "variables", "bulk", "loss", "block_points", "max_in_flight")
 _GRID = ("start", "stop", "count", "scale")
 _MODELS: dict[str, type[Model]] = {
     "OneStep": OneStep,
@@ -59,6 +59,8 @@ def read_specification(path: Path) -> dict[str, Any]:
     for key in output:
         check.one_of("a key of [output]", key, _OUTPUT)
     arguments |= {key: output[key] for key in _OUTPUT if key != "path" and key in output}
+    if "loss" in output:
+        arguments["loss"] = loss_of(output["loss"], "loss in [output]")
     return arguments
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from srfx import _core
 from srfx._replicates import Stopped, halt_if_stopped, replicate_of, request
+from srfx.losses import Loss
 from srfx.models import Model, quiet, with_fields
 from srfx.results import Status
 from srfx.scans import store
@@ -37,6 +38,7 @@ class Task:
     permutation: tuple[int, ...]  # from computing order to that of the result
     variables: tuple[str, ...]
     bulk: Any
+    loss: Loss
     simulate: dict[str, Any] | None
     replicate: int
     slow: int  # dimensions after replicate that need a new network
@@ -71,6 +73,7 @@ def tasks_of(
             permutation=tuple(plan.order.index(dim) for dim in plan.dims),
             variables=plan.variables,
             bulk=plan.bulk,
+            loss=plan.loss,
             simulate=plan.simulate,
             replicate=box["replicate"].start if "replicate" in box else 0,
             slow=len(slow),
@@ -149,7 +152,7 @@ def fill(task: Task, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, float]:
         box = dict(zip(task.order, place, strict=True))
         values = values_in(task.inputs, task.order, box)
         with quiet():
-            solution = solve_box(task.model, values, task.bulk, task.threads)
+            solution = solve_box(task.model, values, task.bulk, task.threads, task.loss)
         for name in task.variables:
             arrays[name][place] = getattr(solution, name)
         good = np.asarray(solution.status) == Status.CONVERGED
@@ -181,6 +184,7 @@ def _fill_simulated(task: Task, arrays: Mapping[str, NDArray[Any]]) -> None:
             values["alpha"],
             values["lam"],
             int(values["d"]),
+            loss=task.loss,
             **task.simulate,
         )
         try:

@@ -24,6 +24,9 @@ POINT_COST, SMOOTH_SET_COST, SET_COST = 1.6e-7, 5e-5, 2e-4
 #: The same of a point of the actual step with several readout values, over their number cubed.
 STEP_GROUP_COST = 3.5e-5
 
+#: The same of a point with another loss, or labels of +1 and -1.
+LOSS_COST = 2e-4
+
 #: Arithmetic of a simulation, operations a second of one thread.
 SIMULATION_RATE = 4e10
 
@@ -68,6 +71,8 @@ def seconds_of(plan: Plan, lengths: Mapping[str, int]) -> float:
             point = 1.7 * k * k * POINT_COST if isotropic else k**3 * STEP_GROUP_COST
         else:
             point = POINT_COST * (1 if isotropic else 20)
+        if plan.loss != "square" or model.labels != "real":
+            point = max(point, LOSS_COST)
         return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
     largest = {name: float(item.values.max()) for name, item in plan.inputs.items()}
     d = largest["d"]

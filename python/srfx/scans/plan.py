@@ -12,6 +12,7 @@ import numpy as np
 from srfx import _identity, _replicates
 from srfx import _validation as check
 from srfx.config import provenance, version
+from srfx.losses import Chosen, Loss, chosen, loss_name
 from srfx.models import (
     FloatArray,
     Model,
@@ -20,7 +21,7 @@ from srfx.models import (
     structure,
     with_fields,
 )
-from srfx.results import ERRORS, OBSERVABLES, describe, status_flags
+from srfx.results import ERRORS, LOSS_OBSERVABLES, OBSERVABLES, describe, status_flags
 from srfx.scans.cost import chunk_of, dtype_of, seconds_of, slow_dims
 from srfx.scans.inputs import Input, check_ranges, read_inputs
 from srfx.theory import solve
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Relative accuracy aimed at; part of what a store is compared by.
 TOLERANCE = 1e-10
+
+#: What is kept, in words.
+_NAMES = OBSERVABLES | LOSS_OBSERVABLES | {"duality_gap": "duality gap over objective"}
 
 _DEFAULTS = {"n_test": None, "seed": 0, "dtype": "float64", "literal": False}
 _SIMULATE = ("d", "replicates", *_DEFAULTS)
@@ -60,6 +64,8 @@ class Plan:
         Arguments of `simulate`, replicates apart.
     chunk : dict
         Size of a block along each dimension.
+    loss : str, Huber or Quantile
+        As `solve` takes it.
     """
 
     model: Model
@@ -71,6 +77,7 @@ class Plan:
     bulk: Any
     simulate: dict[str, Any] | None
     chunk: dict[str, int]
+    loss: Loss = "square"
 
     @property
     def points(self) -> int:
@@ -136,8 +143,8 @@ class Plan:
         for name, values in corners.items():
             if values.ndim:
                 corners[name] = np.array([values.min(), values.max()])
-        solution = solve_box(self.model, corners, self.bulk, threads=1)
-        shapes = {name: np.shape(getattr(solution, name)) for name in OBSERVABLES}
+        solution = solve_box(self.model, corners, self.bulk, threads=1, loss=self.loss)
+        shapes = {name: np.shape(getattr(solution, name)) for name in solution.observables}
         for name in self.variables:
             if shapes[name] != solution.shape:
                 allowed = [n for n, shape in shapes.items() if shape == solution.shape]
@@ -162,6 +169,7 @@ class Plan:
                 values["alpha"],
                 values["lam"],
                 int(d),
+                loss=self.loss,
                 **self.simulate,
             )
             _replicates.check_memory(plan, None)
@@ -182,6 +190,7 @@ class Plan:
             "simulate": None
             if self.simulate is None
             else {k: str(v) for k, v in self.simulate.items()},
+            **({} if self.loss == "square" else {"loss": loss_name(self.loss)}),
             "srfx_version": version(),
             "tolerance": TOLERANCE,
             **{n: _identity.of_argument(item.values, item.dim) for n, item in self.inputs.items()},
@@ -197,6 +206,8 @@ class Plan:
             "srfx_dims": list(self.dims),
             **provenance(),
         }
+        if self.loss != "square":
+            out["loss"] = loss_name(self.loss)
         if self.simulate is None:
             bulk = self.bulk if isinstance(self.bulk, str) else repr(self.bulk)
             return out | {"bulk": bulk, "method": "theory"}
@@ -231,7 +242,7 @@ class Plan:
         """Type and attributes of each variable."""
         out = {}
         for name in self.variables:
-            attributes: dict[str, Any] = {"long_name": OBSERVABLES[name], "units": "1"}
+            attributes: dict[str, Any] = {"long_name": _NAMES[name], "units": "1"}
             if name == "status":
                 flags = status_flags()
                 attributes["flag_values"] = [-1, *flags["flag_values"].tolist()]
@@ -248,9 +259,12 @@ def make_plan(
     bulk: Any = "isotropic",
     variables: Any = None,
     block_points: int | None = None,
+    loss: Loss = "square",
 ) -> Plan:
     """Check everything the user passed and cut the points into blocks."""
-    check_model(model, covers=_replicates.COVERS)  # what theory does not cover, `solve` refuses
+    check_model(
+        model, labelled=True, covers=_replicates.COVERS
+    )  # what theory does not cover, `solve` refuses
     settings, replicates = _simulate_settings(simulate)
     if settings is not None and not (isinstance(bulk, str) and bulk == "isotropic"):
         raise ValueError(
@@ -292,12 +306,13 @@ def make_plan(
     scalars = {n: float(i.values.flat[0]) for n, i in inputs.items() if n in model.numeric_names}
     model = with_fields(model, scalars)
 
-    kept = _variables(variables, settings is not None)
+    fitted = chosen(loss, model.labels, inputs["lam"].values)
+    kept = _variables(variables, settings is not None, fitted)
     first: tuple[str, ...] = ()
     if settings is not None:
         settings.pop("d")
         first, dims = ("replicate",), {**dims, "replicate": replicates}
-    plan = Plan(model, inputs, dims, labels, (), kept, bulk, settings, {})
+    plan = Plan(model, inputs, dims, labels, (), kept, bulk, settings, {}, fitted.loss)
     first += slow_dims(plan)
     order = (*first, *(dim for dim in dims if dim not in first))
     plan = dataclasses.replace(plan, order=order)
@@ -342,10 +357,18 @@ def _simulate_settings(simulate: object) -> tuple[dict[str, Any] | None, int]:
     return settings, replicates
 
 
-def _variables(variables: Any, simulating: bool) -> tuple[str, ...]:
+def _variables(variables: Any, simulating: bool, loss: Chosen) -> tuple[str, ...]:
     known = ERRORS if simulating else tuple(OBSERVABLES)
+    more: tuple[str, ...] = ()
+    if loss.margin or loss.kind != "square":  # what is known of them beside the squares
+        more = ("train_loss", "test_loss")
+        if simulating and loss.kind == "max_margin":  # infinite
+            more = ()
+        more += ("classification_error",) if loss.margin else ()
+        more += ("duality_gap",) if simulating and loss.kind != "square" else ()
     if variables is None:
-        return known if simulating else (*ERRORS, "status")
+        return (*known, *more) if simulating else (*ERRORS, *more, "status")
+    known = (*known, *more)
     if isinstance(variables, str) or not isinstance(variables, (list, tuple)):
         raise TypeError(f"variables must be a sequence of names; got {variables!r}")
     if not variables:
@@ -369,7 +392,13 @@ def values_in(
     return values
 
 
-def solve_box(model: Model, values: Mapping[str, FloatArray], bulk: Any, threads: int) -> Any:
+def solve_box(
+    model: Model,
+    values: Mapping[str, FloatArray],
+    bulk: Any,
+    threads: int,
+    loss: Loss = "square",
+) -> Any:
     """Solve a box."""
     fields = {name: values[name][()] for name in model.numeric_names}
     return solve(
@@ -378,6 +407,7 @@ def solve_box(model: Model, values: Mapping[str, FloatArray], bulk: Any, threads
         values["lam"][()],
         d=values["d"][()],
         bulk=bulk,
+        loss=loss,
         n_threads=threads,
         errors="record",
     )

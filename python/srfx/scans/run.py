@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from srfx import _files
 from srfx import _validation as check
 from srfx._replicates import started
+from srfx.losses import Loss
 from srfx.models import Model, warn_accuracy
 from srfx.scans.blocks import Result, Task, empty, fill, tasks_of, work, write
 from srfx.scans.cost import dtype_of
@@ -43,6 +44,7 @@ def scan(
     *,
     simulate: Mapping[str, Any] | None = None,
     bulk: Any = "isotropic",
+    loss: Loss = "square",
     n_threads: int | None = None,
     block_points: int | None = None,
     max_in_flight: int | None = None,
@@ -84,6 +86,10 @@ def scan(
         ones only.
     bulk : str or EmpiricalBulk
         As in `solve`.
+    loss : str, Huber or Quantile
+        As in `solve` and `simulate`, part of what a store is known by. With another loss than the
+        square, or labels of +1 and -1, ``train_loss``, ``test_loss`` and, of such labels,
+        ``classification_error`` are kept too; of simulations also ``duality_gap``.
     n_threads : int, optional
         Threads for a block; None: all that this process may use, one with an executor.
     block_points : int, optional
@@ -145,7 +151,13 @@ def scan(
 
     path = None if out is None else _files.local("out", out)
     plan = make_plan(
-        model, axes, simulate=simulate, bulk=bulk, variables=variables, block_points=block_points
+        model,
+        axes,
+        simulate=simulate,
+        bulk=bulk,
+        loss=loss,
+        variables=variables,
+        block_points=block_points,
     )
     most = _executors.in_flight(max_in_flight)
     pool = None if executor is None else _executors.Pool(executor, most)
