@@ -1,6 +1,7 @@
-// Everything that threads: the batches, spectra, simulations. One after the other on one thread, and all at once on several, they
-// yield the same bits; cancelled at any moment they yield these or Cancelled. Built with the thread sanitizer (preset `tsan`),
-// this program is what it looks through.
+// Everything that threads: the batches, spectra, simulations. One after the other on one thread,
+// and all at once on several, they yield the same bits; cancelled at any moment they yield these or
+// Cancelled. Built with the thread sanitizer (preset `tsan`), this program is what it looks
+// through.
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -29,7 +30,8 @@ using Values = std::vector<double>;
 const NamedFunction sigma(ActivationId::tanh), slope(ActivationId::tanh, true),
     target(ActivationId::sin);
 
-/// Points of three coefficient sets, most of the first (so many that several threads share it), and room for what a solve with `k` values a point yields.
+/// Points of three coefficient sets, most of the first (so many that several threads share it), and
+/// room for what a solve with `k` values a point yields.
 struct Points {
   Index n, k;
   std::vector<std::int64_t> set;

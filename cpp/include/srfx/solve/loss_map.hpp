@@ -5,7 +5,8 @@
 //   (theta, psi, chi) = (K/B)(thetah, psih, chih);   mh = m B/K_mm, 0 at d = inf
 //   (q1, q2) = T (qh1, qh2) + (hat^T (K + s K') hat, -c hat^T K' hat)/B^2
 //
-// The formulas are templates of the scalar: numbers with an infinitesimal part give the derivatives.
+// The formulas are templates of the scalar: numbers with an infinitesimal part give the
+// derivatives.
 #pragma once
 
 #include "srfx/bulk/one_step.hpp"
@@ -147,8 +148,8 @@ class IsotropicLossMap {
   Point<double> p_;
 };
 
-/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose imaginary
-/// parts are infinitesimal.
+/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose
+/// imaginary parts are infinitesimal.
 template <class Complex> class AnisotropicLossMap {
   using T = std::complex<double>;
 
