@@ -5,6 +5,7 @@
 #pragma once
 
 #include "srfx/core/simd.hpp"
+#include "srfx/core/types.hpp"
 
 #include <cmath>
 #include <complex>
