@@ -364,6 +364,18 @@ def test_refusals() -> None:
         MultiStep("tanh", SIN_TANH, eta=([1, 2], 1), alpha0=(1, 1)).equivalent()
 
 
+def test_refusals_name_the_bulk() -> None:
+    words = r"with bulk='multi_step'.*there is bulk='isotropic'"
+    with pytest.raises(NotImplementedError, match=words):
+        srfx.solve(two_spikes(), 1, 0.1, bulk="multi_step")
+    with pytest.raises(NotImplementedError, match=words):
+        srfx.learned_function(two_spikes(), 1, 0.1, np.zeros(2), bulk="multi_step")
+    step = srfx.OneStep("tanh", TANH_PRODUCT)
+    weights = srfx.simulation.sample_weights(step, d=20)
+    with pytest.raises(NotImplementedError, match=r"with an EmpiricalBulk.*bulk='isotropic'"):
+        srfx.solve(step, 1, 0.1, bulk=srfx.EmpiricalBulk.from_weights(*weights))
+
+
 def test_a_target_that_misbehaves_only_when_used() -> None:
     wild = Target(lambda a, b: np.where(np.abs(a) > 8, np.inf, a * b), directions=2)
     with pytest.raises(ValueError, match="must return finite values"):

@@ -63,6 +63,16 @@ def test_bad_functions(fn, error, words):
         Target(fn, directions=2)
 
 
+@pytest.mark.parametrize("fn", [lambda a, b: a * b, np.maximum])
+def test_a_function_of_two_arrays_that_is_no_target(fn):
+    words = re.escape("fn must take one array (one of several is an srfx.Target(fn, directions=")
+    for use in (srfx.SpikedRF, srfx.OneStep):
+        with pytest.raises(ValueError, match=words):
+            use("tanh", fn)
+    with pytest.raises(ValueError, match=words):
+        srfx.linear_floor(fn)
+
+
 def test_errors_of_the_function_come_through_the_core():
     tried = []
 

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from srfx import _core
 from srfx import _validation as check
 from srfx.losses import LABELS
-from srfx.targets import ALSO, TARGET_NAMES, Target, callable_name, compiled_target
+from srfx.targets import (
+    ALSO,
+    TARGET_NAMES,
+    Target,
+    callable_name,
+    check_arguments,
+    compiled_target,
+)
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[FloatArray], FloatArray]
@@ -103,6 +110,7 @@ class Activation:
         allowed = "a sequence of finite numbers"
         kinks = () if _is_empty(self.kinks) else check.vector("kinks", self.kinks, allowed)
         object.__setattr__(self, "kinks", tuple(sorted(set(kinks))))
+        check_arguments(self.fn, 1)
         _call("fn", self.fn, _PROBE)
         if self.derivative is not None:
             self._check_derivative(self.derivative)
@@ -1152,8 +1160,10 @@ def _label_constants(model: OneStep) -> dict[str, Any]:
     return {**values, "second_moment": 1.0}
 
 
-def check_model(model: object, labelled: bool = False, covers: Collection[str] = ()) -> None:
-    """Refuse what is no model, and what the caller does not cover.
+def check_model(
+    model: object, labelled: bool = False, covers: Collection[str] = (), bulk: object = "isotropic"
+) -> None:
+    """Refuse what is no model, and what the caller does not cover, because of its bulk if it has.
 
     That is labels that are not real unless ``labelled``, and of "directions" (several, of the
     target), "spikes" (the field) and "steps" (a MultiStep) what is not among ``covers``.
@@ -1165,15 +1175,19 @@ def check_model(model: object, labelled: bool = False, covers: Collection[str] =
             f"labels must be 'real' here: this does not know labels of +1 and -1 yet; got a model "
             f"with labels={model.labels!r}"
         )
+    where, instead = "here", ""
+    if bulk != "isotropic":
+        where = f"with bulk={bulk!r}" if isinstance(bulk, str) else "with an EmpiricalBulk"
+        instead = ": for these there is bulk='isotropic'"
     if model.directions > 1 and "directions" not in covers:
         raise NotImplementedError(
-            "target must have one direction here: this does not know targets of several yet; got "
-            f"the target {label(model.target)}"
+            f"target must have one direction {where}: this does not know targets of several yet; "
+            f"got the target {label(model.target)}{instead}"
         )
     if isinstance(model, SpikedRF) and model.spikes is not None and "spikes" not in covers:
         raise NotImplementedError(
-            "spikes must be left out here: this knows one spike alone as yet; got spikes of shape "
-            f"{model.spikes.shape}"
+            f"spikes must be left out {where}: this knows one spike alone as yet; got spikes of "
+            f"shape {model.spikes.shape}{instead}"
         )
     if isinstance(model, MultiStep) and "steps" not in covers:
         raise NotImplementedError(

@@ -584,7 +584,7 @@ def optimal(
     >>> dict(best.sizes), best.lam_bound.values.tolist()
     ({'alpha': 3}, [0, 0, 0])
     """
-    check_model(model, labelled=True, covers=covers(bulk))
+    check_model(model, labelled=True, covers=covers(bulk), bulk=bulk)
     known = chosen(loss, model.labels, 1.0)
     errors = ("test_error", "test_loss", "classification_error")
     check.one_of("of", of, errors[: 3 if known.margin else 2])
@@ -785,7 +785,7 @@ def thresholds(
     >>> ds.interpolation.values.tolist(), ds.peak.values.round(2).tolist()
     ([0.5, 1.0], [0.5, 1.0])
     """
-    check_model(model, covers=covers(bulk))
+    check_model(model, covers=covers(bulk), bulk=bulk)
     linear = floor_of(model.activation) == 0
     beta = np.asarray(model.beta)
     threshold = np.minimum(1.0, beta) if linear else beta

@@ -99,7 +99,7 @@ def feature_spectrum(
     """
     import xarray as xr
 
-    check_model(model, labelled=isinstance(model, SpikedRF), covers=covers(bulk))
+    check_model(model, labelled=isinstance(model, SpikedRF), covers=covers(bulk), bulk=bulk)
     alpha_values = check.positive("alpha", alpha)
     points = np.asarray(check.positive("x", x))
     if points.ndim > 1 or points.size == 0:

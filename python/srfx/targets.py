@@ -89,7 +89,7 @@ class Target:
                 if value != default:
                     raise ValueError(f"{name} must not be given with the name {fn!r}; got {value}")
         elif callable(self.fn):
-            _check_arguments(self.fn, count)
+            check_arguments(self.fn, count)
             points = probe(count)
             check.values_of("fn", self.fn(*points.copy()), points)
         else:
@@ -155,9 +155,11 @@ def _planes(kinks: object, directions: int) -> tuple[Kink, ...]:
     return tuple(sorted(planes))
 
 
-def _check_arguments(fn: Callable[..., Any], directions: int) -> None:
+def check_arguments(fn: Callable[..., Any], directions: int) -> None:
     """Refuse what cannot be called with one array for each direction."""
     expected = f"fn must take {directions} arrays, one for each direction"
+    if directions == 1:
+        expected = "fn must take one array (one of several is an srfx.Target(fn, directions=..))"
     if isinstance(fn, np.ufunc):  # one more array would be where to put the result
         if fn.nin != directions:
             raise ValueError(f"{expected}; {fn!r} takes {fn.nin}")

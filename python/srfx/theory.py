@@ -149,7 +149,7 @@ def solve(
     >>> sol.test_error.shape
     (30, 50)
     """
-    check_model(model, labelled=True, covers=covers(bulk))
+    check_model(model, labelled=True, covers=covers(bulk), bulk=bulk)
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
     readout = check_readout(model, loss, lam_values)
@@ -431,7 +431,7 @@ def learned_function(
     (2, 3)
     """
     points = np.asarray(check.finite("t", t))
-    check_model(model, labelled=True, covers=covers(bulk))
+    check_model(model, labelled=True, covers=covers(bulk), bulk=bulk)
     if model.directions > 1:
         count = model.directions
         if points.shape[-1:] != (count,):
