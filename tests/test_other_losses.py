@@ -7,6 +7,8 @@ import pytest
 
 import srfx
 import srfx.reference
+from srfx.losses import chosen
+from srfx.readouts import remedy
 
 SHIFTED = srfx.Activation(lambda t: np.tanh(t - 0.5), name="shifted")
 SPIKE = {"c": 1.2, "r": 0.9, "gamma": 0.8}
@@ -488,3 +490,28 @@ def test_a_margin_that_hangs_on_tails_is_refused():
     sol = srfx.solve(model, 0.5, 0.1, loss="max_margin", errors="record")
     assert sol.status == srfx.Status.DIVERGED
     assert math.isnan(sol.classification_error)
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "lam", "has", "lacks"),
+    [
+        ("sign", "hinge", 1e3, "use a smaller lam, or a finite d", "larger lam"),
+        ("sign", "square", 1e-8, "larger lam", "separated"),
+        ("sign", "hinge", 1e-8, "can be separated", "smaller lam"),
+    ],
+)
+def test_advice_is_that_of_the_loss(labels, loss, lam, has, lacks):
+    """A large penalty wants a smaller one; only losses of classification grow without bound."""
+    model = model_of(labels)
+    at = {"lam": lam, "d": math.inf, "alpha": 1.0}
+    said = remedy(chosen(loss, labels, lam), model, "max_iterations", at)
+    said = said or "a larger lam"  # that of every loss
+    assert has in said
+    assert lacks not in said
+
+
+def test_real_labels_are_not_separated():
+    at = {"lam": 1e-8, "d": math.inf}
+    said = remedy(chosen("absolute", "real", 1e-8), model_of("real"), "diverged", at)
+    assert "separated" not in said
+    assert "take a smaller r" in said

@@ -110,7 +110,8 @@ _PIECES = {
 #: Losses that have a name; the others are `Huber` and `Quantile`.
 LOSS_NAMES = ("square", "logistic", "hinge", "squared_hinge", "absolute", "max_margin")
 
-_CLASSIFICATION = ("logistic", "hinge", "squared_hinge", "max_margin")
+#: Losses of labels of +1 and -1 alone, which go on falling as y f grows.
+CLASSIFICATION = ("logistic", "hinge", "squared_hinge", "max_margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,10 @@ def as_loss(value: object) -> Loss:
             f"loss must be one of {names}, an srfx.Huber(delta) or an srfx.Quantile(tau); "
             f"got {value!r}"
         )
+    if value.lower() in ("huber", "quantile"):
+        raise ValueError(
+            f"loss must be an srfx.Huber(delta) or an srfx.Quantile(tau), not a name; got {value!r}"
+        )
     return check.one_of("loss", value, LOSS_NAMES)
 
 
@@ -162,7 +167,7 @@ def chosen(loss: object, labels: str, lam: object) -> Chosen:
         no meaning for them; lam holds 0 with another loss than the square.
     """
     loss = as_loss(loss)
-    if loss in _CLASSIFICATION and labels == "real":
+    if loss in CLASSIFICATION and labels == "real":
         raise ValueError(
             f"loss={loss!r} needs labels of +1 and -1; got a model with labels='real': give the "
             "model labels='sign' or labels='logit', or take loss='square', 'absolute', "

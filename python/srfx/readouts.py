@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srfx import _core, weights
 from srfx._points import columns, distinct
-from srfx.losses import Chosen, chosen
+from srfx.losses import CLASSIFICATION, Chosen, chosen
 from srfx.models import (
     FloatArray,
     Model,
@@ -123,11 +123,16 @@ def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> 
             f"{tails}. A smaller alpha or a larger beta makes data separable; loss='hinge' needs "
             "no separable data."
         )
+    grows = loss.loss in CLASSIFICATION  # the others are least at y f = 1
     if status == "diverged":
-        return f"Either {separable}, or {tails}."
-    if model.labels != "real" and at["lam"] < 1e-3:
+        return f"Either {separable}, or {tails}." if grows else f"There, {tails}."
+    partial = "errors='record' returns the points that did converge."
+    if grows and at["lam"] < 1e-3:
+        return f"Perhaps {separable}. Take a larger lam; {partial}"
+    if loss.margin and loss.loss != "square" and at["lam"] >= 1:
+        finite = ", or a finite d" if math.isinf(at["d"]) else ""
         return (
-            f"Perhaps {separable}. Take a larger lam; errors='record' returns the points that did "
-            "converge."
+            "So large a penalty leaves predictions whose scatter is narrow beside the bends of "
+            f"the loss, which the method does not resolve: use a smaller lam{finite}; {partial}"
         )
     return None
