@@ -515,3 +515,17 @@ def test_real_labels_are_not_separated():
     said = remedy(chosen("absolute", "real", 1e-8), model_of("real"), "diverged", at)
     assert "separated" not in said
     assert "take a smaller r" in said
+
+
+@pytest.mark.parametrize("step", [{"eta": 4.0, "alpha0": 0.0}, {"eta": 0.0, "alpha0": 4.0}])
+def test_a_hinge_that_no_sample_reaches_without_a_step(step):
+    """All margins are below 1, so B vanishes: both bulks are the same limit, that of a ridge."""
+    model = srfx.OneStep("tanh", "hermite3", labels="sign", **step)
+    one, other = (
+        srfx.solve(model, 4.0, 100.0, loss="hinge", d=400, bulk=bulk)
+        for bulk in ("one_step", "isotropic")
+    )
+    assert one.q1 == pytest.approx(other.q1, rel=1e-10)
+    assert one.classification_error == pytest.approx(other.classification_error, rel=1e-10)
+    ridge = srfx.solve(model, 4.0, 1e4, d=400)
+    assert one.classification_error == pytest.approx(ridge.classification_error, rel=1e-4)

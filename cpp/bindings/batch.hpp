@@ -25,7 +25,8 @@ inline void require_lengths(std::initializer_list<py::ssize_t> sizes, py::ssize_
       throw py::value_error("inputs must have length 1 or n_points");
 }
 
-/// One coefficient set an entry; of targets of several directions gamma is the length of their alignment, L numbers a set.
+/// One coefficient set an entry; of targets of several directions gamma is the length of their
+/// alignment, L numbers a set.
 inline std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Doubles& c,
                                                   const Doubles& gamma) {
   std::vector<srfx::SpikeParameters> sets(r.size());
@@ -36,8 +37,9 @@ inline std::vector<srfx::SpikeParameters> sets_of(const Doubles& r, const Double
   return sets;
 }
 
-/// Groups: r of shape (sets, groups) with gamma (sets,), or, beside a Target, of shape (sets, groups, spikes) with alignments
-/// (sets, directions, spikes) in place of gamma; c of shape (sets, groups), pi (groups,).
+/// Groups: r of shape (sets, groups) with gamma (sets,), or, beside a Target, of shape (sets,
+/// groups, spikes) with alignments (sets, directions, spikes) in place of gamma; c of shape (sets,
+/// groups), pi (groups,).
 inline std::vector<srfx::GroupParameters> group_sets_of(const Doubles& r, const Doubles& c,
                                                         const Doubles& gamma, const Doubles& pi) {
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -65,7 +67,8 @@ inline std::vector<srfx::GroupParameters> group_sets_of(const Doubles& r, const 
   return sets;
 }
 
-/// The target of a batch of groups: an Activation, or a Target if there are several spikes or directions.
+/// The target of a batch of groups: an Activation, or a Target if there are several spikes or
+/// directions.
 inline void set_group_target(srfx::BatchTarget& out, const py::object& target, const Doubles& r,
                              const Doubles& gamma) {
   if (r.ndim() != 3) {
@@ -77,8 +80,8 @@ inline void set_group_target(srfx::BatchTarget& out, const py::object& target, c
     throw py::value_error("gamma must have an alignment for each direction of the target");
 }
 
-/// The target of a batch: an Activation, or a Target with an alignment of L numbers for each coefficient set. Both must
-/// outlive `out`.
+/// The target of a batch: an Activation, or a Target with an alignment of L numbers for each
+/// coefficient set. Both must outlive `out`.
 inline void set_target(srfx::BatchTarget& out, const py::object& target, const Doubles& alignments,
                        py::ssize_t n_sets) {
   if (py::isinstance<Activation>(target)) {

@@ -30,7 +30,8 @@ std::string instruction_set() {
 #endif
 }
 
-/// An extension compiled for a richer processor than this one would die on its first vector: say so instead.
+/// An extension compiled for a richer processor than this one would die on its first vector: say so
+/// instead.
 void refuse_wrong_processor() {
 #if defined(__x86_64__)
   __builtin_cpu_init();

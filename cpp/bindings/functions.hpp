@@ -1,4 +1,5 @@
-// The functions that Python hands to the core: named activations and targets, and vectorised callables.
+// The functions that Python hands to the core: named activations and targets, and vectorised
+// callables.
 #pragma once
 
 #include "module.hpp"
@@ -32,7 +33,8 @@ struct Activation {
   std::shared_ptr<srfx::Function> value, derivative;
 };
 
-/// A Python callable of one float64 vector a direction. Takes the GIL for each call; checks what comes back.
+/// A Python callable of one float64 vector a direction. Takes the GIL for each call; checks what
+/// comes back.
 class CallableTarget : public srfx::TargetFunction {
  public:
   CallableTarget(py::object callable, srfx::Index directions, std::vector<srfx::Plane> planes,

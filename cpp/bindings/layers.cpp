@@ -1,10 +1,11 @@
-// Networks after several steps, and after one with a target of several directions (THEORY 14 and 15).
+// Networks after several steps, and after one with a target of several directions (THEORY 14 and
+// 15).
 #include "step_results.hpp"
 
 namespace {
 
-/// The steps of the sets of a batch, row i of eta and 1/alpha0 those of set i, and the target as they see it: an Activation or
-/// a Target, which must outlive this.
+/// The steps of the sets of a batch, row i of eta and 1/alpha0 those of set i, and the target as
+/// they see it: an Activation or a Target, which must outlive this.
 class Steps {
  public:
   Steps(const Activation& sigma, const py::object& target, const Doubles& eta,

@@ -25,8 +25,8 @@ void register_layers(py::module_& m);
 void register_losses(py::module_& m);
 void register_text(py::module_& m);
 
-/// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises KeyboardInterrupt;
-/// stopped() == true, asked now and then, cancels it with srfx::Cancelled.
+/// Runs `work(interrupt)` without the GIL. Ctrl-C, seen from the main thread, cancels it and raises
+/// KeyboardInterrupt; stopped() == true, asked now and then, cancels it with srfx::Cancelled.
 template <class Work, class Stopped> void run_released(Work&& work, Stopped&& stopped) {
   bool signalled = false;
   srfx::Interrupt interrupt([&] {

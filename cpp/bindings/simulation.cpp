@@ -65,7 +65,8 @@ srfx::ReadoutLoss loss_of(const std::string& name, double kappa, double lo, doub
   return {kind, kappa, lo, hi, margin};
 }
 
-/// The readouts of given features phi (n, p), for tests and measurements: a (lam, p), and the duality gap of each.
+/// The readouts of given features phi (n, p), for tests and measurements: a (lam, p), and the
+/// duality gap of each.
 py::tuple fit_readouts(const py::array_t<double, py::array::c_style | py::array::forcecast>& phi,
                        const std::vector<double>& y, const std::vector<double>& lam,
                        const std::string& name, double kappa, double lo, double hi, bool margin,

@@ -1,4 +1,5 @@
-// Numbers as text, as Python writes them, in the rows of a table: what CSV and JSON files take their time with.
+// Numbers as text, as Python writes them, in the rows of a table: what CSV and JSON files take
+// their time with.
 #include "module.hpp"
 
 #include "srfx/core/text.hpp"
@@ -39,7 +40,8 @@ Column column_of(const py::handle& given) {
   return Words{both[0].cast<decltype(Words::places)>(), both[1].cast<std::vector<std::string>>()};
 }
 
-/// Rows `first` to `last` of columns of equal length: pieces[0], column 0, pieces[1], ..., pieces[n], each time.
+/// Rows `first` to `last` of columns of equal length: pieces[0], column 0, pieces[1], ...,
+/// pieces[n], each time.
 py::str join_rows(const std::vector<std::string>& pieces, const std::vector<py::object>& columns,
                   py::ssize_t first, py::ssize_t last, const std::string& nan,
                   const std::string& infinity) {

@@ -149,7 +149,8 @@ py::array_t<double> learned_points(const Activation& sigma, const Doubles& s, co
   return out;
 }
 
-/// Spikes after several steps, one set of rates, 1/alpha0 and noise a row. Where R has fewer columns than elsewhere zeros follow.
+/// Spikes after several steps, one set of rates, 1/alpha0 and noise a row. Where R has fewer
+/// columns than elsewhere zeros follow.
 py::dict multi_step(const Activation& sigma, const Target& target, const Doubles& readout,
                     const Doubles& pi, const Doubles& eta, const Doubles& inverse_alpha0,
                     const Doubles& noise, int n_threads) {

@@ -10,7 +10,8 @@ namespace srfx {
 
 namespace detail {
 
-/// One (eta, alpha0, noise): the step, its groups' coefficients in k. Rules are found under the mutex.
+/// One (eta, alpha0, noise): the step, its groups' coefficients in k. Rules are found under the
+/// mutex.
 struct GroupStepSet {
   std::mutex mutex;
   CoefficientScratch scratch;

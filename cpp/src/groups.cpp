@@ -15,10 +15,12 @@ template <class V> void set_lane(V& x, int lane, double value) { x.set(lane, val
 
 }  // namespace detail
 
-/// What theta and psi, found in the frame of a table, are in terms of the spikes and directions that were given.
+/// What theta and psi, found in the frame of a table, are in terms of the spikes and directions
+/// that were given.
 ///
-/// The solution knows the spikes within the row space of R, V W theta. What is left of them is a part of the directions, t - Gamma
-/// k = A z: the readout along it is (I - V V^T) Gamma^T U diag(1/rho) psi.
+/// The solution knows the spikes within the row space of R, V W theta. What is left of them is a
+/// part of the directions, t - Gamma k = A z: the readout along it is (I - V V^T) Gamma^T U
+/// diag(1/rho) psi.
 struct SpikeTurn {
   dense::Matrix theta,
       theta_of_psi;   ///< given spikes x spikes, and x directions if there is any left
@@ -202,8 +204,9 @@ template <class V, int K> class GroupBlockSolver {
     return residual <= residual_tolerance ? Status::converged : Status::max_iterations;
   }
 
-  /// What one lane holds, in terms of the groups as they were given. Shares f of a group G have m = f m_G, likewise theta, psi,
-  /// V2 and Q2, and V1_gh = delta_gh f_g V2_G + f_g f_h (V1_GH - delta_GH V2_G), likewise Q1.
+  /// What one lane holds, in terms of the groups as they were given. Shares f of a group G have m =
+  /// f m_G, likewise theta, psi, V2 and Q2, and V1_gh = delta_gh f_g V2_G + f_g f_h (V1_GH -
+  /// delta_GH V2_G), likewise Q1.
   void store(Index i, int lane, int iterations, double quadrature_error, bool infinite_v = false) {
     const Status status = judge(lane);
     const int k = merged_.given(), distinct = merged_.groups();

@@ -10,7 +10,8 @@ namespace {
 
 constexpr double limit = 9, negligible = 1e-22;
 
-/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that width with edges on the planes.
+/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that
+/// width with edges on the planes.
 void list_points(const AxisPlanes& planes, double width, Index j, double weight,
                  std::vector<double>& at, ResidualRule& out) {
   if (j == out.directions) {
@@ -38,7 +39,8 @@ void list_points(const AxisPlanes& planes, double width, Index j, double weight,
   }
 }
 
-/// Points of (t, y), y with its noise, for averages of functions that change on a scale of 1 in t, or `rho`, and of `delta` in y.
+/// Points of (t, y), y with its noise, for averages of functions that change on a scale of 1 in t,
+/// or `rho`, and of `delta` in y.
 ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
                          double fineness) {
   const Index directions = target.directions();
@@ -73,7 +75,8 @@ ResidualRule target_rule(const TargetFunction& target, double noise, double rho,
   return noisy;
 }
 
-/// Nodes of a step before they are products: k, u, the weights of E x_i.. f(k, u), and the moments of sigma' at k.
+/// Nodes of a step before they are products: k, u, the weights of E x_i.. f(k, u), and the moments
+/// of sigma' at k.
 struct StepNodes {
   std::vector<double> u, weight;
   std::vector<std::vector<double>> first, second;  ///< by latent, by packed pair
@@ -165,7 +168,8 @@ StepNodes later_nodes(const ResidualRule& rule, const LayerModel& below,
   return out;
 }
 
-/// Overlaps of Sigma with itself on the frame, and with L: from (1 + b Sigma)^-1 at small b of both signs.
+/// Overlaps of Sigma with itself on the frame, and with L: from (1 + b Sigma)^-1 at small b of both
+/// signs.
 void small_argument(LayerModel& model) {
   const LayerBulk<double> bulk(model);
   const int n = model.directions + 1;
@@ -259,7 +263,8 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   const double k4 = iota * iota * iota * mean([&](std::size_t i) { return std::pow(e[i], 4); });
   const auto chi = [&](std::size_t i) { return a + iota * e[i]; };
   const auto psi = [&](std::size_t i) { return iota * e[i] * (2 * a + iota * e[i]); };
-  // No part of the new rows lies in one direction: even sigma without a spike, or no step at all. Any direction serves then.
+  // No part of the new rows lies in one direction: even sigma without a spike, or no step at all.
+  // Any direction serves then.
   bool flat = true;
   for (const StepConstants& x : constants) flat = flat && x.h1 == 0;
   const bool silent = mean([&](std::size_t i) { return nodes.u[i] * nodes.u[i]; }) == 0;

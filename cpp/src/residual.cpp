@@ -5,7 +5,8 @@ namespace srfx {
 
 namespace detail {
 
-/// Nodes of E f(mean + sd z) for many means: those of mean i are first[i] .. first[i + 1], and the values of f there.
+/// Nodes of E f(mean + sd z) for many means: those of mean i are first[i] .. first[i + 1], and the
+/// values of f there.
 struct ShiftedRule {
   Rule all;
   std::vector<Index> first{0};

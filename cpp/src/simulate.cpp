@@ -1,17 +1,22 @@
 // Shortcuts, all exact in law; `literal` does without them and is their witness:
 //
-// - Coordinates. The law of x and of W0 is invariant under rotations, so the first coordinate axes serve as the frame of spikes
+// - Coordinates. The law of x and of W0 is invariant under rotations, so the first coordinate axes
+// serve as the frame of spikes
 //   and directions (steps: theta_l/sqrt d = e_l; v is what a step makes it).
-// - Triangular weights. The other D columns of W0 form a p x D Gaussian matrix before its rows are normalised; it is L Q^T with Q
-//   orthogonal and L lower triangular, L_ij normal below the diagonal and L_ii^2 ~ chi^2_(D-i) (Bartlett 1933). The coordinates
-//   Q^T x are as Gaussian as x: L is drawn directly, and a feature costs half the work at p = D, with min(p, D) normals.
-// - After the last gradient step W1 is factorised, W1 W1^T = L L^T outside the target's directions, where that pays.
-// - Nested samples. n_1 < n_2 < ...: the first n_1 of the n_2 samples serve n_1 too. Errors at different n are correlated within
+// - Triangular weights. The other D columns of W0 form a p x D Gaussian matrix before its rows are
+// normalised; it is L Q^T with Q
+//   orthogonal and L lower triangular, L_ij normal below the diagonal and L_ii^2 ~ chi^2_(D-i)
+//   (Bartlett 1933). The coordinates Q^T x are as Gaussian as x: L is drawn directly, and a feature
+//   costs half the work at p = D, with min(p, D) normals.
+// - After the last gradient step W1 is factorised, W1 W1^T = L L^T outside the target's directions,
+// where that pays. - Nested samples. n_1 < n_2 < ...: the first n_1 of the n_2 samples serve n_1
+// too. Errors at different n are correlated within
 //   a replicate, each of them has its own law unchanged.
 //
-// Primal or dual. With G = Phi^T Phi (p x p) or K = Phi Phi^T (n x n): a = (G + lam)^-1 Phi^T y = Phi^T (K + lam)^-1 y. The labels
-// ride along as one more row of the matrix that is factorised, whose factor then holds the forward solution. The dual's
-// factor serves every smaller n by its leading block.
+// Primal or dual. With G = Phi^T Phi (p x p) or K = Phi Phi^T (n x n): a = (G + lam)^-1 Phi^T y =
+// Phi^T (K + lam)^-1 y. The labels ride along as one more row of the matrix that is factorised,
+// whose factor then holds the forward solution. The dual's factor serves every smaller n by its
+// leading block.
 #include "srfx/simulate/simulate.hpp"
 
 #include "srfx/simulate/linalg.hpp"
@@ -43,7 +48,8 @@ struct Plan {
 /// Samples handled together.
 template <class T> constexpr Index sample_tile() { return 2 * Tile<T>::block * Tile<T>::mr; }
 
-/// Fewest operations, except that n < p is left to the dual where lam is small: the primal matrix is then singular but for lam.
+/// Fewest operations, except that n < p is left to the dual where lam is small: the primal matrix
+/// is then singular but for lam.
 template <class T> Plan plan_of(const Experiment& e) {
   const Index count = static_cast<Index>(e.n.size());
   const double p = static_cast<double>(e.p()), lams = static_cast<double>(e.lam.size());
@@ -158,9 +164,11 @@ template <class T> class Simulation {
     return e_.groups[g];
   }
 
-  // --- weights -------------------------------------------------------------------------------------------------------
+  // --- weights
+  // ---------------------------------------------------------------------------------------------
 
-  /// The frame of spikes and directions, a row a vector: generic orthonormal vectors, or the first coordinate axes.
+  /// The frame of spikes and directions, a row a vector: generic orthonormal vectors, or the first
+  /// coordinate axes.
   void draw_frame() {
     const Index d = e_.d, own = e_.own();
     frame_.assign(own * d, 0.0);
@@ -248,7 +256,8 @@ template <class T> class Simulation {
     return net;
   }
 
-  // --- samples and features ------------------------------------------------------------------------------------------
+  // --- samples and features
+  // ------------------------------------------------------------------------------------------
 
   /// Samples first .. first + count - 1 as rows of x, with their leading `inputs` coordinates.
   void draw_samples(const Stream& normals, Index first, Index count, Index inputs, Panels<T>& x) {
@@ -291,7 +300,8 @@ template <class T> class Simulation {
     for (Index i = 0; i < count; ++i) z[i] *= root_p_;
   }
 
-  /// Units as rows: z(i, s) = w_i.x_s for rows up to theta's; `done(i, s0, s1)` once those columns of panel i are complete.
+  /// Units as rows: z(i, s) = w_i.x_s for rows up to theta's; `done(i, s0, s1)` once those columns
+  /// of panel i are complete.
   template <class Done>
   void preactivations(const Network<T>& net, const Panels<T>& x, Index count, Panels<T>& z,
                       Done&& done) {
@@ -306,7 +316,8 @@ template <class T> class Simulation {
     });
   }
 
-  /// Samples as rows: phi(s, i) = sigma(w_i.x_s)/sqrt p in columns i < p of the panels from `panel0` on, t_l in column p + l.
+  /// Samples as rows: phi(s, i) = sigma(w_i.x_s)/sqrt p in columns i < p of the panels from
+  /// `panel0` on, t_l in column p + l.
   void features_of_samples(const Panels<T>& x, Index count, Panels<T>& phi, Index panel0) {
     struct Shifted {
       Panels<T>& base;
@@ -330,7 +341,8 @@ template <class T> class Simulation {
     });
   }
 
-  /// t[l count + s] = theta_l.x_s/sqrt d from a panel of units as rows, if it has any, for s0 <= s < s1.
+  /// t[l count + s] = theta_l.x_s/sqrt d from a panel of units as rows, if it has any, for s0 <= s
+  /// < s1.
   void take_t(const Panels<T>& z, Index panel, Index s0, Index s1, Index count, double* t) const {
     for (Index l = std::max<Index>(0, panel * mr - p_); l < directions_; ++l) {
       if ((p_ + l) / mr != panel) return;
@@ -350,7 +362,8 @@ template <class T> class Simulation {
     to_labels(noise, first, count, y);
   }
 
-  // --- the gradient steps --------------------------------------------------------------------------------------------
+  // --- the gradient steps
+  // --------------------------------------------------------------------------------------------
 
   void make_steps() {
     for (Index i = 0; i < static_cast<Index>(e_.steps.size()); ++i) make_step(e_.steps[i], i);
@@ -421,8 +434,8 @@ template <class T> class Simulation {
     network_.inputs = network_.dense = d;
   }
 
-  /// Replaces W1 by (its columns along the directions, L) with L L^T = W1 W1^T outside them, in double. Left alone if the
-  /// factor breaks down.
+  /// Replaces W1 by (its columns along the directions, L) with L L^T = W1 W1^T outside them, in
+  /// double. Left alone if the factor breaks down.
   void triangularise() {
     constexpr Index wide = Tile<double>::mr;
     const Index own = directions_, others = e_.d - own, rank = std::min(p_, others), tile = 512;
@@ -463,7 +476,8 @@ template <class T> class Simulation {
     network_.dense = own;
   }
 
-  // --- the readout ---------------------------------------------------------------------------------------------------
+  // --- the readout
+  // ---------------------------------------------------------------------------------------------
 
   Index lams() const { return static_cast<Index>(e_.lam.size()); }
   Index readouts() const { return static_cast<Index>(e_.n.size()) * lams(); }
@@ -581,7 +595,8 @@ template <class T> class Simulation {
     });
   }
 
-  /// l = Cholesky factor of `g` with lam on the first `order` diagonal entries; the labels in row `order` are solved along with it.
+  /// l = Cholesky factor of `g` with lam on the first `order` diagonal entries; the labels in row
+  /// `order` are solved along with it.
   void factorise(const PackedLower<T>& g, PackedLower<T>& l, Index order, double lam) {
     constexpr Index chunk = 1 << 18;
     parallel(ceil_div(g.size(), chunk), [&](Index c, int) {
@@ -594,7 +609,8 @@ template <class T> class Simulation {
       largest = std::max(largest, l(i, i));
     }
     l(order, order) = T(1e30);
-    // A pivot at the level of the rounding errors of the matrix would be noise, and so would be the answer.
+    // A pivot at the level of the rounding errors of the matrix would be noise, and so would be the
+    // answer.
     const T least = std::numeric_limits<T>::epsilon() * std::sqrt(static_cast<T>(order)) * largest;
     if (!cholesky(l, least, threads_, interrupt_)) throw NotPositiveDefinite(lam);
   }
@@ -658,7 +674,8 @@ template <class T> class Simulation {
     });
   }
 
-  // --- fresh points --------------------------------------------------------------------------------------------------
+  // --- fresh points
+  // ---------------------------------------------------------------------------------------------
 
   void test(Predictions* predictions) {
     const Index n = e_.n_test, tile = std::min(sample_tile<T>(), ceil_div(n, mr) * mr),

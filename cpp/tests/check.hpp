@@ -1,5 +1,5 @@
-// Checks for C++ tests that are plain executables: each failure prints the expression, the inputs named after it and the
-// error; report() gives the exit code.
+// Checks for C++ tests that are plain executables: each failure prints the expression, the inputs
+// named after it and the error; report() gives the exit code.
 #pragma once
 
 #include <cmath>
@@ -63,7 +63,8 @@ inline int report() {
     }                                                                                             \
   } while (false)
 
-/// CHECK_REL(value, reference, tolerance, inputs...): relative to the reference. CHECK_ABS: absolute.
+/// CHECK_REL(value, reference, tolerance, inputs...): relative to the reference. CHECK_ABS:
+/// absolute.
 #define CHECK_REL(value, reference, tolerance, ...) \
   SRFX_CHECK_ERROR(relative_error, value, reference, tolerance, ##__VA_ARGS__)
 #define CHECK_ABS(value, reference, tolerance, ...) \

@@ -16,7 +16,8 @@ constexpr Real pi = 3.14159265358979323846264338327950288L;
 constexpr Real infinity = std::numeric_limits<Real>::infinity();
 
 // --- references ---
-/// A value and the size its error is measured against: |value|, or the sum of the terms that cancel in it.
+/// A value and the size its error is measured against: |value|, or the sum of the terms that cancel
+/// in it.
 struct Expected {
   Real value, size;
   Expected(Real v) : value(v), size(std::abs(v)) {}

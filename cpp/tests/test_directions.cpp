@@ -1,4 +1,5 @@
-// Targets of several directions: the axes, the planes, the averages given the spikes, the marginal beside one spike.
+// Targets of several directions: the axes, the planes, the averages given the spikes, the marginal
+// beside one spike.
 #include "check.hpp"
 
 #include "srfx/gaussian/marginal.hpp"
@@ -27,7 +28,8 @@ class Sample final : public TargetFunction {
   bool kinked_;
 };
 
-/// E f(t), E z_m f(t), E f^2 at t = mean + a z by panels with edges at the kinks of the inner and the outer integral.
+/// E f(t), E z_m f(t), E f^2 at t = mean + a z by panels with edges at the kinks of the inner and
+/// the outer integral.
 struct Plain {
   double h = 0, h1[2] = {0, 0}, hh = 0;
 };
@@ -113,7 +115,8 @@ void marginal_functions(bool kinked) {
   }
 }
 
-/// Averages given two spikes, of several alignments: general, and with one direction or both all spike.
+/// Averages given two spikes, of several alignments: general, and with one direction or both all
+/// spike.
 void averages_at_spikes(bool kinked, double first, double second) {
   const Sample f(kinked);
   const double c = std::cos(0.4), s = std::sin(0.4);

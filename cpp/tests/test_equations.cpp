@@ -1,5 +1,6 @@
-// The equations of one point: spectral averages against the Marchenko-Pastur density, derivatives against the complex
-// step, the balanced system and the linear part against the plain formulas in long double, lanes against each other.
+// The equations of one point: spectral averages against the Marchenko-Pastur density, derivatives
+// against the complex step, the balanced system and the linear part against the plain formulas in
+// long double, lanes against each other.
 #include <complex>
 #include <cstdio>
 #include <cstring>
@@ -19,8 +20,9 @@ using Complex = std::complex<Real>;
 constexpr Real pi = 3.14159265358979323846264338327950288L;
 
 // --- Marchenko-Pastur ---
-/// The eigenvalues of W0 W0^T, |1 + sqrt(beta) e^(i phi)|^2 = (1 - sqrt beta)^2 + 4 sqrt(beta) sin(psi/2)^2 with density
-/// (2/pi) sin(psi)^2/x in psi = pi - phi, on panels of log psi: however close to 0 an average looks, some panel is there.
+/// The eigenvalues of W0 W0^T, |1 + sqrt(beta) e^(i phi)|^2 = (1 - sqrt beta)^2 + 4 sqrt(beta)
+/// sin(psi/2)^2 with density (2/pi) sin(psi)^2/x in psi = pi - phi, on panels of log psi: however
+/// close to 0 an average looks, some panel is there.
 struct Spectrum {
   std::vector<Real> x, w;
   Real at_zero;
@@ -100,7 +102,8 @@ void test_marchenko_pastur() {
 }
 
 // --- derivatives by the complex step ---
-/// The averages next to the positive axis, on the branch that continues theirs: also for A + B (1 - beta) < 0.
+/// The averages next to the positive axis, on the branch that continues theirs: also for A + B (1 -
+/// beta) < 0.
 struct ComplexBulk {
   template <class V> SpectralAverages<V> averages(V a, V b, V beta) const {
     const V shift = a + b * (V(1) - beta), product = a * b * beta,
@@ -125,8 +128,8 @@ NodeSet nodes_of(const Case& c) {
   Coefficients coefficients(sigma, target, c.spike, scratch);
   NodeSet set =
       LevelTable(coefficients).starter();  // any rule will do: its sums are exact to themselves
-  // The weights sum to one to the last digit of a long double, whose formulas know nothing of NodeSet's promise: the
-  // threshold hangs on it.
+  // The weights sum to one to the last digit of a long double, whose formulas know nothing of
+  // NodeSet's promise: the threshold hangs on it.
   for (int pass = 0; pass < 4; ++pass) {
     Real excess = -1;
     for (const Node& node : set.nodes) excess += node.weight;
@@ -276,7 +279,8 @@ void test_linear_algebra() {
                 map_value(MarchenkoPastur{}, p, map_sums(set, p.unit, order.v1, order.v2));
             const double v1 = static_cast<double>(order.v1), v2 = static_cast<double>(order.v2);
 
-            // 1. I - T M at the fixed point, and its inverse. 1 - .. loses the digits of 1e-19/j11 even in long double.
+            // 1. I - T M at the fixed point, and its inverse. 1 - .. loses the digits of 1e-19/j11
+            // even in long double.
             const BalancedSystem<double> system = balanced(q, set, v1, v2);
             const auto slack = [](Real j) { return 3e-14L + 2e-17L / std::abs(j); };
             const Real determinant_slack =
@@ -313,7 +317,8 @@ void test_linear_algebra() {
               CHECK_ABS(left2, 0, bound, name, beta, ratio, lam, off);
             }
 
-            // 3. The linear part: stationary, energy conserved, equal to the plain formulas; double near long double.
+            // 3. The linear part: stationary, energy conserved, equal to the plain formulas; double
+            // near long double.
             const Plain plain =
                 plain_linear_part(p, set, map, order.v1, order.v2, order.m, order.theta);
             const Real cancel = 1e-17L / std::abs(map.determinant);
@@ -364,7 +369,8 @@ Order<V> solve_lanes(const NodeSet& set, const double* alpha, const double* beta
   return linear_part(MarchenkoPastur{}, p, set, v.v1, v.v2, weights.data());
 }
 
-/// Each lane by its bits alone, whoever sits beside it and wherever it sits; the same numbers as a scalar up to rounding.
+/// Each lane by its bits alone, whoever sits beside it and wherever it sits; the same numbers as a
+/// scalar up to rounding.
 template <class V> void test_lanes(const char* kind) {
   std::mt19937_64 generator(7);
   std::uniform_real_distribution<double> uniform;

@@ -1,5 +1,6 @@
-// Readouts of every loss: the objective against the minimum of its dual, both computed here in plain loops; the square loss against
-// its normal equations; few and many samples; threads; samples that cannot be separated.
+// Readouts of every loss: the objective against the minimum of its dual, both computed here in
+// plain loops; the square loss against its normal equations; few and many samples; threads; samples
+// that cannot be separated.
 #include "srfx/simulate/fit.hpp"
 
 #include "check.hpp"
@@ -66,7 +67,8 @@ double textbook(const std::string& name, double y, double f) {
   return e * e;
 }
 
-/// max over g of the dual: 2 g e0 - (conjugate), e0 = y or 1; the logistic conjugate is -(entropy of 2 g).
+/// max over g of the dual: 2 g e0 - (conjugate), e0 = y or 1; the logistic conjugate is -(entropy
+/// of 2 g).
 double dual_term(const ReadoutLoss& loss, double y, double g) {
   if (loss.kind == ReadoutLoss::Kind::logistic) {
     const double p = 2 * g, q = 1 - p;

@@ -1,4 +1,5 @@
-// Derivatives of the errors against central differences of order 8 of solves: groups, the actual step.
+// Derivatives of the errors against central differences of order 8 of solves: groups, the actual
+// step.
 #include <complex>
 #include <vector>
 

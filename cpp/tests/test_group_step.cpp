@@ -1,5 +1,6 @@
-// Several readout values in the actual one-step network: the fixed point against its equations iterated plainly, derivatives against
-// differences, solutions fed back, copies of one group against the code for one value, threads.
+// Several readout values in the actual one-step network: the fixed point against its equations
+// iterated plainly, derivatives against differences, solutions fed back, copies of one group
+// against the code for one value, threads.
 #ifndef SRFX_MAX_FIXED_GROUPS
 #define SRFX_MAX_FIXED_GROUPS 2
 #endif
@@ -45,7 +46,8 @@ Vector averages(int k, double size) {
   return out;
 }
 
-/// The equations at the head of group_step_map.hpp, every block of size 2 K, iterated from V2 = pi/(A + diag Vh1), X = Ah. Packed.
+/// The equations at the head of group_step_map.hpp, every block of size 2 K, iterated from V2 =
+/// pi/(A + diag Vh1), X = Ah. Packed.
 Vector by_plain_iteration(const GroupStep& step, const Vector& vh, double lam, double beta) {
   const int k = step.k(), n = 2 * k, pairs = k * (k + 1) / 2;
   Matrix vv = Matrix::Identity(n, n), x = Matrix::Zero(n, n);
@@ -113,7 +115,8 @@ void the_fixed_point(const char* activation, const GroupStep& step) {
     }
 }
 
-/// T = -dV/d(Vh1, A), and the sources -d(hat^T K hat)/d(Vh1, A) with half the weight on each of two equal entries.
+/// T = -dV/d(Vh1, A), and the sources -d(hat^T K hat)/d(Vh1, A) with half the weight on each of two
+/// equal entries.
 void derivatives(const char* activation, const GroupStep& step) {
   const double beta = 1.3, lam = 0.05;
   const int k = step.k();
@@ -147,7 +150,8 @@ void derivatives(const char* activation, const GroupStep& step) {
   }
 }
 
-/// Over other axes of the features everything is the same but for the axes: V1 = L V1' L^T if Vh1' = L^T Vh1 L.
+/// Over other axes of the features everything is the same but for the axes: V1 = L V1' L^T if Vh1'
+/// = L^T Vh1 L.
 void other_axes(const char* activation, const GroupStep& step) {
   const double beta = 1.3, lam = 0.05, angle = 0.4;
   const int k = step.k();

@@ -1,4 +1,5 @@
-// Groups of neurons: the algebra against brute force and complex steps, solutions against the one-group path.
+// Groups of neurons: the algebra against brute force and complex steps, solutions against the
+// one-group path.
 #include <Eigen/Dense>
 #include <complex>
 #include <random>
@@ -76,7 +77,8 @@ template <class V, int K> std::vector<V> packed(const GroupMap<V, K>& map) {
   return out;
 }
 
-/// T against the derivative of the map by a complex step, which is exact; and the equations of V themselves.
+/// T against the derivative of the map by a complex step, which is exact; and the equations of V
+/// themselves.
 template <int K> void test_traces(int k) {
   using C = std::complex<double>;
   const std::vector<double> vh = random_averages(k);

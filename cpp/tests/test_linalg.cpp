@@ -1,4 +1,5 @@
-// Products, Gram matrices, Cholesky factors and solves against plain loops in long double; the same bits on every thread count.
+// Products, Gram matrices, Cholesky factors and solves against plain loops in long double; the same
+// bits on every thread count.
 #include "srfx/simulate/linalg.hpp"
 #include "srfx/core/random.hpp"
 
@@ -56,7 +57,8 @@ template <class T> void products() {
   }
 }
 
-/// A A^T + 3 I, its factor, and both solves, with a row of labels below; `rows` is not a multiple of anything.
+/// A A^T + 3 I, its factor, and both solves, with a row of labels below; `rows` is not a multiple
+/// of anything.
 template <class T> void factors(Index rows) {
   Interrupt interrupt;
   constexpr Index mr = Tile<T>::mr;

@@ -1,4 +1,5 @@
-// Bounds, learned function and Gaussian constants against published digits, closed forms and brute force.
+// Bounds, learned function and Gaussian constants against published digits, closed forms and brute
+// force.
 
 #include <vector>
 
@@ -20,8 +21,8 @@ Real value_at(const Function& f, Real x) {
   return out;
 }
 
-/// Nodes and weights of E f(z): a trapezoid for smooth f (error exp(-2 pi^2/h^2)), and a midpoint rule, good to 1e-5 or so
-/// at kinks.
+/// Nodes and weights of E f(z): a trapezoid for smooth f (error exp(-2 pi^2/h^2)), and a midpoint
+/// rule, good to 1e-5 or so at kinks.
 struct Grid {
   Real h;
   int n;
@@ -112,7 +113,8 @@ void test_learned_function() {
       const Real rho = std::sqrt(1 - static_cast<Real>(p.gamma) * p.gamma),
                  sd = std::sqrt(static_cast<Real>(p.c));
       for (int i = 0; i < 5; ++i) {
-        // THEORY section 6, as it stands: k = gamma t + rho g, and a second Gaussian behind mu0(k) and mu1(k).
+        // THEORY section 6, as it stands: k = gamma t + rho g, and a second Gaussian behind mu0(k)
+        // and mu1(k).
         const Grid& grid = rho > 0 ? coarse : fine;
         const auto at = [&](Real g) {
           const Real k = p.gamma * static_cast<Real>(t[i]) + rho * g;
@@ -155,7 +157,8 @@ void test_published_bounds() {
   CHECK(b.error < 1e-10, b.error);
 }
 
-/// E (s* - m mu0(k) - mu1(k)(k theta + psi y))^2 over k and y, where theta.x/sqrt d = gamma k + rho y.
+/// E (s* - m mu0(k) - mu1(k)(k theta + psi y))^2 over k and y, where theta.x/sqrt d = gamma k + rho
+/// y.
 Real misfit(const NamedFunction& sigma, const NamedFunction& target, const SpikeParameters& p,
             Real m, Real theta, Real psi) {
   const Grid grid(0.25L);
@@ -221,11 +224,13 @@ void test_bounds() {
     CHECK(v[3] <= b.upper * 1.01 && v[3] >= b.upper * 0.9, name, v[3], b.upper);
     CHECK(v[4] < 0.5 * (b.lower + b.upper), name, v[4], b.lower, b.upper);
   }
-  // The target is a multiple of the mean component, or of the activation's linear part: nothing is left.
+  // The target is a multiple of the mean component, or of the activation's linear part: nothing is
+  // left.
   const Bounds exact = bounds(NamedFunction(A::linear), NamedFunction(A::linear), {0.9, 1, 0.3});
   CHECK_ABS(exact.lower, 0, 1e-14);
   CHECK_ABS(bounds(NamedFunction(A::sin), NamedFunction(A::sin), {1, 0.5, 1}).upper, 0, 1e-13);
-  // r = 0: mu0 and mu1 are constants, k theta + psi y fits any direction, and what is left is the linear floor.
+  // r = 0: mu0 and mu1 are constants, k theta + psi y fits any direction, and what is left is the
+  // linear floor.
   for (const double gamma : {0.0, 0.3, 0.9}) {
     const NamedFunction relu(A::relu), target(A::gelu);
     const GaussianConstants t = gaussian_constants(target);

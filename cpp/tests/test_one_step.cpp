@@ -1,5 +1,6 @@
-// The bulk of one step: its averages hold together, derivatives along s are right, both paths agree, complex s continues real
-// s, the compressed law of the residual integrates like the full one.
+// The bulk of one step: its averages hold together, derivatives along s are right, both paths
+// agree, complex s continues real s, the compressed law of the residual integrates like the full
+// one.
 #include <complex>
 #include <vector>
 

@@ -1,4 +1,5 @@
-// The search for optima: its parts on functions whose minima are known, the whole against the errors it minimises.
+// The search for optima: its parts on functions whose minima are known, the whole against the
+// errors it minimises.
 
 #include <cstring>
 #include <random>
@@ -88,7 +89,8 @@ void test_descent() {
   descend(slight, [](double y) { return std::make_pair(1.0, 1e-14 * (y - 0.123)); });
   CHECK(slight.converged());
   CHECK_ABS(slight.at(), 0.123, 1e-9);
-  // A hill inside the cell: from 0.5 downhill to a minimum at 0.6, with a maximum at 0.8 before the node at 1.
+  // A hill inside the cell: from 0.5 downhill to a minimum at 0.6, with a maximum at 0.8 before the
+  // node at 1.
   const SearchAxis wide{0, 2, false, 3};
   Descent hill(wide, 0);
   const auto wave = [](double y) {
@@ -204,7 +206,8 @@ template <class F> double stationary(F&& f, double y, double h) {
   return y;
 }
 
-/// The best lam: a stationary point, no worse than a scan; whatever company and threads the point has.
+/// The best lam: a stationary point, no worse than a scan; whatever company and threads the point
+/// has.
 void test_lam() {
   Problem p(ActivationId::tanh, ActivationId::sin);
   p.in.sets = {{0.9, 1, 0.7}, {0, 1, 0}, {3, 1.5, 0.9}};
@@ -314,7 +317,8 @@ void test_outer() {
   CHECK(found > 0 && found < 1, found);
 }
 
-/// Without a linear part of the target eta^2/alpha0 is all that matters: a valley, each of whose points is a minimum.
+/// Without a linear part of the target eta^2/alpha0 is all that matters: a valley, each of whose
+/// points is a minimum.
 void test_valley() {
   Problem p(ActivationId::tanh, ActivationId::hermite2);
   p.in.map.step = true, p.in.map.h1 = 0.6057, p.in.map.curved = 0.089, p.in.map.rest = 1;

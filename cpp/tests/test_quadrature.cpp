@@ -1,4 +1,5 @@
-// Quadrature against N(0,1): closed forms where they exist, a brute-force long double rule for everything.
+// Quadrature against N(0,1): closed forms where they exist, a brute-force long double rule for
+// everything.
 #include <cstdio>
 #include <vector>
 
@@ -36,7 +37,8 @@ void test_gauss_legendre() {
       return sum;
     };
     for (int j = 0; j < 2 * n; ++j) CHECK_ABS(integral(j), monomial(j), 3e-16, n, j);
-    // Degree 2n is the first that the rule misses, by the square of the norm of the monic Legendre polynomial.
+    // Degree 2n is the first that the rule misses, by the square of the norm of the monic Legendre
+    // polynomial.
     Real miss = 2.0L / (2 * n + 1);
     for (int j = 1; j <= n; ++j)
       miss *= static_cast<Real>(j) * j / ((2.0L * j - 1) * (2.0L * j - 1));
@@ -65,7 +67,8 @@ struct Expected {
   Real rms() const { return std::sqrt(m0 * m0 + m1 * m1 + std::max<Real>(m2, 0)); }
 };
 
-/// A rule in long double that nobody would wait for: 20 nodes a panel, at most 1/2 in z and 1 in the argument.
+/// A rule in long double that nobody would wait for: 20 nodes a panel, at most 1/2 in z and 1 in
+/// the argument.
 struct BruteForce {
   std::vector<Real> node, weight;  // on [-1, 1]
   BruteForce() {
@@ -130,7 +133,8 @@ Expected relu_moments(Real mean, Real sd) {
   return {m0, m1, (mean * mean + sd * sd) * cdf + mean * sd * pdf - m0 * m0 - m1 * m1};
 }
 
-/// He_n/sqrt(n!) of mean + sd z: its coefficients c_j = E f He_j(z) are n!/(n-j)! sd^j E He_(n-j)(mean + sd z).
+/// He_n/sqrt(n!) of mean + sd z: its coefficients c_j = E f He_j(z) are n!/(n-j)! sd^j E
+/// He_(n-j)(mean + sd z).
 Expected hermite_moments(int n, Real mean, Real sd) {
   std::vector<Real> average{1, mean};  // E He_m(mean + sd z), by recurrence with variance 1 - sd^2
   for (int m = 1; m < n; ++m)
@@ -200,8 +204,9 @@ bool closed_form(ActivationId id, Real mean, Real sd, Expected& out) {
   }
 }
 
-/// Largest error of three moments relative to the size of the function; that of m2 as the norm of a function, relative to
-/// `share` of the size too: what sigma is beyond its linear part may be a small part of it.
+/// Largest error of three moments relative to the size of the function; that of m2 as the norm of a
+/// function, relative to `share` of the size too: what sigma is beyond its linear part may be a
+/// small part of it.
 Real error_of(const Moments& got, const Expected& want, bool second, Real share, Real floor) {
   const Real size = want.rms() + floor;
   const Real error = std::max(std::abs(got.m0 - want.m0), std::abs(got.m1 - want.m1)) / size;
@@ -224,7 +229,8 @@ void test_moments(const BruteForce& brute_force) {
       Expected brute[n_means];
       for (int j = 0; j < n_means; ++j) brute[j] = brute_force(f, means[j], sd);
       for (const int refinement : {0, 1}) {
-        // The first rule is good to 1e-11 of f. The next one sees mu2 as well, to the rounding of sigma's values.
+        // The first rule is good to 1e-11 of f. The next one sees mu2 as well, to the rounding of
+        // sigma's values.
         const Real share = refinement == 0 ? 1 : 3e-3L,
                    tolerance = refinement == 0 ? 1e-11L : 1e-12L;
         const GaussianRule rule(f.shape(), sd, std::ldexp(1.0, refinement));
@@ -257,7 +263,8 @@ void test_moments(const BruteForce& brute_force) {
   }
 }
 
-/// The derivative's rules too: steps at the kinks of relu, abs and hardtanh; Stein's lemma E z f = sd E f'.
+/// The derivative's rules too: steps at the kinks of relu, abs and hardtanh; Stein's lemma E z f =
+/// sd E f'.
 void test_derivatives() {
   for (int i = 0; i < n_activations; ++i) {
     const auto id = static_cast<ActivationId>(i);
@@ -275,7 +282,8 @@ void test_derivatives() {
   }
 }
 
-/// Means on a lattice share values of the function: the same moments as one by one, to the accuracy of the rules.
+/// Means on a lattice share values of the function: the same moments as one by one, to the accuracy
+/// of the rules.
 void test_lattice() {
   constexpr Index n = 21;
   for (int i = 0; i < n_activations; ++i) {
@@ -354,7 +362,8 @@ void test_rules() {
   }
 }
 
-/// Averaged over k the coefficients give back one Gaussian of variance r^2 + c, and the target one of variance 1.
+/// Averaged over k the coefficients give back one Gaussian of variance r^2 + c, and the target one
+/// of variance 1.
 void test_coefficients(const BruteForce& brute_force) {
   const ActivationId pairs[][2] = {
       {ActivationId::tanh, ActivationId::sin},     {ActivationId::relu, ActivationId::tanh},
@@ -387,9 +396,8 @@ void test_coefficients(const BruteForce& brute_force) {
         CHECK_ABS(mean, want.m0, 1e-12 * size, s, t, p.r, p.c, p.gamma);
         CHECK_ABS(target_mean, want_target.m0, 1e-12 * target_size, s, t, p.r, p.c, p.gamma);
       }
-      if (info(pair[0]).parity ==
-          Parity::
-              none) {  // E k z f(r k + sqrt(c) z) = (r sqrt(c)/s^2) E He_2(y) f(s y) = r sqrt(c)/s E y f'(s y)
+      if (info(pair[0]).parity == Parity::none) {
+        // E k z f(r k + sqrt(c) z) = (r sqrt(c)/s^2) E He_2(y) f(s y) = r sqrt(c)/s E y f'(s y)
         const Expected derivative = brute_force(NamedFunction(pair[0], true), 0, spread);
         CHECK_ABS(slope, p.r * p.sd() / spread * derivative.m1, 1e-12 * size, s, t, p.r, p.c,
                   p.gamma);

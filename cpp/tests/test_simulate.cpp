@@ -1,5 +1,6 @@
-// The experiment against its definition in plain loops on the same draws: weights, gradient step, ridge, errors; primal and
-// dual, nested samples, groups, noise; the triangular factor of the weights; threads.
+// The experiment against its definition in plain loops on the same draws: weights, gradient step,
+// ridge, errors; primal and dual, nested samples, groups, noise; the triangular factor of the
+// weights; threads.
 #include "srfx/core/random.hpp"
 #include "srfx/simulate/simulate.hpp"
 
@@ -81,7 +82,8 @@ double label(const TargetFunction& target, const Weights& net, const std::vector
   return y;
 }
 
-/// min |y - Phi a|^2 + lam |a|^2 and its errors, by Gaussian elimination on the normal equations in long double.
+/// min |y - Phi a|^2 + lam |a|^2 and its errors, by Gaussian elimination on the normal equations in
+/// long double.
 void check_errors(const Experiment& e, const Pointwise& sigma, const TargetFunction& target,
                   double tolerance) {
   const Weights net = weights_of(e, sigma, target);
@@ -333,7 +335,8 @@ void determinism() {
     }
 }
 
-/// What a smaller n gives does not depend on the larger ones it is nested in, nor on the way it is solved.
+/// What a smaller n gives does not depend on the larger ones it is nested in, nor on the way it is
+/// solved.
 void nesting() {
   Experiment e = base(false);
   const Errors all = run(e, tanh_function, sin_target);

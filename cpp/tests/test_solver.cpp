@@ -1,5 +1,5 @@
-// Batches of solves: they converge, solve the equations on a denser rule, do not depend on company or threads, fail with
-// the right status, and allocate nothing while they iterate.
+// Batches of solves: they converge, solve the equations on a denser rule, do not depend on company
+// or threads, fail with the right status, and allocate nothing while they iterate.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -150,7 +150,8 @@ SpikeParameters random_spike(Random& random) {
   return {(random.below(2) == 0 ? 1 : -1) * ratio * std::sqrt(c), c, gamma};
 }
 
-/// Panels of 16 nodes, a quarter of every scale wide, with edges at the kinks: for k > 0 alone where sigma has a parity.
+/// Panels of 16 nodes, a quarter of every scale wide, with edges at the kinks: for k > 0 alone
+/// where sigma has a parity.
 Rule dense_rule(const Coefficients& coefficients) {
   const SpikeParameters& p = coefficients.parameters();
   const bool folded = coefficients.folded();
@@ -439,7 +440,8 @@ void test_allocations() {
   test_iteration_allocates_nothing<double>(set);
   test_iteration_allocates_nothing<Pack>(set);
 
-  // A block through a warmed workspace and known rules: what it allocates does not depend on how long it iterates.
+  // A block through a warmed workspace and known rules: what it allocates does not depend on how
+  // long it iterates.
   Batch easy, hard;
   for (int i = 0; i < 300; ++i)
     easy.add(0, 2 + 0.001 * i, 1, 1), hard.add(0, 1 + 1e-7 * i, 1, 1e-12);
@@ -469,7 +471,8 @@ void test_allocations() {
   CHECK(iterations[1] > 2 * iterations[0], iterations[0], iterations[1]);
   CHECK(allocated[0] == allocated[1] && allocated[0] <= 2, allocated[0], allocated[1]);
 
-  // The same for whole batches, where rules are found anew: as often for one iteration more as for one less.
+  // The same for whole batches, where rules are found anew: as often for one iteration more as for
+  // one less.
   const auto whole = [&](Batch& batch) {
     Interrupt interrupt;
     const BatchInput in = batch.input(sigma, target, 1);

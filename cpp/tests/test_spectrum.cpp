@@ -1,4 +1,5 @@
-// Spectra: a closed form, groups and bulks against the case they reduce to, mass and moment of each.
+// Spectra: a closed form, groups and bulks against the case they reduce to, mass and moment of
+// each.
 #include <complex>
 #include <vector>
 
@@ -67,7 +68,8 @@ void no_step() {
   sums_hold(step_spectrum(source, 1, sigma, 2.0, 1.0, x, 1), 1e-6);
 }
 
-/// Eigenvalues at the quantiles of Marchenko and Pastur's law: the averages of the isotropic bulk, but for O(1/p).
+/// Eigenvalues at the quantiles of Marchenko and Pastur's law: the averages of the isotropic bulk,
+/// but for O(1/p).
 void quantiles_of_the_isotropic_bulk() {
   const NamedFunction sigma(activation_from_name("tanh"));
   const double beta = 0.5, low = (1 - std::sqrt(beta)) * (1 - std::sqrt(beta)),

@@ -1,6 +1,7 @@
-// Everything that threads: the batches, spectra, simulations. One after the other on one thread, and all at once on several, they
-// yield the same bits; cancelled at any moment they yield these or Cancelled. Built with the thread sanitizer (preset `tsan`),
-// this program is what it looks through.
+// Everything that threads: the batches, spectra, simulations. One after the other on one thread,
+// and all at once on several, they yield the same bits; cancelled at any moment they yield these or
+// Cancelled. Built with the thread sanitizer (preset `tsan`), this program is what it looks
+// through.
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -29,7 +30,8 @@ using Values = std::vector<double>;
 const NamedFunction sigma(ActivationId::tanh), slope(ActivationId::tanh, true),
     target(ActivationId::sin);
 
-/// Points of three coefficient sets, most of the first (so many that several threads share it), and room for what a solve with `k` values a point yields.
+/// Points of three coefficient sets, most of the first (so many that several threads share it), and
+/// room for what a solve with `k` values a point yields.
 struct Points {
   Index n, k;
   std::vector<std::int64_t> set;
@@ -213,15 +215,17 @@ Values spectra_and_bounds(int threads, Interrupt& interrupt) {
 
 /// Spiked features in double, and the gradient step in float.
 Values simulations(int threads, Interrupt& interrupt) {
-  const NamedPointwise activation(ActivationId::tanh), labels(ActivationId::sin);
+  const NamedPointwise activation(ActivationId::tanh);
+  const NamedTarget labels(TargetId::product, 2);
   Experiment e;
   e.d = 60, e.n_test = 90, e.n = {30, 80}, e.lam = {0.1, 1.0},
-  e.groups = {{20, 1, 0.5, 1}, {30, -1, 0.8, 1.2}}, e.noise = 0.1;
+  e.groups = {{20, 1, {0.5}, 1}, {30, -1, {0.8}, 1.2}}, e.noise = 0.1;
+  e.directions = 2, e.theta = {0.6, 0.8, 0, 0, 0, 1};
   Predictions predictions;
   Errors errors = simulate<double>(e, activation, labels, threads, interrupt, &predictions);
   Values out = errors.test;
   out.insert(out.end(), predictions.f.begin(), predictions.f.end());
-  e.n0 = 70, e.eta = 1, e.literal = true;
+  e.steps = {{70, 1}, {40, 0.5}}, e.literal = true;
   errors = simulate<float>(e, activation, labels, threads, interrupt);
   out.insert(out.end(), errors.test.begin(), errors.test.end());
   return out;

@@ -6,7 +6,8 @@
 // A bulk is a policy, a type that tells the solver and the linear part what the spectrum of the
 // weights does. The concept:
 //
-//   one group        averages(A, B, beta) -> SpectralAverages, at the scalar of its arguments: double,
+//   one group        averages(A, B, beta) -> SpectralAverages, at the scalar of its arguments:
+//   double,
 //                    SIMD lanes, dual and complex numbers. MarchenkoPastur; OneStepBulk and
 //                    EmpiricalBulk, which also have
 //                    overlaps(A, B, beta) -> Overlaps: the kernel K_ab(s) of (W vhat, W zhat,

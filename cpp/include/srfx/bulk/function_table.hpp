@@ -1,4 +1,5 @@
-// Functions of one positive number by interpolation: what a bulk is asked at every point of a plane.
+// Functions of one positive number by interpolation: what a bulk is asked at every point of a
+// plane.
 //
 // What a step or given weights do to a point hangs on one number x alone (step_table.hpp,
 // weights_table.hpp): s = A/B, or b = beta g(s). All of it is made of averages of 1/(x + D) or

@@ -1,7 +1,9 @@
-// Groups of neurons, one for each value of the initial readout, and which of them are one and the same (THEORY section 7).
+// Groups of neurons, one for each value of the initial readout, and which of them are one and the
+// same (THEORY section 7).
 //
-// Several spikes, or a target of several directions (THEORY section 13): group g has the row R_g of strengths, and only the span
-// of the rows matters. The rest of a spike is a direction like any other: what the readout makes of it is in psi.
+// Several spikes, or a target of several directions (THEORY section 13): group g has the row R_g of
+// strengths, and only the span of the rows matters. The rest of a spike is a direction like any
+// other: what the readout makes of it is in psi.
 #pragma once
 
 #include "srfx/core/dense.hpp"
@@ -21,7 +23,8 @@ struct GroupParameters {
   int spikes() const { return rows.size() > 0 ? static_cast<int>(rows.cols()) : 1; }
 };
 
-/// An orthonormal basis of the row space, in columns, one at least: singular values above 1e-10 of the largest count.
+/// An orthonormal basis of the row space, in columns, one at least: singular values above 1e-10 of
+/// the largest count.
 inline dense::Matrix row_space(const dense::Matrix& rows) {
   const dense::SingularValues svd = dense::singular_values(rows);
   Index rank = 0;
@@ -29,8 +32,8 @@ inline dense::Matrix row_space(const dense::Matrix& rows) {
   return svd.v.leftCols(std::max<Index>(1, rank));
 }
 
-/// Turns the spikes to the row space of R and returns V: R becomes R V, Gamma becomes Gamma V (THEORY section 13). One spike is
-/// left as r and gamma.
+/// Turns the spikes to the row space of R and returns V: R becomes R V, Gamma becomes Gamma V
+/// (THEORY section 13). One spike is left as r and gamma.
 inline dense::Matrix reduce_spikes(GroupParameters& p) {
   if (p.rows.size() == 0) return dense::Matrix::Identity(1, 1);
   const dense::Matrix turn = row_space(p.rows);

@@ -1,11 +1,13 @@
-// The anisotropic bulk after any number of gradient steps, as a policy (THEORY 14 and 15, one readout value).
+// The anisotropic bulk after any number of gradient steps, as a policy (THEORY 14 and 15, one
+// readout value).
 //
-// The fixed point of a layer is that of one step (one_step_map.hpp), but that a layer below answers with nu(y) in place of
-// 1/(1 + y). In the basis scaled by (1, sqrt b), with averages over the nodes of q = 1/D,
+// The fixed point of a layer is that of one step (one_step_map.hpp), but that a layer below answers
+// with nu(y) in place of 1/(1 + y). In the basis scaled by (1, sqrt b), with averages over the
+// nodes of q = 1/D,
 //
 //   D = 1 + 2 iota b w e + iota b tau m + iota^2 b (b w^2 + tau rho) e^2,
-//   a1 = 1 + b E[(m + iota rho e^2) q],  a2 = 1 + E[(e + iota b w e^2) q],  x22 = iota b tau E[e^2 q],
-//   y = x22 + b a2^2/a1,   tau = (tau(y) + x22 nu(y))/a1,  w = a2 nu(y)/a1,  rho = nu(y),
+//   a1 = 1 + b E[(m + iota rho e^2) q],  a2 = 1 + E[(e + iota b w e^2) q],  x22 = iota b tau E[e^2
+//   q], y = x22 + b a2^2/a1,   tau = (tau(y) + x22 nu(y))/a1,  w = a2 nu(y)/a1,  rho = nu(y),
 //   the own nu = (E[(m + iota rho e^2) q] + a2^2 nu(y)/a1)/a1:  sums of positive terms.
 #pragma once
 
@@ -94,7 +96,8 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
   }
   const SpikeParameters& spike() const { return model_->spike; }
 
-  /// At the state at hand, in place of the mean 1/g_m - s. Of a later step it is not known how it damps the mean row.
+  /// At the state at hand, in place of the mean 1/g_m - s. Of a later step it is not known how it
+  /// damps the mean row.
   Overlaps<T> kernel() const {
     const S at = this->slope_of(state_.b, T(1));
     S q11;
@@ -106,7 +109,8 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     return out;
   }
 
-  /// Overlaps of (1 + b Sigma)^-1 on the frame (vhat, zhat_1, .., zhat_L', L), where the fixed point holds at b.
+  /// Overlaps of (1 + b Sigma)^-1 on the frame (vhat, zhat_1, .., zhat_L', L), where the fixed
+  /// point holds at b.
   Table on_frame(const S& b, S* q11 = nullptr) const {
     const LayerModel& m = *model_;
     const int latents = m.latents, two = 2 * latents, count = m.vectors();
@@ -204,7 +208,8 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
       return out;
     };
 
-    // Overlaps of R = (1 + b (Sigma' without its last three terms))^-1: of x_E, v_us1, v_la, V [, U, v_gc].
+    // Overlaps of R = (1 + b (Sigma' without its last three terms))^-1: of x_E, v_us1, v_la, V [,
+    // U, v_gc].
     using L = LayerModel;
     const S inverse_b = S(1) / b, root(T(std::sqrt(m.c_before))), b_root = inverse_b / root;
     const int at_spike = latents, at_la = latents + 1, at_v = latents + 2, at_u = latents + 3,
@@ -234,7 +239,8 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     if (below_) {
       put(at_v, at_u, (S(T(m.lb_tilt)) - left[L::lb](1, two)) * b_root);
       put(at_u, at_u, -pi(two, two) * inverse_b);
-      // Woodbury's formula for the last three terms: R' = R - b R W (J + b W^T R W)^-1 W^T R, W = (U, v_gc).
+      // Woodbury's formula for the last three terms: R' = R - b R W (J + b W^T R W)^-1 W^T R, W =
+      // (U, v_gc).
       Table inner(2, 2), w_r(2, total);
       const int places_w[2] = {at_u, at_gc};
       for (int a = 0; a < 2; ++a) {

@@ -1,13 +1,15 @@
-// What one gradient step, the first or a later one, makes of a first layer: everything that depends neither on s nor on
-// beta (THEORY 14 and 15, one readout value).
+// What one gradient step, the first or a later one, makes of a first layer: everything that depends
+// neither on s nor on beta (THEORY 14 and 15, one readout value).
 //
-// A step sees latents x_E = (k, z_1, .., z_L'), components of an input on the frame of the layer before it (at the first
-// step: t), and the residual u. With S = sigma' - s1 - s2 z and its moments b3, b12, .. as functions of k,
+// A step sees latents x_E = (k, z_1, .., z_L'), components of an input on the frame of the layer
+// before it (at the first step: t), and the residual u. With S = sigma' - s1 - s2 z and its moments
+// b3, b12, .. as functions of k,
 //
-//   e = eta u s2/sqrt c,  m = eta^2 u^2 E_z S^2/alpha0,  G = 1 + X^T diag(e) X/n0,  g = v_gc,  gc = eta u b3/(2 c)
-//   Sigma' = G Sigma G + X^T diag(m) X/n0 + G L g^T + g L^T G + C_delta g g^T.
+//   e = eta u s2/sqrt c,  m = eta^2 u^2 E_z S^2/alpha0,  G = 1 + X^T diag(e) X/n0,  g = v_gc,  gc =
+//   eta u b3/(2 c) Sigma' = G Sigma G + X^T diag(m) X/n0 + G L g^T + g L^T G + C_delta g g^T.
 //
-// Averages are over nodes that stand for the joint law of (x_E, u): points of (k, u), with the moments of x_E given (k, u).
+// Averages are over nodes that stand for the joint law of (x_E, u): points of (k, u), with the
+// moments of x_E given (k, u).
 #pragma once
 
 #include "srfx/core/dense.hpp"
@@ -20,8 +22,8 @@ namespace srfx {
 
 /// A layer: the network after one step, and `below` it the network before.
 struct LayerModel {
-  /// The vectors v_f = X^T f/n0 that a step makes: f = u s1, whose part of the new rows is the spike; la and lb of the row
-  /// norms; gc.
+  /// The vectors v_f = X^T f/n0 that a step makes: f = u s1, whose part of the new rows is the
+  /// spike; la and lb of the row norms; gc.
   enum Vector { spike_vector, la, lb, gc };
 
   std::shared_ptr<const LayerModel> below;  ///< none: the network at its start
@@ -30,8 +32,8 @@ struct LayerModel {
   double iota = 0;                          ///< 1/alpha0 of the step
   double c_before = 1;
 
-  // The nodes: e and m, and for each product of two latents, of a vector and a latent, of two vectors, its mean given the
-  // node times the weight of the node.
+  // The nodes: e and m, and for each product of two latents, of a vector and a latent, of two
+  // vectors, its mean given the node times the weight of the node.
   std::vector<double> e, m;
   std::vector<std::vector<double>> rows;
   Index size() const { return static_cast<Index>(e.size()); }
@@ -49,8 +51,8 @@ struct LayerModel {
   SpikeParameters spike;      ///< r, c and |gamma|
   std::vector<double> gamma;  ///< theta_l.vhat, for each direction
   double c_delta = 0;
-  /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by rows; at the first step
-  /// without U and gc. V = G Sigma v_lb/sqrt c, U = G L.
+  /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by
+  /// rows; at the first step without U and gc. V = G Sigma v_lb/sqrt c, U = G L.
   dense::Matrix frame;
   std::vector<double> lb_mean;  ///< E[lb x_E]
   double lb_sigma = 0;          ///< v_lb Sigma v_lb
@@ -85,17 +87,17 @@ struct StepSize {
   double eta, iota;
 };
 
-/// The layer after one step on the network at its start (below none) or on a layer. The step sees labels with that noise, less
-/// what a network with the initial readout value answers, with which size.eta is multiplied already. `fineness` multiplies the
-/// number of nodes in each variable.
+/// The layer after one step on the network at its start (below none) or on a layer. The step sees
+/// labels with that noise, less what a network with the initial readout value answers, with which
+/// size.eta is multiplied already. `fineness` multiplies the number of nodes in each variable.
 std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> below,
                                               const Function& sigma, const Function& derivative,
                                               const TargetFunction& target, double noise,
                                               double readout, const StepSize& size,
                                               double fineness);
 
-/// The layer after several steps; those that do nothing are left out. `error` is an estimate of what quadrature does to its
-/// overlaps, relative: the nodes are refined until it is small.
+/// The layer after several steps; those that do nothing are left out. `error` is an estimate of
+/// what quadrature does to its overlaps, relative: the nodes are refined until it is small.
 std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Function& derivative,
                                                const TargetFunction& target, double noise,
                                                double readout, const std::vector<StepSize>& steps,

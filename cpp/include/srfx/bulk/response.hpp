@@ -33,11 +33,12 @@ inline bool continues(const std::complex<double>& g, const std::complex<double>&
 }  // namespace detail
 
 /// The fixed point, with a memory: each solve starts where the last one ended. T: of s and beta;
-/// `lags`: derivatives by parameters ride along as infinitesimal imaginary parts (step_gradient.hpp).
+/// `lags`: derivatives by parameters ride along as infinitesimal imaginary parts
+/// (step_gradient.hpp).
 ///
 /// Own yields evaluate(State) -> Evaluation, scalar() (w and rho are not used), stepped() (else
-/// Sigma = 1), variance() = trace Sigma/d and the same as a T, c(); and kernel(), the overlaps in the
-/// unit-bulk convention at the state at hand, in place of the mean 1/g_m - s.
+/// Sigma = 1), variance() = trace Sigma/d and the same as a T, c(); and kernel(), the overlaps in
+/// the unit-bulk convention at the state at hand, in place of the mean 1/g_m - s.
 template <class Own, class T, bool lags = false> class Response {
  public:
   /// Starts where another solve has ended.
@@ -98,8 +99,8 @@ template <class Own, class T, bool lags = false> class Response {
   }
 
   /// At a given b: nu, mu, b omega and tau; the overlaps with derivatives along log b, in place of
-  /// the mean 1/g_m - s. Whatever s and beta are, nothing else is asked for (step_table.hpp). False:
-  /// not found.
+  /// the mean 1/g_m - s. Whatever s and beta are, nothing else is asked for (step_table.hpp).
+  /// False: not found.
   bool along_b(T b, T (&head)[4], Overlaps<T>& out) const {
     if (!solve_at(b)) return false;
     rate_ = b;
@@ -124,8 +125,8 @@ template <class Own, class T, bool lags = false> class Response {
   /// A function of b at the state at hand.
   Along<T> slope_of(T value, T by_b) const { return {value, by_b * rate_}; }
 
-  /// 1/g_m - s = nu - tau (1 - om_m), for 1/g = s + nu: how the first step damps the mean row; om_m = (1 - h E Q_11)^2 + spread h E Q_11, h
-  /// = eta h1^2 (THEORY 10).
+  /// 1/g_m - s = nu - tau (1 - om_m), for 1/g = s + nu: how the first step damps the mean row; om_m
+  /// = (1 - h E Q_11)^2 + spread h E Q_11, h = eta h1^2 (THEORY 10).
   Along<T> damped_mean(const Along<T>& q11, const T& h, const T& spread) const {
     using S = Along<T>;
     const S damped = S(1) - S(h) * q11;

@@ -12,8 +12,8 @@
 
 namespace srfx {
 
-/// Entries (0, 0), (0, 1), (1, 1), (2, 0), (2, 1), (2, 2) of the kernel, as tables hold them, and on
-/// the scale of which two diagonal entries they are judged.
+/// Entries (0, 0), (0, 1), (1, 1), (2, 0), (2, 1), (2, 2) of the kernel, as tables hold them, and
+/// on the scale of which two diagonal entries they are judged.
 inline constexpr int kernel_row[6] = {0, 0, 1, 2, 2, 2}, kernel_column[6] = {0, 1, 1, 0, 1, 2},
                      kernel_diagonal[3] = {0, 2, 5};
 /// Scales of the entries whose first is function `first`. A kernel much smaller than 1 hardly acts.
@@ -141,7 +141,8 @@ template <class V> class StepTableBulk {
 };
 
 /// The table of a bulk of steps: nu, mu, b omega, tau; the kernel, 1 - K_zz and 1/g_m - s; their
-/// derivatives by log b. make() yields a bulk, judge(bulk) the error of its nodes at the state at hand.
+/// derivatives by log b. make() yields a bulk, judge(bulk) the error of its nodes at the state at
+/// hand.
 template <class Make, class Judge>
 FunctionTable step_table(int directions, Make make, Judge judge) {
   using Scale = FunctionTable::Scale;

@@ -1,5 +1,5 @@
-// Decompositions of dense matrices whose size is known at run time only, compiled once (cpp/src/dense.cpp): as templates they
-// would take most of the time of every file that uses one.
+// Decompositions of dense matrices whose size is known at run time only, compiled once
+// (cpp/src/dense.cpp): as templates they would take most of the time of every file that uses one.
 #pragma once
 
 #include "srfx/core/types.hpp"
@@ -43,14 +43,16 @@ struct SingularValues {
 };
 SingularValues singular_values(const Matrix& a);
 
-/// a = Q R: the upper triangle R, with as many rows as a has columns (or rows, if those are fewer), and as much of Q^T b.
+/// a = Q R: the upper triangle R, with as many rows as a has columns (or rows, if those are fewer),
+/// and as much of Q^T b.
 struct Triangle {
   Matrix r;
   Vector qt_b;
 };
 Triangle triangle(const Matrix& a, const Vector& b);
 
-/// x of least norm among those of least |b - a x|, where singular values below `cutoff` times the largest count as zero.
+/// x of least norm among those of least |b - a x|, where singular values below `cutoff` times the
+/// largest count as zero.
 struct LeastSquares {
   Vector x;
   double misfit;  ///< |b - a x|^2

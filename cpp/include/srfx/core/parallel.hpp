@@ -1,5 +1,5 @@
-// Threads. The only file that knows OpenMP; without it the threads are the standard library's, made for each call. The numbers
-// are the same either way.
+// Threads. The only file that knows OpenMP; without it the threads are the standard library's, made
+// for each call. The numbers are the same either way.
 #pragma once
 
 #include "srfx/core/types.hpp"
@@ -26,7 +26,8 @@ struct Cancelled : std::exception {
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-/// A flag that stops running work, and a question put to the calling thread now and then ("was Ctrl-C pressed?").
+/// A flag that stops running work, and a question put to the calling thread now and then ("was
+/// Ctrl-C pressed?").
 class Interrupt {
  public:
   Interrupt() = default;
@@ -60,10 +61,12 @@ inline int default_threads() {
 #endif
 }
 
-/// Runs `work(piece, thread)` for piece = 0 .. n_pieces - 1 on at most `n_threads` threads, handed out dynamically.
+/// Runs `work(piece, thread)` for piece = 0 .. n_pieces - 1 on at most `n_threads` threads, handed
+/// out dynamically.
 ///
-/// What a piece computes must depend on the piece alone: then the result is the same for every thread count. The
-/// first exception of any piece stops the rest and is rethrown here; a cancelled run throws Cancelled.
+/// What a piece computes must depend on the piece alone: then the result is the same for every
+/// thread count. The first exception of any piece stops the rest and is rethrown here; a cancelled
+/// run throws Cancelled.
 template <class Work>
 void parallel_for(Index n_pieces, int n_threads, Interrupt& interrupt, Work&& work) {
   std::exception_ptr error;

@@ -1,13 +1,18 @@
-// Counter-based random numbers: every number is a function of (seed, replicate, purpose, row, column), never of threads.
+// Counter-based random numbers: every number is a function of (seed, replicate, purpose, row,
+// column), never of threads.
 //
-//   bits     Threefry-4x64-20: twenty rounds of add, rotate, exclusive-or under a 256-bit key. J. K. Salmon, M. A. Moraes,
-//            R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11 (2011), sections 4 and 5; its
-//            rotation and parity constants; written here from that description, checked against published outputs.
-//   normals  Box and Muller (1958): two words (a, b) give sqrt(-2 log u) (cos, sin)(2 pi b / 2^64), u in (0, 1] from a.
-//   chi      chi^2_k = 2 Gamma(k/2) by rejection: G. Marsaglia, W. W. Tsang, ACM TOMS 26 (2000) 363.
+//   bits     Threefry-4x64-20: twenty rounds of add, rotate, exclusive-or under a 256-bit key. J.
+//   K. Salmon, M. A. Moraes,
+//            R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11 (2011),
+//            sections 4 and 5; its rotation and parity constants; written here from that
+//            description, checked against published outputs.
+//   normals  Box and Muller (1958): two words (a, b) give sqrt(-2 log u) (cos, sin)(2 pi b / 2^64),
+//   u in (0, 1] from a. chi      chi^2_k = 2 Gamma(k/2) by rejection: G. Marsaglia, W. W. Tsang,
+//   ACM TOMS 26 (2000) 363.
 //
-// The key is (seed, replicate, purpose, 0) and the counter (row, column/4, 0, 0): one call yields four consecutive columns of a
-// row, eight rows at a time. Float and double see the same draws: a float normal is the double one to about 1e-6.
+// The key is (seed, replicate, purpose, 0) and the counter (row, column/4, 0, 0): one call yields
+// four consecutive columns of a row, eight rows at a time. Float and double see the same draws: a
+// float normal is the double one to about 1e-6.
 #pragma once
 
 #include "srfx/core/simd.hpp"
@@ -95,8 +100,9 @@ template <class To, class From> To reinterpret(From x) {
 using Double8 = simd::Lanes<double, 8>;
 using Float8 = simd::Lanes<float, 8>;
 
-/// -2 log(2^-e m), for u = 2^-e m in (0, 1] given as a number: the range is reduced to m in [1/sqrt 2, sqrt 2), and
-/// log m = 2 artanh s = 2 s (1 + s^2/3 + s^4/5 + ...), s = (m - 1)/(m + 1), |s| < .1716.
+/// -2 log(2^-e m), for u = 2^-e m in (0, 1] given as a number: the range is reduced to m in [1/sqrt
+/// 2, sqrt 2), and log m = 2 artanh s = 2 s (1 + s^2/3 + s^4/5 + ...), s = (m - 1)/(m + 1), |s| <
+/// .1716.
 inline Double8 minus_two_log(Double8 u) {
   using Ints = IntOf<Double8>::Native;
   const Ints bits = reinterpret<Ints>(u.v);
@@ -155,7 +161,8 @@ template <class V> void quarter_cos_sin(V f, V& c, V& s) {
   s = s * q * x + x;
 }
 
-/// Two vectors of normals from the words a (length) and b (angle). The angle is (pi/2)(j + f): j the nearest quarter turn.
+/// Two vectors of normals from the words a (length) and b (angle). The angle is (pi/2)(j + f): j
+/// the nearest quarter turn.
 inline void normals(Words a, Words b, Double8& first, Double8& second) {
   using Ints = IntOf<Double8>::Native;
   const Words one = Words{} + 0x3ff0000000000000ULL;
@@ -179,7 +186,8 @@ inline void normals(Words a, Words b, Float8& first, Float8& second) {
   typedef std::uint32_t Halves __attribute__((vector_size(32)));
   const Halves ha = __builtin_convertvector(a >> 32, Halves),
                hb = __builtin_convertvector(b >> 32, Halves);
-  // u = 1 - a/2^32 as the double path has it, kept precise where it is small: the integer 2^32 - a first.
+  // u = 1 - a/2^32 as the double path has it, kept precise where it is small: the integer 2^32 - a
+  // first.
   const Ints tail = reinterpret<Ints>(~ha >> 1);
   const Float8 u =
       (Float8(__builtin_convertvector(tail, Float8::Native)) + Float8(0.5f)) * Float8(0x1p-31f);
@@ -201,7 +209,8 @@ inline void normals(Words a, Words b, Float8& first, Float8& second) {
 /// Rows handled together by `fill_normals`.
 constexpr Index normal_rows = 8;
 
-/// out[k * stride + i] = normal(row + i, k) for i = 0 .. 7 and k = first .. last - 1 (pointer `out` addresses column 0).
+/// out[k * stride + i] = normal(row + i, k) for i = 0 .. 7 and k = first .. last - 1 (pointer `out`
+/// addresses column 0).
 ///
 /// `first` is a multiple of 4.
 template <class T>

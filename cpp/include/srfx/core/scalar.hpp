@@ -1,9 +1,11 @@
-// What the equations may ask of the scalar they are written for: double; std::complex<double> for the spectrum, at complex
-// lam; forward-mode dual numbers for exact derivatives. Formulas stay analytic: signs, sizes and convergence are judged on
-// the real part alone, and nothing is ever conjugated.
+// What the equations may ask of the scalar they are written for: double; std::complex<double> for
+// the spectrum, at complex lam; forward-mode dual numbers for exact derivatives. Formulas stay
+// analytic: signs, sizes and convergence are judged on the real part alone, and nothing is ever
+// conjugated.
 #pragma once
 
 #include "srfx/core/simd.hpp"
+#include "srfx/core/types.hpp"
 
 #include <cmath>
 #include <complex>
@@ -24,7 +26,8 @@ inline double magnitude(const std::complex<double>& x) {
   return std::abs(x.real()) + std::abs(x.imag());
 }
 
-/// A number and its derivative along one direction: v + d eps with eps^2 = 0. V is a double or SIMD lanes.
+/// A number and its derivative along one direction: v + d eps with eps^2 = 0. V is a double or SIMD
+/// lanes.
 template <class V> struct Dual {
   V v, d;
 

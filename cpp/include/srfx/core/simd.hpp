@@ -1,8 +1,8 @@
 // SIMD lanes: N numbers that move together, one expression for scalar and vector code.
 //
-// A kernel written once as `template <class V> V f(V x)` runs on a double, a float, a Lanes<double, 8> or a
-// Lanes<float, 16>. Lanes is a compiler vector (GCC, Clang), lowered to whatever registers the target has: eight
-// doubles are one AVX-512 register or two of AVX2.
+// A kernel written once as `template <class V> V f(V x)` runs on a double, a float, a Lanes<double,
+// 8> or a Lanes<float, 16>. Lanes is a compiler vector (GCC, Clang), lowered to whatever registers
+// the target has: eight doubles are one AVX-512 register or two of AVX2.
 #pragma once
 
 #include <cmath>
@@ -23,7 +23,8 @@
 
 namespace srfx::simd {
 
-// The native vectors, spelled out: GCC drops the attribute from a type that depends on a template parameter.
+// The native vectors, spelled out: GCC drops the attribute from a type that depends on a template
+// parameter.
 template <class T, int N> struct NativeOf;
 #define SRFX_NATIVE_VECTOR(T, INT, N)                                   \
   template <> struct NativeOf<T, N> {                                   \
@@ -147,7 +148,8 @@ inline constexpr auto sign_bit =
     std::is_same_v<ScalarOf<V>, double> ? BitsOf<ScalarOf<V>>(0x8000000000000000u)
                                         : BitsOf<ScalarOf<V>>(0x80000000u);
 
-/// f on the lower and on the upper half of the lanes: for a vector wider than the registers of the target.
+/// f on the lower and on the upper half of the lanes: for a vector wider than the registers of the
+/// target.
 template <class F, class T, int N, class... Rest>
 SRFX_ALWAYS_INLINE Lanes<T, N> on_halves(F f, Lanes<T, N> x, Rest... rest) {
   struct Halves {
@@ -222,8 +224,9 @@ template <class V> V copysign(V x, V s) {
 }
 
 // --- fused multiply-add ---
-// Written out where it matters that scalar and lanes round alike: what -ffp-contract fuses is the compiler's choice, and it
-// may choose differently for the two. Without the instruction it is a product and a sum.
+// Written out where it matters that scalar and lanes round alike: what -ffp-contract fuses is the
+// compiler's choice, and it may choose differently for the two. Without the instruction it is a
+// product and a sum.
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(FP_FAST_FMA)
 inline constexpr bool has_fma = true;
 #else
@@ -268,7 +271,8 @@ SRFX_X86_MIN_MAX(double, 4, _mm256_min_pd, _mm256_max_pd)
 SRFX_X86_MIN_MAX(float, 8, _mm256_min_ps, _mm256_max_ps)
 #endif
 #if defined(__AVX512F__)
-// The forms with a mask of ones: GCC 12 warns of an uninitialised operand inside its own plain ones.
+// The forms with a mask of ones: GCC 12 warns of an uninitialised operand inside its own plain
+// ones.
 #define SRFX_MASKED(OP, ONES) [](auto x, auto y) { return OP(ONES, x, y); }
 SRFX_X86_MIN_MAX(double, 8, SRFX_MASKED(_mm512_maskz_min_pd, 0xff),
                  SRFX_MASKED(_mm512_maskz_max_pd, 0xff))
@@ -288,8 +292,9 @@ SRFX_X86_FMA(float, 8, _mm256, ps)
 #undef SRFX_X86_FMA
 
 // --- pairs ---
-// Two values that go through the same operations, one after the other: a polynomial is a chain of dependent operations, and a
-// processor has room for a few only, so a loop runs faster on two or four chains at once. Nest for more: Pair<Pair<V>>.
+// Two values that go through the same operations, one after the other: a polynomial is a chain of
+// dependent operations, and a processor has room for a few only, so a loop runs faster on two or
+// four chains at once. Nest for more: Pair<Pair<V>>.
 template <class M> struct PairMask {
   M a, b;
   friend PairMask operator&(PairMask x, PairMask y) { return {x.a & y.a, x.b & y.b}; }

@@ -7,8 +7,8 @@
 
 namespace srfx {
 
-/// Solves a x = b for `columns` right-hand sides in place of b, with partial pivoting of rows scaled
-/// to their largest entries. False where a is singular.
+/// Solves a x = b for `columns` right-hand sides in place of b, with partial pivoting of rows
+/// scaled to their largest entries. False where a is singular.
 template <int n, int columns>
 bool solve_in_place(std::array<std::array<double, n>, n>& a,
                     std::array<std::array<double, columns>, n>& b) {

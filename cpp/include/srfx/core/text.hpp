@@ -9,7 +9,8 @@ namespace srfx {
 
 #if defined(__cpp_lib_to_chars)  // not in every standard library yet
 
-/// Appends the shortest text that reads back as the same finite number, laid out as Python's repr has it.
+/// Appends the shortest text that reads back as the same finite number, laid out as Python's repr
+/// has it.
 inline void append_shortest(std::string& out, double x) {
   char buffer[32];  // "-d.dddddddddddddddde-ddd"
   char* const end =

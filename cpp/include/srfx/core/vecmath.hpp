@@ -1,24 +1,30 @@
-// Elementary functions of one real variable, the same code for a scalar (double, float) and for SIMD lanes.
+// Elementary functions of one real variable, the same code for a scalar (double, float) and for
+// SIMD lanes.
 //
-//   exp(y), y <= 0   e^y = 2^k (1 + p(r)), k = round(y / log 2), r = y - k log 2 (Cody-Waite), p = expm1 a polynomial
-//   tanh             -t / (t + 2) with t = expm1(-2|x|) = 2^k p + (2^k - 1): relative accuracy near 0 without a branch
-//   erf              |x| < 1.4: x (1 + p(x^2)), above: 1 - exp(-|x| (1 + p(|x|))); one polynomial, coefficients chosen by |x|
-//   normal tail      Q(a) = exp(-a^2/2) R(a), R rational, a^2 in two parts, since exp turns its rounding into a relative error
-//   softplus         max(x, 0) + log1p(e^-|x|), log1p(e) = 2 atanh(e / (2 + e))
-//   sin, cos         x = n pi/2 + r, |r| <= pi/4, pi/2 in parts short enough for exact products; +-sin r or +-cos r, one
+//   exp(y), y <= 0   e^y = 2^k (1 + p(r)), k = round(y / log 2), r = y - k log 2 (Cody-Waite), p =
+//   expm1 a polynomial tanh             -t / (t + 2) with t = expm1(-2|x|) = 2^k p + (2^k - 1):
+//   relative accuracy near 0 without a branch erf              |x| < 1.4: x (1 + p(x^2)), above: 1
+//   - exp(-|x| (1 + p(|x|))); one polynomial, coefficients chosen by |x| normal tail      Q(a) =
+//   exp(-a^2/2) R(a), R rational, a^2 in two parts, since exp turns its rounding into a relative
+//   error softplus         max(x, 0) + log1p(e^-|x|), log1p(e) = 2 atanh(e / (2 + e)) sin, cos
+//      x = n pi/2 + r, |r| <= pi/4, pi/2 in parts short enough for exact products; +-sin r or +-cos
+//      r, one
 //                    polynomial with coefficients chosen by n
 //
-// Methods: J.-M. Muller, Elementary Functions, 3rd edition, 2016. Polynomials: minimax, by tools/fit_vecmath.py.
+// Methods: J.-M. Muller, Elementary Functions, 3rd edition, 2016. Polynomials: minimax, by
+// tools/fit_vecmath.py.
 //
-// Largest relative errors of 1.1 10^7 random arguments against long double, with fused multiply-add, in double (units of
-// 1e-16) and in float (1e-7):
-//   value       tanh 3.8 1.9   erf 3.7 1.4   sigmoid 3.3 1.8   gelu 5.0 2.5   silu 3.7 2.0   sin, cos 2.9 1.7   softplus 2.8 1.5
-//   derivative  tanh 4.3 2.2   erf 1.6 1.3   sigmoid 4.2 2.3   gelu 4.5 2.5   silu 6.7 3.7
-// (gelu' and silu' near their roots: relative to about 0.2, the size of the terms that cancel there.) Without it erf 4.6 1.9,
-// erf' 2.1 2.5, gelu 5.6 3.0, the rest at most an eighth more.
+// Largest relative errors of 1.1 10^7 random arguments against long double, with fused
+// multiply-add, in double (units of 1e-16) and in float (1e-7):
+//   value       tanh 3.8 1.9   erf 3.7 1.4   sigmoid 3.3 1.8   gelu 5.0 2.5   silu 3.7 2.0   sin,
+//   cos 2.9 1.7   softplus 2.8 1.5 derivative  tanh 4.3 2.2   erf 1.6 1.3   sigmoid 4.2 2.3   gelu
+//   4.5 2.5   silu 6.7 3.7
+// (gelu' and silu' near their roots: relative to about 0.2, the size of the terms that cancel
+// there.) Without it erf 4.6 1.9, erf' 2.1 2.5, gelu 5.6 3.0, the rest at most an eighth more.
 //
-// Results below the smallest normal number are rounded gradually where the hardware does so. NaN propagates, infinities give
-// the limits. Every product that is added to something is an explicit fma, so lanes and scalar agree to the last bit.
+// Results below the smallest normal number are rounded gradually where the hardware does so. NaN
+// propagates, infinities give the limits. Every product that is added to something is an explicit
+// fma, so lanes and scalar agree to the last bit.
 #pragma once
 
 #include <cmath>
@@ -167,7 +173,8 @@ template <> struct Constants<float> {
   static constexpr float half_pi[] = {0x1.92p+0f, 0x1.fb4p-12f, 0x1.444p-24f, 0x1.68c234p-39f};
 };
 
-/// c(0) + c(1) x + ... + c(n-1) x^(n-1), even and odd powers apart: half the latency of Horner's rule.
+/// c(0) + c(1) x + ... + c(n-1) x^(n-1), even and odd powers apart: half the latency of Horner's
+/// rule.
 template <std::size_t n, class V, class F> SRFX_ALWAYS_INLINE V polynomial(V x, F c) {
   if constexpr (n < 4) {
     V sum = c(n - 1);
@@ -205,12 +212,13 @@ template <class V> struct Exponential {
   V p, scale;
 };
 
-/// A factor of 2^64 keeps `scale` normal down to where e^y underflows; the caller takes it back with `lifted`, last.
+/// A factor of 2^64 keeps `scale` normal down to where e^y underflows; the caller takes it back
+/// with `lifted`, last.
 inline constexpr int lift = 64;
 template <class T> inline constexpr T lifted = T(0x1p-64);
 
-/// e^(y + low), low << 1, with a factor 2^extra in `scale`. Needs |y| < 752.7 (float 130); extra = lift where e^y may be
-/// subnormal.
+/// e^(y + low), low << 1, with a factor 2^extra in `scale`. Needs |y| < 752.7 (float 130); extra =
+/// lift where e^y may be subnormal.
 template <int extra, class V> SRFX_ALWAYS_INLINE Exponential<V> exponential(V y, V low) {
   using T = ScalarOf<V>;
   using C = Constants<T>;

@@ -14,8 +14,8 @@
 // mh = a' E[mu0 w e] with K_mm = beta c d g_m. The source of q1' = q1 - psi^2 is hat^T (K + s K' -
 // K_z K_z^T) hat, written with rest = 1 - K_zz.
 //
-// A target of several directions has a psi_m and its hat for each of them (THEORY 14): K has as many
-// rows z, the terms with psi are sums over m.
+// A target of several directions has a psi_m and its hat for each of them (THEORY 14): K has as
+// many rows z, the terms with psi are sums over m.
 #pragma once
 
 #include "srfx/gaussian/higher_moments.hpp"
@@ -199,8 +199,8 @@ template <class M, class T> Fit<T> choose(const M& m, const Fit<T>& a, const Fit
 }  // namespace detail
 
 /// The linear part at given V, and how well the whole system is satisfied. `bulk` yields averages()
-/// and overlaps(); `work` is room for five numbers a node; `psi_across`, if given, for the psi of the
-/// target's directions but the first. Complex numbers carry infinitesimal imaginary parts:
+/// and overlaps(); `work` is room for five numbers a node; `psi_across`, if given, for the psi of
+/// the target's directions but the first. Complex numbers carry infinitesimal imaginary parts:
 /// derivatives along a line (step_gradient.hpp).
 template <class T, class Bulk, class Features>
 AnisotropicOrder<T> anisotropic_part(const Bulk& bulk, const Point<T>& p, const Features& features,

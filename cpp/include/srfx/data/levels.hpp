@@ -1,9 +1,10 @@
 // How many nodes in k a point needs.
 //
-// A ladder of rules in k, each denser than the last, is climbed until the averages that the equations are made of agree
-// between a rule and the next. The integrands depend on the point through w(k) = 1/(1 + u1 V1 + u2 V2) alone, so points
-// are put into classes of (V2, V1/V2) and every class has its rule: what a point gets depends on the point, never on the
-// batch it came in. The difference between the chosen rule and the next is the error estimate that users see.
+// A ladder of rules in k, each denser than the last, is climbed until the averages that the
+// equations are made of agree between a rule and the next. The integrands depend on the point
+// through w(k) = 1/(1 + u1 V1 + u2 V2) alone, so points are put into classes of (V2, V1/V2) and
+// every class has its rule: what a point gets depends on the point, never on the batch it came in.
+// The difference between the chosen rule and the next is the error estimate that users see.
 #pragma once
 
 #include "srfx/gaussian/coefficients.hpp"
@@ -18,9 +19,9 @@
 
 namespace srfx {
 
-/// Classes of points: size i holds 8^(i-1) < V2 <= 8^i (size 0 all V2 <= 1); shape m the ratios V1/V2, of which (0, 1] is
-/// all there is (bulk.hpp: y1 <= y2), from ratio_edge[m + 1] to ratio_edge[m]. A class is a rectangle; a rule serves it
-/// if it serves its corners.
+/// Classes of points: size i holds 8^(i-1) < V2 <= 8^i (size 0 all V2 <= 1); shape m the ratios
+/// V1/V2, of which (0, 1] is all there is (bulk.hpp: y1 <= y2), from ratio_edge[m + 1] to
+/// ratio_edge[m]. A class is a rectangle; a rule serves it if it serves its corners.
 inline constexpr int n_sizes = 20, n_shapes = 3, n_classes = n_sizes * n_shapes,
                      n_edges = n_shapes + 1;
 inline constexpr double ratio_edge[n_edges] = {1, 0.25, 1.0 / 32, 0};
@@ -53,7 +54,8 @@ class Ladder {
       : coefficients_(&coefficients),
         panels_(panels),
         rules_(coefficients) {
-    // E[u2 C^2] of two polynomials of degree 6 reaches degree 22: 9.5 is far enough for flat or linear functions only.
+    // E[u2 C^2] of two polynomials of degree 6 reaches degree 22: 9.5 is far enough for flat or
+    // linear functions only.
     if (std::max(coefficients.sigma_shape().growth, coefficients.target_shape().growth) > 1)
       near_ = limit;
   }
@@ -77,10 +79,12 @@ class Ladder {
     return out.level;
   }
 
-  /// A rung that agrees with the next at every corner of the class, or the next itself; failing that, the best seen.
+  /// A rung that agrees with the next at every corner of the class, or the next itself; failing
+  /// that, the best seen.
   ///
-  /// For analytic integrands the error of the trapezoid at step h is close to C exp(-b/h): two looks tell C and b, and so
-  /// which rung to look at next, and how much better than a rung the next is.
+  /// For analytic integrands the error of the trapezoid at step h is close to C exp(-b/h): two
+  /// looks tell C and b, and so which rung to look at next, and how much better than a rung the
+  /// next is.
   Selection find(int cls, double tolerance) {
     const int last = n_rungs() - 2;
     const auto inverse_step = [](int rung) { return std::pow(step_ratio, -rung); };
@@ -99,7 +103,8 @@ class Ladder {
           best = finer(here, cls, left);
           break;
         }
-        // The rung that has half the tolerance left by this law, less one: the pair from there on will show it.
+        // The rung that has half the tolerance left by this law, less one: the pair from there on
+        // will show it.
         const double needed = inverse_step(rung) + std::log(here.error / (0.5 * tolerance)) / b;
         next = static_cast<int>(std::ceil(std::log(needed) / -std::log(step_ratio))) - 1;
       }
@@ -125,7 +130,8 @@ class Ladder {
       5;  ///< ... and near_ for V2 <= 8^near_size, where the weights w differ by less
   static constexpr double step_ratio = KRules::step_ratio;
 
-  /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1, all edges m.
+  /// The averages at eight corners (V1, V2) = (ratio_edge[m], 1) 8^i: i = 2 pack and 2 pack + 1,
+  /// all edges m.
   struct Probe {
     int pack;
     std::array<V, n_sums> sums;
@@ -257,7 +263,8 @@ class Ladder {
     for (int q = 0; q < n_sums; ++q) {
       double scale = at(b, q);
       if (q == 6 || q == 7 || q == 8) scale = target;
-      // Of mixed signs, and small where sigma and the target have little in common: against a part of the norms.
+      // Of mixed signs, and small where sigma and the target have little in common: against a part
+      // of the norms.
       if (q == 20) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 4) * target));
       if (q == 21) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 5) * target));
       if (q == 22) scale = std::max(std::abs(scale), 0.01 * std::sqrt(at(b, 0) * target));
@@ -295,7 +302,8 @@ class LevelTable {
   const Selection& find(int cls) {
     Selection& out = found_[cls];
     if (out.level != nullptr) return out;
-    // The agreement asked for. Large V stand for small lam, where the threshold amplifies errors like lam^(-1/2).
+    // The agreement asked for. Large V stand for small lam, where the threshold amplifies errors
+    // like lam^(-1/2).
     const double tolerance =
         std::max(3e-14, 3e-12 / (1 + std::pow(8.0, 0.5 * (cls / n_shapes)) / 16));
     out = first().find(cls, tolerance);

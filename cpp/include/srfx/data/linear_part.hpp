@@ -8,9 +8,10 @@
 //   (I - T M)(q1', q2) = T (a' E[u1 R0' w^2], a' E[u2 R0' w^2]) + sources
 //   energy identity: E[R w^2] + (lam/a') q2 = E[w (hh - C h - h1 mu1 psi)]
 //
-// A target of several directions has a column mu1 z_m, hence psi_m, for each direction that the spike
-// leaves (THEORY section 13): psi stands for the first, `Across` has the others. R' gains the terms
-// (h1_m - mu1 psi_m)^2, q1' is q1 - sum psi_m^2, and the source of psi is there for each of them.
+// A target of several directions has a column mu1 z_m, hence psi_m, for each direction that the
+// spike leaves (THEORY section 13): psi stands for the first, `Across` has the others. R' gains the
+// terms (h1_m - mu1 psi_m)^2, q1' is q1 - sum psi_m^2, and the source of psi is there for each of
+// them.
 //
 // Every term of R' is non-negative, so small errors keep their digits. What all bulks share stands
 // first: they differ in how the features are fitted and in the sources (anisotropic_part.hpp has
@@ -102,7 +103,8 @@ SRFX_INLINE Misfit<V> misfit(const Nodes& nodes, const V* weights, const V& nois
   return out;
 }
 
-/// What the further directions m >= 2 of a target add: psi_m = to_psi psih_m, psih_m = a' E[h1_m mu1 w].
+/// What the further directions m >= 2 of a target add: psi_m = to_psi psih_m, psih_m = a' E[h1_m
+/// mu1 w].
 template <class V> struct Across {
   V square = V(0);                  ///< sum psi_m^2
   V hat_square = V(0);              ///< sum psih_m^2

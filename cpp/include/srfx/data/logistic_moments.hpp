@@ -1,7 +1,7 @@
 // Gaussian averages of the logistic loss's proximal map (THEORY section 19).
 //
-// Under each k the field omega comes first, on a grid of its own; what the atoms in z leave of it is
-// its density with each label, weighted with 1, z and z^2. The map is solved once a grid point.
+// Under each k the field omega comes first, on a grid of its own; what the atoms in z leave of it
+// is its density with each label, weighted with 1, z and z^2. The map is solved once a grid point.
 #pragma once
 
 #include "srfx/data/loss_sums.hpp"
@@ -71,8 +71,8 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
                 Each&& each) {
   using V = detail::LossLanes;
   const double sd = std::sqrt(field.variance), tilt = field.tilt;
-  // The scales are that of the field given z and that on which the loss bends. A field wider than any
-  // solution's, on the way to one, is not followed so closely.
+  // The scales are that of the field given z and that on which the loss bends. A field wider than
+  // any solution's, on the way to one, is not followed so closely.
   constexpr double most = 4096;
   const double reach = 7.6 * std::sqrt(field.variance + tilt * tilt);
   const double step = std::max(fine * std::min(sd, 1.0), 2 * reach / most);

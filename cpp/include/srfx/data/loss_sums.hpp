@@ -1,9 +1,9 @@
 // The data's side with another loss than the square (THEORY section 19): the averages that the
 // equations are made of, with their exact derivatives by the eight unknowns.
 //
-// Given k and z the field is omega ~ N(C + mu1 psi z, S^2), C = mu0 m + k mu1 theta + mu_c chi, S^2 =
-// u1 (q1 - psi^2) + u2 q2. Under each k the atoms yield sums of a loss's Gaussian averages, weighted
-// with 1, z and z^2; the rest is algebra, the same for every loss.
+// Given k and z the field is omega ~ N(C + mu1 psi z, S^2), C = mu0 m + k mu1 theta + mu_c chi, S^2
+// = u1 (q1 - psi^2) + u2 q2. Under each k the atoms yield sums of a loss's Gaussian averages,
+// weighted with 1, z and z^2; the rest is algebra, the same for every loss.
 #pragma once
 
 #include "srfx/data/loss_nodes.hpp"

@@ -1,9 +1,10 @@
 // The losses of a readout (THEORY section 19): a loss is its proximal map and the Gaussian averages
 // of that.
 //
-// The readout minimises sum loss(y, f) + lam |a|^2. With V the resolvent's part at a point and omega
-// the field there,
-//   x = argmin loss(y, x) + (x - omega)^2/V,   g = -loss'(y, x)/2 = (x - omega)/V,   G' = -dg/domega
+// The readout minimises sum loss(y, f) + lam |a|^2. With V the resolvent's part at a point and
+// omega the field there,
+//   x = argmin loss(y, x) + (x - omega)^2/V,   g = -loss'(y, x)/2 = (x - omega)/V,   G' =
+//   -dg/domega
 #pragma once
 
 #include "srfx/core/types.hpp"
@@ -14,8 +15,8 @@
 
 namespace srfx {
 
-/// Piecewise quadratic: max over lo <= g <= hi of 2 g e - kappa g^2, of e = y - f, or, with margin, of
-/// e = 1 - y f: then g = clip(e/(kappa + V), lo, hi). Or logistic, log(1 + exp(-y f)).
+/// Piecewise quadratic: max over lo <= g <= hi of 2 g e - kappa g^2, of e = y - f, or, with margin,
+/// of e = 1 - y f: then g = clip(e/(kappa + V), lo, hi). Or logistic, log(1 + exp(-y f)).
 struct Loss {
   enum class Kind { piecewise, logistic };
   Kind kind = Kind::piecewise;

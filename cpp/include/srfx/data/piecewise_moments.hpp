@@ -1,8 +1,8 @@
 // Gaussian averages of a piecewise quadratic loss's proximal map, closed (THEORY section 19).
 //
 // g = clip(e/L, lo, hi), L = kappa + V, e ~ N(M, s^2); a = (L lo - M)/s, b = (L hi - M)/s.
-// Since d/dM E F = E F', d/d(s^2) E F = E F''/2 and dg/dV = -g g' for every loss, these averages are
-// all that exact derivatives take.
+// Since d/dM E F = E F', d/d(s^2) E F = E F''/2 and dg/dV = -g g' for every loss, these averages
+// are all that exact derivatives take.
 #pragma once
 
 #include "srfx/core/simd.hpp"

@@ -1,15 +1,18 @@
 // The named activations sigma(x): value, derivative, and what quadrature needs to know of them.
 //
-//   tanh, erf, sin, cos, relu, leaky_relu = max(x, 0.01 x), sign, abs, softplus = log(1 + e^x), sigmoid = 1/(1 + e^-x),
-//   gelu = x Phi(x) with Phi the normal distribution function, silu = x sigmoid(x), hardtanh = min(max(x, -1), 1), linear,
-//   hermite1 .. hermite6 = He_n(x) / sqrt(n!), the probabilists' polynomials with E hermite_n(z)^2 = 1 for z ~ N(0, 1).
+//   tanh, erf, sin, cos, relu, leaky_relu = max(x, 0.01 x), sign, abs, softplus = log(1 + e^x),
+//   sigmoid = 1/(1 + e^-x), gelu = x Phi(x) with Phi the normal distribution function, silu = x
+//   sigmoid(x), hardtanh = min(max(x, -1), 1), linear, hermite1 .. hermite6 = He_n(x) / sqrt(n!),
+//   the probabilists' polynomials with E hermite_n(z)^2 = 1 for z ~ N(0, 1).
 //
-// Each is a struct with two templates, value(x) and derivative(x), of a double, a float or Lanes of them: the same
-// operations in the same order, so a number does not depend on the width it was computed with. Odd functions are odd and
-// even ones even to the last bit. Accuracies are those of vecmath.hpp. NaN propagates; +-inf give the limits.
+// Each is a struct with two templates, value(x) and derivative(x), of a double, a float or Lanes of
+// them: the same operations in the same order, so a number does not depend on the width it was
+// computed with. Odd functions are odd and even ones even to the last bit. Accuracies are those of
+// vecmath.hpp. NaN propagates; +-inf give the limits.
 //
-// At a kink the derivative is the average of both sides (relu 1/2, abs 0, leaky_relu 0.505, hardtanh 1/2). sign has no
-// usable derivative: its distributional one is 2 delta(x), and derivative() is 0 everywhere.
+// At a kink the derivative is the average of both sides (relu 1/2, abs 0, leaky_relu 0.505,
+// hardtanh 1/2). sign has no usable derivative: its distributional one is 2 delta(x), and
+// derivative() is 0 everywhere.
 #pragma once
 
 #include <cstddef>
@@ -34,9 +37,8 @@ struct ActivationInfo {
   int n_kinks;
   double kinks[2];  ///< points where the value or the derivative is not smooth
   bool jump;        ///< the value itself is discontinuous there
-  double
-      strip;  ///< half-width of the strip of analyticity around the real axis; infinite if (piecewise) entire
-  int growth;  ///< degree of growth at infinity: 0 bounded, 1 like relu, n like hermite_n
+  double strip;     ///< half-width of the strip of analyticity, infinite if (piecewise) entire
+  int growth;       ///< degree of growth at infinity: 0 bounded, 1 like relu, n like hermite_n
 };
 
 namespace detail {
@@ -167,7 +169,8 @@ struct Linear {
   }
 };
 
-/// He_n / sqrt(n!), by Horner in x^2 (finite or infinite, never inf - inf); derivative sqrt(n) He_{n-1} / sqrt((n-1)!).
+/// He_n / sqrt(n!), by Horner in x^2 (finite or infinite, never inf - inf); derivative sqrt(n)
+/// He_{n-1} / sqrt((n-1)!).
 template <int n> struct Hermite {
   static_assert(n >= 1 && n <= 6);
   static constexpr const char* names[7] = {"",         "hermite1", "hermite2", "hermite3",
@@ -205,7 +208,7 @@ template <int n> struct Hermite {
   }
 };
 
-// The one list of activations. The enumeration, the table of information and dispatch() follow its order.
+// The one list of activations. The enumeration, the table of information and dispatch() follow it.
 // clang-format off
 #define SRFX_ACTIVATIONS(X) \
   X(tanh, Tanh) X(erf, Erf) X(sin, Sin) X(cos, Cos) X(relu, Relu) X(leaky_relu, LeakyRelu) \
@@ -245,7 +248,8 @@ inline ActivationId activation_from_name(std::string_view name) {
   throw std::invalid_argument(message);
 }
 
-/// f(Tanh{}), f(Erf{}), ... according to `id`: the one place where an activation known at run time becomes a type.
+/// f(Tanh{}), f(Erf{}), ... according to `id`: the one place where an activation known at run time
+/// becomes a type.
 template <class F> decltype(auto) dispatch(ActivationId id, F&& f) {
   switch (id) {
 #define SRFX_CASE(name, type) \
@@ -258,15 +262,16 @@ template <class F> decltype(auto) dispatch(ActivationId id, F&& f) {
 }
 
 namespace detail {
-/// f of `count` whole blocks. Never inlined: the kernel is compiled once, its constants stay in registers.
+/// f of `count` whole blocks. Never inlined: the kernel is compiled once, its constants stay in
+/// registers.
 template <class V, class T, class F>
 __attribute__((noinline)) void map_blocks(const T* x, T* y, Index count, F f) {
   constexpr Index width = simd::Traits<V>::size;
   for (Index i = 0; i < count * width; i += width) f(V::load(x + i)).store(y + i);
 }
 
-/// y[i] = f(x[i]). The last block is padded, so every element goes through the same instructions and a result depends on its
-/// argument only.
+/// y[i] = f(x[i]). The last block is padded, so every element goes through the same instructions
+/// and a result depends on its argument only.
 template <class T, class F> void map(const T* x, T* y, Index n, F f) {
   using V = simd::Pair<simd::Lanes<T, simd::native_width<T>>>;  // two independent chains at once
   constexpr Index width = simd::Traits<V>::size;

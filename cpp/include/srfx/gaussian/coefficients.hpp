@@ -1,18 +1,25 @@
-// Conditional Gaussian coefficients of the activation and of the target (THEORY section 2; CPD24, section 3).
+// Conditional Gaussian coefficients of the activation and of the target (THEORY section 2; CPD24,
+// section 3).
 //
 //   k = v.x/sqrt(d) ~ N(0,1). Given k, with z ~ N(0,1):
-//     mu0(k) = E sigma(r k + sqrt(c) z)        mu1(k) = E z sigma(..)        mu2(k)^2 = E (sigma(..) - mu0 - mu1 z)^2
-//     h(k)   = E s*(gamma k + rho z)           h1(k)  = E z s*(..)           rest(k)  = E (s*(..) - h - h1 z)^2
-//   with rho = sqrt(1 - gamma^2). The bulk has unit variance: c appears here and nowhere else. E s*^2 = rest + h^2 + h1^2.
+//     mu0(k) = E sigma(r k + sqrt(c) z)        mu1(k) = E z sigma(..)        mu2(k)^2 = E
+//     (sigma(..) - mu0 - mu1 z)^2 h(k)   = E s*(gamma k + rho z)           h1(k)  = E z s*(..)
+//          rest(k)  = E (s*(..) - h - h1 z)^2
+//   with rho = sqrt(1 - gamma^2). The bulk has unit variance: c appears here and nowhere else. E
+//   s*^2 = rest + h^2 + h1^2.
 //
-// A target of several directions has h1 for each direction that the spike leaves: h1_1 as above, of the one with a share of the
-// spike, and h1_m = E across_m(gamma k + rho z) of the others (marginal.hpp), Node::across and Level::across in code.
+// A target of several directions has h1 for each direction that the spike leaves: h1_1 as above, of
+// the one with a share of the spike, and h1_m = E across_m(gamma k + rho z) of the others
+// (marginal.hpp), Node::across and Level::across in code.
 //
-// The second moments are centred before they are squared: their difference cancels in the tails of k.
+// The second moments are centred before they are squared: their difference cancels in the tails of
+// k.
 //
-// Where E sigma(sqrt(c) z) = 0 a small spike leaves a small mu0, which m, without penalty at d = inf, makes as important as a
-// large one. Quadrature knows it to 1e-16 rms(sigma) only (hermite2, r = 1e-7: to a few percent), so that there
-//   mu0(k) = sum_j a_j x^j/sqrt(j!),   mu1(k) = d mu0/dx,   x = r k/sqrt(c),   a_j = E He_j(z)/sqrt(j!) sigma(sqrt(c) z)
+// Where E sigma(sqrt(c) z) = 0 a small spike leaves a small mu0, which m, without penalty at d =
+// inf, makes as important as a large one. Quadrature knows it to 1e-16 rms(sigma) only (hermite2, r
+// = 1e-7: to a few percent), so that there
+//   mu0(k) = sum_j a_j x^j/sqrt(j!),   mu1(k) = d mu0/dx,   x = r k/sqrt(c),   a_j = E
+//   He_j(z)/sqrt(j!) sigma(sqrt(c) z)
 // with the a_j that vanish left out: every digit of mu0 is right, however small r is.
 #pragma once
 
@@ -33,10 +40,12 @@ struct Moments {
 /// Moments of one function at many means. Keeps its buffers from call to call.
 class MomentEvaluator {
  public:
-  /// out[i] = moments at means[i] = side (first + i + 1/2) spacing, side = +-1, for a rule that is the same for all means.
+  /// out[i] = moments at means[i] = side (first + i + 1/2) spacing, side = +-1, for a rule that is
+  /// the same for all means.
   ///
-  /// The step in z is made a little smaller, so that the arguments mean + sd z of all means lie on one lattice: with spacing =
-  /// q e and sd step = m e they are e times (whole or half numbers), and a few hundred values of f serve all.
+  /// The step in z is made a little smaller, so that the arguments mean + sd z of all means lie on
+  /// one lattice: with spacing = q e and sd step = m e they are e times (whole or half numbers),
+  /// and a few hundred values of f serve all.
   void on_lattice(const Function& f, const GaussianRule& rule, double spacing, Index first,
                   double side, double sd, Index n, Moments* out) {
     if (n == 0) return;
@@ -57,7 +66,8 @@ class MomentEvaluator {
     for (Index j = 0; j < n_nodes; ++j)
       nodes_.push((static_cast<double>(j - half) + 0.5) * step, step);
     nodes_.finish();
-    // The values by their phase modulo q: then those of neighbouring means at one node are neighbours.
+    // The values by their phase modulo q: then those of neighbouring means at one node are
+    // neighbours.
     const Index stride = (n_values + lattice.q - 1) / lattice.q;
     resize(lattice.q * stride + 2 * V::size);  // lanes beyond the last mean read on
     const double origin = static_cast<double>(lattice.q) * (static_cast<double>(first) + 0.5) -
@@ -99,7 +109,8 @@ class MomentEvaluator {
       for (Index i = 0; i < n; ++i) out[i].m1 = -out[i].m1;  // z stood for -z
   }
 
-  /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for each few means.
+  /// out[i] = moments at means[i]. One call of f.evaluate in all if f asks for it, else one for
+  /// each few means.
   void operator()(const Function& f, const GaussianRule& rule, const double* means, double sd,
                   Index n, Moments* out) {
     if (f.shape().affine) {
@@ -127,7 +138,8 @@ class MomentEvaluator {
   using V = simd::Lanes<double, 8>;
   static constexpr Index block = 16;
 
-  /// spacing = q e, and m e is at most, but not much less than, `most`; q = 0 if there is no such lattice worth having.
+  /// spacing = q e, and m e is at most, but not much less than, `most`; q = 0 if there is no such
+  /// lattice worth having.
   struct Lattice {
     Index q = 0, m = 0;
   };
@@ -176,9 +188,9 @@ class MomentEvaluator {
     }
   }
 
-  /// The moments of W::size means from the values at(j) at their nodes. The nodes are symmetric: those at z and -z
-  /// go together, so that what is odd in z cancels exactly. Each sum is a chain of dependent additions: two packs side by side
-  /// take hardly longer than one.
+  /// The moments of W::size means from the values at(j) at their nodes. The nodes are symmetric:
+  /// those at z and -z go together, so that what is odd in z cancels exactly. Each sum is a chain
+  /// of dependent additions: two packs side by side take hardly longer than one.
   template <class W, class At>
   static void sum_moments(const double* z, const double* w, Index n_nodes, At at, Moments* out,
                           Index n) {
@@ -278,8 +290,9 @@ inline void set_target(const TargetMoments& at, int n_across, Node& out) {
   out.mu1h1 = out.mu1 * out.h1;
 }
 
-/// Folds the target at k with what it is at -k, for a sigma of the parity: only the part of h of that parity meets mu0 and
-/// k mu1, only the part of h1 of the other parity meets mu1. What meets nothing goes to the rest.
+/// Folds the target at k with what it is at -k, for a sigma of the parity: only the part of h of
+/// that parity meets mu0 and k mu1, only the part of h1 of the other parity meets mu1. What meets
+/// nothing goes to the rest.
 inline void fold(TargetMoments& at, const TargetMoments& mirrored, int n_across, int parity) {
   const double other = 0.5 * (at.h - parity * mirrored.h),
                other1 = 0.5 * (at.h1 + parity * mirrored.h1);
@@ -295,8 +308,9 @@ inline void fold(TargetMoments& at, const TargetMoments& mirrored, int n_across,
 
 /// The coefficients on one quadrature rule in k, ordered by |k|.
 ///
-/// If sigma has a parity every integrand can be folded to k > 0: mu0 and k mu1 have that parity p, mu1 has -p, so only
-/// the part of h of parity p, the part of h1 of parity -p and the even part of E s*^2 meet them.
+/// If sigma has a parity every integrand can be folded to k > 0: mu0 and k mu1 have that parity p,
+/// mu1 has -p, so only the part of h of parity p, the part of h1 of parity -p and the even part of
+/// E s*^2 meet them.
 struct Level {
   std::vector<double> k;
   std::vector<Node> nodes;
@@ -334,7 +348,8 @@ class Coefficients {
   const SpikeParameters& parameters() const { return p_; }
   const Shape& sigma_shape() const { return sigma_->shape(); }
   const Shape& target_shape() const { return target_->shape(); }
-  /// Scales on which the coefficients change in k: of sigma's Gaussian average, and of the target's.
+  /// Scales on which the coefficients change in k: of sigma's Gaussian average, and of the
+  /// target's.
   double sigma_scale() const { return p_.r == 0 ? infinity : p_.sd() / std::abs(p_.r); }
   double target_scale() const { return p_.gamma == 0 ? infinity : p_.rho() / std::abs(p_.gamma); }
   /// True if the nodes at k > 0 stand for those at -k too.
@@ -411,8 +426,9 @@ class Coefficients {
     drop_dust(level);
   }
 
-  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty would amplify them. A mu0 that
-  /// has all its digits counts until its square would leave the range of numbers.
+  /// Coefficients that vanish exactly come out as rounding errors; a component without penalty
+  /// would amplify them. A mu0 that has all its digits counts until its square would leave the
+  /// range of numbers.
   void drop_dust(Level& level) const {
     double top0 = 0, top1 = 0, top2 = 0, square = 0, mass = 0;
     for (const Node& node : level.nodes) {
@@ -441,7 +457,8 @@ class Coefficients {
     return m < n_across() ? marginal_->across(m) : marginal_->spread();
   }
 
-  /// Moments of a function of the target's argument at the nodes of a rule and, where nodes are folded, at their mirror images.
+  /// Moments of a function of the target's argument at the nodes of a rule and, where nodes are
+  /// folded, at their mirror images.
   void on_target(const Function& f, const Rule& rule, std::vector<Moments>& at,
                  std::vector<Moments>& mirrored) {
     const Index n = rule.size();
@@ -468,8 +485,9 @@ class Coefficients {
             at.m2};
   }
 
-  /// Moments at the nodes of a rule; of a pair k, -k one is computed and the other follows where the function allows. The one
-  /// on the side of negative arguments: there relu and the like vanish, and a difference would lose what they leave.
+  /// Moments at the nodes of a rule; of a pair k, -k one is computed and the other follows where
+  /// the function allows. The one on the side of negative arguments: there relu and the like
+  /// vanish, and a difference would lose what they leave.
   void on_rule(const Function& f, const GaussianRule& in_z, double slope, double sd,
                const Rule& rule, std::vector<Moments>& out) {
     const Index n = rule.size(), n_sides = rule.paired ? 2 : 1, n_each = n / n_sides;
@@ -544,13 +562,15 @@ class Coefficients {
     }
   }
 
-  /// Compares the rules in z with rules of twice the density at a few k, and makes them denser until they agree: for analytic
-  /// functions by what the exponential convergence of the trapezoid says is missing, for others by doubling.
+  /// Compares the rules in z with rules of twice the density at a few k, and makes them denser
+  /// until they agree: for analytic functions by what the exponential convergence of the trapezoid
+  /// says is missing, for others by doubling.
   void refine() {
     const std::array<double, 4> probes{0.0, 0.4, 1.3, 3.1};
     constexpr double enough = 2e-14;
     using Values = std::array<Moments, probes.size()>;
-    // `size`: of what a function is a part of; one that all but vanishes need not be known any better.
+    // `size`: of what a function is a part of; one that all but vanishes need not be known any
+    // better.
     const auto settle = [&](const Function& f, GaussianRule& rule, double slope, double sd,
                             double size = 0) {
       if (sd == 0) return 0.0;
@@ -614,8 +634,9 @@ class Coefficients {
   double error_ = 0;
 };
 
-/// The target of a batch: a function of one variable or, if `directed` is given, one of L directions, with their alignments
-/// with the spike, L of each coefficient set. Their length is the gamma of the set.
+/// The target of a batch: a function of one variable or, if `directed` is given, one of L
+/// directions, with their alignments with the spike, L of each coefficient set. Their length is the
+/// gamma of the set.
 struct BatchTarget {
   const Function* target = nullptr;
   const TargetFunction* directed = nullptr;

@@ -3,12 +3,15 @@
 //   t = Gamma k + A z,   A A^T = I - Gamma Gamma^T;   Gamma = U diag(gamma) W^T
 //
 // In the frame of the singular vectors, t' = U^T t and k' = W^T k, every coordinate goes by itself:
-//   t'_j = gamma_j k'_j + rho_j z'_j,   rho_j = sqrt(1 - gamma_j^2),   gamma_j = 0 beyond the spikes.
-// The coordinates are called axes here. They come with falling gamma, so that those with rho = 0, where t'_j is k'_j, are first.
+//   t'_j = gamma_j k'_j + rho_j z'_j,   rho_j = sqrt(1 - gamma_j^2),   gamma_j = 0 beyond the
+//   spikes.
+// The coordinates are called axes here. They come with falling gamma, so that those with rho = 0,
+// where t'_j is k'_j, are first.
 //
-// Kinks are planes n.t = b, hence n'.t' = b with n' = U^T n. Integrals over the axes are done from the last to the first. What
-// is left after the last has kinks on the planes without it, and where two planes cross: on the combination that has no
-// share of it. So every axis has its planes in the axes up to it, and edges that depend on those before it.
+// Kinks are planes n.t = b, hence n'.t' = b with n' = U^T n. Integrals over the axes are done from
+// the last to the first. What is left after the last has kinks on the planes without it, and where
+// two planes cross: on the combination that has no share of it. So every axis has its planes in the
+// axes up to it, and edges that depend on those before it.
 #pragma once
 
 #include "srfx/core/dense.hpp"
@@ -78,8 +81,9 @@ class AxisPlanes {
     return std::any_of(on_.begin(), on_.end(), [](const auto& planes) { return !planes.empty(); });
   }
 
-  /// Appends edges around kinks that the first axis crosses steeply: the averages over the others smear them, but a step of the
-  /// width 1/s, with s the steepness, is still one for a panel of unit width.
+  /// Appends edges around kinks that the first axis crosses steeply: the averages over the others
+  /// smear them, but a step of the width 1/s, with s the steepness, is still one for a panel of
+  /// unit width.
   void smeared_edges(std::vector<double>& out) const {
     for (std::size_t later = 1; later < on_.size(); ++later)
       for (const Plane& plane : on_[later]) {

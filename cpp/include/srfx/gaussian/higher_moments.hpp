@@ -13,8 +13,8 @@ struct HigherMoments {
   double m0 = 0, m1 = 0, m2 = 0, second = 0, third = 0, fourth = 0, skew = 0, spread = 0;
 };
 
-/// The nodes z of f(mean + sd z) at many means, their weights and the values there, in one call of f
-/// a block: each(i, z, w, values, number of nodes), a multiple of eight.
+/// The nodes z of f(mean + sd z) at many means, their weights and the values there, in one call of
+/// f a block: each(i, z, w, values, number of nodes), a multiple of eight.
 template <class Each>
 void on_values(const Function& f, const GaussianRule& rule, double sd,
                const std::vector<double>& means, Each&& each) {

@@ -9,8 +9,9 @@
 
 namespace srfx {
 
-/// Rungs in k for the coefficients of one or more groups that share a target: the trapezoidal rule, or Gauss-Legendre panels
-/// with edges where a coefficient is not smooth and narrow where it changes fast. Nodes are ordered by |k|.
+/// Rungs in k for the coefficients of one or more groups that share a target: the trapezoidal rule,
+/// or Gauss-Legendre panels with edges where a coefficient is not smooth and narrow where it
+/// changes fast. Nodes are ordered by |k|.
 class KRules {
  public:
   static constexpr double limit = 12;         ///< |k| at most

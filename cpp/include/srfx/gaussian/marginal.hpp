@@ -1,11 +1,15 @@
-// A target of several directions beside one spike, as functions of one variable (THEORY section 13, q = 1).
+// A target of several directions beside one spike, as functions of one variable (THEORY section 13,
+// q = 1).
 //
-// Of t' (directions.hpp) only a = t'_1 = gamma k + rho z'_1 depends on the spike. Averaged over the others,
-//   main(a) = E s*,   across_m(a) = E t'_m s*  (m = 2 .. L),   spread(a) = E (s* - main - sum_m across_m t'_m)^2,
+// Of t' (directions.hpp) only a = t'_1 = gamma k + rho z'_1 depends on the spike. Averaged over the
+// others,
+//   main(a) = E s*,   across_m(a) = E t'_m s*  (m = 2 .. L),   spread(a) = E (s* - main - sum_m
+//   across_m t'_m)^2,
 // the coefficients of the target are those of functions of one variable, coefficients.hpp:
 //   h = E main(gamma k + rho z),   h1_1 = E z main(..),   h1_m = E across_m(..).
 //
-// The functions are tabulated once, as Chebyshev series on intervals with edges at their kinks, halved until the series end.
+// The functions are tabulated once, as Chebyshev series on intervals with edges at their kinks,
+// halved until the series end.
 #pragma once
 
 #include "srfx/gaussian/target_averages.hpp"

@@ -31,7 +31,8 @@ inline Shape shape_of(ActivationId id, bool derivative = false) {
   shape.growth = named.growth;
   shape.smooth = named.n_kinks == 0;
   shape.jump = named.jump;
-  // Piecewise polynomials need no narrow panels; sin and cos need them everywhere; the rest flatten beyond 40.
+  // Piecewise polynomials need no narrow panels; sin and cos need them everywhere; the rest flatten
+  // beyond 40.
   const bool polynomial = named.n_kinks > 0 || named.growth > 1 || id == ActivationId::linear;
   const bool periodic = id == ActivationId::sin || id == ActivationId::cos;
   shape.soft = polynomial ? 0.0 : periodic ? infinity : 40.0;

@@ -1,8 +1,9 @@
 // Quadrature against the standard normal density: E f(z), z ~ N(0,1).
 //
 // Two rules cover everything (THEORY section 2):
-//   trapezoid   sum_i h phi(z_i) f(z_i): converges like exp(-2 pi a/h) for f analytic in |Im z| < a. The shortest.
-//   panels      composite Gauss-Legendre with edges at the kinks of f: right for sign, ReLU and the rest.
+//   trapezoid   sum_i h phi(z_i) f(z_i): converges like exp(-2 pi a/h) for f analytic in |Im z| <
+//   a. The shortest. panels      composite Gauss-Legendre with edges at the kinks of f: right for
+//   sign, ReLU and the rest.
 // Gauss-Hermite is not used: it is wrong by several percent at a kink whatever its order.
 #pragma once
 
@@ -39,7 +40,8 @@ inline void times_normal_density(const double* x, double* w, Index n) {
   }
 }
 
-/// Nodes and weights of Gauss-Legendre quadrature on [-1, 1], by Newton's method on the three-term recurrence.
+/// Nodes and weights of Gauss-Legendre quadrature on [-1, 1], by Newton's method on the three-term
+/// recurrence.
 struct GaussLegendre {
   std::vector<double> x, w;
 
@@ -76,7 +78,8 @@ struct GaussLegendre {
   }
 };
 
-/// Nodes and weights. The push functions add plain weights; finish() multiplies all by the normal density.
+/// Nodes and weights. The push functions add plain weights; finish() multiplies all by the normal
+/// density.
 struct Rule {
   std::vector<double> x, w;
   bool paired = false;  ///< the nodes are x, -x, x', -x', ...
@@ -147,7 +150,8 @@ class Function {
   Shape shape_;
 };
 
-/// Rules for E f(mean + sd z) of one function at one sd. Nodes are padded to whole vectors with weight 0.
+/// Rules for E f(mean + sd z) of one function at one sd. Nodes are padded to whole vectors with
+/// weight 0.
 ///
 /// `density` multiplies the number of nodes: two densities compared give the error of the coarser.
 class GaussianRule {
@@ -158,8 +162,9 @@ class GaussianRule {
         order_(16),
         density_(density) {
     if (shape.smooth && sd > 0) {
-      // Steps that bring the error of E f and E f^2 below exp(-36), for poles at distance strip/sd and for entire
-      // functions that grow along the imaginary axis no faster than exp(y^2) (erf) or exp(y) (sin).
+      // Steps that bring the error of E f and E f^2 below exp(-36), for poles at distance strip/sd
+      // and for entire functions that grow along the imaginary axis no faster than exp(y^2) (erf)
+      // or exp(y) (sin).
       const double pi = 3.14159265358979323846, decay = 36, pole = shape.strip / sd;
       double h = 2 * pi / std::sqrt(4 * decay * (0.5 + (std::isinf(pole) ? 2 * sd * sd : 0)));
       if (std::isinf(pole)) h = std::min(h, 2 * pi / (std::sqrt(2 * decay) + 2 * sd));
@@ -190,7 +195,8 @@ class GaussianRule {
   double step() const { return step_; }
   double limit() const { return limit_; }
 
-  /// Whether the inner nodes do for this mean: in the tails of the function, what it does far out in z rules mu2.
+  /// Whether the inner nodes do for this mean: in the tails of the function, what it does far out
+  /// in z rules mu2.
   bool inner(double mean) const { return std::abs(mean) <= 3 * sd_; }
   /// How far the inner nodes reach.
   double inner_limit() const { return shape_.growth <= 1 ? inner_limit_ : limit_; }

@@ -1,6 +1,8 @@
-// What one gradient step is made of (THEORY sections 9, 10 and 14): Gaussian moments of sigma', and the law of the residual.
+// What one gradient step is made of (THEORY sections 9, 10 and 14): Gaussian moments of sigma', and
+// the law of the residual.
 //
-//   sigma'(z) = h1 + h2 z + S(z), S orthogonal to 1 and z;   u = s*(t) + sqrt(noise) eps - E sigma, the residual of the step
+//   sigma'(z) = h1 + h2 z + S(z), S orthogonal to 1 and z;   u = s*(t) + sqrt(noise) eps - E sigma,
+//   the residual of the step
 //
 // t has as many numbers as the target has directions.
 #pragma once
@@ -16,9 +18,11 @@
 
 namespace srfx {
 
-// --- constants of sigma' -------------------------------------------------------------------------------------------
+// --- constants of sigma'
+// -------------------------------------------------------------------------------------------
 
-/// Gaussian moments of sigma and of S = sigma' - h1 - h2 z, z ~ N(0,1); those below 1e-12 rms(sigma') are zero.
+/// Gaussian moments of sigma and of S = sigma' - h1 - h2 z, z ~ N(0,1); those below 1e-12
+/// rms(sigma') are zero.
 struct StepConstants {
   double h0 = 0, variance = 0;  ///< E sigma, E sigma^2 - h0^2
   double h1 = 0, h2 = 0;
@@ -33,7 +37,8 @@ StepConstants step_constants(const Function& sigma, const Function& derivative);
 std::vector<StepConstants> step_constants(const Function& sigma, const Function& derivative,
                                           const std::vector<double>& means, double sd);
 
-// --- the law of the residual u, jointly with t = theta.x/sqrt d ------------------------------------------------------
+// --- the law of the residual u, jointly with t = theta.x/sqrt d
+// ------------------------------------------------------
 
 /// A rule for averages of functions of (t, u). The numbers of one t lie together.
 struct ResidualRule {
@@ -42,8 +47,9 @@ struct ResidualRule {
   Index size() const { return static_cast<Index>(u.size()); }
 };
 
-/// Without noise: panels in t, split until u changes over a panel by no more than `ratio` times its distance from 0 or
-/// `delta`: functions of u have poles no nearer to 0 than delta, or vary on no smaller scale.
+/// Without noise: panels in t, split until u changes over a panel by no more than `ratio` times its
+/// distance from 0 or `delta`: functions of u have poles no nearer to 0 than delta, or vary on no
+/// smaller scale.
 ResidualRule residual_rule(const Function& target, double h0, double delta, double ratio,
                            int order);
 
@@ -67,9 +73,9 @@ using ResidualMoments = BasicResidualMoments<double>;
 /// Of u + sqrt(noise) eps.
 ResidualMoments widened(const ResidualMoments& moments, double noise);
 
-/// The law of u on few nodes: w[0] are the weights of E f(u), then come those of E t_l f(u) for each direction, then
-/// of E t_l t_m f(u) for l <= m, in the order (0, 0), (0, 1), .., (1, 1), ..; for one direction of E t^i f(u). Padded to whole
-/// vectors.
+/// The law of u on few nodes: w[0] are the weights of E f(u), then come those of E t_l f(u) for
+/// each direction, then of E t_l t_m f(u) for l <= m, in the order (0, 0), (0, 1), .., (1, 1), ..;
+/// for one direction of E t^i f(u). Padded to whole vectors.
 struct ResidualNodes {
   std::vector<double> u;
   std::vector<std::vector<double>> w;
@@ -88,7 +94,8 @@ struct ResidualNodes {
   }
 
   explicit ResidualNodes(Index directions = 1) : w(moments(directions)) {}
-  /// Every point of a rule; folded: (t, u) and (-t, -u) are one point, for averages of even functions of (t, u).
+  /// Every point of a rule; folded: (t, u) and (-t, -u) are one point, for averages of even
+  /// functions of (t, u).
   ResidualNodes(const ResidualRule& rule, bool folded) : ResidualNodes(rule.directions) {
     std::vector<double> weights(w.size());
     for (Index i = 0; i < rule.size(); ++i) {
@@ -106,16 +113,17 @@ struct ResidualNodes {
 
   /// (t, u) and (-t, -u) are one point.
   ResidualNodes folded() const;
-  /// The law of u + sd eps, for functions of it with poles no nearer to 0 than delta, off the real axis; these nodes have
-  /// to serve functions that vary on the scale of max(sd, delta).
+  /// The law of u + sd eps, for functions of it with poles no nearer to 0 than delta, off the real
+  /// axis; these nodes have to serve functions that vary on the scale of max(sd, delta).
   ///
-  /// Next to 0 all nodes share one rule in u: only E[t^i | u] is wanted, which is a sum of normal densities. What lies
-  /// beyond ten sd takes the trapezoidal rule in eps.
+  /// Next to 0 all nodes share one rule in u: only E[t^i | u] is wanted, which is a sum of normal
+  /// densities. What lies beyond ten sd takes the trapezoidal rule in eps.
   ResidualNodes widened(double sd, double delta, double ratio, int order) const;
 
-  /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from delta on. Functions analytic
-  /// but for poles at |u| >= delta, off the real axis, are polynomials on each bin; the moments of t given u enter by their
-  /// projections on the orthogonal polynomials of the bin.
+  /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from
+  /// delta on. Functions analytic but for poles at |u| >= delta, off the real axis, are polynomials
+  /// on each bin; the moments of t given u enter by their projections on the orthogonal polynomials
+  /// of the bin.
   ResidualNodes compressed(double delta, int parts, int nodes) const {
     std::vector<std::vector<Index>> bins;
     for (Index i = 0; i < size(); ++i) {
@@ -197,13 +205,15 @@ struct ResidualNodes {
   }
 };
 
-/// Largest difference of E[t^i u^j/D], i, j <= 2, D = 1 + c1 u + c2 u^2, over two sets of nodes, relative to E|..|, of t to
-/// the root of that of 1 and t^2. One direction. even: of even functions of (t, u) only.
+/// Largest difference of E[t^i u^j/D], i, j <= 2, D = 1 + c1 u + c2 u^2, over two sets of nodes,
+/// relative to E|..|, of t to the root of that of 1 and t^2. One direction. even: of even functions
+/// of (t, u) only.
 double difference(const ResidualNodes& mine, const ResidualNodes& theirs, double c1, double c2,
                   bool even);
 
-/// The law of the residual for all steps whose averages have poles from delta on, off the real axis by an angle of this
-/// sine at least. It knows nothing else of the step: all steps of a target may share it.
+/// The law of the residual for all steps whose averages have poles from delta on, off the real axis
+/// by an angle of this sine at least. It knows nothing else of the step: all steps of a target may
+/// share it.
 struct ResidualLaw {
   ResidualNodes nodes;  ///< few
   ResidualNodes check;  ///< another rule, denser

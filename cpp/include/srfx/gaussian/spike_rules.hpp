@@ -1,7 +1,9 @@
-// Rules in k for several spikes, ever denser, and the target's averages on them (THEORY section 13).
+// Rules in k for several spikes, ever denser, and the target's averages on them (THEORY section
+// 13).
 //
-// Each k'_j (directions.hpp) has the trapezoidal rule, whose step follows the narrowest of what depends on it, or, where
-// t'_j = k'_j and the target has kinks, panels between the edges at the k' before it. A rung is their product, |k| <= limit.
+// Each k'_j (directions.hpp) has the trapezoidal rule, whose step follows the narrowest of what
+// depends on it, or, where t'_j = k'_j and the target has kinks, panels between the edges at the k'
+// before it. A rung is their product, |k| <= limit.
 #pragma once
 
 #include "srfx/gaussian/target_averages.hpp"

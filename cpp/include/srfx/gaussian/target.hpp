@@ -1,8 +1,11 @@
-// Targets of several directions s*(t_1, .., t_L): what quadrature must know of them, and the named ones.
+// Targets of several directions s*(t_1, .., t_L): what quadrature must know of them, and the named
+// ones.
 //
-//   product = t_1 .. t_L,  sign_product = sign(t_1 .. t_L) (the parity of L signs),  max = the largest of them
+//   product = t_1 .. t_L,  sign_product = sign(t_1 .. t_L) (the parity of L signs),  max = the
+//   largest of them
 //
-// On a plane where it jumps a target takes the value between both sides: sign_product is 0 where a t_l is 0.
+// On a plane where it jumps a target takes the value between both sides: sign_product is 0 where a
+// t_l is 0.
 #pragma once
 
 #include <array>
@@ -35,7 +38,8 @@ struct TargetShape {
 class TargetFunction {
  public:
   virtual ~TargetFunction() = default;
-  /// y[i] = s*(t[i], t[n + i], .., t[(L - 1) n + i]) for i < n: the values of a direction lie together.
+  /// y[i] = s*(t[i], t[n + i], .., t[(L - 1) n + i]) for i < n: the values of a direction lie
+  /// together.
   virtual void evaluate(const double* t, double* y, Index n) const = 0;
   /// True if one call on many points is far cheaper than many calls on few.
   virtual bool one_call() const { return false; }

@@ -1,13 +1,16 @@
 // Averages of a target of several directions, given the spikes (THEORY section 13):
 //
-//   h(k) = E s*(t),   h1_j(k) = E z'_j s*(t),   hh(k) = E s*(t)^2,   t'_j = gamma_j k'_j + rho_j z'_j   (directions.hpp)
+//   h(k) = E s*(t),   h1_j(k) = E z'_j s*(t),   hh(k) = E s*(t)^2,   t'_j = gamma_j k'_j + rho_j
+//   z'_j   (directions.hpp)
 //
-// An axis has nodes in t'_j that serve all of its k'_j: what they weigh depends on both, what the target is there does not.
-// So the target is evaluated on a product of axes and summed up axis by axis, the last first: what is left after each is a
-// function of the outer t' and of the inner k'. Where the target has kinks the nodes of an axis depend on the outer ones.
-// Axes with rho = 0 have their k' for nodes.
+// An axis has nodes in t'_j that serve all of its k'_j: what they weigh depends on both, what the
+// target is there does not. So the target is evaluated on a product of axes and summed up axis by
+// axis, the last first: what is left after each is a function of the outer t' and of the inner k'.
+// Where the target has kinks the nodes of an axis depend on the outer ones. Axes with rho = 0 have
+// their k' for nodes.
 //
-// The target is evaluated on big blocks: the nodes are gone through twice, first to list where it is needed.
+// The target is evaluated on big blocks: the nodes are gone through twice, first to list where it
+// is needed.
 #pragma once
 
 #include "srfx/gaussian/directions.hpp"
@@ -17,7 +20,8 @@
 
 namespace srfx {
 
-/// The averages at nodes in k', which are products over the spikes: every k'_j may depend on those before it.
+/// The averages at nodes in k', which are products over the spikes: every k'_j may depend on those
+/// before it.
 struct TargetTable {
   Index size = 0;
   int spikes = 0, channels = 0;
@@ -99,7 +103,8 @@ class TargetAverages {
   static constexpr double z_limit = 9.5, k_limit = 12;
   static constexpr Index chunk = Index(1) << 17;
 
-  /// Nodes of one axis, and of each the k' that it counts for: `count` from `first` on, with weights from `offset` on.
+  /// Nodes of one axis, and of each the k' that it counts for: `count` from `first` on, with
+  /// weights from `offset` on.
   struct Axis {
     std::vector<double> t;
     std::vector<Index> first, count, offset;
@@ -130,7 +135,8 @@ class TargetAverages {
     }
   }
 
-  /// Goes through `n` units: list(i) where the target is needed, its values, then sum(i), a block of units after the other.
+  /// Goes through `n` units: list(i) where the target is needed, its values, then sum(i), a block
+  /// of units after the other.
   template <class List, class Sum> void in_chunks(Index n, List&& list_unit, Sum&& sum_unit) {
     for (Index first = 0, last = 0; first < n;) {
       points_.clear();
@@ -166,7 +172,8 @@ class TargetAverages {
     out.clear();
     edges_.clear();
     planes_.edges(j, at_.data(), edges_);
-    // One set of nodes for all k, unless rho is so small that it takes more of them than one set for each.
+    // One set of nodes for all k, unless rho is so small that it takes more of them than one set
+    // for each.
     if (limit <= static_cast<double>(n_k) * rho * z_limit) {
       nodes_.clear();
       push(nodes_, limit, spacing(j), edges_, 0, 1);

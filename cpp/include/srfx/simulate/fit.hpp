@@ -1,15 +1,21 @@
-// A readout for any loss: a = argmin sum_mu loss(e_mu) + lam |a|^2, e of y and f = Phi a (loss.hpp), to a given duality gap.
+// A readout for any loss: a = argmin sum_mu loss(e_mu) + lam |a|^2, e of y and f = Phi a
+// (loss.hpp), to a given duality gap.
 //
 // With q = -g de/df the gradient is 2 (lam a - Phi^T q) = -2 r, and for any lo <= g <= hi
 //
-//   objective - minimum <= sum (loss(e) - 2 g e + kappa g^2) + |r|^2/lam,      the duality gap, a sum of terms >= 0.
+//   objective - minimum <= sum (loss(e) - 2 g e + kappa g^2) + |r|^2/lam,      the duality gap, a
+//   sum of terms >= 0.
 //
-// - Without bends g is half the slope of the loss, which leaves |r|^2/lam. Newton's method, semismooth where the second derivative
-//   jumps, with a line search that costs nothing, since Phi da is known; far from the end its systems are solved roughly.
-// - With bends (kappa = 0), and where Newton's method goes from piece to piece for too long, an interior-point method: g inside its
-//   bounds, e - kappa g = u - v with u, v > 0, u (hi - g) and v (g - lo) driven to zero together, a predictor and a corrector on one
-//   factor (S. Mehrotra, SIAM J. Optim. 2 (1992) 575).
-// - Maximum margin: hi = inf, so u = 0, and lam = 1. Scaled to the least y f = 1, a is feasible, and (sum g)^2/|Phi^T q|^2 is a lower
+// - Without bends g is half the slope of the loss, which leaves |r|^2/lam. Newton's method,
+// semismooth where the second derivative
+//   jumps, with a line search that costs nothing, since Phi da is known; far from the end its
+//   systems are solved roughly.
+// - With bends (kappa = 0), and where Newton's method goes from piece to piece for too long, an
+// interior-point method: g inside its
+//   bounds, e - kappa g = u - v with u, v > 0, u (hi - g) and v (g - lo) driven to zero together, a
+//   predictor and a corrector on one factor (S. Mehrotra, SIAM J. Optim. 2 (1992) 575).
+// - Maximum margin: hi = inf, so u = 0, and lam = 1. Scaled to the least y f = 1, a is feasible,
+// and (sum g)^2/|Phi^T q|^2 is a lower
 //   bound of its |a|^2.
 #pragma once
 
@@ -20,8 +26,8 @@ namespace srfx {
 
 class Fit {
  public:
-  /// Samples as rows of `phi`, its leading `units` columns; `y` are their labels; the first `dual` of them are at most as many as
-  /// units.
+  /// Samples as rows of `phi`, its leading `units` columns; `y` are their labels; the first `dual`
+  /// of them are at most as many as units.
   Fit(const ReadoutLoss& loss, const Panels<double>& phi, Index units, const std::vector<double>& y,
       Index dual, int threads, Interrupt& interrupt)
       : loss_(loss),
@@ -35,13 +41,14 @@ class Fit {
     for (auto* v : {&r_, &da_}) v->assign(p, 0.0);
   }
 
-  /// Fewest features that are shared out among threads: a walk through fewer ends before they are all awake.
+  /// Fewest features that are shared out among threads: a walk through fewer ends before they are
+  /// all awake.
   static constexpr Index worth_threads = Index(1) << 19;
   /// The relative duality gap that is reached.
   static constexpr double tolerance = 1e-11;
 
-  /// Fits the first n samples. `a` (units) and `g` (samples) hold a start, zeros where there is none, and then the answer. Returns the
-  /// duality gap over the objective.
+  /// Fits the first n samples. `a` (units) and `g` (samples) hold a start, zeros where there is
+  /// none, and then the answer. Returns the duality gap over the objective.
   double operator()(Index n, double lam, double* a, double* g) {
     n_ = n, lam_ = loss_.kind == ReadoutLoss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
     for (auto* v : {&f_, &df_, &q_, &h_}) std::fill(v->begin() + n, v->end(), 0.0);
@@ -71,7 +78,8 @@ class Fit {
     for (Index s = 0; s < n_; ++s) f_[s] += t * df_[s];
   }
 
-  // --- losses without bends ------------------------------------------------------------------------------------------
+  // --- losses without bends
+  // ------------------------------------------------------------------------------------------
 
   double newton() {
     const bool piecewise = loss_.kind == ReadoutLoss::Kind::piecewise;
@@ -126,7 +134,8 @@ class Fit {
     return t;
   }
 
-  // --- piecewise quadratic losses ---------------------------------------------------------------------------------------------
+  // --- piecewise quadratic losses
+  // ---------------------------------------------------------------------------------------------
 
   bool above() const { return loss_.hi < std::numeric_limits<double>::infinity(); }
 
@@ -186,7 +195,8 @@ class Fit {
     }
   }
 
-  /// One step towards u (hi - g) = v (g - lo) = a fraction of their present mean, or what sums to `least`.
+  /// One step towards u (hi - g) = v (g - lo) = a fraction of their present mean, or what sums to
+  /// `least`.
   bool advance(double complementary, double least) {
     const double pairs = static_cast<double>(above() ? 2 * n_ : n_);
     for (Index s = 0; s < n_; ++s)
@@ -209,7 +219,8 @@ class Fit {
     return true;
   }
 
-  /// The direction towards products `aim`; second: less the products of the changes that the first direction made.
+  /// The direction towards products `aim`; second: less the products of the changes that the first
+  /// direction made.
   bool towards(double aim, bool second) {
     for (Index s = 0; s < n_; ++s) {
       const double below = g_[s] - loss_.lo, e = loss_.error(y_[s], f_[s]);

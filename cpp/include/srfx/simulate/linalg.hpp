@@ -3,18 +3,19 @@
 //   multiply       C (+)= A B^T                        rank-k update  C += A A^T, lower part
 //   cholesky       G = L L^T, right-looking by blocks  solves         L z = y, L^T a = z
 //
-// One storage serves every operand. Rows come in panels of `mr`; in a panel the columns follow one another, each the `mr`
-// numbers of its rows:
+// One storage serves every operand. Rows come in panels of `mr`; in a panel the columns follow one
+// another, each the `mr` numbers of its rows:
 //
 //   (row, column) of panel row/mr at  column * mr + row % mr
 //
-// A panel is read as the left operand of the kernel (mr rows at once) and, `nr` rows of it at a time, as the right one; the
-// mr x nr result is again a piece of a panel. Nothing is ever repacked, a Cholesky factor is computed in place in the form in
-// which its own updates read it, and the lower triangle takes half the memory.
+// A panel is read as the left operand of the kernel (mr rows at once) and, `nr` rows of it at a
+// time, as the right one; the mr x nr result is again a piece of a panel. Nothing is ever repacked,
+// a Cholesky factor is computed in place in the form in which its own updates read it, and the
+// lower triangle takes half the memory.
 //
-// The kernel is the outer-product scheme of K. Goto, R. A. van de Geijn, ACM TOMS 34 (2008) 12: mr x nr sums stay in registers,
-// the right operand's sliver in L1, the left operand's block in L2. bench/bench_simulation.py measures it
-// beside NumPy's BLAS.
+// The kernel is the outer-product scheme of K. Goto, R. A. van de Geijn, ACM TOMS 34 (2008) 12: mr
+// x nr sums stay in registers, the right operand's sliver in L1, the left operand's block in L2.
+// bench/bench_simulation.py measures it beside NumPy's BLAS.
 //
 // Sums run in an order fixed by the sizes alone: results do not depend on the number of threads.
 #pragma once
@@ -52,7 +53,8 @@ template <class T> struct Tile {
 #endif
   static constexpr int mr = lanes * vectors;
   static_assert(mr % nr == 0 && mr % 8 == 0);
-  /// Columns of a product summed in one go, and panels per block: nr * depth numbers stay in L1, block * mr * depth in L2.
+  /// Columns of a product summed in one go, and panels per block: nr * depth numbers stay in L1,
+  /// block * mr * depth in L2.
   static constexpr Index depth = 256;
   static constexpr Index block = std::max<Index>(1, 1920 / Index(mr * sizeof(T)));
   /// Panels whose columns are factorised together.
@@ -161,7 +163,8 @@ template <class T> inline void prefetch(const T* p) { __builtin_prefetch(p); }
 
 enum class Mode { set, add, subtract };
 
-/// C[mr x nr] = / += / -= sum over k of a_k b_k^T: column k of `a` at a + k mr, of `b` at b + k mr (nr of its rows).
+/// C[mr x nr] = / += / -= sum over k of a_k b_k^T: column k of `a` at a + k mr, of `b` at b + k mr
+/// (nr of its rows).
 template <class T, Mode mode>
 inline void kernel(Index depth, const T* __restrict a, const T* __restrict b, T* __restrict c) {
   constexpr int lanes = Tile<T>::lanes, vectors = Tile<T>::vectors, mr = Tile<T>::mr,
@@ -201,10 +204,12 @@ inline void kernel(Index depth, const T* __restrict a, const T* __restrict b, T*
 
 }  // namespace linalg_detail
 
-/// One block of C (+)= A B^T on one thread: panels [i0, i1) of A against the row groups [j0, j1) (of nr rows) of B.
+/// One block of C (+)= A B^T on one thread: panels [i0, i1) of A against the row groups [j0, j1)
+/// (of nr rows) of B.
 ///
-/// `extent(i, g)` is the number of leading columns of A and B that matter for that piece (triangular operands have fewer);
-/// `done(i, j0, j1)` is called when panel i of the block is complete. With `accumulate` C keeps what it had.
+/// `extent(i, g)` is the number of leading columns of A and B that matter for that piece
+/// (triangular operands have fewer); `done(i, j0, j1)` is called when panel i of the block is
+/// complete. With `accumulate` C keeps what it had.
 template <class T, class A, class B, class C, class Extent, class Done>
 void multiply_block(const A& a, const B& b, C& c, Index i0, Index i1, Index j0, Index j1,
                     Index columns, bool accumulate, Extent&& extent, Done&& done) {
@@ -237,7 +242,8 @@ struct Piece {
   Index i0, i1, j0, j1;
 };
 
-/// Ends of `count` things cut into equal blocks of at most `most`: a short last block would run at a fraction of the speed.
+/// Ends of `count` things cut into equal blocks of at most `most`: a short last block would run at
+/// a fraction of the speed.
 inline std::vector<Index> cuts(Index count, Index most) {
   const Index blocks = std::max<Index>(1, ceil_div(count, most));
   std::vector<Index> out;
@@ -245,7 +251,8 @@ inline std::vector<Index> cuts(Index count, Index most) {
   return out;
 }
 
-/// Cuts `panels` x `groups` into blocks of at most those sizes, last rows first: in a triangle they are the longest.
+/// Cuts `panels` x `groups` into blocks of at most those sizes, last rows first: in a triangle they
+/// are the longest.
 inline std::vector<Piece> pieces_of(Index panels, Index groups, Index most_panels,
                                     Index most_groups) {
   const std::vector<Index> rows = cuts(panels, most_panels), columns = cuts(groups, most_groups);
@@ -302,7 +309,8 @@ void rank_update(const Panels<T>& a, Index columns, PackedLower<T>& g, int threa
 
 namespace linalg_detail {
 
-/// x L^T = c for an mr x nr piece and the nr x nr triangle `l` (row j at l + j, column k at k mr), diagonal inverted in `inverse`.
+/// x L^T = c for an mr x nr piece and the nr x nr triangle `l` (row j at l + j, column k at k mr),
+/// diagonal inverted in `inverse`.
 template <class T> inline void solve_tile(T* c, const T* l, const T* inverse) {
   constexpr int lanes = Tile<T>::lanes, vectors = Tile<T>::vectors, mr = Tile<T>::mr,
                 nr = Tile<T>::nr;
@@ -342,7 +350,8 @@ template <class T> class Factorisation {
         for (Index i = p1 + n * strip; i < std::min(p1 + (n + 1) * strip, panels); ++i)
           for (Index c = p0 * mr; c < p1 * mr; c += nr) solve_group(i, p0, c);
       });
-      // The trailing update. Its first piece also factorises the next diagonal block, off everybody's critical path.
+      // The trailing update. Its first piece also factorises the next diagonal block, off
+      // everybody's critical path.
       std::vector<Piece> pieces{{p1, p2, p1, p2}};
       constexpr Index half = (block + 1) / 2;
       for (Index j = p1; j < panels; j += block)
@@ -370,7 +379,8 @@ template <class T> class Factorisation {
   }
 
  private:
-  /// Columns [c, c + nr) of panel i, given the panel's columns from p0 mr on and the factor's rows c .. c + nr - 1.
+  /// Columns [c, c + nr) of panel i, given the panel's columns from p0 mr on and the factor's rows
+  /// c .. c + nr - 1.
   void solve_group(Index i, Index p0, Index c) {
     const Index owner = c / mr, row = c % mr;
     T* tile = g_.at(i, c);
@@ -387,7 +397,8 @@ template <class T> class Factorisation {
       if (c > p0 * mr)
         kernel<T, Mode::subtract>(c - p0 * mr, g_.at(owner, p0 * mr), g_.at(owner, p0 * mr) + row,
                                   tile);
-      // The nr x nr triangle, then the rest of its panel: rows above the diagonal hold nothing and are cleared.
+      // The nr x nr triangle, then the rest of its panel: rows above the diagonal hold nothing and
+      // are cleared.
       T l[nr][nr];
       for (int j = 0; j < nr; ++j) {
         for (int k = 0; k <= j; ++k) {
@@ -423,9 +434,9 @@ template <class T> class Factorisation {
 
 }  // namespace linalg_detail
 
-/// Cholesky factor of G in its place; entries above the diagonal, inside the diagonal squares, become zero. Rows beyond
-/// g.rows() must form an identity (see `pad_identity`). False if a pivot (the square of a diagonal entry of the factor) is
-/// not above `least`.
+/// Cholesky factor of G in its place; entries above the diagonal, inside the diagonal squares,
+/// become zero. Rows beyond g.rows() must form an identity (see `pad_identity`). False if a pivot
+/// (the square of a diagonal entry of the factor) is not above `least`.
 template <class T> bool cholesky(PackedLower<T>& g, T least, int threads, Interrupt& interrupt) {
   return linalg_detail::Factorisation<T>(g, least).run(threads, interrupt);
 }
@@ -437,9 +448,11 @@ template <class T> void pad_identity(PackedLower<T>& g, Index first) {
     for (Index k = 0; k < (row / mr + 1) * mr; ++k) g(row, k) = row == k ? T(1) : T(0);
 }
 
-/// Solves L^T x = z in place for the leading `rows` rows of L; z holds ceil(rows/mr) mr numbers, its padding is ignored.
+/// Solves L^T x = z in place for the leading `rows` rows of L; z holds ceil(rows/mr) mr numbers,
+/// its padding is ignored.
 ///
-/// A few panels at a time from the last on: their square on one thread, then what they take from all earlier z, shared out.
+/// A few panels at a time from the last on: their square on one thread, then what they take from
+/// all earlier z, shared out.
 template <class T>
 void solve_transposed(const PackedLower<T>& l, Index rows, T* z, int threads,
                       Interrupt& interrupt) {

@@ -1,8 +1,8 @@
 // The losses of a readout, one sample at a time.
 //
-//   piecewise quadratic   loss(e) = max over lo <= g <= hi of 2 g e - kappa g^2,  e = y - f, or e = 1 - y f with labels of +1, -1
-//   logistic              loss(e) = log(1 + exp(e - 1)) of e = 1 - y f
-//   maximum margin        kappa = 0, lo = 0, hi = inf: infinite where e > 0
+//   piecewise quadratic   loss(e) = max over lo <= g <= hi of 2 g e - kappa g^2,  e = y - f, or e =
+//   1 - y f with labels of +1, -1 logistic              loss(e) = log(1 + exp(e - 1)) of e = 1 - y
+//   f maximum margin        kappa = 0, lo = 0, hi = inf: infinite where e > 0
 //
 // g is half the slope of the loss in e.
 #pragma once
@@ -53,7 +53,8 @@ struct ReadoutLoss {
     return {u, 1 / kappa};
   }
 
-  /// loss(e) - 2 g e + kappa g^2 >= 0 of a piecewise quadratic loss: how far g is from being half its slope at e.
+  /// loss(e) - 2 g e + kappa g^2 >= 0 of a piecewise quadratic loss: how far g is from being half
+  /// its slope at e.
   double excess(double e, double g) const {
     if (kappa == 0) return e > 0 ? 2 * (hi - g) * e : e < 0 ? 2 * (lo - g) * e : 0.0;
     const double best = std::clamp(e / kappa, lo, hi);

@@ -1,14 +1,17 @@
-// Products of a matrix of samples (rows in panels) with vectors, and the forward solve with a Cholesky factor.
+// Products of a matrix of samples (rows in panels) with vectors, and the forward solve with a
+// Cholesky factor.
 //
-// Sums are cut into pieces whose number depends on the sizes alone: results do not depend on the number of threads.
+// Sums are cut into pieces whose number depends on the sizes alone: results do not depend on the
+// number of threads.
 #pragma once
 
 #include "srfx/simulate/linalg.hpp"
 
 namespace srfx {
 
-/// The leading `units` columns of a matrix of samples, as a factor of products with vectors. Numbers of a vector over samples
-/// come in whole panels; what stands there beyond the last sample is up to the caller.
+/// The leading `units` columns of a matrix of samples, as a factor of products with vectors.
+/// Numbers of a vector over samples come in whole panels; what stands there beyond the last sample
+/// is up to the caller.
 class Samples {
  public:
   static constexpr Index mr = Panels<double>::mr;
@@ -38,8 +41,8 @@ class Samples {
     walk(rows, out, [&](Index i, double* sums) { backward(i, z + i * mr, sums); });
   }
 
-  /// f = Phi a, then z from f, then out = Phi^T z: one walk through the matrix. `make(i, f, z)` is given
-  /// the numbers of panel i and has to leave zeros beyond the last sample.
+  /// f = Phi a, then z from f, then out = Phi^T z: one walk through the matrix. `make(i, f, z)` is
+  /// given the numbers of panel i and has to leave zeros beyond the last sample.
   template <class Make>
   void apply_and_project(Index rows, const double* a, double* f, double* z, double* out,
                          Make&& make) {
@@ -117,7 +120,8 @@ class Samples {
   Buffer<double> sums_;
 };
 
-/// Solves L z = y in place for the leading `rows` rows of a factor; z holds ceil(rows/mr) mr numbers, its padding is ignored.
+/// Solves L z = y in place for the leading `rows` rows of a factor; z holds ceil(rows/mr) mr
+/// numbers, its padding is ignored.
 inline void solve_forward(const PackedLower<double>& l, Index rows, double* z) {
   constexpr Index mr = PackedLower<double>::mr;
   constexpr int lanes = Tile<double>::lanes, vectors = Tile<double>::vectors;

@@ -1,7 +1,9 @@
-// (Phi^T h Phi + lam) da = r + Phi^T h t for weights h of the samples: the linear system of every Newton step of a readout.
+// (Phi^T h Phi + lam) da = r + Phi^T h t for weights h of the samples: the linear system of every
+// Newton step of a readout.
 //
-// With w = h (t - Phi da) it is lam da = r + Phi^T w, and (K_FF + lam/h) w = lam t - Phi r over the samples F of positive weight,
-// K = Phi Phi^T. The smaller of the two matrices is factorised, units or F. K is kept where samples are fewer than units.
+// With w = h (t - Phi da) it is lam da = r + Phi^T w, and (K_FF + lam/h) w = lam t - Phi r over the
+// samples F of positive weight, K = Phi Phi^T. The smaller of the two matrices is factorised, units
+// or F. K is kept where samples are fewer than units.
 #pragma once
 
 #include "srfx/simulate/products.hpp"
@@ -52,8 +54,8 @@ class WeightedSystem {
     return solve(r, t.data(), w.data(), da, df);
   }
 
-  /// The same to a thirtieth, t = 0, by conjugate gradients with the factor over units that an earlier system left. False where
-  /// there is none, or a new one is the better way.
+  /// The same to a thirtieth, t = 0, by conjugate gradients with the factor over units that an
+  /// earlier system left. False where there is none, or a new one is the better way.
   bool solve_roughly(const std::vector<double>& r, std::vector<double>& da,
                      std::vector<double>& df) {
     if (!kept_ || static_cast<Index>(active_.size()) <= p_) return false;
@@ -131,7 +133,8 @@ class WeightedSystem {
     for (Index u = 0; u < p_; ++u) da[u] = (r[u] + image_[u]) / lam_;
   }
 
-  /// Where h is large, t - Phi da has few digits and w none: what r + Phi^T w - lam da lacks of zero is solved for again.
+  /// Where h is large, t - Phi da has few digits and w none: what r + Phi^T w - lam da lacks of
+  /// zero is solved for again.
   void over_units(const std::vector<double>& r, const double* t, double* w, std::vector<double>& da,
                   std::vector<double>& df) {
     da = r;

@@ -1,5 +1,5 @@
-// Batches of solves for bulks that are correlated with the spike and the target: the actual step, and given weights (THEORY 9, 10).
-// anisotropic_part.hpp has the equations.
+// Batches of solves for bulks that are correlated with the spike and the target: the actual step,
+// and given weights (THEORY 9, 10). anisotropic_part.hpp has the equations.
 #pragma once
 
 #include "srfx/bulk/step_table.hpp"
@@ -13,7 +13,8 @@
 
 namespace srfx {
 
-// --- batches -------------------------------------------------------------------------------------------------------
+// --- batches
+// -----------------------------------------------------------------------------------------------
 
 /// One coefficient set: what its points share. Made when first asked for, under the mutex.
 template <class Source> struct AnisotropicSet {
@@ -53,7 +54,8 @@ template <class Source> struct AnisotropicSet {
   }
 };
 
-/// What these solves yield beside the rest: the coefficient of the third feature, and the spike the point was solved with.
+/// What these solves yield beside the rest: the coefficient of the third feature, and the spike the
+/// point was solved with.
 struct AnisotropicOutput : BatchOutput {
   double *chi, *r, *c, *gamma;
   double* alignment =
@@ -210,8 +212,8 @@ void solve_block(AnisotropicSet<Source>& state, const BatchInput& in, const Anis
 }
 
 /// Solves every point of a batch, lam > 0. A Source yields, for each set, what its bulks share, and
-/// from that a table, and a bulk for a point that the table does not serve. `exact`: the bulk itself
-/// for every point.
+/// from that a table, and a bulk for a point that the table does not serve. `exact`: the bulk
+/// itself for every point.
 template <class Source>
 void solve_anisotropic(const Source& source, const BatchInput& in, const AnisotropicOutput& out,
                        Interrupt& interrupt, bool exact = false) {
@@ -238,7 +240,8 @@ void solve_anisotropic(const Source& source, const BatchInput& in, const Anisotr
   }
 }
 
-/// The sets of actual one-step networks: distinct (eta, alpha0, noise) of one activation and target.
+/// The sets of actual one-step networks: distinct (eta, alpha0, noise) of one activation and
+/// target.
 class OneStepSource {
  public:
   static constexpr bool directed = false;  ///< targets of one direction alone
@@ -310,10 +313,12 @@ class OneStepSource {
   Labels labels_;  ///< of the samples of the step; their noise is that of each set
 };
 
-// --- given weights -------------------------------------------------------------------------------------------------
+// --- given weights
+// -----------------------------------------------------------------------------------------------
 
-/// What the theory asks of a first layer W (THEORY 9 f): eigenvalues D_i of Omega = W Pi W^T and, in its eigenbasis, the
-/// vectors u_0 = W vhat - r, u_1 = W zhat, u_2 = |Pi w_i|^2 - c and u_3 = (1, .., 1).
+/// What the theory asks of a first layer W (THEORY 9 f): eigenvalues D_i of Omega = W Pi W^T and,
+/// in its eigenbasis, the vectors u_0 = W vhat - r, u_1 = W zhat, u_2 = |Pi w_i|^2 - c and u_3 =
+/// (1, .., 1).
 struct MeasuredWeights {
   SpikeParameters spike;
   std::vector<double> eigenvalues;
@@ -366,7 +371,8 @@ template <class T> class EmpiricalBulk {
     const V shift(s);
     V value[10], slope[10];
     for (int j = 0; j < 10; ++j) value[j] = slope[j] = V(0.0);
-    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and its derivative.
+    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and
+    // its derivative.
     const auto add = [&](const Real& d, const Real& one, const double* const* u) {
       const V inverse = one / (d + shift), square = inverse * inverse;
       const Real w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};

@@ -1,17 +1,20 @@
-// Exact derivatives of the errors in every parameter, by implicit differentiation at the solution (no differences).
+// Exact derivatives of the errors in every parameter, by implicit differentiation at the solution
+// (no differences).
 //
-// At the fixed point V = y(V, p): (I - T M) dV = dy at fixed V; then the linear part in dual numbers (scalar.hpp) at
-// (V, dV). The coefficients are differentiated under the integral: by Stein's lemma every derivative is again a moment of
-// sigma itself, e = sigma - mu0 - mu1 z, u2 = E e^2 (kinks and jumps are harmless, no sigma' is needed):
+// At the fixed point V = y(V, p): (I - T M) dV = dy at fixed V; then the linear part in dual
+// numbers (scalar.hpp) at (V, dV). The coefficients are differentiated under the integral: by
+// Stein's lemma every derivative is again a moment of sigma itself, e = sigma - mu0 - mu1 z, u2 = E
+// e^2 (kinks and jumps are harmless, no sigma' is needed):
 //
-//   d/dr:  mu0' = (k/s) mu1            mu1' = (k/s) E (z^2-1) sigma             u2' = (k/s) E z e^2,           s = sqrt(c)
-//   d/dc:  mu0' = E (z^2-1) sigma/2c   mu1' = E (z^3-2z) sigma/2c               u2' = E (z^2-1) e^2/2c
-//   d/dgamma: h' = (k/rho) h1 - (gamma/rho^2) E (z^2-1) s*, h1' = (k/rho) E (z^2-1) s* - (gamma/rho^2) E (z^3-2z) s*,
+//   d/dr:  mu0' = (k/s) mu1            mu1' = (k/s) E (z^2-1) sigma             u2' = (k/s) E z
+//   e^2,           s = sqrt(c) d/dc:  mu0' = E (z^2-1) sigma/2c   mu1' = E (z^3-2z) sigma/2c
+//          u2' = E (z^2-1) e^2/2c d/dgamma: h' = (k/rho) h1 - (gamma/rho^2) E (z^2-1) s*, h1' =
+//          (k/rho) E (z^2-1) s* - (gamma/rho^2) E (z^3-2z) s*,
 //             rest' = (k/rho) E z e^2 - (gamma/rho^2) E (z^2-1) e^2,            e = s* - h - h1 z
 //
-// h' loses digits like rho^-2: for rho < 0.01 and a smooth target it is k E s*' - gamma E s*'' (heat_slope below). The errors
-// depend on h1 through squares only, h1^2 = rho^2 (E s*')^2: at rho = 0 the derivative from the inside is that of a tiny
-// h1 = rho E s*'.
+// h' loses digits like rho^-2: for rho < 0.01 and a smooth target it is k E s*' - gamma E s*''
+// (heat_slope below). The errors depend on h1 through squares only, h1^2 = rho^2 (E s*')^2: at rho
+// = 0 the derivative from the inside is that of a tiny h1 = rho E s*'.
 #pragma once
 
 #include "srfx/gaussian/higher_moments.hpp"
@@ -54,10 +57,12 @@ inline void fold_target(const Coefficients& coefficients, const Dual<double> t[3
 
 }  // namespace detail
 
-/// The smallest rho at which the errors can be differentiated in gamma, for a target that is not smooth.
+/// The smallest rho at which the errors can be differentiated in gamma, for a target that is not
+/// smooth.
 inline constexpr double least_rho = 1e-4;
 
-/// Derivatives of the coefficients of a rule's nodes along r, c or gamma; h1 of the nodes may be replaced (see above).
+/// Derivatives of the coefficients of a rule's nodes along r, c or gamma; h1 of the nodes may be
+/// replaced (see above).
 inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, const Level& level,
                                               Direction direction, NodeSet& set) {
   const Index n = set.size();
@@ -138,8 +143,9 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
   return out;
 }
 
-/// A rule's nodes whose coefficients move; still without `tangents`. Their second column is k mu1 - kappa mu0, derivatives too, for
-/// the kappa that makes it orthogonal to mu0 at the point at hand, penalties included: near r = 0 that of the rule is of order 1/r.
+/// A rule's nodes whose coefficients move; still without `tangents`. Their second column is k mu1 -
+/// kappa mu0, derivatives too, for the kappa that makes it orthogonal to mu0 at the point at hand,
+/// penalties included: near r = 0 that of the rule is of order 1/r.
 template <class V> struct MovingNodeSet {
   const NodeSet& set;
   const NodeTangent* tangents;
@@ -184,8 +190,9 @@ template <class V> struct ErrorTangent {
   V test_error, train_error;
 };
 
-/// Derivatives along one direction at the solution (v1, v2). `p` carries the derivatives of the parameters, `tangents` those
-/// of the coefficients (or none); `weights` is room for one dual value a node.
+/// Derivatives along one direction at the solution (v1, v2). `p` carries the derivatives of the
+/// parameters, `tangents` those of the coefficients (or none); `weights` is room for one dual value
+/// a node.
 template <class V, class Bulk>
 ErrorTangent<V> errors_along(const Bulk& bulk, const Point<Dual<V>>& p, const NodeSet& set,
                              const NodeTangent* tangents, V v1, V v2, Dual<V>* weights) {
@@ -256,8 +263,8 @@ struct TangentRule {
   }
 };
 
-/// Derivatives of both errors at the solutions (v1, v2) of a batch, along several directions. Points whose V is not finite and
-/// positive get NaN.
+/// Derivatives of both errors at the solutions (v1, v2) of a batch, along several directions.
+/// Points whose V is not finite and positive get NaN.
 template <class Bulk>
 void gradient_batch(const Bulk& bulk, const BatchInput& in, const double* v1, const double* v2,
                     const std::vector<Direction>& directions, const GradientOutput& out,

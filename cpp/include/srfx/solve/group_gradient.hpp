@@ -1,13 +1,17 @@
-// Exact derivatives of the errors of K groups of neurons, by implicit differentiation at the solution (gradient.hpp has the
-// idea, and the derivatives of the coefficients).
+// Exact derivatives of the errors of K groups of neurons, by implicit differentiation at the
+// solution (gradient.hpp has the idea, and the derivatives of the coefficients).
 //
-// A direction moves lam, alpha, beta or noise, and of each coefficient set gamma and all r_g and c_g together. At the fixed
-// point (I - T M) dV = dy at fixed V, where dy comes from GroupMap in dual numbers. Then, in dual numbers at (V, dV):
+// A direction moves lam, alpha, beta or noise, and of each coefficient set gamma and all r_g and
+// c_g together. At the fixed point (I - T M) dV = dy at fixed V, where dy comes from GroupMap in
+// dual numbers. Then, in dual numbers at (V, dV):
 //
-// Several spikes and directions of the target (THEORY section 13) have more columns; they and their alignments stay.
+// Several spikes and directions of the target (THEORY section 13) have more columns; they and their
+// alignments stay.
 //
-//   with X the weighted columns of the least-squares problem, penalties included, and e what it leaves of the target y,
-//     dx = X^+ (dy - dX x) + (X^T X)^-1 dX^T e      by the orthogonal factors that found x: X^T X is never formed
+//   with X the weighted columns of the least-squares problem, penalties included, and e what it
+//   leaves of the target y,
+//     dx = X^+ (dy - dX x) + (X^T X)^-1 dX^T e      by the orthogonal factors that found x: X^T X
+//     is never formed
 //   with N = N' + M Q' all that T acts on at Q':  (I - T M) dQ' = d(T N) at fixed Q'
 #pragma once
 
@@ -19,7 +23,8 @@
 
 namespace srfx {
 
-/// Derivatives of the coefficients of all groups at the nodes of a rung along one direction; empty where they do not move.
+/// Derivatives of the coefficients of all groups at the nodes of a rung along one direction; empty
+/// where they do not move.
 struct GroupNodeTangents {
   std::vector<double> mu0, mu1, u2;  ///< nodes x groups
   std::vector<double> h, h1, rest;   ///< nodes
@@ -27,7 +32,8 @@ struct GroupNodeTangents {
   bool still() const { return mu0.empty() && h.empty(); }
 };
 
-/// One pack of solved points, to be differentiated. K is known at run time only: one piece of code serves all.
+/// One pack of solved points, to be differentiated. K is known at run time only: one piece of code
+/// serves all.
 template <class V, int K> class GroupTangent {
  public:
   using D = Dual<V>;
@@ -53,8 +59,8 @@ template <class V, int K> class GroupTangent {
     n_mean_ = finite_d ? k : nodes.rank;
     for (int j = 0; j < n_; ++j) q_[j] = system.x_[j];
     for (int g = 0; g < k; ++g) map_.pi[g] = D(system.map.pi[g]);
-    // linear_part leaves orthogonal columns, and what is left of the target, where it put the problem; the triangular factor
-    // once more, from those columns.
+    // linear_part leaves orthogonal columns, and what is left of the target, where it put the
+    // problem; the triangular factor once more, from those columns.
     const int columns = n_mean_ + nodes.n_columns(), rows = n + columns;
     square_.assign(columns, V(0)), factor_.assign(columns * columns, V(0));
     for (int c = 0; c < columns; ++c) {
@@ -305,7 +311,8 @@ struct GroupMove {
   double gamma = 0;
 };
 
-/// Of sets with several spikes the moves of r are relative: the derivatives of the logarithm of the strengths.
+/// Of sets with several spikes the moves of r are relative: the derivatives of the logarithm of the
+/// strengths.
 struct GroupGradientInput : BatchTarget {
   const Function* sigma = nullptr;
   std::vector<GroupParameters> sets;
@@ -606,7 +613,8 @@ class GroupGradientBlock {
 
 }  // namespace detail
 
-/// Derivatives of both errors at the solutions of a batch, along each direction. Points that have no solution get NaN.
+/// Derivatives of both errors at the solutions of a batch, along each direction. Points that have
+/// no solution get NaN.
 void group_gradient_batch(const GroupGradientInput& in, const GradientOutput& out,
                           Interrupt& interrupt);
 

@@ -1,9 +1,12 @@
-// The coefficients of K groups of neurons on shared rules in k, and how many nodes a point needs (THEORY sections 2 and 7).
+// The coefficients of K groups of neurons on shared rules in k, and how many nodes a point needs
+// (THEORY sections 2 and 7).
 //
-// Several spikes have rules of their own (spike_rules.hpp), in the frame where the target's averages separate.
+// Several spikes have rules of their own (spike_rules.hpp), in the frame where the target's
+// averages separate.
 //
-// A rule is chosen by the size of V/pi as in levels.hpp, by sums over the groups; since V has K (K + 3)/2 numbers, no family of
-// them bounds the error at a point: every solution is probed on a denser rule too (groups.hpp).
+// A rule is chosen by the size of V/pi as in levels.hpp, by sums over the groups; since V has K (K
+// + 3)/2 numbers, no family of them bounds the error at a point: every solution is probed on a
+// denser rule too (groups.hpp).
 #pragma once
 
 #include "srfx/solve/group_equations.hpp"
@@ -18,8 +21,9 @@
 
 namespace srfx {
 
-/// The nodes of a rung: a level for each group, and where they are in the space of the spikes, ordered by the distance from 0.
-/// A level's own k is the projection on the spike of its group, in units of that spike's length.
+/// The nodes of a rung: a level for each group, and where they are in the space of the spikes,
+/// ordered by the distance from 0. A level's own k is the projection on the spike of its group, in
+/// units of that spike's length.
 struct GroupRung {
   std::vector<Level> levels;
   int spikes = 1;
@@ -77,7 +81,8 @@ inline GroupNodes gather_nodes(const GroupRung& rung, Index n) {
   }
   for (double& x : out.rms_mu0) x = std::sqrt(x);
 
-  // The mean functions, made orthonormal one by one, the largest that is left first; what is left of none is dropped.
+  // The mean functions, made orthonormal one by one, the largest that is left first; what is left
+  // of none is dropped.
   Eigen::MatrixXd left(n, k), combination = Eigen::MatrixXd::Identity(k, k);
   for (Index i = 0; i < n; ++i)
     for (int g = 0; g < k; ++g) left(i, g) = std::sqrt(out.weight[i]) * out.mu0[i * k + g];
@@ -124,8 +129,8 @@ inline GroupNodes gather_nodes(const GroupRung& rung, Index n) {
   return out;
 }
 
-/// The rules in k of one set of groups: trapezoidal rungs, then panels, each denser than the last; of several spikes the rungs
-/// of SpikeRules.
+/// The rules in k of one set of groups: trapezoidal rungs, then panels, each denser than the last;
+/// of several spikes the rungs of SpikeRules.
 class GroupTable {
  public:
   static constexpr int n_rungs = KRules::n_trapezoid + KRules::n_panels, last_checked = n_rungs - 2;
@@ -233,7 +238,8 @@ class GroupTable {
     if (!out) out = std::make_unique<GroupNodes>(gather_nodes(rung(i), look(i, cls).cut));
     return *out;
   }
-  /// Panels a quarter (coarse: half) of their usual width, |k| up to `range`; of several spikes the last rungs.
+  /// Panels a quarter (coarse: half) of their usual width, |k| up to `range`; of several spikes the
+  /// last rungs.
   GroupNodes dense(double range, bool coarse) {
     const GroupRung& nodes =
         rung((spike_rules_ ? last_checked_ : KRules::n_trapezoid + 3) + (coarse ? 0 : 1));
@@ -314,7 +320,8 @@ class GroupTable {
   /// Whether the next rung is of another kind.
   bool last_of_kind(int i) const { return !spike_rules_ && i == KRules::n_trapezoid - 1; }
 
-  /// A rung of several spikes: within the ball of the limit and, where sigma has a parity, on one side.
+  /// A rung of several spikes: within the ball of the limit and, where sigma has a parity, on one
+  /// side.
   void fill(int i, GroupRung& out) {
     TargetTable table = spike_rules_->rung(i);
     const int q = out.spikes = table.spikes, n_values = table.channels, n_axes = n_values - 2;

@@ -15,8 +15,8 @@
 
 namespace srfx {
 
-/// What a solve yields at one point: matrices K x K, vectors K; theta has K for each spike, one spike after the other, psi for
-/// each direction of the target that the spikes leave.
+/// What a solve yields at one point: matrices K x K, vectors K; theta has K for each spike, one
+/// spike after the other, psi for each direction of the target that the spikes leave.
 template <class V, int K> struct GroupOrder {
   using Map = GroupMap<V, K>;
   V test_error, train_error;
@@ -118,8 +118,8 @@ template <class V, class Bulk> class GroupSolver {
 
  protected:
   /// What a fit leaves at the nodes: R' = rest + (h - C)^2 + sum_m (h1_m - mu1.psi_m)^2, all
-  /// positive; Q1' = Q1 - sum_m psi_m psi_m^T. left(i) is h - C, pull(i, weight w (h - C)) gathers more. c_ becomes a' E[e
-  /// R0' w^2].
+  /// positive; Q1' = Q1 - sum_m psi_m psi_m^T. left(i) is h - C, pull(i, weight w (h - C)) gathers
+  /// more. c_ becomes a' E[e R0' w^2].
   struct Misfit {
     V error, loss, loss2, energy,
         size;  ///< without the noise of the readout; E[R0' w], E[R0' w^2]; E[w (C h + ..)]; E[w hh]

@@ -1,5 +1,6 @@
-// The actual one-step network with several initial readout values: K groups of neurons in one anisotropic bulk (THEORY 10). Batches of
-// solves; group_step_solver.hpp has one, group_step_map.hpp and group_step_bulk.hpp the equations of the bulk.
+// The actual one-step network with several initial readout values: K groups of neurons in one
+// anisotropic bulk (THEORY 10). Batches of solves; group_step_solver.hpp has one,
+// group_step_map.hpp and group_step_bulk.hpp the equations of the bulk.
 #pragma once
 
 #include "srfx/solve/groups.hpp"

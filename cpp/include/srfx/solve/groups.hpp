@@ -1,8 +1,10 @@
-// Batches of solves for K groups of neurons, one for each value of the initial readout (THEORY section 7).
+// Batches of solves for K groups of neurons, one for each value of the initial readout (THEORY
+// section 7).
 //
-// As in scan.hpp: points of one coefficient set share coefficients and rules, a pack of eight is solved at a time, and what a
-// point yields depends on the point alone. Groups that are one and the same (equal coefficients, or for odd sigma equal up to
-// the sign of r) are merged first. Every solution is probed on a denser rule in k, and solved again on that if they disagree.
+// As in scan.hpp: points of one coefficient set share coefficients and rules, a pack of eight is
+// solved at a time, and what a point yields depends on the point alone. Groups that are one and the
+// same (equal coefficients, or for odd sigma equal up to the sign of r) are merged first. Every
+// solution is probed on a denser rule in k, and solved again on that if they disagree.
 #pragma once
 
 #include "srfx/bulk/group_parameters.hpp"
@@ -22,8 +24,9 @@ struct GroupBatchInput : BatchTarget {
   bool merge = true;
 };
 
-/// As BatchOutput, with K values a point for m, q2, v2 and K x K for q1 and v1; theta has K times the spikes given, psi K times
-/// the directions of the target: along the part of each that the spikes leave (THEORY section 13, A = (I - Gamma Gamma^T)^(1/2)).
+/// As BatchOutput, with K values a point for m, q2, v2 and K x K for q1 and v1; theta has K times
+/// the spikes given, psi K times the directions of the target: along the part of each that the
+/// spikes leave (THEORY section 13, A = (I - Gamma Gamma^T)^(1/2)).
 struct GroupBatchOutput {
   double *test_error, *train_error, *m, *theta, *psi, *q1, *q2, *v1, *v2, *residual,
       *quadrature_error;

@@ -1,4 +1,5 @@
-// Batches of networks after several steps, or after one with a target of several directions (THEORY 14 and 15).
+// Batches of networks after several steps, or after one with a target of several directions (THEORY
+// 14 and 15).
 #pragma once
 
 #include "srfx/bulk/layer_map.hpp"

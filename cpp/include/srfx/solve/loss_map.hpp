@@ -5,7 +5,8 @@
 //   (theta, psi, chi) = (K/B)(thetah, psih, chih);   mh = m B/K_mm, 0 at d = inf
 //   (q1, q2) = T (qh1, qh2) + (hat^T (K + s K') hat, -c hat^T K' hat)/B^2
 //
-// The formulas are templates of the scalar: numbers with an infinitesimal part give the derivatives.
+// The formulas are templates of the scalar: numbers with an infinitesimal part give the
+// derivatives.
 #pragma once
 
 #include "srfx/bulk/one_step.hpp"
@@ -60,10 +61,66 @@ HatsOf<T> isotropic_map(const SpectralAverages<T>& y, const Point<double>& p, co
   return out;
 }
 
+/// K + s K' of a bulk. Both are of order 1/s and their sum of order 1/s^2: beyond `most_s`, where it
+/// would lose its digits, s^2 (K + s K') is the parabola in 1/s through three places before.
+template <class T> struct KernelSlopes {
+  static constexpr double most_s = 4e4;
+  T k[3][3], cross[3], mean;
+
+  KernelSlopes() = default;
+  explicit KernelSlopes(const Overlaps<T>& at) {
+    each(at, [&](T& out, const Along<T>& entry) { out = entry.v + at.s * entry.d; });
+  }
+  /// `overlaps(s)` are those at another s.
+  template <class At> static KernelSlopes of(const Overlaps<T>& at, At&& overlaps) {
+    if (!(real_part(at.s) > most_s)) return KernelSlopes(at);
+    const T x = T(1) / at.s;
+    KernelSlopes out;
+    each(out, [](T& sum) { sum = T(0); });
+    for (int i = 0; i < 3; ++i) {
+      T share = x * x;
+      for (int j = 0; j < 3; ++j)
+        if (j != i) share = share * (x * T(most_s) - T(1 << j)) / T((1 << i) - (1 << j));
+      const double s = most_s / (1 << i);
+      const KernelSlopes there(overlaps(s));
+      const T weight = share * T(s * s);
+      for (int a = 0; a < 3; ++a) {
+        for (int b = 0; b < 3; ++b) out.k[a][b] = out.k[a][b] + weight * there.k[a][b];
+        out.cross[a] = out.cross[a] + weight * there.cross[a];
+      }
+      out.mean = out.mean + weight * there.mean;
+    }
+    return out;
+  }
+  /// The same without what moves.
+  KernelSlopes still() const {
+    KernelSlopes out = *this;
+    each(out, [](T& x) { x = x.real(); });
+    return out;
+  }
+
+ private:
+  template <class Do> static void each(KernelSlopes& of, Do&& act) {
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 3; ++j) act(of.k[i][j]);
+      act(of.cross[i]);
+    }
+    act(of.mean);
+  }
+  template <class Do> void each(const Overlaps<T>& at, Do&& act) {
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 3; ++j) act(k[i][j], at.k[i][j]);
+      act(cross[i], at.crossed ? at.cross[i] : Along<T>(T(0), T(0)));
+    }
+    act(mean, at.mean);
+  }
+};
+
 /// Bulks with overlaps, in the unit-bulk convention of anisotropic_part.hpp.
 template <class T>
 HatsOf<T> anisotropic_map(const SpectralAverages<T>& y, const Overlaps<T>& k,
-                          const Point<double>& p, const HatsOf<T>& hat, const T& m) {
+                          const KernelSlopes<T>& slopes, const Point<double>& p,
+                          const HatsOf<T>& hat, const T& m) {
   const T inverse_b = T(1) / hat[at_v1];
   const T h[3] = {hat[at_theta], hat[at_psi], hat[at_chi]};
   // mh from m = (K_mm mh + sum K_mj hat_j)/B, K_mm = beta c g_m d
@@ -72,21 +129,21 @@ HatsOf<T> anisotropic_map(const SpectralAverages<T>& y, const Overlaps<T>& k,
     for (int j = 0; j < 3; ++j) rest = rest - k.cross[j].v * h[j];
   const T per = T(p.inverse_d) / (T(p.beta) * k.c), turned = rest / k.mean.v, pull = per * turned;
   T x[3] = {T(0), T(0), T(0)}, first(0), second(0);
-  const auto add = [&](const Along<T>& entry, const T& product) {
-    first = first + (entry.v + k.s * entry.d) * product;
+  const auto add = [&](const T& slope, const Along<T>& entry, const T& product) {
+    first = first + slope * product;
     second = second - k.c * entry.d * product;
   };
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j) {
       x[i] = x[i] + k.k[i][j].v * h[j] * inverse_b;
-      add(k.k[i][j], h[i] * h[j]);
+      add(slopes.k[i][j], k.k[i][j], h[i] * h[j]);
     }
     if (k.crossed) {
       x[i] = x[i] + k.cross[i].v * pull * inverse_b;
-      add(k.cross[i], T(2) * h[i] * pull);
+      add(slopes.cross[i], k.cross[i], T(2) * h[i] * pull);
     }
   }
-  add(k.mean, pull * turned);
+  add(slopes.mean, k.mean, pull * turned);
   const T scale = inverse_b * inverse_b;
   HatsOf<T> out;
   out[at_v1] = y.y1, out[at_v2] = y.y2;
@@ -147,8 +204,8 @@ class IsotropicLossMap {
   Point<double> p_;
 };
 
-/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose imaginary
-/// parts are infinitesimal.
+/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose
+/// imaginary parts are infinitesimal.
 template <class Complex> class AnisotropicLossMap {
   using T = std::complex<double>;
 
@@ -168,12 +225,16 @@ template <class Complex> class AnisotropicLossMap {
         bb[2] = {turned(hat[at_v1]), T(hat[at_v1])};
     SpectralAverages<T> y[3];
     Overlaps<T> k[3];
+    detail::KernelSlopes<T> slopes[3];
     Complex* const bulks[2] = {&by_b_, &by_a_};
     for (int i = 0; i < 2; ++i) {
       y[i] = bulks[i]->averages(ab[i], bb[i], beta);
       k[i] = bulks[i]->overlaps(ab[i], bb[i], beta);
+      slopes[i] = detail::KernelSlopes<T>::of(k[i], [&](double s) {
+        return bulks[i]->overlaps(T(a), T(real_part(k[i].c) * a / s), beta);
+      });
     }
-    y[2] = y[0], k[2] = k[0];
+    y[2] = y[0], k[2] = k[0], slopes[2] = slopes[0].still();
     const auto still = [](T& x) { x = x.real(); };
     for (T* x : {&y[2].y1, &y[2].y2, &y[2].t11, &y[2].t12, &y[2].t22, &k[2].s, &k[2].c,
                  &k[2].mean.v, &k[2].mean.d})
@@ -185,7 +246,7 @@ template <class Complex> class AnisotropicLossMap {
     LossMapValue out = detail::differentiated<T>(
         hat, m, [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
           const int i = moved == at_v1 ? 0 : moved == at_v2 ? 1 : 2;
-          return detail::anisotropic_map(y[i], k[i], p_, hats, mean);
+          return detail::anisotropic_map(y[i], k[i], slopes[i], p_, hats, mean);
         });
     out.defect = magnitude(k[0].defect);
     return out;

@@ -1,8 +1,8 @@
 // Newton's method on the eight order parameters of a readout with another loss (THEORY section 19).
 //
 // The data's side yields hats, the weights' side order parameters from them: x = map(hats(x)). Both
-// have exact derivatives. Newton steps move V and q on a log scale and are damped by what they do to
-// the field; where they fail a plain step is taken: V and q by the map, the features together by
+// have exact derivatives. Newton steps move V and q on a log scale and are damped by what they do
+// to the field; where they fail a plain step is taken: V and q by the map, the features together by
 // their own block of the Jacobian.
 #pragma once
 

@@ -266,8 +266,8 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
           classes = now;
         }
         from = next;
-        // What the next rung would move: less by the last ratio, at least. Of the first move alone the
-        // power by which a trapezoid gains from rung to rung.
+        // What the next rung would move: less by the last ratio, at least. Of the first move alone
+        // the power by which a trapezoid gains from rung to rung.
         left = previous > 0 ? move * std::min(1.0, move / previous) : std::pow(move, 1.4);
         if (left < enough) break;
         previous = move;

@@ -1,16 +1,19 @@
-// Parameter values of least test error, at many points at once: a coarse grid, then the root of the exact derivative.
+// Parameter values of least test error, at many points at once: a coarse grid, then the root of the
+// exact derivative.
 //
-// What leaves the coefficients alone (lam, alpha, beta, noise) is the inner search: all points of a coefficient set side by
-// side, eight a pack. What changes them (r of spiked features, eta and alpha0 of a step) is the outer search, of
+// What leaves the coefficients alone (lam, alpha, beta, noise) is the inner search: all points of a
+// coefficient set side by side, eight a pack. What changes them (r of spiked features, eta and
+// alpha0 of a step) is the outer search, of
 //
-//   F(x) = min_lam E(x, lam),   dF/dx = dE/dx at the best lam   (the envelope theorem, at a bound of lam too),
+//   F(x) = min_lam E(x, lam),   dF/dx = dE/dx at the best lam   (the envelope theorem, at a bound
+//   of lam too),
 //
-// or of E itself at given lam. Where two minima in lam change places F has a kink, but a concave one: a slope that turns from
-// negative to positive always encloses a minimum. Outer coordinates: none, one (bracketed), or two (Newton's method on the
-// exact gradient within the box).
+// or of E itself at given lam. Where two minima in lam change places F has a kink, but a concave
+// one: a slope that turns from negative to positive always encloses a minimum. Outer coordinates:
+// none, one (bracketed), or two (Newton's method on the exact gradient within the box).
 //
-// A search has converged if it ended at a minimum or a bound that no other place it looked at undercuts (by more than
-// rounding). Else it yields the lowest place it saw, and says so.
+// A search has converged if it ended at a minimum or a bound that no other place it looked at
+// undercuts (by more than rounding). Else it yields the lowest place it saw, and says so.
 #pragma once
 
 #include "srfx/solve/gradient.hpp"
@@ -19,7 +22,8 @@
 
 namespace srfx {
 
-/// A coordinate y of a search: a parameter or its logarithm, from low to high, looked at in n places first.
+/// A coordinate y of a search: a parameter or its logarithm, from low to high, looked at in n
+/// places first.
 struct SearchAxis {
   double low = 0, high = 1;  ///< of the parameter
   bool logarithmic = false;
@@ -40,8 +44,8 @@ struct SearchAxis {
   double slope(double parameter) const { return logarithmic ? parameter : 1; }
 };
 
-/// (r, c, gamma) of a model's own parameters: (r, c, gamma) of spiked features with r in units of `readout`, or (eta, alpha0,
-/// noise) of a step (THEORY sections 1 and 10).
+/// (r, c, gamma) of a model's own parameters: (r, c, gamma) of spiked features with r in units of
+/// `readout`, or (eta, alpha0, noise) of a step (THEORY sections 1 and 10).
 struct CoefficientMap {
   bool step = false;
   double readout = 1;
@@ -87,7 +91,8 @@ struct LocalMinima {
 
 namespace detail {
 
-/// Values that differ by what rounding and the choice of a rule leave: neither is lower than the other.
+/// Values that differ by what rounding and the choice of a rule leave: neither is lower than the
+/// other.
 inline bool level_with(double a, double b) {
   return a == b || (std::abs(a - b) < infinity &&
                     std::abs(a - b) <= 3e-11 * std::max(std::abs(a), std::abs(b)));
@@ -95,7 +100,8 @@ inline bool level_with(double a, double b) {
 
 }  // namespace detail
 
-/// Local minima among e[0], e[stride], ..: plateaus count once, infinite values are walls, ends count unless `interior`.
+/// Local minima among e[0], e[stride], ..: plateaus count once, infinite values are walls, ends
+/// count unless `interior`.
 inline LocalMinima local_minima(const double* e, int n, Index stride, bool interior) {
   LocalMinima out;
   const auto at = [&](int i) { return e[i * stride]; };
@@ -125,8 +131,9 @@ inline LocalMinima local_minima(const double* e, int n, Index stride, bool inter
 
 /// From a grid node to the minimum near it, an evaluation at a time: ask at(), answer with seen().
 ///
-/// Downhill from the node cell by cell, as long as that leads lower, until the slope turns or a bound is reached; then
-/// Chandrupatla's method on the slope, its first guess the minimum of the cubic through both ends.
+/// Downhill from the node cell by cell, as long as that leads lower, until the slope turns or a
+/// bound is reached; then Chandrupatla's method on the slope, its first guess the minimum of the
+/// cubic through both ends.
 class Descent {
  public:
   Descent() = default;
@@ -212,7 +219,8 @@ class Descent {
   void closer(const End& here) {
     const double moved = std::abs(here.y - last_.y), cell = axis_->cell();
     if (here.slope == 0) return stop(true);
-    // The step before this one was by inverse quadratic interpolation and so small that its error is below the tolerance.
+    // The step before this one was by inverse quadratic interpolation and so small that its error
+    // is below the tolerance.
     if (interpolated_ && moved < 1e-6 * cell) return stop(true);
     End third;
     if ((here.slope > 0) == (last_.slope > 0)) third = last_;
@@ -338,7 +346,8 @@ template <class Bulk> class OptimumSearch {
  public:
   OptimumSearch(const Bulk& bulk, const OptimumInput& in) : bulk_(&bulk), in_(&in) {}
 
-  /// Finds the optima of points order[begin] .. order[end - 1] of one set. `poll` is called every few hundred solves.
+  /// Finds the optima of points order[begin] .. order[end - 1] of one set. `poll` is called every
+  /// few hundred solves.
   template <class Poll>
   void run(const PointsBySet& by_set, const PointBlock& block, const OptimumOutput& out,
            Poll&& poll) {
@@ -417,7 +426,8 @@ template <class Bulk> class OptimumSearch {
     double error = infinity, line = std::numeric_limits<double>::quiet_NaN();
     bool converged = false;
   };
-  /// What an evaluation yields at a point: `sign` times the error (infinite where it failed), the inner optimum and V there.
+  /// What an evaluation yields at a point: `sign` times the error (infinite where it failed), the
+  /// inner optimum and V there.
   struct Found {
     double error, line, v1, v2;
     int n_minima, n_failed;
@@ -479,8 +489,8 @@ template <class Bulk> class OptimumSearch {
                   static_cast<Index>(retry_.size()), work_);
   }
 
-  /// Derivatives of the error at solved items, along the line or (`turn`, the derivatives of r, c and gamma) with the coefficients.
-  /// Not a number where it cannot be had.
+  /// Derivatives of the error at solved items, along the line or (`turn`, the derivatives of r, c
+  /// and gamma) with the coefficients. Not a number where it cannot be had.
   const double* slopes(Direction along, const SpikeParameters* turn) {
     const Index n = items_.in.n_points;
     slope_.assign(n, std::numeric_limits<double>::quiet_NaN());
@@ -523,7 +533,8 @@ template <class Bulk> class OptimumSearch {
     return detail::moving_point(p, along);
   }
 
-  /// Derivatives of a rule's coefficients when (r, c, gamma) move along `turn`: turned_ and tangents_.
+  /// Derivatives of a rule's coefficients when (r, c, gamma) move along `turn`: turned_ and
+  /// tangents_.
   bool tangents_of(const Selection& rule, const SpikeParameters& turn) {
     turned_ = rule.nodes;
     tangents_.assign(turned_.size(), {});
@@ -574,7 +585,8 @@ template <class Bulk> class OptimumSearch {
       items_.set(item, p);
       return value;
     };
-    // The grid, a few hundred solves at a time. (A start from the V of the last lam saves little: the first pass is in single precision.)
+    // The grid, a few hundred solves at a time. (A start from the V of the last lam saves little:
+    // the first pass is in single precision.)
     line_.resize(static_cast<std::size_t>(3 * axis.n * n));
     double *error = line_.data(), *v1 = error + axis.n * n, *v2 = v1 + axis.n * n;
     const int rows = static_cast<int>(std::max<Index>(1, 512 / n));
@@ -716,8 +728,8 @@ template <class Bulk> class OptimumSearch {
     double error = infinity, line = 0;
   };
 
-  /// Newton's method within the box, its matrix from differences of exact gradients; where that matrix is not positive its
-  /// eigenvalues count by size, and a step is at most a cell long.
+  /// Newton's method within the box, its matrix from differences of exact gradients; where that
+  /// matrix is not positive its eigenvalues count by size, and a step is at most a cell long.
   template <class Poll>
   Best newton_in_box(const CoefficientMap::Own& own, const Point<double>& point,
                      std::array<int, 2> start, Poll&& poll) {
@@ -764,7 +776,8 @@ template <class Bulk> class OptimumSearch {
       std::array<double, 2> step = newton_step(h, here.g, open);
       const double size = std::max(std::abs(step[0]), std::abs(step[1]));
       if (size == 0) return best_of(here, y_of, true);
-      // What the step can gain: nothing, along a valley without a bottom (eta^2/alpha0, say, may be all that matters).
+      // What the step can gain: nothing, along a valley without a bottom (eta^2/alpha0, say, may be
+      // all that matters).
       const double gain = -0.5 * (here.g[0] * step[0] + here.g[1] * step[1]),
                    level = std::abs(here.error);
       converged = size < 1e-8 || gain <= 1e-16 * level;  // the next place is better by far
@@ -793,7 +806,8 @@ template <class Bulk> class OptimumSearch {
     return {{y_of(0, at.x[0]), y_of(1, at.x[1])}, at.error, at.line, converged};
   }
 
-  /// -|H|^-1 g over the open coordinates; |H| has H's eigenvectors and the sizes of its eigenvalues.
+  /// -|H|^-1 g over the open coordinates; |H| has H's eigenvectors and the sizes of its
+  /// eigenvalues.
   static std::array<double, 2> newton_step(const double (&h)[2][2], const std::array<double, 2>& g,
                                            const std::array<bool, 2>& open) {
     std::array<double, 2> step{};
@@ -842,7 +856,8 @@ void optimum_batch(const Bulk& bulk, const OptimumInput& in, const OptimumOutput
                    Interrupt& interrupt) {
   const PointsBySet by_set(in);
   const int n_threads = std::max(1, in.n_threads);
-  // Points of a block share the coefficients of the grid, so that few blocks are best; those of a descent are its own.
+  // Points of a block share the coefficients of the grid, so that few blocks are best; those of a
+  // descent are its own.
   const Index share = (in.n_points + 4 * n_threads - 1) / (4 * n_threads);
   const Index block_size =
       in.coordinates.empty() ? 512 : std::min<Index>(std::max<Index>(share, 1), 256);

@@ -1,6 +1,8 @@
-// Batches of solves: points grouped by coefficient set and class of lam, eight to a pack, packs to threads.
+// Batches of solves: points grouped by coefficient set and class of lam, eight to a pack, packs to
+// threads.
 //
-// What a point yields depends on the point alone: not on its neighbours in the batch, nor on the number of threads.
+// What a point yields depends on the point alone: not on its neighbours in the batch, nor on the
+// number of threads.
 #pragma once
 
 #include "srfx/data/levels.hpp"
@@ -38,7 +40,8 @@ struct BatchOutput {
   double* psi_directions = nullptr;  ///< of a target of L directions: n_points x L, see SetState
 };
 
-/// Points per pack of the linear part, and of the iteration (where two packs hide each other's latency).
+/// Points per pack of the linear part, and of the iteration (where two packs hide each other's
+/// latency).
 using Pack = simd::Lanes<double, 8>;
 using TwinPack = simd::Pair<Pack>;
 /// The same in single precision, for the first pass.
@@ -59,7 +62,8 @@ struct Workspace {
   }
 };
 
-/// A solution is called converged when the defect of the whole undamped system (Order::residual) is below this.
+/// A solution is called converged when the defect of the whole undamped system (Order::residual) is
+/// below this.
 inline constexpr double residual_tolerance = 1e-10;
 
 namespace detail {
@@ -181,8 +185,9 @@ void start_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
-/// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U diag(rho, 1, ..) U^T is
-/// the A of THEORY section 13 that singles out no basis, and U turns what was solved for.
+/// psi of points, along the part of each direction of the target that the spike leaves: P^(1/2) = U
+/// diag(rho, 1, ..) U^T is the A of THEORY section 13 that singles out no basis, and U turns what
+/// was solved for.
 template <class V>
 void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, const Index* points,
                int count, const V& psi, const V* across) {
@@ -204,7 +209,8 @@ void store_psi(const SetCoefficients& coefficients, const BatchOutput& out, cons
   }
 }
 
-/// One coefficient set while its points are solved. Rules are found when first asked for, under the mutex.
+/// One coefficient set while its points are solved. Rules are found when first asked for, under the
+/// mutex.
 struct SetState {
   std::mutex mutex;
   CoefficientScratch scratch;  ///< outlives the set: the next one in this place uses it
@@ -266,7 +272,8 @@ void solve_pack(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
-/// Class whose rule serves the ridgeless limit above the threshold, where V is finite but its size unknown.
+/// Class whose rule serves the ridgeless limit above the threshold, where V is finite but its size
+/// unknown.
 inline constexpr int ridgeless_class = 12 * n_shapes + n_shapes - 1;
 
 /// Solves one point at lam = 0 (THEORY section 3).
@@ -303,8 +310,8 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
     work.kept_psi_across = work.scalar_psi_across;
   };
   if (p.alpha > threshold) {
-    // With linear features and p >= d the null directions of the bulk leave <1/S> unbounded: the limit is taken at a lam
-    // so small that what is neglected is below rounding.
+    // With linear features and p >= d the null directions of the bulk leave <1/S> unbounded: the
+    // limit is taken at a lam so small that what is neglected is below rounding.
     if (linear && p.beta >= 1) p.lam = 1e-30 * rule.nodes.mean_u1;
     const Status status = solve(*rule.level, rule.size, x);
     keep();
@@ -314,8 +321,8 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
     if (p.lam > 0 && p.beta == 1) x.q2 = infinity;  // the square bulk is singular
     return detail::store(out, i, x, status, iterations, rule.error);
   }
-  // Below the threshold, in v = lam V. Tails that no sample reaches may rule the averages: the value then moves with the
-  // range of k, and the limit is infinite.
+  // Below the threshold, in v = lam V. Tails that no sample reaches may rule the averages: the
+  // value then moves with the range of k, and the limit is infinite.
   p.unit = 0, p.lam = 1;
   const Level& dense = table.dense();
   const Level& coarse = table.less_dense();
@@ -342,7 +349,8 @@ void solve_ridgeless(const Bulk& bulk, const BatchInput& in, const BatchOutput& 
   detail::store(out, i, x, status, iterations, std::max(moved(narrow), moved(check)));
 }
 
-/// Points by class, in a stable counting sort: those of class c are order[begin[c]] .. order[begin[c + 1] - 1].
+/// Points by class, in a stable counting sort: those of class c are order[begin[c]] ..
+/// order[begin[c + 1] - 1].
 template <class ClassOf>
 void sort_by_class(const Index* points, Index count, ClassOf&& class_at,
                    std::vector<std::int8_t>& keys, Index (&begin)[n_classes + 1], Index* order) {
@@ -358,7 +366,8 @@ void sort_by_class(const Index* points, Index count, ClassOf&& class_at,
   for (Index i = 0; i < count; ++i) order[next[keys[i]]++] = points[i];
 }
 
-/// Second pass over ridge points of one set, whose V is already known well enough to start from: it is in out.v1 and out.v2.
+/// Second pass over ridge points of one set, whose V is already known well enough to start from: it
+/// is in out.v1 and out.v2.
 template <class Bulk>
 void finish_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out, SetState& state,
                   const Index* points, Index count, Workspace& work) {
@@ -421,7 +430,8 @@ void solve_block(const Bulk& bulk, const BatchInput& in, const BatchOutput& out,
   }
 }
 
-/// The points of a batch by coefficient set, in a stable counting sort: those of set s are order[begin[s]] .. order[begin[s + 1] - 1].
+/// The points of a batch by coefficient set, in a stable counting sort: those of set s are
+/// order[begin[s]] .. order[begin[s + 1] - 1].
 struct PointsBySet {
   std::vector<Index> begin, order;
 

@@ -1,14 +1,16 @@
 // Newton's method on (V1, V2), guarded, from V = (1, 1)/lam (THEORY section 3).
 //
-// Each lane is a point of its own: it stops moving when it has converged, so its digits do not depend on its neighbours.
+// Each lane is a point of its own: it stops moving when it has converged, so its digits do not
+// depend on its neighbours.
 #pragma once
 
 #include "srfx/data/linear_part.hpp"
 
 namespace srfx {
 
-/// When an iteration stops. A step s that follows a step s' leaves an error of about s^3/s'^2 (Newton converges
-/// quadratically), relative; that, or the step itself, has to be below the tolerance.
+/// When an iteration stops. A step s that follows a step s' leaves an error of about s^3/s'^2
+/// (Newton converges quadratically), relative; that, or the step itself, has to be below the
+/// tolerance.
 struct NewtonSettings {
   int max_iterations = 200;
   double tolerance = 1e-13;
@@ -32,7 +34,8 @@ NewtonResult<V> newton(const Bulk& bulk, const Point<V>& p, const NodeSet& set, 
     V step1, step2;
     map.solve(map.bulk.y1 - out.v1, map.bulk.y2 - out.v2, step1, step2);
     V next1 = out.v1 + step1, next2 = out.v2 + step2;
-    // Where Newton leaves the positive axis (or is not finite) take the plain step of the map, which never does.
+    // Where Newton leaves the positive axis (or is not finite) take the plain step of the map,
+    // which never does.
     const auto inside = (next1 > V(0)) & (next2 > V(0));
     next1 = simd::select(inside, next1, map.bulk.y1);
     next2 = simd::select(inside, next2, map.bulk.y2);

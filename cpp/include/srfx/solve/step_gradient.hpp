@@ -1,12 +1,15 @@
-// Exact derivatives of the errors for bulks that are correlated with the spike and the target: the actual one-step network and
-// given weights (anisotropic.hpp), by implicit differentiation at the solution.
+// Exact derivatives of the errors for bulks that are correlated with the spike and the target: the
+// actual one-step network and given weights (anisotropic.hpp), by implicit differentiation at the
+// solution.
 //
-// A parameter p becomes p + i h with h so small that h^2 is nothing: complex arithmetic is then that of dual numbers, and
-// Im f/h is f', without differences. At the fixed point (I - T M) dV = dy at fixed V, I - T M with all its digits; then the
-// linear part at V + i h dV. The step's own constants, its bulk and the coefficients of the spike move likewise.
+// A parameter p becomes p + i h with h so small that h^2 is nothing: complex arithmetic is then
+// that of dual numbers, and Im f/h is f', without differences. At the fixed point (I - T M) dV = dy
+// at fixed V, I - T M with all its digits; then the linear part at V + i h dV. The step's own
+// constants, its bulk and the coefficients of the spike move likewise.
 //
-// Label noise also widens the law of the residual u: d/dnoise E f(u) = E f''(u)/2, the heat equation. For h infinitesimal the
-// mean of f(u + sqrt(i h)) and f(u - sqrt(i h)) is f(u) + (i h/2) f''(u), so each node becomes two.
+// Label noise also widens the law of the residual u: d/dnoise E f(u) = E f''(u)/2, the heat
+// equation. For h infinitesimal the mean of f(u + sqrt(i h)) and f(u - sqrt(i h)) is f(u) + (i h/2)
+// f''(u), so each node becomes two.
 #pragma once
 
 #include "srfx/solve/anisotropic.hpp"
@@ -54,7 +57,8 @@ struct SpikeMove {
   bool still() const { return r == 0 && c == 0 && gamma == 0; }
 };
 
-/// The features of a rule, moving with the spike: d mu_c/dr = (k/s) E (z^3 - 3z) sigma/2c, d mu_c/dc = E (z^4 - 6 z^2 + 3) sigma/4c^2.
+/// The features of a rule, moving with the spike: d mu_c/dr = (k/s) E (z^3 - 3z) sigma/2c, d
+/// mu_c/dc = E (z^4 - 6 z^2 + 3) sigma/4c^2.
 inline MovingFeatures moving_features(const Coefficients& coefficients,
                                       const ThreeFeatures& features, const Level& level,
                                       const SpikeMove& move) {
@@ -187,8 +191,8 @@ class MovingWeights {
   const MeasuredWeights* weights_;
 };
 
-/// Derivatives of both errors at the solutions (v1, v2) of a batch, along several directions; NaN where there is no solution.
-/// `Moving` is MovingStep or MovingWeights, to go with the source.
+/// Derivatives of both errors at the solutions (v1, v2) of a batch, along several directions; NaN
+/// where there is no solution. `Moving` is MovingStep or MovingWeights, to go with the source.
 template <class Moving, class Source>
 void anisotropic_gradient(const Source& source, const BatchInput& in, const double* v1,
                           const double* v2, const std::vector<StepDirection>& directions,

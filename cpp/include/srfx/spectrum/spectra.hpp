@@ -1,12 +1,15 @@
-// Spectra of the features beyond one group and the isotropic bulk: several readout values, the actual one-step network, given
-// weights. spectrum.hpp has the method; here are the equations.
+// Spectra of the features beyond one group and the isotropic bulk: several readout values, the
+// actual one-step network, given weights. spectrum.hpp has the method; here are the equations.
 //
-// Groups (THEORY section 7 at complex lam): Im V2_g > 0 and Im V1 > 0 (as a matrix) make Vh1 and A lie in the lower half plane,
-// the inner equation V2_g = pi_g/(A_g + Gam_gg) maps the upper half plane into itself, and so does the outer one: both are
-// unique there. density = Im sum_g V2_g/pi. An outlier is where the normal equations of (m, theta) are singular,
-//   det [[E mu0 mu0^T w, E mu0 k mu1^T w], [K E k mu1 mu0^T w, 1 + K E k^2 mu1 mu1^T w]] = 0,  K = alpha diag(V2).
+// Groups (THEORY section 7 at complex lam): Im V2_g > 0 and Im V1 > 0 (as a matrix) make Vh1 and A
+// lie in the lower half plane, the inner equation V2_g = pi_g/(A_g + Gam_gg) maps the upper half
+// plane into itself, and so does the outer one: both are unique there. density = Im sum_g V2_g/pi.
+// An outlier is where the normal equations of (m, theta) are singular,
+//   det [[E mu0 mu0^T w, E mu0 k mu1^T w], [K E k mu1 mu0^T w, 1 + K E k^2 mu1 mu1^T w]] = 0,  K =
+//   alpha diag(V2).
 //
-// Bulks correlated with the spike (THEORY 9 e): the same with K = (a'/B) K_ab for (k mu1, mu_c), from the overlaps.
+// Bulks correlated with the spike (THEORY 9 e): the same with K = (a'/B) K_ab for (k mu1, mu_c),
+// from the overlaps.
 #pragma once
 
 #include "srfx/solve/anisotropic.hpp"
@@ -72,7 +75,8 @@ template <class Bulk> class CorrelatedSpectrum {
       for (int p = 0; p < 3; ++p)
         for (int q = 0; q < 3; ++q) s[p][q] += w * f[p] * f[q];
     }
-    // A and B are real up to Im lam; the bulk is asked a little below the axis. <(A + B D)/S> = 1 yields A.
+    // A and B are real up to Im lam; the bulk is asked a little below the axis. <(A + B D)/S> = 1
+    // yields A.
     const Complex b(scales.ratio * e1, 0), a((1 - v1 * b.real()) / v2, -1e-9 * b.real());
     const Overlaps<Complex> k = bulk_.overlaps(a, b, Complex(beta_));
     const double factor = scales.ratio / b.real();
@@ -237,8 +241,8 @@ class GroupSpectrum {
  private:
   using V = simd::Lanes<double, 8>;
 
-  /// The nodes of a tier; and by halves in k, as columns padded to whole vectors (SpectrumNodes): the weights, and each e_j, on the
-  /// axis and on the shifted line.
+  /// The nodes of a tier; and by halves in k, as columns padded to whole vectors (SpectrumNodes):
+  /// the weights, and each e_j, on the axis and on the shifted line.
   struct Columns {
     GroupNodes nodes;
     Index padded = 0, side[3] = {0, 0, 0}, filled[2] = {0, 0};
@@ -347,7 +351,8 @@ class GroupSpectrum {
     return x;
   }
 
-  /// Vh packed, and M: averages of e_j w and of their products, on the axis or on the side without zeros.
+  /// Vh packed, and M: averages of e_j w and of their products, on the axis or on the side without
+  /// zeros.
   void sums(const Columns& on, const State& v) const {
     const std::size_t n = v.size(), padded = static_cast<std::size_t>(on.padded);
     for (auto* x : {&pr_, &pi_, &qr_, &qi_}) x->resize(n * padded);

@@ -1,14 +1,19 @@
-// The limiting spectral density of Phi^T Phi/p, Phi the n x p matrix of features (THEORY section 6).
+// The limiting spectral density of Phi^T Phi/p, Phi the n x p matrix of features (THEORY section
+// 6).
 //
-// The equations of the ridge problem at lam = -x - i0: density(x) = Im V2/pi. For Im lam < 0 the map V -> (<D/S>, <1/S>) takes the
-// upper half plane squared into itself: Im V > 0 makes Im w < 0, so A = lam + a' E[u2 w] and B = a' E[u1 w] lie in the lower half
-// plane, where the root of the Marchenko-Pastur law is analytic (bulk.hpp). Hence its fixed point there is unique: whatever
-// converges with Im V > 0 is the answer, on no wrong branch. Newton's step is taken while it stays there, else the plain map;
-// points are continued in x, and restarted from large Im lam where that fails.
+// The equations of the ridge problem at lam = -x - i0: density(x) = Im V2/pi. For Im lam < 0 the
+// map V -> (<D/S>, <1/S>) takes the upper half plane squared into itself: Im V > 0 makes Im w < 0,
+// so A = lam + a' E[u2 w] and B = a' E[u1 w] lie in the lower half plane, where the root of the
+// Marchenko-Pastur law is analytic (bulk.hpp). Hence its fixed point there is unique: whatever
+// converges with Im V > 0 is the answer, on no wrong branch. Newton's step is taken while it stays
+// there, else the plain map; points are continued in x, and restarted from large Im lam where that
+// fails.
 //
-// In a gap V is real; there a point is known by Im V2 proportional to Im lam. Outliers: with V real outside the bulk, x is an eigenvalue
-// where the normal equations of (m, theta) are singular (THEORY section 4 at lam = -x),
-//   E[mu0^2 w] (1 + K E[u1 k^2 w]) = K E[mu0 mu1 k w]^2,  K = alpha <1/S>     (mu0 = 0: 1 + K E[u1 k^2 w] = 0),
+// In a gap V is real; there a point is known by Im V2 proportional to Im lam. Outliers: with V real
+// outside the bulk, x is an eigenvalue where the normal equations of (m, theta) are singular
+// (THEORY section 4 at lam = -x),
+//   E[mu0^2 w] (1 + K E[u1 k^2 w]) = K E[mu0 mu1 k w]^2,  K = alpha <1/S>     (mu0 = 0: 1 + K E[u1
+//   k^2 w] = 0),
 // and one more, of order n E[mu0^2], where mu0 is not 0.
 #pragma once
 
@@ -45,9 +50,8 @@ struct Spectrum {
 /// A panel of nodes in k, moved off the axis to k + i s(k): s = shift k/sqrt(k^2 + 4 shift^2).
 struct PanelShift {
   static constexpr int order = 16;  ///< nodes a panel
-  Complex share
-      [order]
-      [order];  ///< value there = sum of shares of the values on the axis, by the polynomial through them
+  /// Value there = sum of shares of the values on the axis, by the polynomial through them.
+  Complex share[order][order];
   Complex factor[order];  ///< weight there over weight on the axis
 
   /// k: the nodes, `stride` apart.
@@ -80,8 +84,9 @@ struct PanelShift {
     return half / GaussLegendre::order(order).x[order - 1];
   }
 
-  /// Where Re (1 + u1 V1 + u2 V2), at nodes of growing |k|, changes sign there may be a zero, at Im k of the sign of minus its slope.
-  /// The side without: 1 for that of s(k), or -1; 0 if there is none to avoid, or if they lie on both. Value(i): that real part.
+  /// Where Re (1 + u1 V1 + u2 V2), at nodes of growing |k|, changes sign there may be a zero, at Im
+  /// k of the sign of minus its slope. The side without: 1 for that of s(k), or -1; 0 if there is
+  /// none to avoid, or if they lie on both. Value(i): that real part.
   template <class Value> static int side(Index begin, Index end, Value&& value) {
     int sign = 0;
     double before = value(begin);
@@ -98,10 +103,12 @@ struct PanelShift {
   }
 };
 
-/// Nodes in k as columns: those at k > 0, then those at k < 0 if they are not the same, each padded to whole vectors with weight 0.
+/// Nodes in k as columns: those at k > 0, then those at k < 0 if they are not the same, each padded
+/// to whole vectors with weight 0.
 ///
-/// Where V is all but real 1 + u1 V1 + u2 V2 has zeros next to the real axis, which no rule there resolves: thin tails of the density are
-/// made of them. The integrals are then taken along k + i s(k) or k - i s(k), on the side without zeros (PanelShift).
+/// Where V is all but real 1 + u1 V1 + u2 V2 has zeros next to the real axis, which no rule there
+/// resolves: thin tails of the density are made of them. The integrals are then taken along k + i
+/// s(k) or k - i s(k), on the side without zeros (PanelShift).
 struct SpectrumNodes {
   std::vector<double> weight, u1, u2, mu0, kmu1, k;
   std::vector<double> weight_re, weight_im, u1_re, u1_im, u2_re, u2_im;  ///< on the shifted line
@@ -196,7 +203,8 @@ inline Complex times(const Complex& a, const Complex& b) {
 class SpectrumStop {
  public:
   explicit SpectrumStop(int limit) : limit_(limit) {}
-  /// Whether a point on its way inside may go on: from near a solution, no more than three steps may leave the half plane.
+  /// Whether a point on its way inside may go on: from near a solution, no more than three steps
+  /// may leave the half plane.
   bool lost(bool inside) { return !inside && limit_ <= 20 && ++outside_ > 3; }
   bool done(double step, bool inside) {
     const bool close = step < 1e-13 || (step < 1e-6 && step < previous_ &&
@@ -218,7 +226,8 @@ struct SpectrumPair {
   Complex v1, v2;
 };
 
-/// The equations of one group for any bulk: a type with averages(A, B) at complex A and B, and normal_determinant.
+/// The equations of one group for any bulk: a type with averages(A, B) at complex A and B, and
+/// normal_determinant.
 template <class Bulk> class PairSystem {
  public:
   using State = SpectrumPair;
@@ -395,7 +404,8 @@ class IsotropicSpectrum {
     return out;
   }
 
-  /// The determinant of the normal equations of (m, theta) at a real V; NaN where V is not that of a gap.
+  /// The determinant of the normal equations of (m, theta) at a real V; NaN where V is not that of
+  /// a gap.
   static double normal_determinant(const SpectrumNodes& nodes, const SpectrumScales& scales,
                                    const SpectrumPair& v) {
     double s00 = 0, s01 = 0, s11 = 0;
@@ -574,7 +584,8 @@ template <class System> class SpectrumSolver {
     return power > -0.999 ? x * at_x.density / (1 + power) : 0;
   }
 
-  /// Adds the mass and first moment of one interval: trapezoid in phi, ln x = middle - half cos(phi), which suits square-root edges.
+  /// Adds the mass and first moment of one interval: trapezoid in phi, ln x = middle - half
+  /// cos(phi), which suits square-root edges.
   void integrate(double lo, double hi, const Point& inside, Spectrum& out) const {
     const double middle = 0.5 * (std::log(lo) + std::log(hi)),
                  half = 0.5 * (std::log(hi) - std::log(lo));
