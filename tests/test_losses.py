@@ -158,5 +158,5 @@ def test_labels_are_among_what_a_model_is_known_by():
 
 @pytest.mark.parametrize("name", ["huber", "Quantile"])
 def test_a_loss_with_a_number_has_no_name(name):
-    with pytest.raises(ValueError, match=r"loss must be an srfx.Huber\(delta\) or an srfx"):
+    with pytest.raises(ValueError, match=r"an srfx.Huber\(delta\) or an srfx.Quantile\(tau\); got"):
         srfx.solve(srfx.SpikedRF("tanh", "sin"), 1.0, 0.1, loss=name)

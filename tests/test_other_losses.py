@@ -492,6 +492,21 @@ def test_a_margin_that_hangs_on_tails_is_refused():
     assert math.isnan(sol.classification_error)
 
 
+def test_a_margin_that_hangs_on_rare_labels_is_refused():
+    """At r = 2 a sixth of q2 came of labels against the spike at k > 3, of probability 3e-8.
+
+    The error was .254, converged; simulations at d = 250 have .229(4).
+    """
+    model = srfx.SpikedRF("tanh", "tanh", r=[2, 0.8], gamma=0.8, labels="sign")
+    sol = srfx.solve(model, 0.3, 0.1, loss="max_margin", errors="record")
+    assert sol.status.tolist() == [srfx.Status.DIVERGED, srfx.Status.CONVERGED]
+    assert math.isnan(sol.classification_error[0])
+    hinge = srfx.solve(model, 0.3, 1e-5, loss="hinge")
+    assert sol.classification_error[1] == pytest.approx(hinge.classification_error[1], abs=1e-5)
+    with pytest.raises(srfx.ConvergenceError, match="or on labels as rare: take a smaller r[.]"):
+        srfx.solve(model, 0.3, 0.1, loss="max_margin")
+
+
 @pytest.mark.parametrize(
     ("labels", "loss", "lam", "has", "lacks"),
     [

@@ -144,15 +144,11 @@ def as_loss(value: object) -> Loss:
     """Return a known name, a `Huber` or a `Quantile`."""
     if isinstance(value, (Huber, Quantile)):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.lower() in ("huber", "quantile"):
         names = ", ".join(repr(name) for name in LOSS_NAMES)
-        raise TypeError(
+        raise (ValueError if isinstance(value, str) else TypeError)(
             f"loss must be one of {names}, an srfx.Huber(delta) or an srfx.Quantile(tau); "
             f"got {value!r}"
-        )
-    if value.lower() in ("huber", "quantile"):
-        raise ValueError(
-            f"loss must be an srfx.Huber(delta) or an srfx.Quantile(tau), not a name; got {value!r}"
         )
     return check.one_of("loss", value, LOSS_NAMES)
 

@@ -113,11 +113,13 @@ def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> 
         "the training data can be separated there, so that the readout grows without bound as lam "
         "goes to 0; its direction tends to that of loss='max_margin'"
     )
+    hard = loss.loss == "max_margin"  # which knows no lam
     tails = (
         f"with {label(model.activation)} and this spike the averages hang on |k| > 6, values of "
-        "the projection on the spike that no sample draws: take a smaller r or a larger lam"
+        "the projection on the spike that no sample draws, or on labels as rare: take a smaller "
+        f"r{'' if hard else ' or a larger lam'}"
     )
-    if loss.loss == "max_margin" and status == "diverged":
+    if hard:
         return (
             "No readout separates the training data there, as far as the theory can tell, or "
             f"{tails}. A smaller alpha or a larger beta makes data separable; loss='hinge' needs "
