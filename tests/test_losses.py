@@ -154,3 +154,9 @@ def test_labels_are_among_what_a_model_is_known_by():
     assert structure(srfx.OneStep(labels="sign")) == plain | {"labels": "sign"}
     logit = structure(srfx.SpikedRF(labels="logit", slope=2))
     assert logit == plain | {"labels": "logit", "slope": 2.0}
+
+
+@pytest.mark.parametrize("name", ["huber", "Quantile"])
+def test_a_loss_with_a_number_has_no_name(name):
+    with pytest.raises(ValueError, match=r"an srfx.Huber\(delta\) or an srfx.Quantile\(tau\); got"):
+        srfx.solve(srfx.SpikedRF("tanh", "sin"), 1.0, 0.1, loss=name)

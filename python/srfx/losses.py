@@ -110,7 +110,8 @@ _PIECES = {
 #: Losses that have a name; the others are `Huber` and `Quantile`.
 LOSS_NAMES = ("square", "logistic", "hinge", "squared_hinge", "absolute", "max_margin")
 
-_CLASSIFICATION = ("logistic", "hinge", "squared_hinge", "max_margin")
+#: Losses of labels of +1 and -1 alone, which go on falling as y f grows.
+CLASSIFICATION = ("logistic", "hinge", "squared_hinge", "max_margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +144,9 @@ def as_loss(value: object) -> Loss:
     """Return a known name, a `Huber` or a `Quantile`."""
     if isinstance(value, (Huber, Quantile)):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.lower() in ("huber", "quantile"):
         names = ", ".join(repr(name) for name in LOSS_NAMES)
-        raise TypeError(
+        raise (ValueError if isinstance(value, str) else TypeError)(
             f"loss must be one of {names}, an srfx.Huber(delta) or an srfx.Quantile(tau); "
             f"got {value!r}"
         )
@@ -162,7 +163,7 @@ def chosen(loss: object, labels: str, lam: object) -> Chosen:
         no meaning for them; lam holds 0 with another loss than the square.
     """
     loss = as_loss(loss)
-    if loss in _CLASSIFICATION and labels == "real":
+    if loss in CLASSIFICATION and labels == "real":
         raise ValueError(
             f"loss={loss!r} needs labels of +1 and -1; got a model with labels='real': give the "
             "model labels='sign' or labels='logit', or take loss='square', 'absolute', "

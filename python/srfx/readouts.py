@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srfx import _core, weights
 from srfx._points import columns, distinct
-from srfx.losses import Chosen, chosen
+from srfx.losses import CLASSIFICATION, Chosen, chosen
 from srfx.models import (
     FloatArray,
     Model,
@@ -113,21 +113,28 @@ def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> 
         "the training data can be separated there, so that the readout grows without bound as lam "
         "goes to 0; its direction tends to that of loss='max_margin'"
     )
+    hard = loss.loss == "max_margin"  # which knows no lam
     tails = (
         f"with {label(model.activation)} and this spike the averages hang on |k| > 6, values of "
-        "the projection on the spike that no sample draws: take a smaller r or a larger lam"
+        "the projection on the spike that no sample draws, or on labels as rare: take a smaller "
+        f"r{'' if hard else ' or a larger lam'}"
     )
-    if loss.loss == "max_margin" and status == "diverged":
+    if hard:
         return (
             "No readout separates the training data there, as far as the theory can tell, or "
             f"{tails}. A smaller alpha or a larger beta makes data separable; loss='hinge' needs "
             "no separable data."
         )
+    grows = loss.loss in CLASSIFICATION  # the others are least at y f = 1
     if status == "diverged":
-        return f"Either {separable}, or {tails}."
-    if model.labels != "real" and at["lam"] < 1e-3:
+        return f"Either {separable}, or {tails}." if grows else f"There, {tails}."
+    partial = "errors='record' returns the points that did converge."
+    if grows and at["lam"] < 1e-3:
+        return f"Perhaps {separable}. Take a larger lam; {partial}"
+    if loss.margin and loss.loss != "square" and at["lam"] >= 1:
+        finite = ", or a finite d" if math.isinf(at["d"]) else ""
         return (
-            f"Perhaps {separable}. Take a larger lam; errors='record' returns the points that did "
-            "converge."
+            "So large a penalty leaves predictions whose scatter is narrow beside the bends of "
+            f"the loss, which the method does not resolve: use a smaller lam{finite}; {partial}"
         )
     return None

@@ -166,4 +166,27 @@ LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& s
   return out;
 }
 
+/// The share of E u_i g^2, of a loss of g >= 0 alone, that is made where u_i g^2 is a million times
+/// its mean: of labels that contradict a large k, say. No sample of a million need have any.
+inline double rare_share(const Loss& loss, const LossNodes& nodes, const LossVector& x,
+                         const LossVector& value) {
+  using V = detail::LossLanes;
+  double share[2] = {};
+  for (const LossNode& at : nodes.nodes) {
+    const LossField field = field_at(nodes, at, x);
+    const V l(loss.kappa + field.v), s(std::sqrt(field.variance));
+    const double ratio[2] = {at.u1 / value[at_q1], at.u2 / value[at_q2]};
+    for (Index i = at.first; i < at.last; i += 8) {
+      const V f = simd::fma(V(field.tilt), V::load(&nodes.z[i]), V(field.mean));
+      const V m = V::load(&nodes.e[i]) - V::load(&nodes.sign[i]) * f;
+      const V gg = piecewise_moments<true, false>(loss, l, s, m).gg;
+      for (int lane = 0; lane < 8; ++lane)
+        for (int j = 0; j < 2; ++j)
+          if (const double times = ratio[j] * gg[lane]; times > 1e6)
+            share[j] += at.weight * nodes.w[i + lane] * times;
+    }
+  }
+  return std::max(share[0], share[1]);
+}
+
 }  // namespace srfx

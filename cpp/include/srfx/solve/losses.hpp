@@ -313,7 +313,9 @@ void solve_loss_point(const Loss& loss, LossRules& rules, const Point<double>& p
     status = Status::non_finite;
   } else if (!(residual <= 1e-8)) {  // the identity sees the quadrature too
     status = Status::max_iterations;
-  } else if (at.tail > 1e-3) {
+  } else if (at.tail > 1e-3 ||
+             (loss.hard() &&
+              rare_share(loss, nodes, x, averages_of(loss, nodes, x).value) > 1e-3)) {
     status = Status::diverged;
   }
   const bool good = status == Status::converged;
