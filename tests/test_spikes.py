@@ -402,3 +402,14 @@ def test_agrees_with_the_reference(case: int) -> None:
         close(getattr(found, name), getattr(expected, name), 1e-8)
     for name in ("q1", "q2", "v1", "v2"):
         close(np.sum(getattr(found, name)), np.sum(getattr(expected, name)), 1e-8)
+
+
+def test_two_strong_spikes_against_the_reference() -> None:
+    """Rows of length 10 and 13: a rule of Gauss and Hermite in k would be 3e-4 off."""
+    model = srfx.MultiStep(
+        *("gelu", "tanh"), eta=(3.31, 1), alpha0=(0.3, 1.5), readout=(1.5, 2), beta=1.5, noise=0.7
+    )
+    solution = srfx.solve(model, 2.0, 0.09, d=400)
+    expected = reference.solve_multi_step(model, 2.0, 0.09, 400)
+    assert solution.test_error == pytest.approx(expected.test_error, rel=1e-9)
+    assert solution.train_error == pytest.approx(expected.train_error, rel=1e-9)

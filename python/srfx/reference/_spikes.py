@@ -83,6 +83,8 @@ def _nodes(spikes: Spikes, kinks: tuple[float, ...], star: Directions, density: 
         [star.planes[:, :-1] @ np.hstack([spikes.gamma, spikes.a]), star.planes[:, -1:]]
     )
     if q > 1 and len(planes) == 0:
+        if q == 2 and np.linalg.norm(spikes.R, axis=1).max() > 2:  # 1/w has zeros near the reals
+            return nested(np.zeros((0, 3)), q, 23 * density, 12)
         return hermite({2: 96, 3: 28}[q] * density, q)
     outer = levels_of(planes, q + spikes.a.shape[1])
     if q > 1:
