@@ -129,6 +129,16 @@ def solve_groups(
     )  # fmt: skip
 
 
+def misfit(columns: Array, values: Array, weights: Array, cutoff: float) -> float:
+    """Return the least mean square of values less a combination of columns, which are scaled."""
+    root = np.sqrt(weights)
+    design = (root * columns).T
+    norm = np.sqrt(np.sum(design**2, axis=0))
+    norm[norm == 0] = 1.0
+    x = np.linalg.lstsq(design / norm, root * values, rcond=cutoff)[0]
+    return float(np.sum((root * values - design / norm @ x) ** 2))
+
+
 @public
 def lower_bound_groups(model: Any, *, density: int = 1, cutoff: float = 1e-10) -> float:
     """Return the lower bound of the test error with K groups (THEORY sections 6 and 7).
@@ -145,17 +155,8 @@ def lower_bound_groups(model: Any, *, density: int = 1, cutoff: float = 1e-10) -
     '0.00166905'
     """
     t, _, _ = _tabulate(model, density)
-    root = np.sqrt(t.p)
-
-    def miss(columns: Array, values: Array) -> float:
-        design = (root * columns).T
-        norm = np.sqrt(np.sum(design**2, axis=0))
-        norm[norm == 0] = 1.0
-        x = np.linalg.lstsq(design / norm, root * values, rcond=cutoff)[0]
-        return float(np.sum((root * values - design / norm @ x) ** 2))
-
-    fit = miss(np.concatenate([t.mu0, t.k * t.mu1]), t.h)
-    return float(np.sum(t.p * t.hv)) + fit + miss(t.mu1, t.h1)
+    fit = misfit(np.concatenate([t.mu0, t.k * t.mu1]), t.h, t.p, cutoff)
+    return float(np.sum(t.p * t.hv)) + fit + misfit(t.mu1, t.h1, t.p, cutoff)
 
 
 @public

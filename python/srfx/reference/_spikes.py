@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srfx._validation import public
-from srfx.reference._groups import SpikedBulk
+from srfx.reference._groups import SpikedBulk, misfit
 from srfx.reference._spiked import (
     BASE,
     K_ORDER,
@@ -199,14 +199,9 @@ def bounds_spikes(model: Any, *, density: int = 1, cutoff: float = 1e-10) -> tup
     """
     spikes = spikes_of(model)
     t = table_of_spikes(as_function(model.activation), directions_of(model.target), spikes, density)
-    root = np.sqrt(t.p)
 
     def miss(columns: Array, values: Array) -> float:
-        design = (root * columns).T
-        norm = np.sqrt(np.sum(design**2, axis=0))
-        norm[norm == 0] = 1.0
-        x = np.linalg.lstsq(design / norm, root * values, rcond=cutoff)[0]
-        return float(np.sum((root * values - design / norm @ x) ** 2))
+        return misfit(columns, values, t.p, cutoff)
 
     own = (t.k[:, None] * t.mu1).reshape(-1, t.p.size)
     rest = float(np.sum(t.p * t.hv))
