@@ -47,21 +47,30 @@ SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double
                               : piecewise_moments<false, false>(loss, l, s, mean);
 }
 
-/// The share of labels whose sign the field misses.
-inline double classification_error(const LossNodes& nodes, const LossVector& x) {
+/// The share of labels under one k whose sign the field misses.
+inline double classification_error(const LossNodes& nodes, const LossNode& at,
+                                   const LossField& field) {
   using V = detail::LossLanes;
+  const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
+      tilt(field.tilt);
+  V wrong(0.0);
+  for (Index i = at.first; i < at.last; i += 8) {
+    const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
+    const NormalPoint<V> p = normal_point(u);
+    wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
+  }
+  return detail::lane_total(wrong);
+}
+inline double classification_error(const LossNodes& nodes, const LossVector& x) {
   double out = 0;
+  detail::LossLanes lanes(0.0);
+  bool served = false;
   for (const LossNode& at : nodes.nodes) {
-    const LossField field = field_at(nodes, at, x);
-    const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
-        tilt(field.tilt);
-    V wrong(0.0);
-    for (Index i = at.first; i < at.last; i += 8) {
-      const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
-      const NormalPoint<V> p = normal_point(u);
-      wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
-    }
-    out += at.weight * detail::lane_total(wrong);
+    const Index index = &at - nodes.nodes.data();
+    if (nodes.series != nullptr && index % 8 == 0)
+      served = nodes.series->missed(index / 8, fields_at(nodes, index, x), lanes);
+    out += at.weight * (served ? lanes[static_cast<int>(index % 8)]
+                               : classification_error(nodes, at, field_at(nodes, at, x)));
   }
   return out;
 }
@@ -71,7 +80,24 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
   using V = detail::LossLanes;
   const bool labels = loss.margin;
   LossObservables out;
+  const LabelSeries* const series =
+      loss.logistic() || !loss.bounded_below() ? nullptr : nodes.series.get();
+  LabelSeries::Observed lanes;
+  bool served = false;
   for (const LossNode& at : nodes.nodes) {
+    if (series != nullptr) {
+      const Index index = &at - nodes.nodes.data();
+      const int lane = static_cast<int>(index % 8);
+      if (lane == 0) served = series->observe(loss, index / 8, fields_at(nodes, index, x), lanes);
+      if (served) {
+        out.train_loss += at.weight * lanes.train_loss[lane];
+        out.test_loss += at.weight * lanes.test_loss[lane];
+        out.test_error += at.weight * lanes.test_error[lane];
+        out.train_error += at.weight * lanes.train_error[lane];
+        out.pull += at.weight * lanes.pull[lane];
+        continue;
+      }
+    }
     const LossField field = field_at(nodes, at, x);
     const double s2 = field.variance - nodes.label_noise;  // of the field alone
     const double sd = std::sqrt(field.variance), v = field.v;
@@ -80,8 +106,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     for (Index i = at.first; i < at.last; i += 8) {
       const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
       const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
-      const V away = (labels ? sign : e) - f;
-      error += w * (away * away + V(s2));
+      if (labels) error += w * ((sign - f) * (sign - f) + V(s2));
       if (!loss.logistic()) {
         const V m = e - sign * f;
         const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
@@ -110,7 +135,9 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     const double w = at.weight;
     out.train_loss += w * detail::lane_total(train);
     out.test_loss += w * detail::lane_total(test);
-    out.test_error += w * detail::lane_total(error);
+    const double c = field.mean, s_f = at.h * c + at.h1 * field.tilt;  // E s* f
+    out.test_error += w * (labels ? detail::lane_total(error)
+                                  : at.hh - 2 * s_f + c * c + field.tilt * field.tilt + s2);
     out.train_error += w * detail::lane_total(fit);
     out.pull += w * detail::lane_total(pull);
   }

@@ -18,9 +18,7 @@ inline LossAverages averages_of(const Loss& loss, const LossNodes& nodes, const 
     return loss_averages(nodes, x, [&](const LossNode& at, const LossField& field) {
       return logistic_sums(nodes, at, field);
     });
-  return loss_averages(nodes, x, [&](const LossNode& at, const LossField& field) {
-    return detail::piecewise_sums(loss, nodes, at, field);
-  });
+  return loss_averages(nodes, x, PiecewiseSums(loss, nodes, x));
 }
 
 /// The system at one x: its defects and its Jacobian, d(x - map)/dx; of m the defect of its hat.
