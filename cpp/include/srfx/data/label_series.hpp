@@ -147,54 +147,68 @@ class LabelSeries {
 
   /// What a solution is asked for, eight k at a time; see LossObservables.
   struct Observed {
-    V train_loss, test_loss, test_error, train_error, pull;
+    V train_loss, test_error, train_error, pull;
   };
   bool observe(const Loss& loss, Index index, const LossFields<V>& field, Observed& out) const {
     LossSums<V> s;
     if (!sums(loss, index, field, s)) return false;
-    const Frame frame(*packs_[index], loss, field);
-    const V one(1.0), two(2.0), &c = field.mean, &v = field.v;
-    const V label = frame.pack.plus - frame.pack.minus;                      // E y
-    const V aligned = c * label + field.tilt * two * frame.pack.a[1][0];     // E y f
-    const V square = one - two * aligned + c * c + frame.root * frame.root;  // E e^2
-    const auto g_e = [&](const LossSums<V>& of) {
-      return of.level - c * of.g[0] - field.tilt * of.g[1] + field.variance * of.g1[0];
-    };
-    const V product = g_e(s);
+    const V two(2.0), &v = field.v;
+    const V product = of_error(s, field);
     out.train_loss = two * product - (V(loss.kappa) + two * v) * s.gg;
-    out.train_error = square - two * v * product + v * v * s.gg;
+    out.test_error = square_error(index, field);
+    out.train_error = out.test_error - two * v * product + v * v * s.gg;
     out.pull = s.level - product + v * s.gg;
-    out.test_error = square;
-    out.test_loss = V(0.0);
-    if (loss.kappa > 0) {
-      LossSums<V> test;
-      LossFields<V> fresh = field;
-      fresh.v = V(0.0);
-      sums(loss, index, fresh, test);
-      out.test_loss = two * g_e(test) - V(loss.kappa) * test.gg;
-    } else if (loss.bounded_above()) {
-      Parts bend[2];
+    return true;
+  }
+
+  /// What a fresh label is met by: the loss, and the share of labels whose sign the field misses.
+  /// False where the series would be too long.
+  struct Fresh {
+    V loss, missed;
+  };
+  bool fresh(const Loss& loss, Index index, const LossFields<V>& field, Fresh& out) const {
+    const Frame frame(*packs_[index], loss, field);
+    if (frame.terms < 0) return false;
+    const V at_zero = field.mean / frame.root;
+    Parts bend[2];
+    parts(frame, {-at_zero, at_zero}, bend);
+    out.missed = bend[0].t0 + bend[1].t0;
+    out.loss = V(0.0);
+    if (loss.logistic() || loss.hard()) return true;
+    if (loss.square()) {
+      out.loss = square_error(index, field);
+    } else if (loss.kappa > 0) {
+      LossSums<V> s;
+      LossFields<V> now = field;
+      now.v = V(0.0);
+      sums(loss, index, now, s);
+      out.loss = V(2.0) * of_error(s, field) - V(loss.kappa) * s.gg;
+    } else {
       parts(frame, {frame.from[0] / frame.root, frame.from[1] / frame.root}, bend);
       V rising(0.0);
       for (int side = 0; side < 2; ++side)
         rising += frame.from[side] * bend[side].t0 - frame.root * bend[side].t1;
-      out.test_loss = V(2 * loss.lo) * (one - aligned) + V(2 * (loss.hi - loss.lo)) * rising;
+      out.loss =
+          V(2 * loss.lo) * (V(1.0) - aligned(index, field)) + V(2 * (loss.hi - loss.lo)) * rising;
     }
     return true;
   }
 
-  /// The share of labels whose sign the field misses. False where the series would be too long.
-  bool missed(Index index, const LossFields<V>& field, V& out) const {
-    const Frame frame(*packs_[index], Loss(), field);
-    if (frame.terms < 0) return false;
-    const V at_zero = field.mean / frame.root;
-    Parts zero[2];
-    parts(frame, {-at_zero, at_zero}, zero);
-    out = zero[0].t0 + zero[1].t0;
-    return true;
+ private:
+  /// E g e, and E y f.
+  static V of_error(const LossSums<V>& s, const LossFields<V>& field) {
+    return s.level - field.mean * s.g[0] - field.tilt * s.g[1] + field.variance * s.g1[0];
+  }
+  /// E e^2.
+  V square_error(Index index, const LossFields<V>& field) const {
+    return V(1.0) - V(2.0) * aligned(index, field) + field.mean * field.mean + field.variance +
+           field.tilt * field.tilt;
+  }
+  V aligned(Index index, const LossFields<V>& field) const {
+    const Pack& pack = *packs_[index];
+    return field.mean * (pack.plus - pack.minus) + field.tilt * V(2.0) * pack.a[1][0];
   }
 
- private:
   struct Pack {
     V a[3][most + 1];  ///< of p, p1, p2, without 1/n! beside He_n
     V plus, minus;     ///< E P

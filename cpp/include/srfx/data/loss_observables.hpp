@@ -61,20 +61,55 @@ inline double classification_error(const LossNodes& nodes, const LossNode& at,
   }
   return detail::lane_total(wrong);
 }
-inline double classification_error(const LossNodes& nodes, const LossVector& x) {
-  double out = 0;
-  detail::LossLanes lanes(0.0);
+/// What a fresh label costs under one k.
+inline double fresh_loss(const Loss& loss, const LossNodes& nodes, const LossNode& at,
+                         const LossField& field) {
+  using V = detail::LossLanes;
+  if (loss.logistic() || loss.hard()) return 0;
+  const double sd = std::sqrt(field.variance);
+  const V mean(field.mean), tilt(field.tilt), s(sd), inverse_s(1 / sd);
+  V out(0.0);
+  for (Index i = at.first; i < at.last; i += 8) {
+    const V f = simd::fma(tilt, V::load(&nodes.z[i]), mean);
+    const V m = V::load(&nodes.e[i]) - V::load(&nodes.sign[i]) * f;
+    const V cost = loss.kappa > 0
+                       ? detail::loss_of(moments_of(loss, loss.kappa, sd, m), s, m, loss.kappa)
+                       : detail::piecewise_loss(loss, s, m, inverse_s);
+    out += V::load(&nodes.w[i]) * cost;
+  }
+  return detail::lane_total(out);
+}
+
+/// What a fresh label is met by. The logistic loss is not among it.
+struct FreshLabel {
+  double loss = 0, missed = 0;
+};
+inline FreshLabel fresh_label(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
+  FreshLabel out;
+  LabelSeries::Fresh lanes;
   bool served = false;
   for (const LossNode& at : nodes.nodes) {
     const Index index = &at - nodes.nodes.data();
-    if (nodes.series != nullptr && index % 8 == 0)
-      served = nodes.series->missed(index / 8, fields_at(nodes, index, x), lanes);
-    out += at.weight * (served ? lanes[static_cast<int>(index % 8)]
-                               : classification_error(nodes, at, field_at(nodes, at, x)));
+    const int lane = static_cast<int>(index % 8);
+    if (nodes.series != nullptr && lane == 0)
+      served = nodes.series->fresh(loss, index / 8, fields_at(nodes, index, x), lanes);
+    if (served) {
+      out.loss += at.weight * lanes.loss[lane], out.missed += at.weight * lanes.missed[lane];
+      continue;
+    }
+    const LossField field = field_at(nodes, at, x);
+    out.loss += at.weight * fresh_loss(loss, nodes, at, field);
+    if (loss.margin) out.missed += at.weight * classification_error(nodes, at, field);
   }
   return out;
 }
+inline double classification_error(const LossNodes& nodes, const LossVector& x) {
+  Loss none;
+  none.kind = Loss::Kind::logistic, none.margin = true;
+  return fresh_label(none, nodes, x).missed;
+}
 
+/// All but what a fresh label is met by, except for the logistic loss of it.
 inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
                                         const LossVector& x) {
   using V = detail::LossLanes;
@@ -91,7 +126,6 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
       if (lane == 0) served = series->observe(loss, index / 8, fields_at(nodes, index, x), lanes);
       if (served) {
         out.train_loss += at.weight * lanes.train_loss[lane];
-        out.test_loss += at.weight * lanes.test_loss[lane];
         out.test_error += at.weight * lanes.test_error[lane];
         out.train_error += at.weight * lanes.train_error[lane];
         out.pull += at.weight * lanes.pull[lane];
@@ -114,10 +148,6 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
         fit +=
             w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
         pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
-        if (loss.kappa > 0)
-          test += w * detail::loss_of(moments_of(loss, loss.kappa, sd, m), V(sd), m, loss.kappa);
-        else if (loss.bounded_above())
-          test += w * detail::piecewise_loss(loss, V(sd), m, V(1 / sd));
       }
     }
     if (loss.logistic())
@@ -141,7 +171,6 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     out.train_error += w * detail::lane_total(fit);
     out.pull += w * detail::lane_total(pull);
   }
-  if (labels) out.classification_error = classification_error(nodes, x);
   if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
   return out;
 }

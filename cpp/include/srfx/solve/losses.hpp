@@ -29,16 +29,17 @@ struct LossOutput {
 
 namespace detail {
 
-/// What the halving of a panel in k is judged by: the averages and the classification error.
+/// What the halving of a panel in k is judged by: the averages and what fresh labels are met by.
 struct PanelValue {
-  std::array<double, n_loss_unknowns + 1> value{};
+  std::array<double, n_loss_unknowns + 2> value{};
   double square = 0;  ///< E g^2
   PanelValue() = default;
   PanelValue(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
     const LossAverages averages = averages_of(loss, nodes, x);
     std::copy(averages.value.begin(), averages.value.end(), value.begin());
     square = averages.square;
-    if (loss.margin) value[n_loss_unknowns] = classification_error(nodes, x);
+    const FreshLabel fresh = fresh_label(loss, nodes, x);
+    value[n_loss_unknowns] = fresh.missed, value[n_loss_unknowns + 1] = fresh.loss;
   }
 };
 
@@ -250,19 +251,31 @@ void to_panels(const Loss& loss, LossRules& rules, const Point<double>& p, Map& 
   at.good = by < 1e-7;
 }
 
-/// The classification error at a solution, on a rung of its own: where the field is narrow beside
-/// its mean it takes denser rules in k than a loss. False where no rung is dense enough.
-inline bool settle_classification(LossRules& rules, LossFound& at, double& now) {
-  constexpr double enough = 3e-11, gain = 1.33;
-  double before = classification_error(rules.find(at.on.below(1).k, at.on.z), at.x);
-  at.seen = at.on;
-  const auto left = [&] { return std::pow(std::abs(now - before), gain); };
-  while (left() > enough && at.seen.k < rules.most_k() + 1) {
-    before = now;
-    now = classification_error(rules.find(++at.seen.k, at.on.z), at.x);
+/// What fresh labels are met by at a solution, on rungs of its own: where the field is narrow beside
+/// its mean, or V large, it takes denser rules than the equations. False where none is dense enough.
+inline bool settle_fresh(const Loss& loss, LossRules& rules, LossFound& at, FreshLabel& now) {
+  constexpr double enough = 3e-11;
+  const auto on = [&](LossRungs rungs) {
+    return fresh_label(loss, rules.find(rungs.k, rungs.z), at.x);
+  };
+  FreshLabel before = on(at.on.below(1));
+  at.seen = at.on, now = on(at.on);
+  double move = 0, rate = std::max(at.rate, 1e-3);
+  const auto judge = [&] {
+    move = std::max(std::abs(now.missed - before.missed),
+                    std::abs(now.loss - before.loss) / std::max(now.loss, 1e-300));
+  };
+  judge();
+  while (move * rate > enough && at.seen.k < rules.most_k() + 1) {
+    ++at.seen.k;
+    if (rules.real()) at.seen.z = std::min(at.seen.z + 1, LossNodesMaker::n_rungs - 1);
+    const double last = move;
+    before = now, now = on(at.seen);
+    judge();
+    rate = std::min(1.0, move / last);
   }
-  at.error += left();
-  return left() <= enough;
+  at.error += move * rate;
+  return move * rate <= enough;
 }
 
 }  // namespace detail
@@ -284,12 +297,15 @@ void solve_loss_point(const Loss& loss, LossRules& rules, LossPath& path,
     residual = found.residual;
     if (!found.good) return;
     seen = loss_observables(loss, *found.nodes, found.x);
-    if (loss.margin && found.adapted == nullptr &&
-        !detail::settle_classification(rules, found, seen.classification_error)) {
+    FreshLabel fresh;
+    if (found.adapted == nullptr && !detail::settle_fresh(loss, rules, found, fresh)) {
       found.error = 0;
       detail::to_panels(loss, rules, p, map, found);
       seen = loss_observables(loss, *found.nodes, found.x);
     }
+    if (found.adapted != nullptr) fresh = fresh_label(loss, *found.nodes, found.x);
+    seen.classification_error = fresh.missed;
+    if (!loss.logistic() && !loss.hard()) seen.test_loss = fresh.loss;
     const double pull = p.lam / p.ratio * found.x[at_q2];
     residual = std::max(residual,
                         std::abs(seen.pull - pull) / std::max(std::abs(pull), std::abs(seen.pull)));
