@@ -147,7 +147,7 @@ class LabelSeries {
 
   /// What a solution is asked for, eight k at a time; see LossObservables.
   struct Observed {
-    V train_loss, test_error, train_error, pull;
+    V train_loss, test_error, train_error, pull, square;
   };
   bool observe(const Loss& loss, Index index, const LossFields<V>& field, Observed& out) const {
     LossSums<V> s;
@@ -158,6 +158,7 @@ class LabelSeries {
     out.test_error = square_error(index, field);
     out.train_error = out.test_error - two * v * product + v * v * s.gg;
     out.pull = s.level - product + v * s.gg;
+    out.square = s.gg;
     return true;
   }
 

@@ -20,12 +20,14 @@ namespace srfx {
 struct LossNode {
   double weight, k, mu0, kmu1, mu1, u1, u2, muc;
   double h, h1, hh;  ///< of the target, Node
+  double density;    ///< of k, 1 at 0
   Index first, last;
 };
 
 struct LossNodes {
   std::vector<LossNode> nodes;
   std::vector<double> z, w;     ///< of the atoms of one k the weights sum to one
+  std::vector<double> density;  ///< of labels: of z, 1 at 0, times the label's probability
   std::vector<double> e, sign;  ///< e = e - sign f: the target or 1, and 1 or the label
   double label_noise = 0;       ///< variance of e beside that of f
   bool across = true;           ///< false: t is known from k, and f alone is averaged over z
@@ -52,6 +54,7 @@ struct LossNodes {
       joined->append(*other.series);
       series = std::move(joined);
     }
+    join(density, other.density);
     join(z, other.z), join(w, other.w), join(e, other.e), join(sign, other.sign);
     label_noise = other.label_noise, across = other.across, field_step = other.field_step;
     error = std::max(error, other.error);
@@ -216,6 +219,7 @@ class LossNodesMaker {
                     at.h,
                     at.h1,
                     at.hh,
+                    std::exp(-0.5 * level.k[i] * level.k[i]),
                     static_cast<Index>(out.z.size()),
                     0};
       const double features[3] = {at.mu0, at.kmu1, muc[i]};
@@ -241,14 +245,18 @@ class LossNodesMaker {
           add(in_z.x[j], w, s[j], 1);
         } else {
           const double plus = labels_.plus(s[j]);
-          add(in_z.x[j], w * plus, 1, 1);
-          add(in_z.x[j], w * labels_.plus(-s[j]), 1, -1);
+          const double z = in_z.x[j], minus = labels_.plus(-s[j]), near = std::exp(-0.5 * z * z);
+          add(z, w * plus, 1, 1);
+          out.density.resize(out.z.size(), near * plus);
+          add(z, w * minus, 1, -1);
+          out.density.resize(out.z.size(), near * minus);
         }
       }
       while (out.z.size() % 8 != 0) {
         out.z.push_back(0), out.w.push_back(0), out.e.push_back(labels_.real() ? 0 : 1);
         out.sign.push_back(1);
       }
+      out.density.resize(out.z.size(), 0);
       node.last = static_cast<Index>(out.z.size());
       out.nodes.push_back(node);
     }

@@ -12,6 +12,7 @@ struct LossObservables {
   double train_error = 0;           ///< E (y - x)^2
   double classification_error = 0;  ///< of labels
   double pull = 0;                  ///< E [g x], which is (lam/a') q2
+  double square = 0;                ///< E g^2
 };
 
 namespace detail {
@@ -129,6 +130,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
         out.test_error += at.weight * lanes.test_error[lane];
         out.train_error += at.weight * lanes.train_error[lane];
         out.pull += at.weight * lanes.pull[lane];
+        out.square += at.weight * lanes.square[lane];
         continue;
       }
     }
@@ -136,7 +138,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
     const double s2 = field.variance - nodes.label_noise;  // of the field alone
     const double sd = std::sqrt(field.variance), v = field.v;
     const V mean(field.mean), tilt(field.tilt);
-    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0);
+    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0), square(0.0);
     for (Index i = at.first; i < at.last; i += 8) {
       const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
       const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
@@ -148,6 +150,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
         fit +=
             w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
         pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
+        square += w * g.gg;
       }
     }
     if (loss.logistic())
@@ -160,6 +163,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
           test += w * vecmath::softplus(-u);
           fit += w * (V(1.0) - place) * (V(1.0) - place);
           pull += w * g.g * place;
+          square += w * g.gg;
         }
       });
     const double w = at.weight;
@@ -170,6 +174,7 @@ inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes
                                   : at.hh - 2 * s_f + c * c + field.tilt * field.tilt + s2);
     out.train_error += w * detail::lane_total(fit);
     out.pull += w * detail::lane_total(pull);
+    out.square += w * detail::lane_total(square);
   }
   if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
   return out;

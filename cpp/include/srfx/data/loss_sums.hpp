@@ -112,6 +112,15 @@ inline LossField field_at(const LossNodes& nodes, const LossNode& at, const Loss
           std::max(at.u1 * x[at_v1] + at.u2 * x[at_v2], tiny)};
 }
 
+/// E f^2.
+inline double field_square(const LossNodes& nodes, const LossVector& x) {
+  double out = nodes.mean_u1 * x[at_q1] + nodes.mean_u2 * x[at_q2];
+  const double c[3] = {x[at_m], x[at_theta], x[at_chi]};
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) out += nodes.gram[i][j] * c[i] * c[j];
+  return out;
+}
+
 /// The fields at eight k from `first` on; those beyond the last repeat it.
 inline LossFields<detail::LossLanes> fields_at(const LossNodes& nodes, Index first,
                                                const LossVector& x) {

@@ -83,13 +83,11 @@ namespace detail {
 
 /// How far two solutions are apart: V and q relative, the features in units of the field.
 inline double apart(const LossNodes& nodes, const LossVector& x, const LossVector& y) {
-  double field = nodes.mean_u1 * x[at_q1] + nodes.mean_u2 * x[at_q2], change = 0;
+  const double field = field_square(nodes, x);
+  const double c[3] = {x[at_m] - y[at_m], x[at_theta] - y[at_theta], x[at_chi] - y[at_chi]};
+  double change = 0;
   for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) {
-      static constexpr int at[3] = {at_m, at_theta, at_chi};
-      field += nodes.gram[i][j] * x[at[i]] * x[at[j]];
-      change += nodes.gram[i][j] * (x[at[i]] - y[at[i]]) * (x[at[j]] - y[at[j]]);
-    }
+    for (int j = 0; j < 3; ++j) change += nodes.gram[i][j] * c[i] * c[j];
   double out = std::sqrt(std::max(change, 0.0) / field);
   out = std::max(out, std::abs(x[at_psi] - y[at_psi]) * std::sqrt(nodes.mean_u1 / field));
   for (int i : {at_v1, at_v2, at_q1, at_q2}) out = std::max(out, std::abs(x[i] / y[i] - 1));
