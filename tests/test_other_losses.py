@@ -572,5 +572,5 @@ def test_labels_that_no_sample_has():
     model = srfx.SpikedRF("tanh", "tanh", r=2, gamma=0.8, labels="sign")
     for loss in ("hinge", "squared_hinge"):
         few = srfx.solve(model, 0.3, [1e-6, 1e-2], loss=loss, d=300, errors="record")
-        assert few.status.tolist() == [srfx.Status.diverged, srfx.Status.converged]
-        assert srfx.solve(model, 0.3, 1e-6, loss=loss).status == srfx.Status.converged
+        assert few.status.tolist() == [srfx.Status.DIVERGED, srfx.Status.CONVERGED]
+        assert srfx.solve(model, 0.3, 1e-6, loss=loss).status == srfx.Status.CONVERGED
