@@ -13,6 +13,7 @@ from srfx import _validation as check
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
     SpikedRF,
     check_model,
@@ -23,7 +24,7 @@ from srfx.models import (
 )
 from srfx.results import describe, dimensions
 from srfx.theory import covers
-from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers
+from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers, layer_inputs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,11 +112,6 @@ def feature_spectrum(
             "feature_spectrum is available for several readout values with bulk='isotropic' only; "
             f"got readout={model.readout}, bulk={bulk!r}"
         )
-    if bulk in ("one_step", "multi_step") and in_layers(model):
-        raise NotImplementedError(
-            f"feature_spectrum is available with bulk={bulk!r} for one step and a target of one "
-            "direction; for several there is bulk='isotropic'"
-        )
     threads = check.thread_count(n_threads)
     relevant = dict(model.numeric)
     if isinstance(model, SpikedRF):
@@ -201,6 +197,11 @@ def spectra(
             full(alpha),
             x,
             threads,
+        )
+    if bulk != "isotropic" and in_layers(model):
+        assert isinstance(model, (OneStep, MultiStep))
+        return _core.spectrum_layers(
+            **layer_inputs(model, full), alpha=full(alpha), x=x, n_threads=threads
         )
     if bulk == "one_step":
         assert isinstance(model, OneStep)
