@@ -37,10 +37,10 @@ Spectrum step_spectrum(const OneStepSource& source, Index set, const Function& s
 
 Spectrum layer_spectrum(const LayerSource& source, Index set, const Function& sigma, double alpha,
                         double beta, const double* x, Index n) {
-  const auto shared = source.shared(set);
+  const auto layer = source.positive(set);
   using Bulk = LayerBulk<Complex>;
-  return correlated_spectrum(std::make_shared<const Bulk>(*shared->layer), shared->spike(), sigma,
-                             alpha, beta, x, n);
+  return correlated_spectrum(std::make_shared<const Bulk>(*layer), layer->spike, sigma, alpha, beta,
+                             x, n);
 }
 
 Spectrum weights_spectrum(const MeasuredWeights& weights, const Function& sigma, double alpha,

@@ -78,7 +78,8 @@ class EmpiricalBulk(Rebuilt):
     vectors : array of shape (4, p)
         ``W v/|v| - r``, ``W`` applied to the part of theta orthogonal to v (normalised), ``|Pi
         w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors. Of L directions there are
-        several rows in place of the second: ``W`` applied to the zhat of THEORY section 14.
+        L rows in place of the second: ``W`` applied to the zhat of THEORY section 14, for the
+        symmetric root A of ``1 - gamma gamma^T``.
     given : mapping, optional
         Means over parts of the W, v and theta that `from_weights` was given: what a stored scan
         knows them by. The eigenvectors are known to no last digit, which would depend on the

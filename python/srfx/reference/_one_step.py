@@ -198,9 +198,7 @@ def law_of(target: Any, shift: float, noise: float, density: float) -> Residual:
     if noise > 0.0:
         x, w = gauss_hermite(math.ceil(48 * density))
         u = (u[:, None] + math.sqrt(noise) * x).ravel()
-        u, moments = _gathered(
-            u, (moments[..., None] * w).reshape(len(moments), -1), density
-        )
+        u, moments = _gathered(u, (moments[..., None] * w).reshape(len(moments), -1), density)
     count = star.directions
     p2 = moments[1 + count :].reshape(count, count, -1)
     return Residual(u, moments[0], moments[1 : 1 + count], p2)
