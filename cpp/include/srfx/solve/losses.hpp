@@ -98,7 +98,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, LossPath& path,
   } else if ((found.tail > 1e-3 && !loss.square()) ||
              (loss.hard() &&
               rare_share(loss, nodes, x, averages_of(loss, nodes, x).value) > 1e-3) ||
-             detail::hangs_on_rare(loss, nodes, map, x)) {
+             detail::hangs_on_rare(loss, nodes, map, x, seen.square)) {
     status = Status::diverged;
   }
   const bool good = status == Status::converged;
@@ -181,6 +181,7 @@ void solve_losses(const Source& source, const Loss& loss, const BatchInput& in,
           state.coefficients.emplace(*in.sigma, *in.target, state.shared->spike(), state.scratch);
           state.rules = std::make_unique<LossRules>(*state.coefficients, loss,
                                                     source.labels(block.set), Source::row_norms);
+          state.rules->atoms = out.slopes != nullptr;
         }
       }
       LossPath path;
