@@ -52,6 +52,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, LossPath& path,
     if (found.adapted != nullptr) fresh = fresh_label(loss, *found.nodes, found.x);
     seen.classification_error = fresh.missed;
     if (!loss.logistic() && !loss.hard()) seen.test_loss = fresh.loss;
+    if (loss.margin && loss.square()) seen.test_error = fresh.loss;  // they are one
     const double pull = p.lam / p.ratio * found.x[at_q2];
     // E [g x] is a sum of terms of either sign: a thousandth of their size is what it is known by.
     const double size = 1e-3 * std::sqrt(seen.square * field_square(*found.nodes, found.x));
