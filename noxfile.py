@@ -234,7 +234,7 @@ def build(session: nox.Session) -> None:
     with session.chdir(home):
         program = str(home / "bin" / "srfx")
         session.run(program, "info", external=True)
-        session.run(program, "solve", "--alpha", "1", "--lam", "0.1", external=True)
+        session.run(*(program, "solve", "--gamma", "0.8", "--alpha", "1", "--lam", "0.1"), external=True)
         session.run(
             *(str(home / "bin" / "pytest"), "-c", os.devnull, "-p", "no:cacheprovider"),
             *("-v", "--rootdir", str(tests)),
