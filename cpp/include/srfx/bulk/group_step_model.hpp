@@ -72,7 +72,9 @@ struct GroupStep {
       if (g.stepped) gamma = g.spike.gamma;
     }
     l = groups[0].l;
-    ResidualLaw law = residual_law(target, offset, noise, delta, angle, false);
+    // With h2 = 0 and E z S^2 = 0 only even functions of (t, u) are averaged.
+    const bool even = !wide && constants.b12 == 0;
+    ResidualLaw law = residual_law(target, offset, noise, delta, angle, even);
     nodes = std::move(law.nodes), check = std::move(law.check);
   }
 
