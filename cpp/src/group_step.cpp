@@ -23,7 +23,6 @@ struct GroupStepSet {
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
   std::array<std::unique_ptr<GroupNodes>, GroupTable::n_rungs * n_sizes> turned;
   std::optional<GroupStepShared> shared;  ///< of packs of points
-  GroupNodes turned_starter;
 
   /// Nodes over the axes of the step.
   const GroupNodes& over_axes(int rung, int cls) {
@@ -187,15 +186,15 @@ template <int K, bool wide> class GroupStepBlock {
     keys_.resize(count), iterations_.assign(count, 0);
     std::vector<Index> where(count), again;
     for (Index i = 0; i < count; ++i) where[i] = i;
-    // First pass: V of the isotropic bulk, then that of the step, to about 1e-4.
+    // First pass: V of the isotropic bulk, which tells the class and is where that of the step is
+    // looked for.
     for (Index first = 0; first < count; first += lanes) {
       const int in_pack = static_cast<int>(std::min<Index>(lanes, count - first));
       load(where.data() + first, in_pack);
       begin();
-      solver_.newton(set_.turned_starter, {60, 1e-4});
       for (int lane = 0; lane < in_pack; ++lane) {
         const Index i = first + lane;
-        iterations_[i] = static_cast<int>(solver_.iterations[lane]);
+        iterations_[i] = static_cast<int>(plain_.iterations[lane]);
         double size = 0;
         bool usable = true;
         for (int j = 0; j < n; ++j)
@@ -396,7 +395,6 @@ void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Inte
     set.table = std::make_unique<GroupTable>(*in.sigma, *in.target, p, set.scratch);
     set.step->find_axes(set.table->starter());
     set.shared.emplace(*set.step);
-    set.turned_starter = set.step->turned(set.table->starter(), set.step->axes);
     // How good the rule for u is, at a few V.
     const int k = set.step->k(), pairs = k * (k + 1) / 2;
     set.step->nodes_error = constants.error;

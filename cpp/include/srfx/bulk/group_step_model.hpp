@@ -74,7 +74,7 @@ struct GroupStep {
     l = groups[0].l;
     // With h2 = 0 and E z S^2 = 0 only even functions of (t, u) are averaged.
     const bool even = !wide && constants.b12 == 0;
-    ResidualLaw law = residual_law(target, offset, noise, delta, angle, even);
+    ResidualLaw law = residual_law(target, offset, noise, delta, angle, even, true);
     nodes = std::move(law.nodes), check = std::move(law.check);
   }
 
