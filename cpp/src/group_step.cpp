@@ -20,6 +20,7 @@ struct GroupStepSet {
   CoefficientScratch scratch;
   std::unique_ptr<GroupStep> step;
   std::unique_ptr<GroupTable> table;
+  dense::Matrix turn;  ///< of the directions: the table's axes in those given
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
   std::array<std::unique_ptr<GroupNodes>, GroupTable::n_rungs * n_sizes> turned;
   std::optional<GroupStepShared> shared;  ///< of packs of points
@@ -55,7 +56,7 @@ struct GroupStepSet {
 
 /// What a solution of the distinct groups is in terms of the given ones.
 inline void store_group_step(const GroupStepOutput& out, const MergedGroups& merged,
-                             const GroupStep& step, Index i, const GroupStepOrder& x,
+                             const GroupStepSet& set, Index i, const GroupStepOrder& x,
                              int iterations, double quadrature_error) {
   const int k = merged.given(), distinct = merged.groups();
   bool finite =
@@ -63,9 +64,9 @@ inline void store_group_step(const GroupStepOutput& out, const MergedGroups& mer
   for (const auto* values : {&x.theta, &x.m, &x.psi, &x.chi, &x.q1, &x.v1})
     for (double value : values->values) finite = finite && std::isfinite(value);
   for (int g = 0; g < k; ++g) {
-    const SpikeParameters& spike = step.groups[merged.of[g]].spike;
-    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c,
-                  out.gamma[i * k + g] = step.gamma;
+    const SpikeParameters& spike = set.step->groups[merged.of[g]].spike;
+    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c;
+    if (out.directions == 1) out.gamma[i * k + g] = set.step->gamma;
     out.chi[i * k + g] = std::numeric_limits<double>::quiet_NaN();
   }
   if (!finite) return store_group_failure(out, k, i, Status::non_finite, iterations, x.residual);
@@ -80,7 +81,11 @@ inline void store_group_step(const GroupStepOutput& out, const MergedGroups& mer
     const double share = merged.share[g];
     out.m[i * k + g] = merged.sign[g] * share * x.m[of];
     out.theta[i * k + g] = share * x.theta[of];
-    out.psi[i * k + g] = share * x.psi[of];
+    for (int l = 0; l < out.directions; ++l) {
+      double& psi = out.psi[(i * k + g) * out.directions + l] = 0;
+      for (int m = 0; m < out.directions; ++m)
+        psi += share * set.turn(l, m) * x.psi[m * distinct + of];
+    }
     out.chi[i * k + g] = merged.sign[g] * share * x.chi[of];
     out.q2[i * k + g] = share * x.q2[of];
     out.v2[i * k + g] = share * x.v2[of];
@@ -126,7 +131,7 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     const std::lock_guard<std::mutex> lock(set.mutex);
     rung = set.table->rung_of(cls);
   }
-  GroupStepOrder x(distinct);
+  GroupStepOrder x(distinct, out.directions);
   double error = 0;
   for (;;) {
     const GroupNodes* denser;
@@ -155,7 +160,7 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
       break;
     rung = next;
   }
-  store_group_step(out, merged, *set.step, i, x, solver.all_iterations,
+  store_group_step(out, merged, set, i, x, solver.all_iterations,
                    (error + set.table->error() + set.step->nodes_error) * x.amplification);
 }
 
@@ -311,7 +316,7 @@ template <int K, bool wide> class GroupStepBlock {
         continue;
       }
       take(lane);
-      store_group_step(out_, merged_, *set_.step, points_[i], x_, iterations_[i],
+      store_group_step(out_, merged_, set_, points_[i], x_, iterations_[i],
                        (error + set_.table->error() + set_.step->nodes_error) * amplification);
     }
   }
@@ -358,10 +363,11 @@ inline void solve_group_step_block(const GroupStepInput& in, const GroupStepOutp
         std::make_unique<GroupStepBlock<K, decltype(wide)::value>>(in, out, merged, set);
     block->solve(points, count);
   };
-  // Packs of very many groups would take more memory than they are worth.
+  // Packs know one direction of the target; those of very many groups would take more memory than
+  // they are worth.
   constexpr int most = 600;
   const int n = set.step->n();
-  if (merged.groups() + n * (n + 1) / 2 > most) {
+  if (set.step->directions() > 1 || merged.groups() + n * (n + 1) / 2 > most) {
     for (Index i = 0; i < count; ++i) solve_group_step_point(in, out, merged, set, points[i]);
     return;
   }
@@ -387,29 +393,34 @@ void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Inte
   parallel_for(static_cast<Index>(sets.size()), in.n_threads, interrupt, [&](Index s, int) {
     detail::GroupStepSet& set = sets[s];
     const auto [eta, inverse_alpha0, noise] = in.sets[s];
-    set.step = std::make_unique<GroupStep>(constants, *in.target, merged.distinct.r,
-                                           merged.distinct.pi, mean, eta, inverse_alpha0, noise);
+    set.step = std::make_unique<GroupStep>(constants, in, merged.distinct.r, merged.distinct.pi,
+                                           mean, eta, inverse_alpha0, noise);
     GroupParameters p;
-    p.pi = set.step->pi, p.gamma = set.step->gamma;
+    p.pi = set.step->pi, p.gamma = set.step->gamma, p.alignment = set.step->alignment;
     for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
-    set.table = std::make_unique<GroupTable>(*in.sigma, *in.target, p, set.scratch);
+    set.table = std::make_unique<GroupTable>(*in.sigma, in, p, set.scratch);
+    set.turn = set.table->turn();
+    set.step->turn_directions(set.turn);
     set.step->find_axes(set.table->starter());
     set.shared.emplace(*set.step);
     // How good the rule for u is, at a few V.
     const int k = set.step->k(), pairs = k * (k + 1) / 2;
-    set.step->nodes_error = constants.error;
-    GroupStepBulk bulk(*set.step, 1.0);
-    for (const double a : {1e-4, 1e-2, 1.0}) {
-      Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
-      for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
-      bulk.solve(vh, 0);
-      if (!bulk.failed())
-        set.step->nodes_error = std::max(set.step->nodes_error, bulk.compare(set.step->check));
-    }
+    do {
+      double& error = set.step->nodes_error = 0;
+      GroupStepBulk bulk(*set.step, 1.0);
+      for (const double a : {1e-4, 1e-2, 1.0}) {
+        Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
+        for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
+        bulk.solve(vh, 0);
+        if (!bulk.failed()) error = std::max(error, bulk.compare(set.step->check));
+      }
+    } while (set.step->refine(set.step->nodes_error));
+    set.step->nodes_error = std::max(set.step->nodes_error, constants.error);
   });
   const PointsBySet by_set(in);
   std::vector<PointBlock> blocks;
-  const Index block_size = merged.groups() > 4 ? 32 : 256;
+  const Index share = in.n_points / (4 * std::max(1, in.n_threads)) / Pack::size * Pack::size,
+              block_size = std::clamp<Index>(share, Pack::size, 256);
   for (Index set = 0; set < static_cast<Index>(sets.size()); ++set)
     cut_set(by_set, set, block_size, blocks);
   parallel_for(static_cast<Index>(blocks.size()), in.n_threads, interrupt, [&](Index i, int) {

@@ -1,79 +1,11 @@
 // Layers after gradient steps: their nodes, maps and row norms (THEORY 14 and 15).
 #include "srfx/solve/layers.hpp"
-#include "srfx/gaussian/directions.hpp"
 
 #include <cmath>
 
 namespace srfx {
 
 namespace {
-
-constexpr double limit = 9, negligible = 1e-22;
-
-/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that
-/// width with edges on the planes.
-void list_points(const AxisPlanes& planes, double width, Index j, double weight,
-                 std::vector<double>& at, ResidualRule& out) {
-  if (j == out.directions) {
-    out.t.insert(out.t.end(), at.begin(), at.end());
-    out.w.push_back(weight);
-    return;
-  }
-  Rule line;
-  if (!planes.any()) {
-    line.push_trapezoid(width, limit);
-  } else {
-    std::vector<double> edges{-limit, limit}, kinks;
-    planes.edges(static_cast<int>(j), at.data(), kinks);
-    for (const double x : kinks)
-      if (std::abs(x) < limit) edges.push_back(x);
-    std::sort(edges.begin(), edges.end());
-    for (std::size_t i = 0; i + 1 < edges.size(); ++i)
-      line.push_panels(edges[i], edges[i + 1], width, 12);
-  }
-  line.finish();
-  for (Index i = 0; i < line.size(); ++i) {
-    if (weight * line.w[i] < negligible) continue;
-    at[static_cast<std::size_t>(j)] = line.x[i];
-    list_points(planes, width, j + 1, weight * line.w[i], at, out);
-  }
-}
-
-/// Points of (t, y), y with its noise, for averages of functions that change on a scale of 1 in t,
-/// or `rho`, and of `delta` in y.
-ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
-                         double fineness) {
-  const Index directions = target.directions();
-  const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
-  ResidualRule out;
-  out.directions = directions;
-  std::vector<double> at(static_cast<std::size_t>(directions));
-  list_points(planes, (planes.any() ? std::min(2.0, 4 * rho) : std::min(0.3, 0.7 * rho)) / fineness,
-              0, 1.0, at, out);
-  const Index count = static_cast<Index>(out.w.size());
-  std::vector<double> by_direction(out.t.size()), y(out.w.size());
-  for (Index i = 0; i < count; ++i)
-    for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
-  target.evaluate(by_direction.data(), y.data(), count);
-  if (noise == 0) {
-    out.u = std::move(y);
-    return out;
-  }
-  const double sd = std::sqrt(noise);
-  Rule eps;
-  eps.push_trapezoid(std::min(0.4, 0.2 * delta / sd) / fineness, limit);
-  eps.finish();
-  ResidualRule noisy;
-  noisy.directions = directions;
-  for (Index i = 0; i < count; ++i)
-    for (Index j = 0; j < eps.size(); ++j) {
-      if (out.w[i] * eps.w[j] < negligible) continue;
-      noisy.u.push_back(y[i] + sd * eps.x[j]);
-      noisy.w.push_back(out.w[i] * eps.w[j]);
-      for (Index l = 0; l < directions; ++l) noisy.t.push_back(out.t[i * directions + l]);
-    }
-  return noisy;
-}
 
 /// Nodes of a step before they are products: k, u, the weights of E x_i.. f(k, u), and the moments
 /// of sigma' at k.
