@@ -69,6 +69,8 @@ inline void store_group_step(const GroupStepOutput& out, const MergedGroups& mer
     if (out.directions == 1) out.gamma[i * k + g] = set.step->gamma;
     out.chi[i * k + g] = std::numeric_limits<double>::quiet_NaN();
   }
+  for (int l = 0; l < out.directions && out.directions > 1; ++l)
+    out.gamma[i * out.directions + l] = set.step->alignment(l, 0);
   if (!finite) return store_group_failure(out, k, i, Status::non_finite, iterations, x.residual);
   if (!(x.residual <= residual_tolerance))
     return store_group_failure(out, k, i, Status::max_iterations, iterations, x.residual);

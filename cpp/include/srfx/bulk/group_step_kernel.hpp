@@ -14,11 +14,12 @@ template <class T, int K> struct GroupKernel {
   explicit GroupKernel(int k) : vv(k), vz(k), zz(k), dv(k), dz(k), dd(k), mean(k) {}
 };
 
-/// Makes K from (VV, V2, X). T: lanes, or dual numbers of lanes.
+/// Makes K, and how it moves, from (VV, V2, X).
 ///
 /// A pair (s, x) stands for s - L^T x L with L L^T = VV. s is a moment of the residual, and does not
 /// move.
-template <class T, class V, int K, bool wide> class GroupKernelMaker {
+template <class V, int K, bool wide> class GroupKernelMaker {
+  using T = Dual<V>;
   using Pack = GroupStepPack<V, K, wide>;
   using Matrix = typename Pack::template Matrix<T>;
   using State = typename Pack::template State<T>;

@@ -20,7 +20,6 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
   using Pack = GroupStepPack<V, K, wide>;
   using Base = GroupSolver<V, Pack>;
   using Base::point_, Base::step_, Base::w_, Base::x_, Base::scale_;
-  using Block = detail::Square<V, K>;
 
  public:
   using Base::map, Base::v;
@@ -29,7 +28,8 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
   explicit GroupStepPackSolver(const GroupStepShared& shared)
       : Base(Pack(shared)),
         shared_(shared),
-        k_(shared.k) {}
+        k_(shared.k),
+        overlaps_(shared.k) {}
 
   void set_point(const Point<V>& p) { point_ = p, map.beta = p.beta; }
   void newton(const GroupNodes& nodes, const NewtonSettings& settings) {
@@ -123,25 +123,17 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     }
     for (V& x : ps) x = point_.ratio * x;
     triangle(n_rows, n);
-    typename Pack::template State<V> state = map.state();
-    GroupKernel<V, K> kernel(k_);
-    GroupKernelMaker<V, V, K, wide>(map, map.vv(), state).make(finite_d, kernel);
+    make_kernel(-1, finite_d);
     kernel_.assign(n * n, V(0.0)), kz_.assign(n, V(0.0));
-    const auto put = [&](int row, int column, const Block& block, const V& scale, bool turned) {
-      for (int g = 0; g < k_; ++g)
-        for (int h = 0; h < k_; ++h)
-          kernel_[(row + g) * n + column + h] = scale * (turned ? block(h, g) : block(g, h));
-    };
-    const V one(1.0), mean_scale = finite_d ? point_.beta / point_.inverse_d : V(0.0);
-    if (finite_d) put(0, 0, kernel.mean, mean_scale, false);
-    put(n_mean, n_mean, kernel.vv, one, false);
-    put(n_mean, n_mean + k_, kernel.dv, one, true);
-    put(n_mean + k_, n_mean, kernel.dv, one, false);
-    put(n_mean + k_, n_mean + k_, kernel.dd, one, false);
+    const auto& kernel = overlaps_;
+    const V mean_scale = finite_d ? point_.beta / point_.inverse_d : V(0.0);
     for (int g = 0; g < k_; ++g)
       for (int h = 0; h < k_; ++h) {
-        kz_[n_mean + g] += kernel.vz(g, h) * ps[h];
-        kz_[n_mean + k_ + g] += kernel.dz(g, h) * ps[h];
+        const int v = n_mean + g, d = v + k_, to_v = n_mean + h, to_d = to_v + k_;
+        if (finite_d) kernel_[g * n + h] = mean_scale * kernel.mean(g, h).v;
+        kernel_[v * n + to_v] = kernel.vv(g, h).v, kernel_[d * n + to_d] = kernel.dd(g, h).v;
+        kernel_[d * n + to_v] = kernel_[to_v * n + d] = kernel.dv(g, h).v;
+        kz_[v] += kernel.vz(g, h).v * ps[h], kz_[d] += kernel.dz(g, h).v * ps[h];
       }
     hats_.resize(n), x_fit_.resize(n), work_.resize(n * (2 * n + 1));
     fit_against_kernel(n, n, finite_d ? 0 : n_mean, r_.data(), qt_b_.data(), kernel_.data(),
@@ -153,8 +145,8 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     }
     for (int g = 0; g < k_; ++g)
       for (int h = 0; h < k_; ++h)
-        psi_[g] +=
-            kernel.vz(h, g) * hat_v_[h] + kernel.dz(h, g) * hat_d_[h] + kernel.zz(g, h) * ps[h];
+        psi_[g] += kernel.vz(h, g).v * hat_v_[h] + kernel.dz(h, g).v * hat_d_[h] +
+                   kernel.zz(g, h).v * ps[h];
   }
 
   /// R and Q^T b by modified Gram-Schmidt, the target carried along: as good as orthogonal
@@ -179,27 +171,32 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     }
   }
 
-  /// -d(hat^T K hat)/d(Vh1, A) at fixed hats, packed.
-  void sources(bool finite_d) {
+  /// overlaps_ at the state, and how they move along one of (Vh1, A), if j >= 0.
+  void make_kernel(int j, bool finite_d) {
     using D = Dual<V>;
     const int n = map.side();
-    source_.resize(map.packed);
     typename Pack::template State<V> along(k_, n);
     typename Pack::template State<D> state(k_, n);
     typename Pack::template Matrix<D> vv(n);
-    GroupKernel<D, K> kernel(k_);
     const auto& at = map.state();
+    if (j >= 0) map.direction(j, along);
+    const auto moving = [&](const V& x, const V& d) { return D(x, j >= 0 ? d : V(0.0)); };
+    for (int g = 0; g < k_; ++g) state.v2[g] = moving(at.v2[g], along.v2[g]);
+    for (int i = 0; i < n * n; ++i) {
+      state.x.a[i] = moving(at.x.a[i], along.x.a[i]);
+      vv.a[i] = {map.vv().a[i], V(0.0)};
+    }
+    for (int g = 0; g < k_; ++g)
+      for (int h = 0; h < k_; ++h)
+        if (map.at(g, h) == j) vv(g, h).d = V(1.0);
+    GroupKernelMaker<V, K, wide>(map, vv, state).make(finite_d, overlaps_);
+  }
+  /// -d(hat^T K hat)/d(Vh1, A) at fixed hats, packed.
+  void sources(bool finite_d) {
+    source_.resize(map.packed);
+    const auto& kernel = overlaps_;
     for (int j = 0; j < map.packed; ++j) {
-      map.direction(j, along);
-      for (int g = 0; g < k_; ++g) state.v2[g] = {at.v2[g], along.v2[g]};
-      for (int i = 0; i < n * n; ++i) {
-        state.x.a[i] = {at.x.a[i], along.x.a[i]};
-        vv.a[i] = {map.vv().a[i], V(0.0)};
-      }
-      for (int g = 0; g < k_; ++g)
-        for (int h = 0; h < k_; ++h)
-          if (map.at(g, h) == j) vv(g, h).d = V(1.0);
-      GroupKernelMaker<D, V, K, wide>(map, vv, state).make(finite_d, kernel);
+      make_kernel(j, finite_d);
       V change(0.0);
       for (int g = 0; g < k_; ++g)
         for (int h = 0; h < k_; ++h) {
@@ -264,6 +261,7 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
 
   const GroupStepShared& shared_;
   int k_;
+  GroupKernel<Dual<V>, K> overlaps_;
   std::vector<V> columns_, r_, qt_b_, kernel_, kz_, hats_, x_fit_, work_, psi_, pulls_, source_;
   std::vector<V> hat_v_, hat_z_, hat_d_, hat_m_, probe_, denser_, scales_;
 };
