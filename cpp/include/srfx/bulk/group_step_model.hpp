@@ -62,7 +62,7 @@ struct GroupStep {
     if (target.directed != nullptr) {
       double before = infinity;
       for (double fineness = 1; fineness < 4; fineness *= 1.5) {
-        ResidualRule rule = target_rule(*target.directed, 0, 1, 1, fineness);
+        ResidualRule rule = target_rule(*target.directed, fineness);
         for (double& u : rule.u) u -= offset;
         build(widened(ResidualMoments(rule), noise));
         const double last = groups[0].moments.u[6];

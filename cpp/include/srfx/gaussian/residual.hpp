@@ -55,10 +55,8 @@ struct ResidualRule {
 ResidualRule residual_rule(const Function& target, double h0, double delta, double ratio,
                            int order);
 
-/// Points of (t, y) of a target of several directions, y with its noise, for averages of functions
-/// that change on a scale of 1 in t, or `rho`, and of `delta` in y.
-ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
-                         double fineness);
+/// Points of (t, y) of a target of several directions, y without noise.
+ResidualRule target_rule(const TargetFunction& target, double fineness);
 
 /// E u^n and E t u^n. Of several directions t is that along E[t u].
 template <class R> struct BasicResidualMoments {
