@@ -129,11 +129,12 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     const V mean_scale = finite_d ? point_.beta / point_.inverse_d : V(0.0);
     for (int g = 0; g < k_; ++g)
       for (int h = 0; h < k_; ++h) {
-        const int v = n_mean + g, d = v + k_, to_v = n_mean + h, to_d = to_v + k_;
+        const int of_v = n_mean + g, of_d = of_v + k_, to_v = n_mean + h, to_d = to_v + k_;
         if (finite_d) kernel_[g * n + h] = mean_scale * kernel.mean(g, h).v;
-        kernel_[v * n + to_v] = kernel.vv(g, h).v, kernel_[d * n + to_d] = kernel.dd(g, h).v;
-        kernel_[d * n + to_v] = kernel_[to_v * n + d] = kernel.dv(g, h).v;
-        kz_[v] += kernel.vz(g, h).v * ps[h], kz_[d] += kernel.dz(g, h).v * ps[h];
+        kernel_[of_v * n + to_v] = kernel.vv(g, h).v;
+        kernel_[of_d * n + to_d] = kernel.dd(g, h).v;
+        kernel_[of_d * n + to_v] = kernel_[to_v * n + of_d] = kernel.dv(g, h).v;
+        kz_[of_v] += kernel.vz(g, h).v * ps[h], kz_[of_d] += kernel.dz(g, h).v * ps[h];
       }
     hats_.resize(n), x_fit_.resize(n), work_.resize(n * (2 * n + 1));
     fit_against_kernel(n, n, finite_d ? 0 : n_mean, r_.data(), qt_b_.data(), kernel_.data(),
