@@ -231,7 +231,7 @@ def serve(points: int) -> None:
             step = srfx.OneStep(
                 activation, target, eta=2, alpha0=0.5, readout=tuple(np.linspace(0.5, 1.5, k))
             )
-            few = max(points // (4 * k**4), 16)
+            few = max(points // (2 * k**3), 32)
             add(f"step, {activation}/{target}, K = {k}", step, few, bulk="one_step")
     builds.serve(works)
 
