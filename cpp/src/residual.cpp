@@ -204,38 +204,20 @@ void list_points(const AxisPlanes& planes, double width, Index j, double weight,
 
 }  // namespace
 
-ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
-                         double fineness) {
+ResidualRule target_rule(const TargetFunction& target, double fineness) {
   const Index directions = target.directions();
   const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
   ResidualRule out;
   out.directions = directions;
   std::vector<double> at(static_cast<std::size_t>(directions));
-  list_points(planes, (planes.any() ? std::min(2.0, 4 * rho) : std::min(0.3, 0.7 * rho)) / fineness,
-              0, 1.0, at, out);
+  list_points(planes, (planes.any() ? 2.0 : 0.3) / fineness, 0, 1.0, at, out);
   const Index count = static_cast<Index>(out.w.size());
-  std::vector<double> by_direction(out.t.size()), y(out.w.size());
+  std::vector<double> by_direction(out.t.size());
+  out.u.resize(out.w.size());
   for (Index i = 0; i < count; ++i)
     for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
-  target.evaluate(by_direction.data(), y.data(), count);
-  if (noise == 0) {
-    out.u = std::move(y);
-    return out;
-  }
-  const double sd = std::sqrt(noise);
-  Rule eps;
-  eps.push_trapezoid(std::min(0.4, 0.2 * delta / sd) / fineness, limit);
-  eps.finish();
-  ResidualRule noisy;
-  noisy.directions = directions;
-  for (Index i = 0; i < count; ++i)
-    for (Index j = 0; j < eps.size(); ++j) {
-      if (out.w[i] * eps.w[j] < negligible) continue;
-      noisy.u.push_back(y[i] + sd * eps.x[j]);
-      noisy.w.push_back(out.w[i] * eps.w[j]);
-      for (Index l = 0; l < directions; ++l) noisy.t.push_back(out.t[i * directions + l]);
-    }
-  return noisy;
+  target.evaluate(by_direction.data(), out.u.data(), count);
+  return out;
 }
 
 ResidualMoments widened(const ResidualMoments& moments, double noise) {
@@ -358,7 +340,7 @@ double difference(const ResidualNodes& mine, const ResidualNodes& theirs, double
 }
 
 ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
-                         double angle, bool folded) {
+                         double angle, bool folded, bool few) {
   const double sd = std::sqrt(noise), scale = std::max(delta, sd),
                ratio = std::clamp(3 * angle, 0.25, 1.5);
   const auto nodes = [&](int order, int parts) {
@@ -383,8 +365,9 @@ ResidualLaw residual_law(const Function& target, double h0, double noise, double
     return worst;
   };
   double compression = infinity, before = infinity;
-  for (int parts = angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
-    out.nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
+  for (int parts = few || angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
+    if (few) out.nodes = all.compressed(delta, parts, 24, sine);
+    else out.nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
     compression = off(all);
     if (compression > 0.1 * before) break;
     before = compression;
@@ -398,7 +381,7 @@ ResidualNodes residual_nodes(const TargetFunction& target, double h0, double noi
   const double sd = std::sqrt(noise), scale = std::max(delta, sd),
                ratio = std::clamp(3 * angle, 0.25, 1.5);
   const int parts = angle > 0.7 ? 2 : 4;
-  ResidualRule rule = target_rule(target, 0, 1, scale, fineness);
+  ResidualRule rule = target_rule(target, fineness);
   for (double& u : rule.u) u -= h0;
   const ResidualNodes all = ResidualNodes(rule, false).compressed(scale, parts, 14);
   if (sd == 0) return all;

@@ -450,13 +450,12 @@ class Coefficients {
 
   /// Directions of the target but the first that the spike leaves.
   int n_across() const { return marginal_ != nullptr ? marginal_->directions() - 1 : 0; }
-
- private:
   /// h1 of those directions, then what they leave: functions of which the mean counts.
   const Function& part(int m) const {
     return m < n_across() ? marginal_->across(m) : marginal_->spread();
   }
 
+ private:
   /// Moments of a function of the target's argument at the nodes of a rule and, where nodes are
   /// folded, at their mirror images.
   void on_target(const Function& f, const Rule& rule, std::vector<Moments>& at,
@@ -614,8 +613,9 @@ class Coefficients {
       }
       return error;
     };
-    error_ = std::max(settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
-                      settle(*target_, target_rule_, p_.gamma, p_.rho()));
+    error_ = std::max(
+        settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
+        settle(*target_, target_rule_, p_.gamma, p_.rho(), marginal_ ? marginal_->rms() : 0));
     if (n_across() == 0) return;
     for (int m = 0; m <= n_across(); ++m)
       error_ = std::max(
