@@ -234,7 +234,8 @@ def build(session: nox.Session) -> None:
     with session.chdir(home):
         program = str(home / "bin" / "srfx")
         session.run(program, "info", external=True)
-        session.run(*(program, "solve", "--gamma", "0.8", "--alpha", "1", "--lam", "0.1"), external=True)
+        point = ["--gamma", "0.8", "--alpha", "1", "--lam", "0.1"]
+        session.run(program, "solve", *point, external=True)
         session.run(
             *(str(home / "bin" / "pytest"), "-c", os.devnull, "-p", "no:cacheprovider"),
             *("-v", "--rootdir", str(tests)),
