@@ -374,7 +374,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="t must have one coordinate for each of the 2 directions"):
         srfx.learned_function(model, 1.5, 0.1, [0.0, 1.0, 2.0])
     step = srfx.solve(srfx.OneStep("tanh", SIN_TANH, readout=(1, 2)), 1.5, 0.1)
-    with pytest.raises(NotImplementedError, match="alpha0 and noise of a step.*single readout"):
+    with pytest.raises(NotImplementedError, match=r"alpha0 and noise of a step.*single readout"):
         step.gradient("noise")
     with pytest.raises(NotImplementedError, match="lam, alpha and beta"):
         srfx.solve(MultiStep("tanh", "sin"), 1.5, 0.1).gradient("eta1")
