@@ -48,7 +48,7 @@ struct LayerModel {
   int n_rows() const { return row_of_two(vectors() - 1, vectors() - 1) + 1; }
 
   // After the step.
-  SpikeParameters spike;      ///< r, c and |gamma|
+  SpikeParameters spike;      ///< r, c and, of one direction, gamma; of several its length
   std::vector<double> gamma;  ///< theta_l.vhat, for each direction
   double c_delta = 0;
   /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by
