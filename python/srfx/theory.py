@@ -38,7 +38,7 @@ def covers(bulk: object) -> tuple[str, ...]:
     """Say what a bulk covers of the models with more than one direction, spike or step."""
     everything = ("directions", "spikes", "steps")
     if isinstance(bulk, EmpiricalBulk):
-        return ("steps",)
+        return everything
     return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 
@@ -472,7 +472,8 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     if solution.bulk == "isotropic":
         rows, c, alignment = spikes_of(model)
     else:
-        raw = weights.solve_bulk(model, solution.bulk, solution.arguments, shape, threads)
+        bulk = solution.bulk if solution.weights is None else solution.weights
+        raw = weights.solve_bulk(model, bulk, solution.arguments, shape, threads)
         k = group_count(model)
         rows, c = raw["r"].reshape(*shape, k, 1), raw["c"].reshape(*shape, k)
         alignment, chi = raw["gamma"].reshape(*shape, -1, 1), raw["chi"].reshape(-1, k)
