@@ -296,7 +296,8 @@ def matrix(name: str, value: object, shape: tuple[int | None, int | None], what:
     found = np.shape(array)
     fits = len(found) == 2 and 0 not in found
     if not fits or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
-        raise ValueError(f"{name} must be {allowed}; got shape {found}")
+        some = ", at least one of each" if 0 in found else ""
+        raise ValueError(f"{name} must be {allowed}{some}; got shape {found}")
     return np.asarray(array)
 
 

@@ -45,7 +45,8 @@ def gradient(
     model = solution.model
     known = ("lam", "alpha", *model.numeric_names)
     for name in names:
-        check.one_of("name", name, known)
+        steps = isinstance(model, MultiStep) and name not in known
+        check.one_of("name", name, ("lam", "alpha", "beta") if steps else known)
     known_loss = chosen(solution.loss, model.labels, 1.0)
     ridge = is_ridge(model, known_loss)
     for name in of:
@@ -61,7 +62,7 @@ def gradient(
     if solution.bulk == "empirical":
         for name in names:
             check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
-    if isinstance(model, MultiStep):
+    elif isinstance(model, MultiStep):
         for name in names:
             if name not in ("lam", "alpha", "beta"):
                 raise NotImplementedError(

@@ -261,10 +261,11 @@ def floor_of(function: AnyTarget) -> float:
 def warn_accuracy(error: float, what: str, *functions: AnyTarget) -> None:
     """Warn where an estimated quadrature error exceeds 1e-8, with what may be done about it."""
     if error > 1e-8:
-        advice, kinked = "", []
+        advice, kinked, ways = "", [], []
         for function in functions:
             if isinstance(function, Target) and not isinstance(function.fn, str):
                 kinked.append(function.label)
+                ways.append("srfx.Target(fn, kinks=[...])")
             if isinstance(function, Activation):
                 precision, name = _precision(function.fn), f"callable {compiled(function).name}"
                 if precision != np.float64:
@@ -275,10 +276,11 @@ def warn_accuracy(error: float, what: str, *functions: AnyTarget) -> None:
                 # rounding errors look like kinks, up to some hundred times their size
                 if precision == np.float64 or error > 100 * np.finfo(precision).eps:
                     kinked.append(name)
+                    ways.append("srfx.Activation(fn, kinks=[...])")
         if kinked:
             advice += (
-                f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "
-                "srfx.Activation(fn, kinks=[...])"
+                f"; declare the kinks and jumps of the {' and the '.join(kinked)}, if there are "
+                f"any, by {' and '.join(dict.fromkeys(ways))}"
             )
         warn(
             f"the quadrature error of {what} is about {error:.1e}, more than 1e-8{advice}",

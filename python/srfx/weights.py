@@ -156,7 +156,8 @@ class EmpiricalBulk(Rebuilt):
         -----
         AccuracyWarning
             The rows differ so much that the theory is off by more than about one per cent:
-            ``W v/|v|`` has a variance above 0.1 c, or the squared norms of the rows without their
+            ``W v/|v|`` has a variance above 0.1 c (of several rows of v: in some direction of
+            their span, as where the rows of W have more than one spike), or the squared norms of the rows without their
             part along v a standard deviation above 0.4 c (measured with tanh and relu networks).
             Or W looks transposed: p = d, and the rows of its transpose share v or theta where its
             own do not. Without a spike there is nothing to tell it by.
@@ -225,7 +226,9 @@ class EmpiricalBulk(Rebuilt):
             raise ValueError(
                 "W must have a part orthogonal to v; all of its rows are multiples of v"
             )
-        _warn_of_spread(float(np.var(along)) / c, float(np.std(square_norms)) / c)
+        # along the spike, and along what else the rows may share: a second spike is no bulk
+        shared = np.atleast_2d(np.cov(spikes @ weights.T, bias=True))
+        _warn_of_spread(float(np.linalg.eigvalsh(shared)[-1]) / c, float(np.std(square_norms)) / c)
         eigenvalues, basis = np.linalg.eigh(bulk @ bulk.T)
         rows = [along - r, *(weights @ x for x in across), square_norms - c, np.ones(p)]
         vectors = np.stack(rows) @ basis
@@ -267,7 +270,8 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
     if alignment > _SPREAD_OF_ALIGNMENT:
         found.append(
             f"W v/|v| has variance {alignment:.2g} c between the rows (one per cent of error is "
-            f"reached at about {_SPREAD_OF_ALIGNMENT:g} c)"
+            f"reached at about {_SPREAD_OF_ALIGNMENT:g} c; of several rows of v this is the largest "
+            "in their span, and groups of rows with spikes of their own are told by it)"
         )
     if norms > _SPREAD_OF_NORMS:
         found.append(
@@ -285,10 +289,14 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
 
 def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     """Return one direction or several as orthonormal rows; those of the target as they are."""
-    values = np.asarray(
-        check.number_or_array(name, value, f"a finite vector of length d = {d}", np.isfinite)
-    )
-    if values.ndim != 2 or values.shape[1] != d:
+    allowed = f"a finite vector of length d = {d}, or a matrix of such rows"
+    values = np.asarray(check.number_or_array(name, value, allowed, np.isfinite))
+    if values.ndim == 2 and (values.shape[1] != d or not 1 <= len(values) <= d):
+        raise ValueError(
+            f"{name} must be a vector of length d = {d}, the number of columns of W, or a matrix of "
+            f"1 to {d} such rows; got shape {values.shape}"
+        )
+    if values.ndim != 2:
         return _direction(name, values, d, p)[np.newaxis]
     rows = np.array([_direction(f"a row of {name}", row, d, p) for row in values])
     if name == "theta":

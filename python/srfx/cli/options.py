@@ -220,6 +220,8 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
             f"--r, --c, --gamma or --spikes (spiked random features), not both; got {names}"
         )
     target, steps = target_of(options["target"], options["directions"]), given.get("steps")
+    if steps is not None:
+        check.integer("--steps", steps, 1, MAX_STEPS)
     own = ("readout", "weights", "labels", "slope")
     fields = {n: options[n] for n in own if options.get(n) is not None}
     fields |= {n: given[n] for n in ("spikes", "alignment", "variances") if n in given}
@@ -279,7 +281,6 @@ def target_of(name: Any, directions: Any, how: str = "--directions") -> AnyTarge
 
 def _of_steps(name: str, text: str, steps: int) -> list[tuple[tuple[str, ...], float | FloatArray]]:
     """Read an entry for each step, of which an empty one is left out, or one for all."""
-    check.integer("--steps", steps, 1, MAX_STEPS)
     names = [f"{name}{'_' if name == 'alpha0' else ''}{i}" for i in range(1, steps + 1)]
     entries = text.split(",")
     if len(entries) not in (1, steps):
