@@ -47,76 +47,97 @@ SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double
                               : piecewise_moments<false, false>(loss, l, s, mean);
 }
 
-/// The share of labels whose sign the field misses.
-inline double classification_error(const LossNodes& nodes, const LossVector& x) {
-  using V = detail::LossLanes;
-  double out = 0;
-  for (const LossNode& at : nodes.nodes) {
-    const LossField field = field_at(nodes, at, x);
-    const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
-        tilt(field.tilt);
-    V wrong(0.0);
-    for (Index i = at.first; i < at.last; i += 8) {
-      const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
-      const NormalPoint<V> p = normal_point(u);
-      wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
-    }
-    out += at.weight * detail::lane_total(wrong);
+namespace detail {
+
+/// The observables of one node in k, from its atoms: lanes of weights w, of means f of the field, of
+/// labels and of targets.
+class NodeObservables {
+  using V = LossLanes;
+
+ public:
+  /// `variance` is that of e, `s2` of the field alone.
+  NodeObservables(const Loss& loss, double variance, double s2, double v)
+      : loss_(loss),
+        sd_(std::sqrt(variance)),
+        s2_(s2),
+        v_(v),
+        inverse_s_(1 / std::sqrt(s2)) {}
+
+  /// To the share of labels whose sign the field misses.
+  SRFX_ALWAYS_INLINE void add_sign(V w, V along) {
+    const V u = along * inverse_s_;
+    const NormalPoint<V> p = normal_point(u);
+    wrong_ += w * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
   }
-  return out;
+  SRFX_ALWAYS_INLINE void add(V w, V f, V sign, V target) {
+    const V away = (loss_.margin ? sign : target) - f;
+    error_ += w * (away * away + V(s2_));
+    if (loss_.logistic()) return;
+    const V m = target - sign * f, sd(sd_), v(v_);
+    const ProximalMoments<V> g = moments_of(loss_, loss_.kappa + v_, sd_, m);
+    train_ += w * loss_of(g, sd, m, loss_.kappa + 2 * v_);
+    fit_ += w * (m * m + sd * sd - V(2.0) * v * (m * g.g + sd * sd * g.g1) + v * v * g.gg);
+    pull_ += w * (sign * f * g.g - V(s2_) * g.g1 + v * g.gg);
+    if (loss_.kappa > 0)
+      test_ += w * loss_of(moments_of(loss_, loss_.kappa, sd_, m), sd, m, loss_.kappa);
+    else if (loss_.bounded_above()) test_ += w * piecewise_loss(loss_, sd, m, V(1 / sd_));
+  }
+  /// The logistic loss, of a density of y omega = u.
+  SRFX_ALWAYS_INLINE void add_field(V w, V u) {
+    V place;
+    const ProximalMoments<V> g = logistic_map(V(v_), u, &place);
+    train_ += w * vecmath::softplus(-place);
+    test_ += w * vecmath::softplus(-u);
+    fit_ += w * (V(1.0) - place) * (V(1.0) - place);
+    pull_ += w * g.g * place;
+  }
+  void add_to(LossObservables& out, double weight) const {
+    out.train_loss += weight * lane_total(train_);
+    out.test_loss += weight * lane_total(test_);
+    out.test_error += weight * lane_total(error_);
+    out.train_error += weight * lane_total(fit_);
+    out.classification_error += weight * lane_total(wrong_);
+    out.pull += weight * lane_total(pull_);
+  }
+
+ private:
+  const Loss& loss_;
+  double sd_, s2_, v_;
+  V inverse_s_, train_{0.0}, test_{0.0}, error_{0.0}, fit_{0.0}, wrong_{0.0}, pull_{0.0};
+};
+
+inline void finish(const Loss& loss, LossObservables& out) {
+  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
 }
 
+}  // namespace detail
+
 inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
-                                        const LossVector& x) {
+                                        const LossVector& x, bool classes_alone = false) {
   using V = detail::LossLanes;
-  const bool labels = loss.margin;
   LossObservables out;
   for (const LossNode& at : nodes.nodes) {
     const LossField field = field_at(nodes, at, x);
-    const double s2 = field.variance - nodes.label_noise;  // of the field alone
-    const double sd = std::sqrt(field.variance), v = field.v;
-    const V mean(field.mean), tilt(field.tilt);
-    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0);
+    detail::NodeObservables sums(loss, field.variance, field.variance - nodes.label_noise, field.v);
     for (Index i = at.first; i < at.last; i += 8) {
-      const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
-      const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
-      const V away = (labels ? sign : e) - f;
-      error += w * (away * away + V(s2));
-      if (!loss.logistic()) {
-        const V m = e - sign * f;
-        const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
-        train += w * detail::loss_of(g, V(sd), m, loss.kappa + 2 * v);
-        fit +=
-            w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
-        pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
-        if (loss.kappa > 0)
-          test += w * detail::loss_of(moments_of(loss, loss.kappa, sd, m), V(sd), m, loss.kappa);
-        else if (loss.bounded_above())
-          test += w * detail::piecewise_loss(loss, V(sd), m, V(1 / sd));
-      }
+      const V w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
+      const V f = simd::fma(V(field.tilt), V::load(&nodes.z[i]), V(field.mean));
+      if (loss.margin) sums.add_sign(w, sign * f);
+      if (!classes_alone) sums.add(w, f, sign, V::load(&nodes.e[i]));
     }
-    if (loss.logistic())
+    if (loss.logistic() && !classes_alone)
       each_field(nodes, at, field, nodes.field_step, [&](V omega, const V* plus, const V* minus) {
-        for (int side = 0; side < 2; ++side) {
-          const V w = (side == 0 ? plus : minus)[0], u = side == 0 ? omega : -omega;
-          V place;
-          const ProximalMoments<V> g = logistic_map(V(v), u, &place);
-          train += w * vecmath::softplus(-place);
-          test += w * vecmath::softplus(-u);
-          fit += w * (V(1.0) - place) * (V(1.0) - place);
-          pull += w * g.g * place;
-        }
+        sums.add_field(plus[0], omega), sums.add_field(minus[0], -omega);
       });
-    const double w = at.weight;
-    out.train_loss += w * detail::lane_total(train);
-    out.test_loss += w * detail::lane_total(test);
-    out.test_error += w * detail::lane_total(error);
-    out.train_error += w * detail::lane_total(fit);
-    out.pull += w * detail::lane_total(pull);
+    sums.add_to(out, at.weight);
   }
-  if (labels) out.classification_error = classification_error(nodes, x);
-  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
+  detail::finish(loss, out);
   return out;
+}
+
+/// The share of labels whose sign the field misses.
+inline double classification_error(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
+  return loss_observables(loss, nodes, x, true).classification_error;
 }
 
 }  // namespace srfx
