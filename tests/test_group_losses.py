@@ -135,11 +135,15 @@ def test_the_square_loss_of_signs_is_ridge_regression_towards_them():
 
 def test_signs_of_a_smooth_target_step_on_curves():
     model = srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="sign")
-    sol = srfx.solve(model, 2, 0.1, loss="hinge", errors="record")
-    assert sol.success
+    turned = srfx.Target(lambda a, b: BENT.fn(b, a), directions=2)
+    other = srfx.SpikedRF("tanh", turned, gamma=(-0.5, 0.6), labels="sign")
+    with pytest.warns(srfx.AccuracyWarning, match="the quadrature error of the solution"):
+        sol, same = (srfx.solve(each, 2, 0.1, loss="hinge") for each in (model, other))
     assert sol.quadrature_error < 1e-4
+    assert sol.classification_error == pytest.approx(same.classification_error, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 def test_several_steps_take_a_loss():
     model = srfx.MultiStep("tanh", "sin", eta=(1, 1), alpha0=(2, 2), noise=0.1)
     rows, c, gamma = (np.asarray(x) for x in srfx.models.spikes_of(model))
