@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import _core
+from srfx import _core, weights
 from srfx.models import compiled
 from srfx.reference import solve_loss
 
@@ -162,10 +162,83 @@ def test_points_do_not_know_their_batch():
     assert both.q1.shape == (2, 2, 2, 2)
 
 
+NETWORKS = {
+    "directions": (srfx.OneStep("relu", BENT, eta=2, alpha0=1, noise=0.1), "one_step"),
+    "steps": (srfx.MultiStep("tanh", "sin", eta=(1, 2), alpha0=(1, 1), noise=0.1), "multi_step"),
+}
+
+
+@pytest.mark.parametrize("d", [np.inf, 400])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_square_loss_of_networks_is_that_of_their_ridge(name, d):
+    model, bulk = NETWORKS[name]
+    arguments = {**model.numeric, "lam": 0.1, "alpha": 1.5, "d": d}
+    given = weights.inputs_of_layers(model, arguments, ())
+    square = ("square", 1.0, -np.inf, np.inf, False)
+    raw = _core.solve_layer_losses(
+        **given, loss=square, labels="real", slope=1.0, n_points=1, n_threads=1, slopes=True
+    )
+    sol = srfx.solve(model, 1.5, 0.1, d=d, bulk=bulk)
+    known = weights.solve_layers(model, arguments, (), 1)
+    for of in ("test_error", "train_error", "theta", "psi", "chi", "q1", "q2", "v1", "v2"):
+        assert np.ravel(raw[of]) == pytest.approx(np.ravel(known[of]), rel=2e-8), of
+    for i, by in enumerate(("lam", "alpha")):
+        assert raw["slopes"][2, i] == pytest.approx([sol.gradient(by)], rel=1e-6)
+
+
+def test_a_network_of_directions_is_what_the_reference_finds():
+    model = srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.1)
+    sol = srfx.solve(model, 1.5, 0.1, d=400, bulk="one_step", loss="absolute")
+    known = solve_loss(model, 1.5, 0.1, 400, loss="absolute", density=0.3)
+    for of in ("test_loss", "train_loss", "test_error", "q2"):
+        assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=1e-7), of
+
+
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "squared_hinge"])
+@pytest.mark.parametrize("of", ["train_loss", "test_loss", "classification_error"])
+def test_slopes_are_those_of_differences(loss, of):
+    model = srfx.SpikedRF("relu", "tanh", readout=(0.5, 1.5), labels="logit", slope=2)
+    for by, at in (("lam", 0.1), ("alpha", 2.0)):
+        h = 1e-4 * at
+        points = {"lam": 0.1, "alpha": 2.0, by: [at - h, at, at + h]}
+        sol = srfx.solve(model, **points, d=300, loss=loss)
+        values = getattr(sol, of)
+        expected = (values[2] - values[0]) / (2 * h)
+        assert sol.gradient(by, of=of)[1] == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def test_the_best_penalty_of_groups():
+    model = srfx.SpikedRF("relu", "tanh", readout=(0.5, 1.5), **SIGN)
+    settings = {"d": 300, "loss": "hinge"}
+    best = srfx.optimal(model, {"lam": (1e-2, 10)}, alpha=2, of="classification_error", **settings)
+    lam = float(best.lam)
+    errors = srfx.solve(model, 2, [lam / 1.2, lam, lam * 1.2], **settings).classification_error
+    assert errors[1] == pytest.approx(float(best.classification_error))
+    assert errors[1] < min(errors[0], errors[2])
+
+
+def test_scans_and_learned_functions():
+    model = srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="logit")
+    ds = srfx.scan(model, alpha=[1.0, 2.0], lam=0.1, loss="squared_hinge", progress=False)
+    sol = srfx.solve(model, [1.0, 2.0], 0.1, loss="squared_hinge")
+    assert ds.classification_error.values.ravel() == pytest.approx(sol.classification_error)
+    f = srfx.learned_function(model, 2, 0.1, [[1.0, 0.0], [-1.0, 0.0]], loss="squared_hinge")
+    assert f[0] > 0 > f[1]
+    network = srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.1)
+    near, far = (
+        srfx.learned_function(network, 2, 0.1, [[1.0, 0.5]], bulk="one_step", loss=loss)
+        for loss in (srfx.Huber(1e3), srfx.Huber(0.1))
+    )
+    square = srfx.learned_function(network, 2, 0.1, [[1.0, 0.5]], bulk="one_step")
+    assert near == pytest.approx(square, rel=1e-6)
+    assert abs(far - square) > 1e-4
+
+
 @pytest.mark.parametrize(
     ("model", "bulk", "words"),
     [
         (srfx.OneStep("tanh", "tanh", readout=(1, 2), **SIGN), "one_step", "bulk must be 'iso"),
+        (srfx.OneStep("tanh", BENT, **SIGN), "one_step", "labels must be 'real' here"),
         (srfx.OneStep("tanh", BENT, **SIGN), "isotropic", "labels must be 'real' here"),
         (srfx.SpikedRF(readout=tuple(range(1, 10)), **SIGN), "isotropic", "at most 8 values"),
     ],

@@ -1,30 +1,11 @@
 // Other losses than the square, and labels of +1 and -1 (THEORY 19).
+#include "losses.hpp"
 #include "measured.hpp"
 
 #include "srfx/solve/group_losses.hpp"
 #include "srfx/solve/losses.hpp"
 
 namespace {
-
-srfx::Labels::Kind kind_of(const std::string& labels) {
-  using Kind = srfx::Labels::Kind;
-  if (labels == "real") return Kind::real;
-  if (labels == "sign") return Kind::sign;
-  if (labels == "logit") return Kind::logit;
-  throw py::value_error("unknown labels '" + labels + "'");
-}
-
-/// kind, kappa, lo, hi, margin
-using Numbers = std::tuple<std::string, double, double, double, bool>;
-
-srfx::Loss loss_of(const Numbers& loss) {
-  srfx::Loss out;
-  const auto& [kind, kappa, lo, hi, margin] = loss;
-  out.margin = margin;
-  if (kind == "logistic") out.kind = srfx::Loss::Kind::logistic;
-  else out.kappa = kappa, out.lo = lo, out.hi = hi;
-  return out;
-}
 
 /// The outputs of a batch, and the dictionary that owns them.
 struct Results {
@@ -59,13 +40,6 @@ struct Results {
     if (slopes) out.slopes = output(dict, "slopes", {4, 2, n});
   }
 };
-
-/// The labels of each set: one law, with the noise of the set.
-std::vector<srfx::Labels> laws(const std::string& labels, double slope, const Doubles& noise) {
-  std::vector<srfx::Labels> out(noise.size());
-  for (py::ssize_t i = 0; i < noise.size(); ++i) out[i] = {kind_of(labels), noise.data()[i], slope};
-  return out;
-}
 
 py::dict solve_losses(const Activation& sigma, const Activation& target, const Numbers& loss,
                       const std::string& labels, double slope, const Doubles& r, const Doubles& c,
@@ -139,7 +113,7 @@ py::dict solve_group_losses(const Activation& sigma, const py::object& target, c
                             const Doubles& set_noise, const Integers& set_index,
                             const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                             const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
-                            int n_threads, bool merge) {
+                            int n_threads, bool merge, bool slopes) {
   srfx::GroupLossInput in;
   in.sets = group_sets_of(r, c, gamma, pi);
   set_group_target(in, target, r, gamma);
@@ -151,6 +125,7 @@ py::dict solve_group_losses(const Activation& sigma, const py::object& target, c
   srfx::GroupLossOutput out{results.common, output(results.dict, "train_loss", {n_points}),
                             output(results.dict, "test_loss", {n_points}),
                             output(results.dict, "classification_error", {n_points})};
+  if (slopes) out.slopes = output(results.dict, "slopes", {4, 2, n_points});
   run_released([&](srfx::Interrupt& interrupt) { srfx::solve_group_losses(in, out, interrupt); });
   return results.dict;
 }
@@ -193,7 +168,7 @@ void register_losses(py::module_& m) {
   m.def("solve_group_losses", &solve_group_losses, arg("sigma"), arg("target"), arg("loss"),
         arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_noise"),
         arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
-        arg("n_points"), arg("n_threads"), arg("merge") = true,
+        arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
         "The same of K groups, any spikes and directions: shapes as in solve_groups, set_noise one "
         "entry a set.");
   m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("slope"), arg("noise"),

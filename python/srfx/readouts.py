@@ -50,11 +50,13 @@ def check_readout(
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    if bulk != "isotropic" and not _single(model):
+    layered = bulk in ("one_step", "multi_step") and len(model.readout) == 1
+    if bulk != "isotropic" and not _single(model) and not layered:
+        name = repr(bulk) if isinstance(bulk, str) else "an EmpiricalBulk"
         raise NotImplementedError(
-            f"bulk must be 'isotropic' with {what} and several readout values, directions or "
-            "steps: with other bulks these are solved for with loss='square' and real labels "
-            f"alone; got bulk={bulk if isinstance(bulk, str) else 'an EmpiricalBulk'!r}"
+            f"bulk must be 'isotropic' with {what} and several readout values, and given weights "
+            "go with one step and a target of one direction: otherwise these are solved for with "
+            f"loss='square' and real labels alone; got bulk={name}"
         )
     stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
     if model.labels != "real" and stepped:
@@ -99,9 +101,14 @@ def solve_readout(
         "n_threads": n_threads,
     }
     raw: dict[str, NDArray[Any]]
+    common["slopes"] = slopes
+    if bulk in ("one_step", "multi_step") and weights.in_layers(model):
+        assert isinstance(model, (OneStep, MultiStep))
+        given = weights.inputs_of_layers(model, arguments, shape)
+        return without_axes_of_one(_core.solve_layer_losses(**(given | common)))
     if not _single(model):
         return _solve_groups(model, common, arguments, shape)
-    common |= {"target": compiled(model.target), "slopes": slopes}
+    common["target"] = compiled(model.target)
     if isinstance(bulk, EmpiricalBulk):
         table, index = distinct([np.asarray(arguments["noise"], dtype=np.float64)], shape)
         given = weights.inputs_of_weights(model, bulk, arguments, shape)

@@ -94,8 +94,8 @@ def solve(
         and -1 (the model's ``labels``) "logistic", "hinge", "squared_hinge", "max_margin" (the
         limit of all three at lam -> 0 where the data are separable: the readout of largest margin,
         whatever lam), "square", "absolute" or ``srfx.Huber``. Any other than "square" with real
-        labels takes lam > 0 and, for more than one readout value (8 at most), spike, direction or
-        step, the isotropic bulk.
+        labels takes lam > 0, and several readout values (8 at most) the isotropic bulk; several
+        steps, and a step towards several directions, take real labels then.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
@@ -469,7 +469,12 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     if solution.bulk == "isotropic":
         rows, c, alignment = spikes_of(model)
     else:
-        raw = weights.solve_bulk(model, solution.bulk, solution.arguments, shape, threads)
+        where = (solution.arguments, shape, threads)
+        readout = chosen(solution.loss, model.labels, 1.0)
+        if is_ridge(model, readout):
+            raw = weights.solve_bulk(model, solution.bulk, *where)
+        else:
+            raw = solve_readout(model, solution.bulk, readout, *where)
         rows = raw["r"].reshape(*shape, 1, 1)
         c, alignment = raw["c"].reshape(*shape, 1), raw["gamma"].reshape(*shape, -1, 1)
         chi = raw["chi"][:, np.newaxis]

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "srfx/bulk/group_map.hpp"
+#include "srfx/solve/loss_map.hpp"
 #include "srfx/solve/group_loss_sums.hpp"
 
 namespace srfx {
@@ -130,6 +131,62 @@ class IsotropicGroupLossMap {
   Map still_, moving_;
   std::vector<D> sources_;
   std::vector<double> step_;
+};
+
+/// A bulk with overlaps, of one group beside one spike, and any directions of the target.
+template <class Complex> class AnisotropicGroupLossMap {
+  using T = std::complex<double>;
+
+ public:
+  AnisotropicGroupLossMap(const Point<double>& p, Complex by_b, Complex by_a)
+      : p_(p),
+        bulk_(std::move(by_b), std::move(by_a)) {}
+  const Point<double>& point() const { return p_; }
+
+  GroupLossMapValue operator()(const GroupLossLayout& l, dense::Vector hat,
+                               const dense::Vector& m) {
+    const int n = l.size();
+    hat(0) = at_least(hat(0), p_.lam + hat(1));
+    bulk_.solve(p_, hat(0), hat(1));
+    GroupLossMapValue out{dense::Vector(n), dense::Matrix::Zero(n, n),
+                          dense::Matrix::Zero(n, l.means), bulk_.defect()};
+    std::vector<T> hats(hat.data(), hat.data() + n), value(n);
+    T mean(l.means > 0 ? m(0) : 0);
+    for (int j = 0; j < n; ++j) {
+      const bool of_m = j >= l.m() && j < l.theta();
+      T& moved = of_m ? mean : hats[j];
+      const T still = moved;
+      moved = detail::moving<T>(still.real());
+      outputs(l, j == 0 ? 0 : j == 1 ? 1 : 2, hats, mean, value);
+      const double unit = detail::unit_of<T>(still.real());
+      moved = still;
+      for (int i = 0; i < n; ++i) {
+        out.value(i) = value[i].real();
+        (of_m ? out.by_m(i, 0) : out.by_hat(i, j)) = detail::slope_of(value[i]) / unit;
+      }
+    }
+    return out;
+  }
+
+ private:
+  void outputs(const GroupLossLayout& l, int which, const std::vector<T>& hat, const T& m,
+               std::vector<T>& out) {
+    const SpectralAverages<T>& y = bulk_.y[which];
+    T h[detail::KernelSlopes<T>::most];
+    h[0] = hat[l.theta()], h[1 + l.across] = hat[l.chi()];
+    for (int j = 0; j < l.across; ++j) h[1 + j] = hat[l.psi() + j];
+    const detail::FeaturesOfHats<T> to(bulk_.k[which], bulk_.slopes[which], p_, hat[0], h, m);
+    out[0] = y.y1, out[1] = y.y2;
+    if (l.means > 0) out[l.m()] = p_.inverse_d > 0 ? to.mean : T(0);
+    out[l.theta()] = to.x[0], out[l.chi()] = to.x[1 + l.across];
+    for (int j = 0; j < l.across; ++j) out[l.psi() + j] = to.x[1 + j];
+    const int q = l.q();
+    out[q] = y.t11 * hat[q] + y.t12 * hat[q + 1] + to.source1;
+    out[q + 1] = y.t12 * hat[q] + y.t22 * hat[q + 1] + to.source2;
+  }
+
+  Point<double> p_;
+  MovingBulk<Complex> bulk_;
 };
 
 }  // namespace srfx

@@ -12,11 +12,12 @@ struct GroupLossSystem {
   const GroupLossLayout* layout;
   dense::Vector defect;  ///< map - x
   dense::Matrix jacobian;
-  dense::Vector unit;      ///< what is large for an unknown
-  dense::Vector row_unit;  ///< and for its defect
-  double size = 0;         ///< largest defect, relative
-  double field = 0;        ///< rms of the field
-  double tail = 0;         ///< the share of |k| > 6 in what V and Q are made of
+  dense::Vector by_lam, by_ratio;  ///< of the defect; the latter by log a'
+  dense::Vector unit;              ///< what is large for an unknown
+  dense::Vector row_unit;          ///< and for its defect
+  double size = 0;                 ///< largest defect, relative
+  double field = 0;                ///< rms of the field
+  double tail = 0;                 ///< the share of |k| > 6 in what V and Q are made of
   const GroupLossNodes* nodes;
 
   template <class Map>
@@ -33,6 +34,8 @@ struct GroupLossSystem {
     for (int i = l.m(); i < l.theta(); ++i) by(i, i) = -1;
     jacobian = -p.ratio * by.lazyProduct(data.slope);
     defect = to.value;
+    by_ratio = p.ratio * by.lazyProduct(data.value);
+    by_lam = to.by_hat.middleCols(l.pairs(), l.groups).rowwise().sum();
     for (int i = 0; i < n; ++i) {
       for (int g = 0; g < l.means; ++g) jacobian(i, l.m() + g) -= to.by_m(i, g);
       if (i >= l.m() && i < l.theta()) {
@@ -57,18 +60,23 @@ struct GroupLossSystem {
     if (!data.usable || !std::isfinite(defect.sum() + field)) size = infinity;
   }
 
-  bool newton_step(dense::Vector& step) const {
+  /// The solution of jacobian step = right.
+  dense::Vector solve(const dense::Vector& right) const {
     const int n = layout->size();
     dense::Matrix a(n, n);
     dense::Vector b(n);
     for (int i = 0; i < n; ++i) {
-      b(i) = defect(i) / row_unit(i);
+      b(i) = right(i) / row_unit(i);
       for (int j = 0; j < n; ++j) a(i, j) = jacobian(i, j) * unit(j) / row_unit(i);
     }
     dense::LU lu;
     lu.compute(a);
-    step = lu.solve(b);
+    dense::Vector step = lu.solve(b);
     for (int i = 0; i < n; ++i) step(i) *= unit(i);
+    return step;
+  }
+  bool newton_step(dense::Vector& step) const {
+    step = solve(defect);
     return std::isfinite(step.sum());
   }
   /// V and Q as the map says, the features by their own block of the Jacobian.

@@ -7,7 +7,7 @@
 // (of Q). These depend on the unknowns through V, C, tilt and S^2 alone.
 #pragma once
 
-#include "srfx/data/loss_observables.hpp"
+#include "srfx/data/loss_slopes.hpp"
 #include "srfx/solve/group_loss_nodes.hpp"
 
 namespace srfx {
@@ -166,6 +166,40 @@ inline GroupLossField group_field_at(const GroupLossNodes& nodes, Index i, const
   return out;
 }
 
+/// How unknowns act at a node: through V (0), C (1), tilt_m (2 + m) or S^2 (2 + L'), with what
+/// factor; and what their averages have there beside the sum of that kind.
+struct GroupLossActions {
+  std::vector<int> kind;
+  std::vector<double> feature, factor;
+
+  explicit GroupLossActions(const GroupLossLayout& l)
+      : kind(l.size()),
+        feature(l.size()),
+        factor(l.size()),
+        twice_(l.packed(), 1.0) {
+    for (int g = 0, at = 0; g < l.groups; ++g)
+      for (int h = g; h < l.groups; ++h, ++at) twice_[at] = g == h ? 1 : 2;
+    for (int i = 0; i < l.packed(); ++i) kind[i] = 0, kind[l.q() + i] = 2 + l.across;
+    for (int i = l.m(); i < l.psi(); ++i) kind[i] = 1;
+    for (int i = l.psi(); i < l.q(); ++i) kind[i] = 2 + (i - l.psi()) / l.groups;
+  }
+  void go_to(const GroupLossNodes& nodes, Index node) {
+    const GroupLossLayout& l = nodes.layout;
+    const double *const e = &nodes.e[node * l.packed()],
+                        *const f = &nodes.features[node * l.features()],
+                        *const mu1 = &nodes.mu1[node * l.groups];
+    for (int i = 0; i < l.packed(); ++i) {
+      feature[i] = feature[l.q() + i] = e[i];
+      factor[i] = factor[l.q() + i] = twice_[i] * e[i];
+    }
+    for (int i = 0; i < l.features(); ++i) feature[l.m() + i] = factor[l.m() + i] = f[i];
+    for (int i = l.psi(); i < l.q(); ++i) feature[i] = factor[i] = mu1[(i - l.psi()) % l.groups];
+  }
+
+ private:
+  std::vector<double> twice_;
+};
+
 /// The averages at x and their derivatives, in the places of the unknowns.
 struct GroupLossAverages {
   dense::Vector value, beyond;  ///< the latter: what |k| > 6 has of it, which no sample draws
@@ -177,19 +211,11 @@ struct GroupLossAverages {
 inline GroupLossAverages group_loss_averages(const Loss& loss, const GroupLossNodes& nodes,
                                              const dense::Vector& x) {
   const GroupLossLayout& l = nodes.layout;
-  const int n = l.size(), k = l.groups;
+  const int n = l.size();
   GroupLossAverages out;
   out.value = out.beyond = dense::Vector::Zero(n);
   out.slope = dense::Matrix::Zero(n, n);
-  // Which of V, C, tilt_m, S^2 an unknown acts through, with what factor, and what of its average.
-  std::vector<int> kind(n);
-  std::vector<double> feature(n), factor(n);
-  std::vector<double> twice(l.packed(), 1.0);
-  for (int g = 0, at = 0; g < k; ++g)
-    for (int h = g; h < k; ++h, ++at) twice[at] = g == h ? 1 : 2;
-  for (int i = 0; i < l.packed(); ++i) kind[i] = 0, kind[l.q() + i] = 2 + l.across;
-  for (int i = l.m(); i < l.psi(); ++i) kind[i] = 1;
-  for (int i = l.psi(); i < l.q(); ++i) kind[i] = 2 + (i - l.psi()) / k;
+  GroupLossActions at(l);
   constexpr int most = 3 + GroupLossLayout::most_across;
   for (Index node = 0; node < nodes.size; ++node) {
     const GroupLossField field = group_field_at(nodes, node, x);
@@ -223,8 +249,8 @@ inline GroupLossAverages group_loss_averages(const Loss& loss, const GroupLossNo
         row[last] = half_g2[1 + m] + field.tilt[m] * by[0][last];
         for (int h = 0; h < across; ++h) {
           const int a = std::min(m, h), b = std::max(m, h);
-          const int at = 1 + across + a * (2 * across - a + 1) / 2 + b - a;
-          row[2 + h] = -g1[at] + field.tilt[m] * by[0][2 + h] + (m == h ? g1[0] : 0);
+          const int pair = 1 + across + a * (2 * across - a + 1) / 2 + b - a;
+          row[2 + h] = -g1[pair] + field.tilt[m] * by[0][2 + h] + (m == h ? g1[0] : 0);
         }
       }
       for (int i = 0; i <= last; ++i)  // S^2 falls with tilt^2
@@ -232,23 +258,16 @@ inline GroupLossAverages group_loss_averages(const Loss& loss, const GroupLossNo
     });
     const double w = nodes.weight[node];
     out.square += w * average[2 + l.across];
-    const double* const e = &nodes.e[node * l.packed()];
-    for (int i = 0; i < l.packed(); ++i) {
-      feature[i] = feature[l.q() + i] = e[i];
-      factor[i] = factor[l.q() + i] = twice[i] * e[i];
-    }
-    const double* const f = &nodes.features[node * l.features()];
-    for (int i = 0; i < l.features(); ++i) feature[l.m() + i] = factor[l.m() + i] = f[i];
-    const double* const mu1 = &nodes.mu1[node * k];
-    for (int i = l.psi(); i < l.q(); ++i) feature[i] = factor[i] = mu1[(i - l.psi()) % k];
+    at.go_to(nodes, node);
     for (int i = 0; i < n; ++i) {
-      const double value = w * feature[i] * average[kind[i]];
+      const double value = w * at.feature[i] * average[at.kind[i]];
       out.value(i) += value;
       if (nodes.far[node]) out.beyond(i) += value;
     }
     for (int j = 0; j < n; ++j) {
-      const double wf = w * factor[j];
-      for (int i = 0; i < n; ++i) out.slope(i, j) += wf * feature[i] * by[kind[i]][kind[j]];
+      const double wf = w * at.factor[j];
+      for (int i = 0; i < n; ++i)
+        out.slope(i, j) += wf * at.feature[i] * by[at.kind[i]][at.kind[j]];
     }
   }
   return out;
@@ -279,6 +298,53 @@ inline LossObservables group_loss_observables(const Loss& loss, const GroupLossN
     sums.add_to(out, nodes.weight[node]);
   }
   detail::finish(loss, out);
+  return out;
+}
+
+/// Derivatives of train_loss, test_loss, test_error and classification_error, in rows, by the
+/// unknowns.
+inline dense::Matrix group_loss_slopes(const Loss& loss, const GroupLossNodes& nodes,
+                                       const dense::Vector& x) {
+  using V = detail::LossLanes;
+  const GroupLossLayout& l = nodes.layout;
+  dense::Matrix out = dense::Matrix::Zero(4, l.size());
+  GroupLossActions at(l);
+  for (Index node = 0; node < nodes.size; ++node) {
+    const GroupLossField field = group_field_at(nodes, node, x);
+    double by[4][3 + GroupLossLayout::most_across] = {};
+    detail::with_across(l.across, [&](auto count) {
+      constexpr int across = decltype(count)::value, last = 2 + across;
+      detail::NodeSlopes<across> sums(loss, field.variance, field.variance - nodes.label_noise);
+      detail::each_atom<across>(nodes, node, field, [&](const V* w, V f, V sign, V target) {
+        sums.add(w, f, sign, target);
+      });
+      if (loss.logistic())
+        detail::each_group_field<across>(nodes, node, field,
+                                         [&](V omega, const V* plus, const V* minus) {
+                                           sums.add_field(plus, omega, V(1.0));
+                                           sums.add_field(minus, omega, V(-1.0));
+                                         });
+      const detail::GroupAtomSums<across> s = detail::atom_sums<across>(loss, nodes, node, field);
+      const auto total = [](const V& lanes) { return detail::lane_total(lanes); };
+      const double v = field.v;
+      by[0][0] = -2 * total(s.gg) + 2 * v * total(s.gg_g1);
+      by[0][last] = total(s.g1[0]) - v * total(s.half_gg2);
+      for (int i = 0; i <= across; ++i)
+        by[0][1 + i] = -2 * total(s.g[i]) + 2 * v * total(s.g_g1[i]);
+      const detail::FieldSlopes<across> seen[3] = {sums.test_loss(), sums.test_error(),
+                                                   sums.classification_error()};
+      for (int o = 0; o < 3; ++o) {
+        by[1 + o][1] = seen[o].c, by[1 + o][last] = seen[o].s2;
+        for (int m = 0; m < across; ++m) by[1 + o][2 + m] = seen[o].tilt[m];
+      }
+      for (auto& row : by)  // S^2 falls with tilt^2
+        for (int m = 0; m < across; ++m) row[2 + m] -= 2 * field.tilt[m] * row[last];
+    });
+    at.go_to(nodes, node);
+    for (int o = 0; o < 4; ++o)
+      for (int j = 0; j < l.size(); ++j)
+        out(o, j) += nodes.weight[node] * at.factor[j] * by[o][at.kind[j]];
+  }
   return out;
 }
 

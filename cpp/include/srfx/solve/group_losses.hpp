@@ -20,6 +20,11 @@ namespace srfx {
 struct GroupLossOutput {
   GroupBatchOutput common;
   double *train_loss, *test_loss, *classification_error;
+  /// Of bulks with overlaps: the spike of each point, gamma L numbers each, and what is fitted along
+  /// the row norms.
+  double *r = nullptr, *c = nullptr, *gamma = nullptr, *chi = nullptr;
+  /// As in LossOutput; null: not asked for.
+  double* slopes = nullptr;
 };
 
 /// Nodes of one coefficient set, made when first asked for.
@@ -52,6 +57,7 @@ struct GroupLossPoint {
   double residual = infinity, quadrature_error = 0;
   int iterations = 0;
   const GroupLossNodes* nodes = nullptr;
+  dense::Matrix slopes;  ///< of the four observables (group_loss_slopes) by lam and alpha
 };
 
 namespace detail {
@@ -76,7 +82,7 @@ inline double apart(const GroupLossNodes& nodes, const GroupLossSystem& system,
 template <class MakeMap>
 GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
                                       const std::vector<double>& pi, const Point<double>& point,
-                                      MakeMap&& make) {
+                                      bool slopes, MakeMap&& make) {
   constexpr double enough = 1e-10;
   Point<double> p = point;
   if (loss.hard()) p.lam = 1;  // V goes as 1/lam, the readout does not know it
@@ -196,6 +202,14 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
   else if (!(out.residual <= 1e-8)) out.status = Status::max_iterations;
   else if (at.tail > 1e-3) out.status = Status::diverged;
   else out.status = Status::converged;
+  if (slopes && out.status == Status::converged) {
+    const GroupLossSystem system(loss, nodes, map, at.x);
+    dense::Matrix moves(l.size(), 2);
+    moves.col(0) = system.solve(system.by_lam);
+    moves.col(1) = system.solve(system.by_ratio) / point.alpha;
+    if (loss.hard()) moves.col(0).setZero();
+    out.slopes = group_loss_slopes(loss, nodes, at.x).lazyProduct(moves);
+  }
   if (loss.hard())
     for (int i = 0; i < l.packed(); ++i) out.x(i) /= point.lam;
   return out;
@@ -207,7 +221,12 @@ struct GroupLossInput : GroupBatchInput {
   std::vector<Labels> labels;
 };
 
-/// Solves every point of a batch, lam > 0.
+/// Solves every point of a batch, lam > 0: spiked models.
 void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out, Interrupt& interrupt);
+
+class LayerSource;
+/// The same after several steps, or one towards a target of several directions; no `sets`.
+void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,
+                        const GroupLossOutput& out, Interrupt& interrupt);
 
 }  // namespace srfx
