@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # /// script
+# requires-python = ">=3.11"
 # dependencies = ["nox>=2025.2.9"]
 # ///
 """The tasks of a developer: `nox -s lint`; `nox -l` lists them.
@@ -10,9 +11,12 @@ there: nothing is installed or compiled. So does `.ci/run`.
 """
 
 import json
+import os
 import platform
 import shutil
 import subprocess
+import tarfile
+import tomllib
 from pathlib import Path
 
 import nox
@@ -27,6 +31,8 @@ SANITIZERS = {
     for preset in PRESETS
     if "SRFX_SANITIZE" in preset["cacheVariables"]
 }
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+WHEELS = PROJECT["tool"]["cibuildwheel"]
 # What is tested with the oldest versions: what touches the dependencies.
 OLDEST = ("import", "models", "results", "plotting", "scan_cli", "scan_store")
 
@@ -195,9 +201,83 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def build(session: nox.Session) -> None:
-    """Build the source distribution, and the wheel from it, in dist/."""
+    """Make the source distribution and from it the wheel, for all instruction sets; try both.
+
+    The wheel is tested in a fresh environment, under qemu-user (if it is there) on other
+    processors too. `-- --only-test` tests what is in dist/.
+    """
     prepare(session, "build")
-    session.run("python", "-m", "build")
+    if "--only-test" not in session.posargs:
+        shutil.rmtree("dist", ignore_errors=True)
+        sets = WHEELS["linux" if platform.machine() == "x86_64" else "macos"]
+        setting = f"cmake.define.SRFX_ISA={sets['config-settings']['cmake.define.SRFX_ISA']}"
+        session.run("python", "-m", "build", "-C", setting)
+        check_sdist(session)
+        if platform.system() == "Linux":  # OpenMP's runtime comes with the wheel, as on the index
+            made = str(next(Path("dist").glob("*.whl")))
+            session.run("auditwheel", "repair", "--wheel-dir", "dist", made)
+            Path(made).unlink()
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    if platform.system() == "Linux":
+        session.run("auditwheel", "show", str(wheel))
+
+    home = Path(session.create_tmp()) / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(home))
+    python, tests = str(home / "bin" / "python"), Path("tests").resolve()
+    session.run(
+        *(python, "-m", "pip", "install", "-q", f"srfx[reference] @ {wheel.as_uri()}", "pytest"),
+        external=True,
+    )
+    with session.chdir(home):
+        program = str(home.resolve() / "bin" / "srfx")
+        session.run(program, "info", external=True)
+        session.run(program, "solve", "--alpha", "1", "--lam", "0.1", external=True)
+        session.run(
+            *(str(home.resolve() / "bin" / "pytest"), "-c", os.devnull, "-p", "no:cacheprovider"),
+            *("-v", "--rootdir", str(tests), str(tests / "test_processor.py")),
+            external=True,
+        )
+
+
+@nox.session(default=False)
+def aarch64(session: nox.Session) -> None:
+    """Run the C++ tests for aarch64, cross-compiled, under qemu.
+
+    Needs Debian's crossbuild-essential-arm64 and qemu-user.
+    """
+    prepare(session, "cpp")
+    cpp(session, "aarch64")
+    session.run("ctest", "--preset", "aarch64", "--parallel", "2")
+
+
+@nox.session(default=False, python=["3.13t", "3.14t"])
+def free_threads(session: nox.Session) -> None:
+    """Test threads in an interpreter without the GIL.
+
+    Of what srfx needs, netCDF4 is left out: it has no wheels for such interpreters.
+    """
+    session.install("numpy", "xarray", "pandas", "tqdm", "click", "pytest")
+    session.install("--no-deps", ".")
+    session.run(
+        *("pytest", "-q", "-c", os.devnull, "--rootdir", "tests", "-p", "no:cacheprovider"),
+        *("-W", "error", "tests/test_free_threads.py"),
+    )
+
+
+def check_sdist(session: nox.Session) -> None:
+    """Compare the source distribution with what git tracks, less what pyproject.toml excludes."""
+    (sdist,) = Path("dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {entry.name.partition("/")[2] for entry in archive if entry.isfile()}
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True)
+    left_out = tuple(PROJECT["tool"]["scikit-build"]["sdist"]["exclude"])
+    wanted = {name for name in tracked.stdout.splitlines() if not name.startswith(left_out)}
+    if held != wanted | {"PKG-INFO"}:
+        session.error(
+            f"{sdist} lacks {sorted(wanted - held)} and holds "
+            f"{sorted(held - wanted - {'PKG-INFO'})} too"
+        )
 
 
 def configure(session: nox.Session, preset: str, *options: str) -> None:

@@ -129,6 +129,56 @@ def test_steps_and_two_directions(view, model, bulk):
     assert picture.png(View().compute()) == Picture().png(View().compute())
 
 
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize(
+    ("view", "quantity"),
+    [
+        (View("tanh", "sign", eta=2, alpha0=2, labels="sign", loss="logistic"), "classification"),
+        (View("tanh", "sin", eta=2, labels="logit", loss="square"), "classification"),
+        (View("relu", "sin", eta=1, loss=srfx.Huber(1), noise=0.2), "test"),
+    ],
+)
+def test_labels_and_losses(view, quantity):
+    quantity += "_error"
+    numbers = view.compute()
+    options = {"lam": 0.1, "bulk": "one_step", "loss": view.loss}
+    solution = srfx.solve(view.model, alpha=ALPHA, **options)
+    assert np.array_equal(numbers.curve, getattr(solution, quantity))
+    at_d = srfx.solve(view.model, alpha=ALPHA, d=SIZE["d"], **options)
+    assert np.array_equal(numbers.finite, getattr(at_d, quantity))
+    here = srfx.solve(view.model, alpha=view.alpha, **options)
+    assert (numbers.here, numbers.loss, numbers.squares) == (
+        getattr(here, quantity),
+        here.test_loss,
+        here.test_error,
+    )
+    learned = srfx.learned_function(view.model, alpha=view.alpha, t=T, **options)
+    assert np.array_equal(numbers.learned, learned)
+    # The features know of the labels that the step saw, but not of the loss after it.
+    density = srfx.feature_spectrum(view.model, 2.0, numbers.spectrum.x, bulk="one_step").density
+    assert np.allclose(numbers.spectrum.density, density.values * numbers.spectrum.x, rtol=1e-9)
+
+    names = {}
+    exec(view.code(numbers).replace("replicates=8", "replicates=2"), names)
+    assert names["model"] == view.model
+    assert np.array_equal(getattr(names["sol"], quantity), numbers.curve)
+    assert np.array_equal(getattr(names["sol_d"], quantity), numbers.finite)
+    assert np.array_equal(names["f"], learned)
+    picture = Picture()
+    picture.png(numbers, names["ds"])
+    legend = [text.get_text() for text in picture.figure.axes[0].get_legend().get_texts()]
+    words = quantity.replace("_", " ")
+    assert f"{words}, theory at d = 200" in legend
+    assert not {"linear floor", "lower bound"} & set(legend)
+    assert (r"training error, $d = \infty$" in legend) == (view.labels == "real")
+    assert picture.png(View().compute()) == Picture().png(View().compute())
+
+
+def test_a_loss_that_the_labels_have_no_room_for_is_said():
+    with pytest.raises(ValueError, match=r"needs labels of \+1 and -1"):
+        View(loss="hinge").compute()
+
+
 def test_simulated_points_lie_on_the_theory_at_their_d():
     """Where d = 200 is far from the limit: that curve is drawn, and says so."""
     view = View("tanh", "tanh", eta=0.4, alpha0=20)

@@ -187,6 +187,47 @@ def test_three_directions() -> None:
     close(errors(OneStep("tanh", three, eta=3, alpha0=0.5)), two, 1e-8)
 
 
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [  # by rules in (k, t, eps), refined to 1e-11
+        (
+            MultiStep("tanh", TANH_PRODUCT, eta=(2, 1), alpha0=(1, 2), noise=0.1),
+            (1.6177948742522732, 0.6052212279219411),
+        ),
+        (
+            MultiStep("tanh", "sin", eta=(8, 8), alpha0=(0.3, 0.3), noise=2),
+            (1.4008808194505, 0.9992864149477),
+        ),
+        (
+            MultiStep("softplus", "hermite3", eta=(1, 1), alpha0=(2, 2), noise=0.01),
+            (1.2367314255274, 0.5586750855575),
+        ),
+        (
+            MultiStep("gelu", "relu", eta=(2, 3), alpha0=(1, 1), noise=1e-6),
+            (0.2122906160604, 0.0335215638579),
+        ),
+        (
+            MultiStep("tanh", "tanh", eta=(2, 1), alpha0=(1000, 1000)),
+            (0.0114171820383, 0.0042158145627),
+        ),
+        (
+            MultiStep("tanh", "sign", eta=(2, 1), alpha0=(1000, 1000)),
+            (0.3518023872023, 0.0931331694807),
+        ),
+        (
+            MultiStep("relu", Target("max", 2), eta=(2, 1), alpha0=(1, 2)),
+            (0.5331032676716, 0.1316144938191),
+        ),
+        (
+            OneStep("relu", Target("sign_product", 2), eta=2, alpha0=2, noise=0.3),
+            (1.6761979010855, 0.5110930646757),
+        ),
+    ],
+)
+def test_values_of_hard_steps(model: Model, values: tuple[float, float]) -> None:
+    close(errors(model, alpha=1.2), values, 2e-11)
+
+
 def test_scales_of_one_step() -> None:
     model = OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5, noise=0.1)
     plain = errors(model)

@@ -435,6 +435,24 @@ class Oddball:
         return self.Later(lambda: function(*arguments))
 
 
+def shut_down(kind):
+    """An executor of this kind that takes no more work."""
+    if kind == "dask":
+        distributed = pytest.importorskip("distributed")
+        pool = distributed.Client(processes=False, n_workers=1, dashboard_address=None)
+        pool.close()
+        pool.cluster.close()
+        return pool
+    if kind == "loky":
+        pool = pytest.importorskip("loky").ProcessPoolExecutor(1)
+    elif kind == "processes":
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    else:
+        pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    return pool
+
+
 class TestExecutors:
     @pytest.mark.parametrize("n_threads", [1, 2])
     def test_threads(self, n_threads):
@@ -559,11 +577,17 @@ class TestExecutors:
                 call(executor=Parsley())
             assert caught.value is wrong
 
-    def test_pools_that_are_shut_down(self):
-        pool = ThreadPoolExecutor(1)
-        pool.shutdown()
-        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
-            srfx.scan(STEP, executor=pool, **AXES)
+    @pytest.mark.parametrize("kind", ["threads", "processes", "loky", "dask"])
+    def test_pools_that_are_shut_down(self, kind, tmp_path):
+        """Before any work: there is no store then."""
+        pool = shut_down(kind)
+        for call in (
+            functools.partial(srfx.scan, STEP, tmp_path / "s.zarr", **AXES),
+            functools.partial(srfx.simulate, STEP, alpha=1, lam=0.1, d=30),
+        ):
+            with pytest.raises(ValueError, match="executor must be running; this one is shut down"):
+                call(executor=pool)
+        assert list(tmp_path.iterdir()) == []
 
     def test_cancelled_elsewhere(self):
         class Cancelling:

@@ -248,13 +248,17 @@ def test_groups_that_are_one():
 
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 @pytest.mark.parametrize(
-    ("activation", "target", "eta", "alpha0"),
-    [("tanh", "sin", 3.0, 0.5), ("relu", "tanh", 2.0, 1.0)],  # both paths of the bulk
+    ("activation", "target", "eta", "alpha0", "labels"),
+    [
+        ("tanh", "sin", 3.0, 0.5, "real"),
+        ("relu", "tanh", 2.0, 1.0, "real"),  # the other path of the bulk
+        ("tanh", "sin", 2.0, 0.5, "sign"),
+    ],
 )
-def test_distribution_of_the_actual_step(activation, target, eta, alpha0):
+def test_distribution_of_the_actual_step(activation, target, eta, alpha0, labels):
     # the numbers of eigenvalues below nine quantiles, over networks; the isotropic bulk is off
     d, alpha = 800, 2.0
-    model = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0)
+    model = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0, labels=labels)
     edges = srfx.feature_spectrum(model, alpha, 1.0, bulk="one_step").edges.values
     x = np.geomspace(edges[0] / 2, 1.5 * edges[-1], 801)
 

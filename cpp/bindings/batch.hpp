@@ -4,6 +4,7 @@
 #include "functions.hpp"
 
 #include "srfx/bulk/group_parameters.hpp"
+#include "srfx/gaussian/labels.hpp"
 #include "srfx/solve/groups.hpp"
 
 #include <cstdint>
@@ -16,6 +17,14 @@ using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::force
 
 inline srfx::Column column(const Doubles& values) {
   return {values.data(), values.size() == 1 ? 0 : 1};
+}
+
+inline srfx::Labels::Kind kind_of(const std::string& labels) {
+  using Kind = srfx::Labels::Kind;
+  if (labels == "real") return Kind::real;
+  if (labels == "sign") return Kind::sign;
+  if (labels == "logit") return Kind::logit;
+  throw py::value_error("unknown labels '" + labels + "'");
 }
 
 /// Arrays over the points hold one value each, or one for all.

@@ -1,11 +1,10 @@
-// How this extension was built, and whether this processor can run it.
+// How this extension was built.
 #include "module.hpp"
 
 #include "build_text.hpp"
 
 #include "srfx/core/parallel.hpp"
 
-#include <stdexcept>
 #include <string>
 
 namespace {
@@ -18,37 +17,17 @@ std::string compiler() {
 #endif
 }
 
+/// The set's name, and the vectors it has.
 std::string instruction_set() {
+  const std::string set = SRFX_SET;
 #if defined(__AVX512F__)
-  return "AVX-512";
+  return set + " (AVX-512)";
 #elif defined(__AVX2__)
-  return "AVX2";
+  return set + " (AVX2)";
 #elif defined(__ARM_NEON)
-  return "NEON";
+  return set + " (NEON)";
 #else
-  return "baseline";
-#endif
-}
-
-/// An extension compiled for a richer processor than this one would die on its first vector: say so
-/// instead.
-void refuse_wrong_processor() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  bool fits = true;
-#if defined(__AVX512F__)
-  fits = fits && __builtin_cpu_supports("avx512f");
-#endif
-#if defined(__AVX2__)
-  fits = fits && __builtin_cpu_supports("avx2");
-#endif
-#if defined(__FMA__)
-  fits = fits && __builtin_cpu_supports("fma");
-#endif
-  if (!fits)
-    throw py::import_error("srfx was compiled for " + instruction_set() +
-                           ", which this processor lacks: reinstall it here, or build with "
-                           "SRFX_ARCH_FLAGS=baseline for a package that runs anywhere");
+  return set;
 #endif
 }
 
@@ -73,7 +52,6 @@ py::dict build_config() {
 }  // namespace
 
 void register_config(py::module_& m) {
-  refuse_wrong_processor();
   m.def("build_config", &build_config,
         "Version, compiler, flags, Eigen, OpenMP and threads of this build.");
   m.def("default_threads", &srfx::default_threads, "Threads this process may use.");

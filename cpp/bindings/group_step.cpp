@@ -6,7 +6,7 @@
 
 namespace {
 
-py::dict solve_one_step_groups(const Activation& sigma, const Activation& target,
+py::dict solve_one_step_groups(const Activation& sigma, const py::object& target,
                                const std::vector<double>& readout, const std::vector<double>& pi,
                                const Doubles& eta, const Doubles& inverse_alpha0,
                                const Doubles& set_noise, const Integers& set_index,
@@ -20,7 +20,14 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   in.readout = readout, in.pi = pi;
   for (py::ssize_t i = 0; i < eta.size(); ++i)
     in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
-  set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  py::ssize_t directions = 1;
+  if (py::isinstance<Activation>(target)) {
+    in.target = target.cast<const Activation&>().value.get();
+  } else {
+    in.directed = target.cast<const Target&>().value.get();
+    directions = in.directed->directions();
+  }
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
   py::dict out;
   srfx::GroupStepOutput results{};
@@ -28,7 +35,10 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   results.train_error = output(out, "train_error", {n_points});
   results.m = output(out, "m", {n_points, k});
   results.theta = output(out, "theta", {n_points, k});
-  results.psi = output(out, "psi", {n_points, k});
+  const bool directed = in.directed != nullptr;
+  results.directions = static_cast<int>(directions);
+  results.psi =
+      directed ? output(out, "psi", {n_points, k, directions}) : output(out, "psi", {n_points, k});
   results.chi = output(out, "chi", {n_points, k});
   results.q1 = output(out, "q1", {n_points, k, k});
   results.q2 = output(out, "q2", {n_points, k});
@@ -36,7 +46,7 @@ py::dict solve_one_step_groups(const Activation& sigma, const Activation& target
   results.v2 = output(out, "v2", {n_points, k});
   results.r = output(out, "r", {n_points, k});
   results.c = output(out, "c", {n_points, k});
-  results.gamma = output(out, "gamma", {n_points, k});
+  results.gamma = output(out, "gamma", {n_points, directed ? directions : k});
   results.residual = output(out, "residual", {n_points});
   results.quadrature_error = output(out, "quadrature_error", {n_points});
   py::array_t<std::int8_t> status(n_points);
@@ -65,7 +75,7 @@ void register_group_step(py::module_& m) {
         arg("n_points"), arg("n_threads"), arg("merge") = true,
         "Actual one-step networks of several readout values; (eta, 1/alpha0, noise) one entry a "
         "set. merge=False keeps identical "
-        "groups apart.");
+        "groups apart. With a Target: psi (points, K, L), gamma (points, L).");
   m.def("step_constants", &step_constants, arg("sigma"),
         "Gaussian moments of sigma' that decide what section 10 covers.");
 }

@@ -8,14 +8,6 @@
 #include <string>
 #include <tuple>
 
-inline srfx::Labels::Kind kind_of(const std::string& labels) {
-  using Kind = srfx::Labels::Kind;
-  if (labels == "real") return Kind::real;
-  if (labels == "sign") return Kind::sign;
-  if (labels == "logit") return Kind::logit;
-  throw py::value_error("unknown labels '" + labels + "'");
-}
-
 /// kind, kappa, lo, hi, margin
 using Numbers = std::tuple<std::string, double, double, double, bool>;
 

@@ -1,7 +1,12 @@
-// Table of contents of the extension module srfx._core.
+// Table of contents of the extension modules srfx._core_SET, one of which is srfx._core.
 #include "module.hpp"
 
-PYBIND11_MODULE(_core, m) {
+#include "build_text.hpp"
+
+// Nothing here is shared between calls but constants: activations and targets do not change, what a
+// Function of the user does is Python's, and a flag is an atomic one. So threads need no lock.
+PYBIND11_MODULE(SRFX_MODULE, m, py::mod_gil_not_used()) {
+  m.attr("__name__") = "srfx._core";  // of its classes and errors, whatever the set
   m.doc() = "The compiled core of srfx. Private: its callers in srfx validate what they pass.";
   register_config(m);
   register_activation(m);

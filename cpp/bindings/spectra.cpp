@@ -34,8 +34,10 @@ py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, con
 
 py::list one_step(const Activation& sigma, const Activation& target, double readout,
                   const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
-                  const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
+                  const std::string& labels, double slope, const Doubles& alpha,
+                  const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
+  const srfx::Labels law{kind_of(labels), 0, slope};
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   if (eta.size() != n || inverse_alpha0.size() != n || noise.size() != n || beta.size() != n)
     throw py::value_error("one entry a model");
@@ -46,7 +48,8 @@ py::list one_step(const Activation& sigma, const Activation& target, double read
   std::optional<srfx::OneStepSource> source;
   {
     const py::gil_scoped_release release;
-    source.emplace(*sigma.value, *sigma.derivative, *target.value, readout, std::move(sets));
+    source.emplace(*sigma.value, *sigma.derivative, *target.value, readout, std::move(sets),
+                   srfx::OneStepSource::Path::automatic, law);
   }
   return each(n, n_threads, [&](srfx::Index i) {
     return srfx::step_spectrum(*source, i, *sigma.value, pa[i], pb[i], px, n_x);
@@ -78,8 +81,8 @@ void register_spectra(py::module_& m) {
         arg("beta"), arg("x"), arg("n_threads"),
         "As spectrum, for K groups: r and c of shape (models, K).");
   m.def("spectrum_one_step", &one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
-        arg("inv_alpha0"), arg("noise"), arg("alpha"), arg("beta"), arg("x"), arg("n_threads"),
-        "As spectrum, for actual one-step networks.");
+        arg("inv_alpha0"), arg("noise"), arg("labels"), arg("slope"), arg("alpha"), arg("beta"),
+        arg("x"), arg("n_threads"), "As spectrum, for actual one-step networks.");
   m.def("spectrum_empirical", &empirical, arg("sigma"), arg("r"), arg("c"), arg("eigenvalues"),
         arg("vectors"), arg("beta"), arg("alpha"), arg("x"), arg("n_threads"),
         "As spectrum, for given weights.");

@@ -17,6 +17,7 @@ struct GroupStepSet {
   CoefficientScratch scratch;
   std::unique_ptr<GroupStep> step;
   std::unique_ptr<GroupTable> table;
+  dense::Matrix turn;  ///< of the directions: the table's axes in those given
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
 
   const std::vector<double>& norms(const Function& sigma, const GroupNodes& nodes, int rung,
@@ -71,7 +72,7 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     const std::lock_guard<std::mutex> lock(set.mutex);
     rung = set.table->rung_of(cls);
   }
-  GroupStepOrder x(distinct);
+  GroupStepOrder x(distinct, out.directions);
   double error = 0;
   for (;;) {
     const GroupNodes* denser;
@@ -106,10 +107,12 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     for (double value : values->values) finite = finite && std::isfinite(value);
   for (int g = 0; g < k; ++g) {
     const SpikeParameters& spike = set.step->groups[merged.of[g]].spike;
-    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c,
-                  out.gamma[i * k + g] = set.step->gamma;
+    out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c;
+    if (out.directions == 1) out.gamma[i * k + g] = set.step->gamma;
     out.chi[i * k + g] = std::numeric_limits<double>::quiet_NaN();
   }
+  for (int l = 0; l < out.directions && out.directions > 1; ++l)
+    out.gamma[i * out.directions + l] = set.step->alignment(l, 0);
   if (!finite)
     return store_group_failure(out, k, i, Status::non_finite, solver.all_iterations, x.residual);
   if (!(x.residual <= residual_tolerance))
@@ -125,7 +128,11 @@ inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutp
     const double share = merged.share[g];
     out.m[i * k + g] = merged.sign[g] * share * x.m[of];
     out.theta[i * k + g] = share * x.theta[of];
-    out.psi[i * k + g] = share * x.psi[of];
+    for (int l = 0; l < out.directions; ++l) {
+      double& psi = out.psi[(i * k + g) * out.directions + l] = 0;
+      for (int m = 0; m < out.directions; ++m)
+        psi += share * set.turn(l, m) * x.psi[m * distinct + of];
+    }
     out.chi[i * k + g] = merged.sign[g] * share * x.chi[of];
     out.q2[i * k + g] = share * x.q2[of];
     out.v2[i * k + g] = share * x.v2[of];
@@ -155,24 +162,28 @@ void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Inte
   parallel_for(static_cast<Index>(sets.size()), in.n_threads, interrupt, [&](Index s, int) {
     detail::GroupStepSet& set = sets[s];
     const auto [eta, inverse_alpha0, noise] = in.sets[s];
-    set.step = std::make_unique<GroupStep>(constants, *in.target, merged.distinct.r,
-                                           merged.distinct.pi, mean, eta, inverse_alpha0, noise);
+    set.step = std::make_unique<GroupStep>(constants, in, merged.distinct.r, merged.distinct.pi,
+                                           mean, eta, inverse_alpha0, noise);
     GroupParameters p;
-    p.pi = set.step->pi, p.gamma = set.step->gamma;
+    p.pi = set.step->pi, p.gamma = set.step->gamma, p.alignment = set.step->alignment;
     for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
-    set.table = std::make_unique<GroupTable>(*in.sigma, *in.target, p, set.scratch);
+    set.table = std::make_unique<GroupTable>(*in.sigma, in, p, set.scratch);
+    set.turn = set.table->turn();
+    set.step->turn_directions(set.turn);
     set.step->find_axes(set.table->starter());
     // How good the rule for u is, at a few V.
     const int k = set.step->k(), pairs = k * (k + 1) / 2;
-    set.step->nodes_error = constants.error;
-    GroupStepBulk bulk(*set.step, 1.0);
-    for (const double a : {1e-4, 1e-2, 1.0}) {
-      Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
-      for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
-      bulk.solve(vh, 0);
-      if (!bulk.failed())
-        set.step->nodes_error = std::max(set.step->nodes_error, bulk.compare(set.step->check));
-    }
+    do {
+      double& error = set.step->nodes_error = 0;
+      GroupStepBulk bulk(*set.step, 1.0);
+      for (const double a : {1e-4, 1e-2, 1.0}) {
+        Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
+        for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
+        bulk.solve(vh, 0);
+        if (!bulk.failed()) error = std::max(error, bulk.compare(set.step->check));
+      }
+    } while (set.step->refine(set.step->nodes_error));
+    set.step->nodes_error = std::max(set.step->nodes_error, constants.error);
   });
   parallel_for(in.n_points, in.n_threads, interrupt, [&](Index i, int) {
     detail::GroupStepSet& set = sets[in.set_index[i * in.set_stride]];

@@ -1,172 +1,12 @@
 // Layers after gradient steps: their nodes, maps and row norms (THEORY 14 and 15).
 #include "srfx/solve/layers.hpp"
-#include "srfx/gaussian/directions.hpp"
+#include "srfx/bulk/layer_nodes.hpp"
 
 #include <cmath>
 
 namespace srfx {
 
 namespace {
-
-constexpr double limit = 9, negligible = 1e-22;
-
-/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that
-/// width with edges on the planes.
-void list_points(const AxisPlanes& planes, double width, Index j, double weight,
-                 std::vector<double>& at, ResidualRule& out) {
-  if (j == out.directions) {
-    out.t.insert(out.t.end(), at.begin(), at.end());
-    out.w.push_back(weight);
-    return;
-  }
-  Rule line;
-  if (!planes.any()) {
-    line.push_trapezoid(width, limit);
-  } else {
-    std::vector<double> edges{-limit, limit}, kinks;
-    planes.edges(static_cast<int>(j), at.data(), kinks);
-    for (const double x : kinks)
-      if (std::abs(x) < limit) edges.push_back(x);
-    std::sort(edges.begin(), edges.end());
-    for (std::size_t i = 0; i + 1 < edges.size(); ++i)
-      line.push_panels(edges[i], edges[i + 1], width, 12);
-  }
-  line.finish();
-  for (Index i = 0; i < line.size(); ++i) {
-    if (weight * line.w[i] < negligible) continue;
-    at[static_cast<std::size_t>(j)] = line.x[i];
-    list_points(planes, width, j + 1, weight * line.w[i], at, out);
-  }
-}
-
-/// Points of (t, y), y with its noise, for averages of functions that change on a scale of 1 in t,
-/// or `rho`, and of `delta` in y.
-ResidualRule target_rule(const TargetFunction& target, double noise, double rho, double delta,
-                         double fineness) {
-  const Index directions = target.directions();
-  const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
-  ResidualRule out;
-  out.directions = directions;
-  std::vector<double> at(static_cast<std::size_t>(directions));
-  list_points(planes, (planes.any() ? std::min(2.0, 4 * rho) : std::min(0.3, 0.7 * rho)) / fineness,
-              0, 1.0, at, out);
-  const Index count = static_cast<Index>(out.w.size());
-  std::vector<double> by_direction(out.t.size()), y(out.w.size());
-  for (Index i = 0; i < count; ++i)
-    for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
-  target.evaluate(by_direction.data(), y.data(), count);
-  if (noise == 0) {
-    out.u = std::move(y);
-    return out;
-  }
-  const double sd = std::sqrt(noise);
-  Rule eps;
-  eps.push_trapezoid(std::min(0.4, 0.2 * delta / sd) / fineness, limit);
-  eps.finish();
-  ResidualRule noisy;
-  noisy.directions = directions;
-  for (Index i = 0; i < count; ++i)
-    for (Index j = 0; j < eps.size(); ++j) {
-      if (out.w[i] * eps.w[j] < negligible) continue;
-      noisy.u.push_back(y[i] + sd * eps.x[j]);
-      noisy.w.push_back(out.w[i] * eps.w[j]);
-      for (Index l = 0; l < directions; ++l) noisy.t.push_back(out.t[i * directions + l]);
-    }
-  return noisy;
-}
-
-/// Nodes of a step before they are products: k, u, the weights of E x_i.. f(k, u), and the moments
-/// of sigma' at k.
-struct StepNodes {
-  std::vector<double> u, weight;
-  std::vector<std::vector<double>> first, second;  ///< by latent, by packed pair
-  std::vector<const StepConstants*> at;
-};
-
-/// The first step: latents t.
-StepNodes first_nodes(const ResidualRule& rule, const StepConstants& constants, double readout,
-                      double delta, bool folded) {
-  const int n = static_cast<int>(rule.directions);
-  ResidualRule moved = rule;
-  for (double& u : moved.u) u -= readout * constants.h0;
-  const ResidualNodes nodes = ResidualNodes(moved, folded).compressed(delta, 2, 14);
-  StepNodes out;
-  out.u = nodes.u, out.weight = nodes.w[0];
-  out.first.resize(static_cast<std::size_t>(n));
-  out.second.resize(static_cast<std::size_t>(n * (n + 1) / 2));
-  std::size_t next = 1;
-  for (int i = 0; i < n; ++i) out.first[i] = nodes.w[next++];
-  for (int i = 0; i < n; ++i)
-    for (int j = i; j < n; ++j) out.second[LayerModel::packed(i, j)] = nodes.w[next++];
-  out.at.assign(nodes.u.size(), &constants);
-  return out;
-}
-
-/// A later step: latents (k, z), points of k at (i + 1/2) step.
-StepNodes later_nodes(const ResidualRule& rule, const LayerModel& below,
-                      const std::vector<double>& k, double k_step,
-                      const std::vector<StepConstants>& constants, double readout, double delta,
-                      bool folded) {
-  const int n = static_cast<int>(rule.directions);
-  const dense::Matrix inverse = spread_of(below.gamma, true);
-  double square = 0;
-  for (const double g : below.gamma) square += g * g;
-  const double rho = std::sqrt(1 - square);
-  StepNodes out;
-  out.first.resize(static_cast<std::size_t>(n + 1));
-  out.second.resize(static_cast<std::size_t>((n + 1) * (n + 2) / 2));
-  ResidualRule given;
-  given.directions = n;
-  for (std::size_t i = 0; i < k.size(); ++i) {
-    given.t.clear(), given.u.clear(), given.w.clear();
-    for (int side = 0; side < (folded ? 2 : 1); ++side)  // (k, t, u) and -(k, t, u) are one point
-      for (Index j = 0; j < rule.size(); ++j) {
-        const double sign = side == 0 ? 1 : -1;
-        const double* const t = &rule.t[j * n];
-        double mean = 0;
-        for (int l = 0; l < n; ++l) mean += below.gamma[l] * t[l];
-        const double z = (k[i] - sign * mean) / rho;
-        const double w = rule.w[j] * std::exp(-0.5 * z * z) * normal_density_at_0 / rho * k_step;
-        if (w < 1e-22) continue;
-        given.w.push_back(w);
-        given.u.push_back(sign * rule.u[j] - readout * constants[i].h0);
-        for (int l = 0; l < n; ++l) given.t.push_back(sign * t[l]);
-      }
-    if (given.size() == 0) continue;
-    const ResidualNodes nodes = ResidualNodes(given, false).compressed(delta, 2, 14);
-    std::vector<double> first(static_cast<std::size_t>(n)), raw(static_cast<std::size_t>(n * n));
-    for (Index j = 0; j < nodes.size(); ++j) {
-      const double w0 = nodes.w[0][j];
-      if (w0 == 0) continue;
-      out.u.push_back(nodes.u[j]), out.weight.push_back(w0), out.at.push_back(&constants[i]);
-      // The moments of t - gamma k, then those of z.
-      std::size_t next = 1;
-      for (int l = 0; l < n; ++l) first[l] = nodes.w[next++][j];
-      for (int l = 0; l < n; ++l)
-        for (int p = l; p < n; ++p) {
-          const double gl = below.gamma[l] * k[i], gp = below.gamma[p] * k[i];
-          raw[l * n + p] = raw[p * n + l] =
-              nodes.w[next++][j] - gl * first[p] - gp * first[l] + gl * gp * w0;
-        }
-      for (int l = 0; l < n; ++l) first[l] -= below.gamma[l] * k[i] * w0;
-      out.first[0].push_back(k[i] * w0);
-      out.second[0].push_back(k[i] * k[i] * w0);
-      for (int a = 0; a < n; ++a) {
-        double z = 0;
-        for (int l = 0; l < n; ++l) z += inverse(a, l) * first[l];
-        out.first[a + 1].push_back(z);
-        out.second[LayerModel::packed(a + 1, 0)].push_back(k[i] * z);
-        for (int c = 0; c <= a; ++c) {
-          double zz = 0;
-          for (int l = 0; l < n; ++l)
-            for (int p = 0; p < n; ++p) zz += inverse(a, l) * raw[l * n + p] * inverse(c, p);
-          out.second[LayerModel::packed(a + 1, c + 1)].push_back(zz);
-        }
-      }
-    }
-  }
-  return out;
-}
 
 /// Overlaps of Sigma with itself on the frame, and with L: from (1 + b Sigma)^-1 at small b of both
 /// signs.
@@ -198,47 +38,18 @@ void small_argument(LayerModel& model) {
 }  // namespace
 
 std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> below,
-                                              const Function& sigma, const Function& derivative,
-                                              const TargetFunction& target, double noise,
-                                              double readout, const StepSize& size,
-                                              double fineness) {
+                                              const StepNodes& nodes, double readout,
+                                              const StepSize& size) {
   auto made = std::make_shared<LayerModel>();
   LayerModel& m = *made;
   m.below = below;
-  m.directions = static_cast<int>(target.directions());
-  m.latents = m.directions + (below ? 1 : 0);
+  m.latents = static_cast<int>(nodes.first.size());
+  m.directions = m.latents - (below ? 1 : 0);
   const double eta = size.eta, iota = m.iota = size.iota;
   const double c = m.c_before = below ? below->spike.c : 1, root = std::sqrt(c),
                r = below ? below->spike.r : 0;
   const std::size_t latents = static_cast<std::size_t>(m.latents);
-  const bool odd = sigma.shape().parity == -1;
-
-  // Points of k.
-  double rho = 1;
-  if (below) rho = std::sqrt(std::max(0.0, 1 - below->spike.gamma * below->spike.gamma));
-  std::vector<double> k;
-  double k_step = std::min(0.35 / std::max(1.0, std::abs(r) / root), 0.7 * rho) / fineness;
-  if (below) {
-    const Index count = static_cast<Index>(std::ceil(9 / k_step));
-    for (Index i = odd ? 0 : -count; i < count; ++i)
-      k.push_back((static_cast<double>(i) + 0.5) * k_step);
-  } else {
-    k.push_back(0);
-  }
-  std::vector<double> means(k);
-  for (double& x : means) x *= r;
-  const std::vector<StepConstants> constants = step_constants(sigma, derivative, means, root);
-  // Least distance from 0 of a pole of Q(u).
-  double closest = 0;
-  for (const StepConstants& x : constants)
-    closest = std::max(closest, eta * eta * iota * iota * (x.hc1 + x.h2 * x.h2 / c));
-  const double top = 4;
-  const double delta =
-      std::exp2(std::floor(std::log2(std::min(top, 1 / std::sqrt(std::max(closest, 1e-300))))));
-  const ResidualRule rule = target_rule(target, noise, rho, delta, fineness);
-  const StepNodes nodes = below
-                              ? later_nodes(rule, *below, k, k_step, constants, readout, delta, odd)
-                              : first_nodes(rule, constants[0], readout, delta, odd);
+  const std::vector<StepConstants>& constants = nodes.constants;
 
   // Averages over the nodes.
   const std::size_t n = nodes.u.size();
@@ -256,7 +67,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
     return out;
   };
   std::vector<double> e(n), slope(n), f_la(n), f_lb(n), f_gc(n);
-  for (std::size_t i = 0; i < n; ++i) e[i] = eta * nodes.u[i] * nodes.at[i]->h2 / root;
+  for (std::size_t i = 0; i < n; ++i) e[i] = eta * nodes.u[i] * constants[nodes.at[i]].h2 / root;
   const double a = 1 + mean([&](std::size_t i) { return e[i]; });
   const double k2 = iota * mean([&](std::size_t i) { return e[i] * e[i]; });
   const double k3 = iota * iota * mean([&](std::size_t i) { return std::pow(e[i], 3); });
@@ -272,7 +83,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
   flat = flat || (!below && (eta == 0 || silent));
   const double eta2 = eta * eta;
   for (std::size_t i = 0; i < n; ++i) {
-    const StepConstants& x = *nodes.at[i];
+    const StepConstants& x = constants[nodes.at[i]];
     const double u = nodes.u[i];
     slope[i] = silent ? 1 : flat ? u : u * x.h1;
     f_la[i] = eta * c * x.b3 * u * psi(i) + 2 * eta2 * root * iota * x.b12 * u * u * chi(i) +
@@ -280,7 +91,7 @@ std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> 
     f_lb[i] = 2 * eta * root * x.b3 * u * chi(i) + eta2 * iota * x.b12 * u * u;
     f_gc[i] = eta * u * x.b3 / (2 * c);
   }
-  const auto at = [&](std::size_t i) -> const StepConstants& { return *nodes.at[i]; };
+  const auto at = [&](std::size_t i) -> const StepConstants& { return constants[nodes.at[i]]; };
   const auto u = [&](std::size_t i) { return nodes.u[i]; };
   const double rho_l =
       a * a + k2 + eta / root * mean([&](std::size_t i) { return u(i) * chi(i) * at(i).b4; }) +
@@ -427,26 +238,33 @@ std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Func
                                                const TargetFunction& target, double noise,
                                                double readout, const std::vector<StepSize>& steps,
                                                double& error) {
-  const auto at = [&](double fineness) {
-    std::shared_ptr<const LayerModel> out;
-    for (const StepSize& step : steps)
-      if (step.eta != 0 && std::isfinite(step.iota))
-        out = layer_after(out, sigma, derivative, target, noise, readout, step, fineness);
-    if (!out) out = layer_after(out, sigma, derivative, target, noise, readout, {0, 1}, fineness);
-    return out;
-  };
-  double fineness = 1;
-  std::shared_ptr<const LayerModel> out = at(fineness);
-  for (int pass = 0;; ++pass) {
-    fineness *= 1.5;
-    std::shared_ptr<const LayerModel> finer = at(fineness);
-    error = difference(*out, *finer);
-    out = std::move(finer);
+  constexpr double factor = 1.5;
+  std::shared_ptr<const LayerModel> out;
+  error = 1e-15;
+  const auto take = [&](const StepSize& step) {
+    const StepView view(out.get(), sigma, derivative, target, noise, readout, step);
+    double fineness = 1, moved = 0;
+    std::shared_ptr<const LayerModel> made = layer_after(out, view.nodes(fineness), readout, step);
+    for (int pass = 0;; ++pass) {
+      fineness *= factor;
+      std::shared_ptr<const LayerModel> finer =
+          layer_after(out, view.nodes(fineness), readout, step);
+      moved = difference(*made, *finer);
+      made = std::move(finer);
+      if (moved < 1e-7) break;
+      if (pass == 6 || made->size() > 400000) {
+        error += moved;
+        moved = 0;
+        break;
+      }
+    }
     // The rules converge geometrically: nodes half as many again leave the error to the power 1.5.
-    if (error < 1e-7) break;
-    if (pass == 6 || out->size() > 400000) return out;
-  }
-  error = std::max(std::pow(error, 1.4), 1e-15);
+    error += std::pow(moved, 1.4) + view.error();
+    out = std::move(made);
+  };
+  for (const StepSize& step : steps)
+    if (step.eta != 0 && std::isfinite(step.iota)) take(step);
+  if (!out) take({0, 1});
   return out;
 }
 

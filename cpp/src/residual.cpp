@@ -1,6 +1,8 @@
 // Constants of the step and the law of its residual.
 #include "srfx/gaussian/residual.hpp"
 
+#include "srfx/gaussian/directions.hpp"
+
 namespace srfx {
 
 namespace detail {
@@ -167,8 +169,60 @@ ResidualRule residual_rule(const Function& target, double h0, double delta, doub
   return out;
 }
 
+namespace {
+
+constexpr double limit = 9, negligible = 1e-22;
+
+/// The points of t from axis j on, each with its weight: a trapezoidal rule, or panels of that
+/// width with edges on the planes.
+void list_points(const AxisPlanes& planes, double width, Index j, double weight,
+                 std::vector<double>& at, ResidualRule& out) {
+  if (j == out.directions) {
+    out.t.insert(out.t.end(), at.begin(), at.end());
+    out.w.push_back(weight);
+    return;
+  }
+  Rule line;
+  if (!planes.any()) {
+    line.push_trapezoid(width, limit);
+  } else {
+    std::vector<double> edges{-limit, limit}, kinks;
+    planes.edges(static_cast<int>(j), at.data(), kinks);
+    for (const double x : kinks)
+      if (std::abs(x) < limit) edges.push_back(x);
+    std::sort(edges.begin(), edges.end());
+    for (std::size_t i = 0; i + 1 < edges.size(); ++i)
+      line.push_panels(edges[i], edges[i + 1], width, 12);
+  }
+  line.finish();
+  for (Index i = 0; i < line.size(); ++i) {
+    if (weight * line.w[i] < negligible) continue;
+    at[static_cast<std::size_t>(j)] = line.x[i];
+    list_points(planes, width, j + 1, weight * line.w[i], at, out);
+  }
+}
+
+}  // namespace
+
+ResidualRule target_rule(const TargetFunction& target, double fineness) {
+  const Index directions = target.directions();
+  const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
+  ResidualRule out;
+  out.directions = directions;
+  std::vector<double> at(static_cast<std::size_t>(directions));
+  list_points(planes, (planes.any() ? 2.0 : 0.3) / fineness, 0, 1.0, at, out);
+  const Index count = static_cast<Index>(out.w.size());
+  std::vector<double> by_direction(out.t.size());
+  out.u.resize(out.w.size());
+  for (Index i = 0; i < count; ++i)
+    for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
+  target.evaluate(by_direction.data(), out.u.data(), count);
+  return out;
+}
+
 ResidualMoments widened(const ResidualMoments& moments, double noise) {
-  ResidualMoments out;
+  ResidualMoments out = moments;
+  out.u.fill(0), out.tu.fill(0);
   for (std::size_t n = 0; n < out.u.size(); ++n) {
     double factor = 1;  // of E u^(n - 2 k): n!/((n - 2 k)! k!) (noise/2)^k
     for (std::size_t k = 0; 2 * k <= n; ++k) {
@@ -184,12 +238,11 @@ ResidualMoments widened(const ResidualMoments& moments, double noise) {
 
 ResidualNodes ResidualNodes::folded() const {
   ResidualNodes out = *this;
-  std::size_t directions = 1;
-  while (moments(static_cast<Index>(directions)) < static_cast<Index>(w.size())) ++directions;
+  const Index count = directions();
   for (std::size_t i = 0; i < u.size(); ++i) {
     if (u[i] >= 0) continue;
     out.u[i] = -u[i];
-    for (std::size_t l = 1; l <= directions; ++l) out.w[l][i] = -w[l][i];
+    for (Index l = 1; l <= count; ++l) out.w[l][i] = -w[l][i];
   }
   return out;
 }
@@ -320,6 +373,19 @@ ResidualLaw residual_law(const Function& target, double h0, double noise, double
   }
   out.error = std::max(compression, off(out.check));
   return out;
+}
+
+ResidualNodes residual_nodes(const TargetFunction& target, double h0, double noise, double delta,
+                             double angle, double fineness) {
+  const double sd = std::sqrt(noise), scale = std::max(delta, sd),
+               ratio = std::clamp(3 * angle, 0.25, 1.5);
+  const int parts = angle > 0.7 ? 2 : 4;
+  ResidualRule rule = target_rule(target, fineness);
+  for (double& u : rule.u) u -= h0;
+  const ResidualNodes all = ResidualNodes(rule, false).compressed(scale, parts, 14);
+  if (sd == 0) return all;
+  const ResidualNodes noisy = all.widened(sd, delta, ratio, fineness > 1 ? 20 : 16);
+  return noisy.compressed(delta, parts, 14);
 }
 
 }  // namespace srfx

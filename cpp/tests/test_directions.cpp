@@ -2,6 +2,7 @@
 // beside one spike.
 #include "check.hpp"
 
+#include "srfx/gaussian/carriers.hpp"
 #include "srfx/gaussian/marginal.hpp"
 #include "srfx/gaussian/named.hpp"
 #include "srfx/gaussian/spike_rules.hpp"
@@ -171,9 +172,43 @@ void three_directions() {
   CHECK_REL(sum, 1.0 / 3, 1e-12);
 }
 
+/// Masses that nodes carry: averages of functions with poles at delta from [-1, 1] stay.
+void carried_masses() {
+  const double delta = 0.2, far = 60;
+  Carriers carriers(carrier_edges(-far, far, -1, 1, delta));
+  std::vector<double> y;
+  for (int i = 0; i < 3000; ++i) y.push_back(far * std::sin(0.7 * i) * std::cos(1.3 * i * i));
+  y.push_back(-far), y.push_back(far), y.push_back(0);
+  carriers.see(y.data(), static_cast<Index>(y.size()), Lagrange::most);
+  carriers.fix(Lagrange::most);
+  CHECK(carriers.size() < 800, carriers.size());
+  double shares[Lagrange::most];
+  for (const double at : {-1.0, 0.3, 1.0}) {
+    double worst = 0;
+    for (const double x : y) {
+      Index first = 0;
+      const int count = carriers.shares(x, shares, first);
+      double sum = 0, own = (x - at) / delta;
+      for (int c = 0; c < count; ++c) {
+        const double v = (carriers.x()[first + c] - at) / delta;
+        sum += shares[c] / (1 + v * v);
+      }
+      worst = std::max(worst, std::abs(sum - 1 / (1 + own * own)));
+    }
+    CHECK_ABS(worst, 0, 1e-13, at);
+  }
+  // Few points carry themselves.
+  const std::vector<double> few{-1, 1, 1, 0, -1};
+  Carriers atoms(carrier_edges(-1, 1, -1, 1, 4));
+  atoms.see(few.data(), 5, Lagrange::most);
+  atoms.fix(Lagrange::most);
+  CHECK(atoms.size() == 3 && atoms.x()[0] == -1 && atoms.x()[2] == 1);
+}
+
 }  // namespace
 
 int main() {
+  carried_masses();
   planes_are_eliminated();
   for (const bool kinked : {false, true}) {
     marginal_functions(kinked);

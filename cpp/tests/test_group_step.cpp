@@ -31,8 +31,8 @@ struct Functions {
                  double noise) const {
     double mean = 0;
     for (std::size_t g = 0; g < a.size(); ++g) mean += a[g] * pi[g];
-    return GroupStep(step_constants(sigma, slope), target, std::move(a), std::move(pi), mean, eta,
-                     1 / alpha0, noise);
+    return GroupStep(step_constants(sigma, slope), BatchTarget{&target}, std::move(a),
+                     std::move(pi), mean, eta, 1 / alpha0, noise);
   }
 };
 

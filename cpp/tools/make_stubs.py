@@ -1,4 +1,4 @@
-"""Write python/srfx/_core.pyi from the installed extension; with --check, say if it is stale."""
+"""Write the stub of the extension, python/srfx/_core/__init__.pyi; with --check, compare it."""
 
 import argparse
 import difflib
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-STUB = Path(__file__).parents[2] / "python" / "srfx" / "_core.pyi"
+STUB = Path(__file__).parents[2] / "python" / "srfx" / "_core" / "__init__.pyi"
 
 
 def generate() -> str:

@@ -34,7 +34,9 @@ def is_dask(executor: object) -> bool:
 
 
 def check_executor(executor: object) -> None:
-    """Refuse what cannot run blocks, and pools that fork."""
+    """Refuse what cannot run blocks, pools that fork and what is shut down."""
+    if _is_shut_down(executor):
+        raise ValueError(f"executor must be running; this one is shut down: {executor!r}")
     if is_dask(executor):
         if getattr(executor, "asynchronous", False):
             raise TypeError("executor must be a synchronous dask client; got an asynchronous one")
@@ -57,6 +59,19 @@ def check_executor(executor: object) -> None:
             "executor must not fork its workers (threads do not survive it); got a pool that does: "
             "use ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))"
         )
+
+
+def _is_shut_down(executor: object) -> bool:
+    """Whether it says that it takes no more work; what tells nobody says so when it is asked."""
+    if is_dask(executor):
+        return getattr(executor, "status", None) in ("closing", "closed")
+    # Where threads and mpi4py, processes, and loky note it. Processes have `_broken` too, and say.
+    noted = (
+        getattr(executor, "_shutdown", None),
+        getattr(executor, "_shutdown_thread", None),
+        getattr(getattr(executor, "_flags", None), "shutdown", None),
+    )
+    return any(word is True for word in noted)
 
 
 def _pools_of_mpi(executor: object) -> int:

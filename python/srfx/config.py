@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srfx import _core
+from srfx import _core, _processor
 from srfx._validation import one_of, public, thread_count
 
 
@@ -71,9 +71,9 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        With ``mode="dicts"``: version, compiler, flags, build_type, instruction_set, eigen, openmp
-        (None if built without), threads (what ``n_threads=None`` means in this process), python,
-        numpy, platform.
+        With ``mode="dicts"``: version, compiler, flags, build_type, instruction_set (the one in
+        use), eigen, openmp (None if built without), instruction_sets (those compiled, the best
+        first), threads (what ``n_threads=None`` means in this process), python, numpy, platform.
 
     Raises
     ------
@@ -88,6 +88,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     one_of("mode", mode, ("stdout", "dicts"))
     config: dict[str, Any] = dict(_core.build_config())
+    config["instruction_sets"] = ", ".join(_processor.lacking())
     config["threads"] = thread_count(None)
     config["python"] = platform.python_version()
     config["numpy"] = np.__version__

@@ -99,7 +99,7 @@ def feature_spectrum(
     """
     import xarray as xr
 
-    check_model(model, labelled=isinstance(model, SpikedRF), covers=covers(bulk), bulk=bulk)
+    check_model(model, labelled=True, covers=covers(bulk), bulk=bulk)
     alpha_values = check.positive("alpha", alpha)
     points = np.asarray(check.positive("x", x))
     if points.ndim > 1 or points.size == 0:
@@ -213,6 +213,8 @@ def spectra(
             full(model.eta),
             full(inverse_alpha0),
             full(model.noise),
+            model.labels,
+            1.0 if model.slope is None else model.slope,
             full(alpha),
             full(model.beta),
             x,

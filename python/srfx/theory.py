@@ -83,7 +83,7 @@ def solve(
         within about one per cent of simulated networks for alpha0 from 0.5 (less for odd
         activations) and d of some hundreds; even activations, such as abs, and larger steps on
         fewer samples take larger d (docs/accuracy.md). The target may have up to three directions
-        then, if there is one readout value and alpha0 is finite (THEORY section 14).
+        then, if alpha0 is finite (THEORY section 14).
         ``"multi_step"``: the same for a `MultiStep`, with one readout value and finite alpha0
         (THEORY section 15); within about two per cent of simulated networks. An `EmpiricalBulk`:
         the very weights given; beta has to be theirs, d defaults to theirs, and the fields of the
@@ -465,7 +465,8 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     ``f = m M_0 + E[l] sqrt(c) M_1/s + sqrt(c) Cov(l, kap) (M_2 - M_0)/s^2``, and after a step whose
     bulk is its own ``chi (M_2 - M_0)/(2 s^2)``.
     """
-    model, shape, chi = solution.model, solution.shape, np.zeros(1)
+    model, shape = solution.model, solution.shape
+    chi: FloatArray = np.zeros(1)
     if solution.bulk == "isotropic":
         rows, c, alignment = spikes_of(model)
     else:
@@ -475,9 +476,9 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
             raw = weights.solve_bulk(model, solution.bulk, *where)
         else:
             raw = solve_readout(model, solution.bulk, readout, *where)
-        rows = raw["r"].reshape(*shape, 1, 1)
-        c, alignment = raw["c"].reshape(*shape, 1), raw["gamma"].reshape(*shape, -1, 1)
-        chi = raw["chi"][:, np.newaxis]
+        k = group_count(model)
+        rows, c = raw["r"].reshape(*shape, k, 1), raw["c"].reshape(*shape, k)
+        alignment, chi = raw["gamma"].reshape(*shape, -1, 1), raw["chi"].reshape(-1, k)
     (k, q), count = rows.shape[-2:], alignment.shape[-2]
 
     def full(value: FloatArray, *own: int) -> FloatArray:

@@ -390,11 +390,10 @@ def _check_layers(model: OneStep | MultiStep, name: str) -> None:
                 f"{field} must be finite with {name} for several steps or directions of the "
                 "target; got inf: take a large one, such as 1e6"
             )
-    if len(model.readout) > 1:
-        what = "several steps" if isinstance(model, MultiStep) else "several directions"
+    if len(model.readout) > 1 and isinstance(model, MultiStep):
         raise NotImplementedError(
-            f"{name} supports a single readout value with {what}, as in readout=(1.0,): for more "
-            f"there is bulk='isotropic'; got readout={model.readout}"
+            f"{name} supports a single readout value with several steps, as in readout=(1.0,): for "
+            f"more there is bulk='isotropic'; got readout={model.readout}"
         )
 
 
@@ -453,6 +452,11 @@ def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
     return float(bulk.d)
 
 
+def _seen(model: Model) -> _core.Activation | _core.Target:
+    """Return the target as the core takes it: of one direction, or of several."""
+    return compiled(model.target) if model.directions == 1 else target_of(model)
+
+
 def inputs_of_step(
     model: Model, arguments: Mapping[str, float | FloatArray], shape: tuple[int, ...]
 ) -> dict[str, Any]:
@@ -465,7 +469,7 @@ def inputs_of_step(
     vectors = (*np.ascontiguousarray(table.T), *columns(arguments, shape))
     return {
         "sigma": compiled(model.activation),
-        "target": compiled(model.target),
+        "target": _seen(model),
         "set_index": index,
         **dict(zip(names, vectors, strict=True)),
     }
@@ -524,7 +528,7 @@ def inputs_of_layers(
     names = ("beta", "noise", "alpha", "lam", "inv_d")
     return {
         "sigma": compiled(model.activation),
-        "target": compiled(model.target) if model.directions == 1 else target_of(model),
+        "target": _seen(model),
         "readout": model.readout[0],
         "eta": np.ascontiguousarray(table[:, :count]),
         "inv_alpha0": np.ascontiguousarray(table[:, count:-1]),
@@ -655,8 +659,8 @@ def solve_bulk(
 
 
 def in_layers(model: Model) -> bool:
-    """Whether a bulk of gradient steps is that of several, or of several directions."""
-    return isinstance(model, MultiStep) or model.directions > 1
+    """Whether a bulk of gradient steps is that of several, or of one value's several directions."""
+    return isinstance(model, MultiStep) or (model.directions > 1 and len(model.readout) == 1)
 
 
 def learned(

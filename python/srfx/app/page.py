@@ -17,14 +17,17 @@ def _():
 
     from srfx.app import view as explore
     from srfx.app.picture import Picture
+    from srfx.losses import LABELS, LOSS_NAMES, Huber
     from srfx.models import ACTIVATION_NAMES
     from srfx.targets import TARGET_NAMES
 
-    return ACTIVATION_NAMES, Picture, TARGET_NAMES, base64, explore, html, json, mo, time
+    losses = {name.replace("_", " "): name for name in LOSS_NAMES} | {"Huber(1)": Huber(1)}
+    names = {"activation": ACTIVATION_NAMES, "target": TARGET_NAMES, "labels": LABELS}
+    return Picture, base64, explore, html, json, losses, mo, names, time
 
 
 @app.cell
-def _(ACTIVATION_NAMES, TARGET_NAMES, mo):
+def _(losses, mo, names):
     def slider(label, steps, value):
         return mo.ui.slider(steps=steps, value=value, label=label, show_value=True)
 
@@ -39,15 +42,31 @@ def _(ACTIVATION_NAMES, TARGET_NAMES, mo):
     lam = slider("ridge penalty λ", tens, 0.1)
     alpha = slider("samples α", [round(0.1 * i, 1) for i in range(1, 51)], 2.0)
     noise = slider("label noise Δ", [round(0.05 * i, 2) for i in range(21)], 0.0)
-    smooth = [name for name in ACTIVATION_NAMES if name != "sign"]
+    smooth = [name for name in names["activation"] if name != "sign"]
     activation = mo.ui.dropdown(smooth, value="tanh", label="activation σ")
-    targets = {name: name for name in ACTIVATION_NAMES}
-    targets |= {f"{name} of two": name for name in TARGET_NAMES}
+    targets = {name: name for name in names["activation"]}
+    targets |= {f"{name} of two": name for name in names["target"]}
     target = mo.ui.dropdown(targets, value="sin", label="target σ*")
     steps = mo.ui.dropdown({"1": 1, "2": 2, "3": 3}, value="1", label="gradient steps")
     readout = mo.ui.text("1", label="initial readout values", full_width=False)
+    labels = mo.ui.dropdown(names["labels"], value="real", label="labels")
+    loss = mo.ui.dropdown(losses, value="square", label="loss of the readout")
     run = mo.ui.run_button(label="Simulate (d = 200, 8 networks)")
-    return activation, alpha, alpha0, beta, eta, lam, noise, readout, run, steps, target
+    return (
+        activation,
+        alpha,
+        alpha0,
+        beta,
+        eta,
+        labels,
+        lam,
+        loss,
+        noise,
+        readout,
+        run,
+        steps,
+        target,
+    )
 
 
 @app.cell
@@ -59,7 +78,9 @@ def _(Picture, explore, mo):
 
 
 @app.cell
-def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, steps, target):
+def _(
+    activation, alpha, alpha0, beta, eta, explore, labels, lam, loss, noise, readout, steps, target
+):
     try:
         view = explore.View(
             activation.value,
@@ -72,6 +93,8 @@ def _(activation, alpha, alpha0, beta, eta, explore, lam, noise, readout, steps,
             float(noise.value),
             explore.parse_readout(readout.value),
             steps.value,
+            labels.value,
+            loss.value,
         )
         view.model  # noqa: B018  (checks the values)
         problem = None
@@ -103,7 +126,7 @@ def _(base64, get_points, html, json, last, mo, picture, time):
             "spectrum": numbers.spectrum is not None,
             "simulated": None
             if simulated is None
-            else simulated.test_error.mean("replicate").values[:, 0].tolist(),
+            else simulated[numbers.view.quantity].mean("replicate").values[:, 0].tolist(),
             "seconds": time.perf_counter() - start,
         }
         hidden = f"<div id='srfx-data' hidden>{html.escape(json.dumps(facts))}</div>"
@@ -120,12 +143,19 @@ def _(base64, get_points, html, json, last, mo, picture, time):
     def summarise(numbers):
         if numbers is None:
             return mo.md("")
-        at = numbers.view.alpha
-        stats = [
-            mo.stat(f"{numbers.here:.4g}", label=f"test error at α = {at:g}, d = ∞"),
-            mo.stat(f"{numbers.floor:.4g}", label="linear floor"),
-            mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
-        ]
+        name = numbers.view.quantity.replace("_", " ")
+        at = f"α = {numbers.view.alpha:g}, d = ∞"
+        stats = [mo.stat(f"{numbers.here:.4g}", label=f"{name} at {at}")]
+        if numbers.view.plain:
+            stats += [
+                mo.stat(f"{numbers.floor:.4g}", label="linear floor"),
+                mo.stat(f"{numbers.lower:.3g} … {numbers.upper:.3g}", label="bounds"),
+            ]
+        else:
+            stats += [
+                mo.stat(f"{numbers.loss:.4g}", label="test loss there"),
+                mo.stat(f"{numbers.squares:.4g}", label="mean squared error there"),
+            ]
         if numbers.spike is not None:
             shown = ", ".join(f"{x:.3f}" for x in numbers.spike)
             stats.append(mo.stat(shown, label="equivalent r, c, γ"))
@@ -146,7 +176,9 @@ def _(
     eta,
     explore,
     get_points,
+    labels,
     lam,
+    loss,
     mo,
     noise,
     problem,
@@ -163,7 +195,11 @@ def _(
         return mo.vstack(
             [
                 mo.md("## What do gradient steps buy?"),
-                mo.hstack([activation, target, steps, readout, run], justify="start", wrap=True),
+                mo.hstack(
+                    [activation, target, labels, steps, readout, loss, run],
+                    justify="start",
+                    wrap=True,
+                ),
                 mo.hstack(
                     [mo.vstack([eta, alpha0, beta]), mo.vstack([lam, alpha, noise])], widths="equal"
                 ),

@@ -101,24 +101,29 @@ class Picture:
         left, right, _ = self._axes
         with style():
             self._test.set_data(view.alphas, numbers.curve)
-            self._test.set_label(f"test error, $d = \\infty$, bulk {view.bulk}")
+            name = "test error" if view.labels == "real" else "classification error"
+            self._test.set_label(f"{name}, $d = \\infty$, bulk {view.bulk}")
             self._finite.set_data(view.alphas, numbers.finite)
+            self._finite.set_label(f"{name}, theory at d = {SIZE['d']}")
             self._train.set_data(view.alphas, numbers.train)
+            self._train.set_visible(view.labels == "real")
             self._here.set_data([view.alpha], [numbers.here])
             values = numbers.floor, numbers.upper, numbers.lower
             for line, level in zip(self._levels, values, strict=True):
                 line.set_ydata([level, level])
+                line.set_visible(view.plain)
             if self._simulated is not None:
                 self._simulated.remove()
                 self._simulated = None
             if simulated is not None:
-                self._simulated = _error_bars(left, simulated)
+                self._simulated = _error_bars(left, simulated[view.quantity])
             shown = [numbers.curve, numbers.finite, np.array([numbers.floor])]
             if simulated is not None:
-                shown.append(simulated.test_error.values.mean(-1).ravel())
+                shown.append(simulated[view.quantity].values.mean(-1).ravel())
             left.set_ylim(0, 1.45 * np.nanmax(np.concatenate(shown)) or 1.0)
             unsolved = numbers.unsolved
             left.legend(
+                *_seen(left),
                 loc="upper right",
                 ncols=2,
                 title=f"gaps: {unsolved} points did not converge" if unsolved else None,
@@ -188,8 +193,15 @@ class Picture:
         last.set_ylim(0, (1.05 + 0.09 * len(words)) * top if top > 0 else 1)
 
 
-def _error_bars(ax: Any, simulated: xr.Dataset) -> Any:
-    values = simulated.test_error.values[:, 0]
+def _seen(ax: Any) -> tuple[list[Any], list[str]]:
+    """Return handles and labels of a legend of what is visible."""
+    pairs = zip(*ax.get_legend_handles_labels(), strict=True)
+    seen = [(h, label) for h, label in pairs if h not in ax.lines or h.get_visible()]
+    return [h for h, _ in seen], [label for _, label in seen]
+
+
+def _error_bars(ax: Any, error: xr.DataArray) -> Any:
+    values = error.values[:, 0]
     return ax.errorbar(
         ALPHA_SIMULATED,
         values.mean(-1),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srfx import _core, _validation
+from srfx.losses import Loss
 from srfx.models import (
     AnyTarget,
     FloatArray,
@@ -22,7 +23,7 @@ from srfx.models import (
 from srfx.simulation import simulate
 from srfx.spectrum import spectra
 from srfx.targets import Target
-from srfx.theory import bounds, learned_function, linear_floor, solve
+from srfx.theory import Bounds, bounds, learned_function, linear_floor, solve
 from srfx.weights import own_bulk
 
 if TYPE_CHECKING:
@@ -73,11 +74,29 @@ class View:
     noise: float = 0.0
     readout: tuple[float, ...] = (1.0,)
     steps: int = 1  # all alike
+    labels: str = "real"
+    loss: Loss = "square"
+
+    @property
+    def quantity(self) -> str:
+        """The error that is drawn."""
+        return "test_error" if self.labels == "real" else "classification_error"
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """How the readout is fitted, for verbs."""
+        return {"loss": self.loss}
+
+    @property
+    def plain(self) -> bool:
+        """Whether floor and bounds speak of what is drawn: of ridge regression on real labels."""
+        return self.labels == "real" and self.loss == "square"
 
     @property
     def model(self) -> OneStep | MultiStep:
         """The network."""
         common: dict[str, Any] = {"beta": self.beta, "noise": self.noise, "readout": self.readout}
+        common["labels"] = self.labels
         functions = self.activation, self.target
         if self.steps == 1:
             return OneStep(*functions, eta=self.eta, alpha0=self.alpha0, **common)
@@ -118,6 +137,11 @@ class View:
         """The view without what a simulation of the curve does not depend on."""
         return dataclasses.replace(self, alpha=1.0)
 
+    @property
+    def features(self) -> View:
+        """The view without what the features do not depend on."""
+        return dataclasses.replace(self, lam=1.0, loss="square")
+
     def code(self, numbers: Numbers | None = None) -> str:
         """Python that reproduces the view, with the spectrum where it was drawn."""
         spectrum = None if numbers is None else numbers.spectrum
@@ -135,9 +159,16 @@ class View:
             fields.append(f"noise={self.noise:g}")
         if self.readout != (1.0,):
             fields.append(f"readout=({', '.join(f'{a!r}' for a in self.readout)},)")
-        shown = "srfx.bounds(model), srfx.linear_floor(model)"
+        if self.labels != "real":
+            fields.append(f"labels={self.labels!r}")
+        fit = ""
+        if self.loss != "square":
+            fit = f", loss={'' if isinstance(self.loss, str) else 'srfx.'}{self.loss!r}"
+        shown = ["srfx.bounds(model)", "srfx.linear_floor(model)"] if self.plain else []
         if _spike(self.model) is not None:
-            shown += ", model.equivalent()"
+            shown.append("model.equivalent()")
+        quantity = "" if self.labels == "real" else f", quantity={self.quantity!r}"
+        label = {"test_error": "test error"}.get(self.quantity, "classification error")
         t = "np.linspace(-3, 3, 121)"
         if self.several:
             edge = f"np.linspace({EDGE[0]:g}, {EDGE[-1]:g}, {EDGE.size})"
@@ -151,18 +182,18 @@ print(spectrum.mass_at_zero.item(), spectrum.edges.values)
 
 model = srfx.{kind}({", ".join(fields)})
 alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"]}
-sol = srfx.solve(model, alpha=alpha, lam=lam, {given})  # d = infinity
-sol_d = srfx.solve(model, alpha=alpha, lam=lam, {given}, d=d)
-ax = srfx.plot.learning_curve(sol)
-ax.plot(alpha, sol_d.test_error, "--", label=f"test error, theory at d = {{d}}")
+sol = srfx.solve(model, alpha=alpha, lam=lam, {given}{fit})  # d = infinity
+sol_d = srfx.solve(model, alpha=alpha, lam=lam, {given}{fit}, d=d)
+ax = srfx.plot.learning_curve(sol{quantity})
+ax.plot(alpha, sol_d.{self.quantity}, "--", label=f"{label}, theory at d = {{d}}")
 
 t = {t}
-f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r})
-print({shown})
+f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r}{fit})
+print({", ".join(shown)})
 {of_features if self.spectral else ""}
 alphas = {list(ALPHA_SIMULATED)}
-ds = srfx.simulate(model, alpha=alphas, lam=lam, d=d, replicates={SIZE["replicates"]})
-error = ds.test_error.squeeze("lam")
+ds = srfx.simulate(model, alpha=alphas, lam=lam, d=d, replicates={SIZE["replicates"]}{fit})
+error = ds.{self.quantity}.squeeze("lam")
 bars = error.std("replicate", ddof=1) / {SIZE["replicates"]}**0.5  # standard error of the mean
 ax.errorbar(alphas, error.mean("replicate"), bars, fmt="s", label=f"networks at d = {{d}}")
 ax.legend()
@@ -179,20 +210,23 @@ ax.legend()
 
     def _compute_curves(self) -> Numbers:
         model = self.model
-        options: dict[str, Any] = {"bulk": self.bulk}
+        options: dict[str, Any] = {"bulk": self.bulk} | self.fit
         recorded = options | {"errors": "record"}
         # The last one is where the slider of alpha is.
         alphas = np.append(self.alphas, self.alpha)
         solution = solve(model, alphas, self.lam, **recorded)
         finite = solve(model, self.alphas, self.lam, d=SIZE["d"], **recorded)
-        limits = bounds(model)
+        curve = np.asarray(getattr(solution, self.quantity))
+        limits = bounds(model) if self.plain else Bounds(np.nan, np.nan)
         return Numbers(
             view=self,
-            curve=np.asarray(solution.test_error)[:-1],
-            finite=np.asarray(finite.test_error),
+            curve=curve[:-1],
+            finite=np.asarray(getattr(finite, self.quantity)),
             train=np.asarray(solution.train_error)[:-1],
-            here=float(np.asarray(solution.test_error)[-1]),
-            floor=linear_floor(model),
+            here=float(curve[-1]),
+            loss=float(np.asarray(solution.test_loss)[-1]),
+            squares=float(np.asarray(solution.test_error)[-1]),
+            floor=linear_floor(model) if self.plain else np.nan,
             lower=float(limits.lower),
             upper=float(limits.upper),
             learned=learned_function(
@@ -235,7 +269,7 @@ ax.legend()
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
-        return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE)
+        return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE, **self.fit)
 
 
 class Desk:
@@ -256,7 +290,7 @@ class Desk:
         if self._last is not None:
             self._last.cancel()
         self._last = self._curves.submit(view.compute_curves)
-        return Pending(self._last, self._spectrum(dataclasses.replace(view, lam=1.0)))
+        return Pending(self._last, self._spectrum(view.features))
 
     def _spectrum(self, view: View) -> Future[Spectrum]:  # which does not depend on lam
         known = self._known
@@ -329,11 +363,13 @@ class Numbers:
     """What a view shows, in numbers."""
 
     view: View
-    curve: FloatArray  # at d = infinity, as all but finite
-    finite: FloatArray  # the test error at the d of the simulation
+    curve: FloatArray  # the view's quantity at d = infinity, as all but finite
+    finite: FloatArray  # the same at the d of the simulation
     train: FloatArray
-    here: float
-    floor: float
+    here: float  # where the slider of alpha is, as are the loss and the mean square
+    loss: float
+    squares: float
+    floor: float  # NaN, as both bounds, where they do not speak of what is drawn
     lower: float
     upper: float
     learned: FloatArray

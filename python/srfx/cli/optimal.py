@@ -16,6 +16,7 @@ from srfx.cli.output import (
     new_figure,
     save,
     say_failures,
+    setting_in_words,
     status_name,
     write,
     write_rows,
@@ -97,7 +98,7 @@ def solve_optimal(
         raise click.ClickException(
             f"{failed} of {best.status.size} searches did not converge; see --errors record"
         )
-    write_dataset(best, output, format_, ["n_minima", "n_failed", "status"])
+    write_dataset(best, model, output, format_, ["n_minima", "n_failed", "status"])
     if plot_file is not None:
         from srfx.plotting import optima
 
@@ -107,7 +108,9 @@ def solve_optimal(
     say_failures(failed, f"of {best.status.size} searches did not converge (status 1)")
 
 
-def write_dataset(ds: xr.Dataset, output: Path | None, format_: str, last: list[str]) -> None:
+def write_dataset(
+    ds: xr.Dataset, model: Model, output: Path | None, format_: str, last: list[str]
+) -> None:
     """Write a Dataset as a table, CSV or JSON, or to a NetCDF file."""
     frame = None if format_ == "netcdf" else _frame(ds, last)
 
@@ -121,6 +124,7 @@ def write_dataset(ds: xr.Dataset, output: Path | None, format_: str, last: list[
                 for c in ds.coords
                 if not ds[c].dims and not (c == "d" and np.isinf(ds[c].item()))
             ]
+            fixed += setting_in_words(model, ds.attrs)
             file.write(f"{heading(ds.attrs)}\n")
             file.write(f"# {', '.join(fixed)}\n" if fixed else "")
             shown = frame.drop(columns=[str(c) for c in ds.coords if not ds[c].dims])

@@ -122,8 +122,8 @@ def heading(about: Mapping[str, Any]) -> str:
     return f"# {about['model']}: {about['activation']} network, {about['target']} target"
 
 
-def structure_in_words(model: Model) -> list[str]:
-    """Say what a model has beside numbers, where it is not what every model has."""
+def setting_in_words(model: Model, described: Mapping[str, Any]) -> list[str]:
+    """Say what a model has beside numbers, loss and bulk, where they are not the usual ones."""
 
     def row(values: Any) -> str:
         return ", ".join(f"{x:g}" for x in values)
@@ -135,6 +135,10 @@ def structure_in_words(model: Model) -> list[str]:
     for name in ("spikes", "alignment"):
         if name in about:
             about[name] = "; ".join(map(row, getattr(model, name)))
+    usual_ones = {"loss": "square", "bulk": "isotropic"}
+    about |= {
+        x: described[x] for x, usual in usual_ones.items() if described.get(x, usual) != usual
+    }
     return [
         f"{name} = {row(value) if isinstance(value, list) else value}"
         for name, value in about.items()

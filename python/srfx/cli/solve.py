@@ -18,8 +18,8 @@ from srfx.cli.output import (
     new_figure,
     save,
     say_failures,
+    setting_in_words,
     status_name,
-    structure_in_words,
     write,
     write_columns,
     write_rows,
@@ -123,11 +123,7 @@ def _write_table(solution: Solution, file: IO[str]) -> None:
         for name, value in solution.arguments.items()
         if not isinstance(value, np.ndarray) and not (name == "d" and value == np.inf)
     ]
-    fixed += structure_in_words(solution.model)
-    if "loss" in about:
-        fixed.append(f"loss = {about['loss']}")
-    if about["bulk"] != "isotropic":
-        fixed.append(f"bulk = {about['bulk']}")
+    fixed += setting_in_words(solution.model, about)
     floor = f"; linear floor {_digits([about['linear_floor']])[0]}"
     file.write(f"{heading(about)}{floor if solution.model.labels == 'real' else ''}\n")
     file.write(f"# {', '.join(fixed)}\n")

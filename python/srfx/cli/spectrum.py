@@ -36,7 +36,7 @@ _CHECKS = ("mass_at_zero", "mass", "first_moment", "expected_first_moment")
     gamma="SpikedRF: alignment; it does not matter here.  [default: 1]",
     alpha="Samples over d.  [required]",
 )
-@options("beta noise x bulk readout weights n_threads output format plot")
+@options("beta noise labels slope x bulk readout weights n_threads output format plot")
 def command(
     output: Path | None, format_: str | None, plot_file: Path | None, x: Any, **options: Any
 ) -> None:
@@ -59,7 +59,9 @@ def command(
     elif format_ == "netcdf":
         write(output, lambda _: None, ds.to_netcdf)
     else:
-        write_dataset(ds[["density", "density_error", "status"]], output, format_, ["status"])
+        write_dataset(
+            ds[["density", "density_error", "status"]], model, output, format_, ["status"]
+        )
     for check in _CHECKS:
         values = ", ".join(f"{v:.8g}" for v in np.ravel(ds[check].values))
         say(f"{check.replace('_', ' ')}: {values}")

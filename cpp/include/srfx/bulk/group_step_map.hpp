@@ -95,7 +95,7 @@ class GroupStepMap : public GroupSize<dynamic_groups> {
     return out;
   }
 
-  double sign(int i) const { return i < k_ ? 1 : -1; }
+  double sign(int i) const { return i % n_ < k_ ? 1 : -1; }
   template <class T> Vec<T> pack(const State<T>& s) const {
     Vec<T> out(unknowns_);
     for (int g = 0; g < k_; ++g) out(g) = s.v2(g);
@@ -141,18 +141,23 @@ class GroupStepMap : public GroupSize<dynamic_groups> {
     Mat<T> x, left, right;
   };
   template <class T> Resolvents<T> resolvents(const Parameters<T>& p, const Mat<T>& x) const {
+    return over_axes<T>(turned(x), p.vv);
+  }
+  /// The same of an X over the axes, with a block for each direction of the target.
+  template <class T> Resolvents<T> over_axes(const Mat<T>& x, const Mat<T>& vv) const {
     Resolvents<T> out;
-    out.x = turned(x);
-    out.left = dense::inverse(Mat<T>(detail::identity<T>(n_) + detail::mul(out.x, p.vv)));
-    out.right.resize(n_, n_);  // = (1 + X^T VV)^-T, and X^T is X but for signs
-    for (int i = 0; i < n_; ++i)
-      for (int j = 0; j < n_; ++j) out.right(i, j) = sign(i) * sign(j) * out.left(j, i);
+    const int n = static_cast<int>(x.rows());
+    out.x = x;
+    out.left = dense::inverse(Mat<T>(detail::identity<T>(n) + detail::mul(out.x, vv)));
+    out.right.resize(n, n);  // = (1 + X^T VV)^-T, and X^T is X but for signs
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) out.right(i, j) = sign(i) * sign(j) * out.left(j, i);
     return out;
   }
   /// (1 + X VV)^-1 X, symmetric but for signs; the row of the larger feature is the exact one.
   template <class T> Mat<T> sandwiched(const Mat<T>& left, const Mat<T>& x) const {
     Mat<T> out = detail::mul(left, x);
-    for (int i = 0; i < n_; ++i)
+    for (int i = 0; i < out.rows(); ++i)
       for (int j = 0; j < i; ++j) out(i, j) = sign(i) * sign(j) * out(j, i);
     return out;
   }

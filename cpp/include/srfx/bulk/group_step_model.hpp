@@ -2,7 +2,9 @@
 // the law of the residual and the axes of the features (THEORY 10).
 //
 // Group g has learning rate a_g eta: StepModel gives its r_g, c_g, e2_g = a_g eta h2, kap_g,
-// C_delta,g and L_g; the residual u is common.
+// C_delta,g and L_g; the residual u is common. A target may have several directions (THEORY 14):
+// its spike is one, and t_l are those in the frame of axes that the coefficients in k use, of which
+// the first has all of the alignment.
 #pragma once
 
 #include "srfx/core/dense.hpp"
@@ -10,6 +12,7 @@
 #include "srfx/bulk/one_step.hpp"
 
 #include <array>
+#include <functional>
 
 namespace srfx {
 
@@ -19,7 +22,8 @@ struct GroupStep {
   std::vector<StepModel> groups;
   StepConstants constants;
   double eta = 0, iota = 0, square = 0;  ///< square: sum pi a^2
-  double gamma = 0, l = 1;
+  double gamma = 0, l = 1;               ///< gamma: its length, of several directions
+  dense::Matrix alignment;  ///< L x 1, as the target was given; empty for one direction
   bool wide = false, lean = false, stepped = false;
   ResidualNodes nodes, check;
   double nodes_error = 0;
@@ -29,10 +33,20 @@ struct GroupStep {
   std::vector<std::array<int, 2>>
       places;  ///< of the unknown elements of X: its upper triangle by rows
 
+  /// Alignment of the spike with each direction of the target.
+  void align() {
+    const std::vector<double>& drift = groups[0].moments.drift;
+    alignment = dense::Matrix::Zero(static_cast<Index>(drift.size()), 1);
+    const double length = groups[0].l;
+    for (std::size_t j = 0; j < drift.size() && length > 0 && !std::isinf(iota); ++j)
+      alignment(static_cast<Index>(j), 0) = drift[j] / length;
+  }
+
   int k() const { return static_cast<int>(a.size()); }
   int n() const { return wide ? 2 * k() : k(); }
+  int directions() const { return std::max(1, static_cast<int>(alignment.rows())); }
 
-  GroupStep(const StepConstants& constants_of_sigma, const Function& target,
+  GroupStep(const StepConstants& constants_of_sigma, const BatchTarget& target,
             std::vector<double> values, std::vector<double> weights, double mean,
             double learning_rate, double inverse_alpha0, double noise)
       : a(std::move(values)),
@@ -45,7 +59,20 @@ struct GroupStep {
       groups.clear();
       for (double x : a) groups.emplace_back(constants, moments, x, eta, iota, false);
     };
-    build(widened(ResidualMoments(residual_rule(target, offset, 1.0, 1.5, 16)), noise));
+    if (target.directed != nullptr) {
+      double before = infinity;
+      for (double fineness = 1; fineness < 4; fineness *= 1.5) {
+        ResidualRule rule = target_rule(*target.directed, fineness);
+        for (double& u : rule.u) u -= offset;
+        build(widened(ResidualMoments(rule), noise));
+        const double last = groups[0].moments.u[6];
+        if (std::abs(last - before) <= 1e-11 * last || rule.size() > 500000) break;
+        before = last;
+      }
+      align();
+    } else {
+      build(widened(ResidualMoments(residual_rule(*target.target, offset, 1.0, 1.5, 16)), noise));
+    }
     double closest = infinity, angle = 1;
     for (std::size_t g = 0; g < a.size(); ++g) {
       stepped = stepped || groups[g].stepped;
@@ -57,8 +84,11 @@ struct GroupStep {
     for (int i = 0; i < n(); ++i)
       for (int j = i; j < n(); ++j) places.push_back({i, j});
     if (!stepped) {
-      const double one[3] = {1, 0, 1};
-      nodes.push(0, one);
+      nodes = ResidualNodes(directions());
+      std::vector<double> one(nodes.w.size(), 0.0);
+      one[0] = 1;
+      for (int j = 0; j < directions(); ++j) one[row_of_two(j, j)] = 1;
+      nodes.push(0, one.data());
       nodes.pad();
       check = nodes;
       eta = 0, iota = std::isinf(iota) ? 1 : iota;
@@ -72,8 +102,39 @@ struct GroupStep {
       if (g.stepped) gamma = g.spike.gamma;
     }
     l = groups[0].l;
-    ResidualLaw law = residual_law(target, offset, noise, delta, angle, false);
+    if (target.directed != nullptr) {
+      finer_ = [of = target.directed, offset, noise, delta, angle](double fineness) {
+        return residual_nodes(*of, offset, noise, delta, angle, fineness);
+      };
+      nodes = finer_(1), check = finer_(fineness_);
+      return;
+    }
+    ResidualLaw law = residual_law(*target.target, offset, noise, delta, angle, false);
     nodes = std::move(law.nodes), check = std::move(law.check);
+  }
+  /// Of several directions, whose nodes were off by this error: those of `check` take their place.
+  /// True: there are denser ones to check these with.
+  bool refine(double error) {
+    if (!finer_) return false;
+    nodes = std::move(check), check = ResidualNodes(directions());
+    // The rules converge geometrically.
+    nodes_error = std::pow(error, 1.4);
+    if (error < 1e-9 || std::pow(1.5 * fineness_, directions()) > 12) return false;
+    fineness_ *= 1.5;
+    check = finer_(fineness_);
+    turn_directions(check);
+    return true;
+  }
+
+  /// Rows of the nodes with the weights of E t_i f(u) and of E t_i t_j f(u).
+  static int row_of(int i) { return 1 + i; }
+  int row_of_two(int i, int j) const {
+    return 1 + directions() + detail::index(directions(), i, j);
+  }
+  /// Takes the directions to the axes t' = U^T t, once.
+  void turn_directions(const dense::Matrix& turn) {
+    turn_ = turn;
+    for (ResidualNodes* of : {&nodes, &check}) turn_directions(*of);
   }
 
   /// Groups with nearly parallel features have combinations that hardly act: V is large along those
@@ -122,6 +183,30 @@ struct GroupStep {
     }
     return out;
   }
+
+ private:
+  void turn_directions(ResidualNodes& of) const {
+    const int count = directions();
+    if (count == 1 || turn_.size() == 0) return;
+    const ResidualNodes before = of;
+    for (std::size_t node = 0; node < before.u.size(); ++node)
+      for (int x = 0; x < count; ++x) {
+        double first = 0;
+        for (int i = 0; i < count; ++i) first += turn_(i, x) * before.w[row_of(i)][node];
+        of.w[row_of(x)][node] = first;
+        for (int y = x; y < count; ++y) {
+          double second = 0;
+          for (int i = 0; i < count; ++i)
+            for (int j = 0; j < count; ++j)
+              second += turn_(i, x) * before.w[row_of_two(i, j)][node] * turn_(j, y);
+          of.w[row_of_two(x, y)][node] = second;
+        }
+      }
+  }
+
+  std::function<ResidualNodes(double)> finer_;
+  double fineness_ = 1.5;  ///< of `check`
+  dense::Matrix turn_;
 };
 
 }  // namespace srfx

@@ -87,14 +87,14 @@ struct StepSize {
   double eta, iota;
 };
 
-/// The layer after one step on the network at its start (below none) or on a layer. The step sees
-/// labels with that noise, less what a network with the initial readout value answers, with which
-/// size.eta is multiplied already. `fineness` multiplies the number of nodes in each variable.
+struct StepNodes;
+
+/// The layer after one step, whose nodes are those of layer_nodes.hpp, on the network at its start
+/// (below none) or on a layer. The step sees labels less what a network with the initial readout
+/// value answers, with which size.eta is multiplied already.
 std::shared_ptr<const LayerModel> layer_after(std::shared_ptr<const LayerModel> below,
-                                              const Function& sigma, const Function& derivative,
-                                              const TargetFunction& target, double noise,
-                                              double readout, const StepSize& size,
-                                              double fineness);
+                                              const StepNodes& nodes, double readout,
+                                              const StepSize& size);
 
 /// The layer after several steps; those that do nothing are left out. `error` is an estimate of
 /// what quadrature does to its overlaps, relative: the nodes are refined until it is small.

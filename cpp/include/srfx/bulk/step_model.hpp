@@ -78,7 +78,8 @@ template <class R> struct BasicStepModel {
               4.0 * eta2 * iota * (k.q2 * u2_chi2 + k.hc1 * k2 * u[2]) +
               4.0 * eta2 * eta * iota * iota * k.b13 * u3_chi +
               eta2 * eta2 * iota * iota * iota * u[4] * (k.k4 - k.hc1 * k.hc1) +
-              2.0 * eta2 * eta2 * k.hc1 * k.hc1 * u[2] * u[2] * iota * iota + tilt * tilt;
+              2.0 * eta2 * eta2 * k.hc1 * k.hc1 * u[2] * u[2] * iota * iota + tilt * tilt +
+              lb[2] * lb[2] * m.across;
   }
 
   /// Least distance from 0 of a pole of Q(u), at any s.

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "srfx/gaussian/coefficients.hpp"
+#include "srfx/gaussian/target.hpp"
 #include "srfx/core/dense.hpp"
 #include "srfx/core/scalar.hpp"
 
@@ -53,21 +54,50 @@ struct ResidualRule {
 ResidualRule residual_rule(const Function& target, double h0, double delta, double ratio,
                            int order);
 
-/// E u^n and E t u^n.
+/// Points of (t, y) of a target of several directions, y without noise.
+ResidualRule target_rule(const TargetFunction& target, double fineness);
+
+/// E u^n and E t u^n. Of several directions t is that along E[t u].
 template <class R> struct BasicResidualMoments {
   std::array<R, 7> u{}, tu{};
+  R across = 0;  ///< square of E[t u^2] across that direction
 
   BasicResidualMoments() = default;
   explicit BasicResidualMoments(const ResidualRule& rule) {
+    const std::size_t directions = static_cast<std::size_t>(rule.directions);
+    std::vector<std::array<R, 7>> by_direction(directions);
+    for (auto& moments : by_direction) moments.fill(R(0));
     for (Index i = 0; i < rule.size(); ++i) {
       R power = rule.w[i];
       for (std::size_t n = 0; n < u.size(); ++n) {
         u[n] += power;
-        tu[n] += power * rule.t[i];
+        for (std::size_t l = 0; l < directions; ++l)
+          by_direction[l][n] += power * rule.t[i * rule.directions + static_cast<Index>(l)];
         power *= rule.u[i];
       }
     }
+    if (directions == 1) {
+      tu = by_direction[0];
+      return;
+    }
+    R square = 0;
+    for (const auto& moments : by_direction) {
+      drift.push_back(moments[1]);
+      square += moments[1] * moments[1];
+    }
+    const R length = std::sqrt(square);
+    std::vector<R> along(directions, R(0));
+    for (std::size_t l = 0; l < directions; ++l)
+      along[l] = real_part(length) > 0 ? drift[l] / length : R(l == 0 ? 1 : 0);
+    for (std::size_t n = 0; n < tu.size(); ++n)
+      for (std::size_t l = 0; l < directions; ++l) tu[n] += along[l] * by_direction[l][n];
+    for (std::size_t l = 0; l < directions; ++l) {
+      const R rest = by_direction[l][2] - along[l] * tu[2];
+      across += rest * rest;
+    }
   }
+
+  std::vector<R> drift;  ///< E[t u] of several directions
 };
 using ResidualMoments = BasicResidualMoments<double>;
 /// Of u + sqrt(noise) eps.
@@ -94,6 +124,11 @@ struct ResidualNodes {
   }
 
   explicit ResidualNodes(Index directions = 1) : w(moments(directions)) {}
+  Index directions() const {
+    Index out = 1;
+    while (moments(out) < static_cast<Index>(w.size())) ++out;
+    return out;
+  }
   /// Every point of a rule; folded: (t, u) and (-t, -u) are one point, for averages of even
   /// functions of (t, u).
   ResidualNodes(const ResidualRule& rule, bool folded) : ResidualNodes(rule.directions) {
@@ -221,5 +256,8 @@ struct ResidualLaw {
 };
 ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
                          double angle, bool folded);
+/// Of a target of several directions, on points the denser the greater `fineness`.
+ResidualNodes residual_nodes(const TargetFunction& target, double h0, double noise, double delta,
+                             double angle, double fineness);
 
 }  // namespace srfx

@@ -1,5 +1,5 @@
 // The actual one-step network with several initial readout values: K groups of neurons in one
-// anisotropic bulk (THEORY 10). Batches of solves; group_step_solver.hpp has one,
+// anisotropic bulk (THEORY 10 and 14). Batches of solves; group_step_solver.hpp has one,
 // group_step_map.hpp and group_step_bulk.hpp the equations of the bulk.
 #pragma once
 
@@ -9,8 +9,9 @@
 
 namespace srfx {
 
-struct GroupStepInput {
-  const Function *sigma = nullptr, *derivative = nullptr, *target = nullptr;
+/// Alignments with a target of several directions are those of the steps, not of BatchTarget.
+struct GroupStepInput : BatchTarget {
+  const Function *sigma = nullptr, *derivative = nullptr;
   std::vector<double> readout, pi;
   std::vector<std::array<double, 3>> sets;  ///< eta, 1/alpha0, noise
   const std::int64_t* set_index = nullptr;
@@ -21,7 +22,8 @@ struct GroupStepInput {
   bool merge = true;
 };
 
-/// As GroupBatchOutput, with chi and what each group's neurons became: K values a point.
+/// As GroupBatchOutput, with chi and what each group's neurons became: K values a point. gamma of a
+/// target of several directions: one value for each of these.
 struct GroupStepOutput : GroupBatchOutput {
   double *chi, *r, *c, *gamma;
 };

@@ -12,7 +12,7 @@ namespace srfx {
 /// A solution of groups in the anisotropic bulk, unit convention.
 struct GroupStepOrder : GroupOrder<double, dynamic_groups> {
   GroupArray<double, -1> chi;
-  explicit GroupStepOrder(int k) : GroupOrder(k), chi(k) {}
+  explicit GroupStepOrder(int k, int directions = 1) : GroupOrder(k, 1, directions), chi(k) {}
 };
 
 /// One point, from nodes and with V1 over axes of its own; `linear_part` is in the unit convention
@@ -22,7 +22,8 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
   GroupStepSolver(const GroupStep& step, const Point<double>& point)
       : GroupSolver(GroupStepBulk(step, point.beta, &step.axes)),
         step_model_(&step),
-        k_(step.k()) {
+        k_(step.k()),
+        directions_(step.directions()) {
     point_ = point;
     for (int j = 0; j < map.packed; ++j) v[j] = 0;
     for (int g = 0; g < k_; ++g) {
@@ -64,14 +65,14 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     const bool finite_d = point_.inverse_d > 0;
     const int n_mean = finite_d ? k_ : nodes.rank;
     const std::vector<double>& means = finite_d ? nodes.mu0 : nodes.basis;
-    GroupStepOrder out(k_);
+    GroupStepOrder out(k_, directions_);
     const Fit fit = fitted(nodes, muc, finite_d, means, n_mean);
     for (int g = 0; g < k_; ++g) {
-      out.theta[g] = fit.theta(g), out.psi[g] = fit.psi(g), out.chi[g] = fit.chi(g),
-      out.m[g] = finite_d ? fit.mean(g) : 0;
+      out.theta[g] = fit.theta(g), out.chi[g] = fit.chi(g), out.m[g] = finite_d ? fit.mean(g) : 0;
       for (int c = 0; c < n_mean && !finite_d; ++c)
         out.m[g] += nodes.to_m[g * n_mean + c] * fit.mean(c);
     }
+    for (int j = 0; j < directions_ * k_; ++j) out.psi[j] = fit.psi(j);
     const auto left = [&](Index i) {
       double e = nodes.h[i];
       for (int c = 0; c < n_mean; ++c) e -= means[i * n_mean + c] * fit.mean(c);
@@ -87,10 +88,12 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     double defect = 0;
     for (int g = 0; g < k_; ++g)
       defect += std::abs(fit.theta(g) * (pulls(g, 0) - fit.hats(g, 0) / ratio)) +
-                std::abs(fit.chi(g) * (pulls(g, 1) - fit.hats(g, 2) / ratio));
+                std::abs(fit.chi(g) * (pulls(g, 1) - fit.hats(g, directions_ + 1) / ratio));
     Eigen::VectorXd source = map.sources(fit.hats);
     for (int g = 0; g < k_; ++g)
-      for (int h = g; h < k_; ++h) source(map.at(g, h)) -= fit.psi(g) * fit.psi(h);
+      for (int h = g; h < k_; ++h)
+        for (int m = 0; m < directions_ * k_; m += k_)
+          source(map.at(g, h)) -= fit.psi(m + g) * fit.psi(m + h);
     complete(nodes, r, defect, source.data(), out);
     out.residual = map.failed() ? 1.0 : std::max(out.residual, map.defect());
     turn_back(out);
@@ -107,8 +110,8 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
   }
 
  private:
-  /// Coefficients of the columns of means, of the others, and the hats of v, z, delta and the mean
-  /// (scaled by sqrt(beta d)).
+  /// Coefficients of the columns of means, of the others (psi: of one direction after the other),
+  /// and the hats of v, z_1, .., delta and the mean (scaled by sqrt(beta d)).
   struct Fit {
     Eigen::VectorXd mean, theta, psi, chi;
     Eigen::MatrixXd hats;
@@ -124,7 +127,7 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     // orthonormal.
     const int n_columns = n_mean + 2 * k_;
     Eigen::MatrixXd design(n_nodes, n_columns);
-    Eigen::VectorXd target(n_nodes), ps(k_);
+    Eigen::VectorXd target(n_nodes), ps(directions_ * k_);
     ps.setZero();
     for (Index i = 0; i < n_nodes; ++i) {
       const double root = std::sqrt(nodes.weight[i] * w_[i]);
@@ -132,7 +135,9 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
       for (int g = 0; g < k_; ++g) {
         design(i, n_mean + g) = root * nodes.kmu1[i * k_ + g];
         design(i, n_mean + k_ + g) = root * muc[i * k_ + g];
-        ps(g) += ratio * nodes.weight[i] * w_[i] * nodes.mu1[i * k_ + g] * nodes.h1[i];
+        for (int m = 0; m < directions_; ++m)
+          ps(m * k_ + g) += ratio * nodes.weight[i] * w_[i] * nodes.mu1[i * k_ + g] *
+                            nodes.h1[i * directions_ + m];
       }
       target(i) = root * nodes.h[i];
     }
@@ -154,22 +159,26 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     fit_against_kernel(rows, n_columns, finite_d ? 0 : n_mean, r.data(), fit.qt_b.data(),
                        full.data(), kz.data(), ratio, y.data(), x.data(), work.data());
     Fit out;
-    out.hats = Eigen::MatrixXd::Zero(k_, 4);
-    out.hats.col(0) = y.segment(n_mean, k_), out.hats.col(1) = ps, out.hats.col(2) = y.tail(k_);
-    if (finite_d) out.hats.col(3) = std::sqrt(mean_scale) * y.head(k_);
+    const int delta = directions_ + 1;
+    out.hats = Eigen::MatrixXd::Zero(k_, delta + 2);
+    out.hats.col(0) = y.segment(n_mean, k_), out.hats.col(delta) = y.tail(k_);
+    for (int j = 0; j < directions_ * k_; ++j) out.hats(j % k_, 1 + j / k_) = ps(j);
+    if (finite_d) out.hats.col(delta + 1) = std::sqrt(mean_scale) * y.head(k_);
     out.mean = x.head(n_mean), out.theta = x.segment(n_mean, k_), out.chi = x.tail(k_);
-    out.psi = apply(k.vz.transpose(), out.hats.col(0)) + apply(k.dz.transpose(), out.hats.col(2)) +
-              apply(k.zz, ps);
+    out.psi = apply(k.vz.transpose(), out.hats.col(0)) +
+              apply(k.dz.transpose(), out.hats.col(delta)) + apply(k.zz, ps);
     return out;
   }
 
   /// From the axes to the groups, unit convention.
   void turn_back(GroupStepOrder& out) const {
     const Eigen::MatrixXd legs = step_model_->legs(map.axes()), legs_t = legs.transpose();
-    for (auto* x : {&out.theta, &out.psi}) {
-      Eigen::Map<Eigen::VectorXd> at(&(*x)[0], k_);
+    const auto turned = [&](double* first) {
+      Eigen::Map<Eigen::VectorXd> at(first, k_);
       at = detail::apply(legs, Eigen::VectorXd(at));
-    }
+    };
+    turned(&out.theta[0]);
+    for (int m = 0; m < directions_; ++m) turned(&out.psi[m * k_]);
     for (auto* x : {&out.q1, &out.v1}) {
       Eigen::Map<Eigen::MatrixXd> at(&(*x)[0], k_, k_);
       const Eigen::MatrixXd back = detail::mul(detail::mul(legs, Eigen::MatrixXd(at)), legs_t);
@@ -182,8 +191,12 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     const int n = map.packed;
     Eigen::MatrixXd out = Eigen::MatrixXd::Zero(n + k_ + 3, 2);
     for (Index i = 0; i < nodes.size; ++i) {
-      const double ww = nodes.weight[i] * w_[i],
-                   norm = nodes.h[i] * nodes.h[i] + nodes.h1[i] * nodes.h1[i] + nodes.rest[i];
+      const double ww = nodes.weight[i] * w_[i];
+      double norm = nodes.h[i] * nodes.h[i] + nodes.rest[i];
+      for (int m = 0; m < directions_; ++m) {
+        const double h1 = nodes.h1[i * directions_ + m];
+        norm += h1 * h1;
+      }
       for (int j = 0; j < n; ++j) out(j, 0) += ww * nodes.e[i * nodes.stride + j];
       for (int g = 0; g < k_; ++g)
         out(n + g, 0) += ww * nodes.mu0[i * k_ + g] * nodes.mu0[i * k_ + g];
@@ -209,7 +222,7 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
   }
 
   const GroupStep* step_model_;
-  int k_;
+  int k_, directions_;
 };
 
 }  // namespace srfx

@@ -16,237 +16,12 @@
 // undercuts (by more than rounding). Else it yields the lowest place it saw, and says so.
 #pragma once
 
+#include "srfx/solve/box_search.hpp"
+#include "srfx/solve/coefficient_map.hpp"
 #include "srfx/solve/gradient.hpp"
-
-#include <utility>
+#include "srfx/solve/items.hpp"
 
 namespace srfx {
-
-/// A coordinate y of a search: a parameter or its logarithm, from low to high, looked at in n
-/// places first.
-struct SearchAxis {
-  double low = 0, high = 1;  ///< of the parameter
-  bool logarithmic = false;
-  int n = 33;
-
-  double y(int node) const {
-    const double a = logarithmic ? std::log(low) : low, b = logarithmic ? std::log(high) : high;
-    return node == 0 ? a : node == n - 1 ? b : a + (b - a) * node / (n - 1);
-  }
-  double cell() const { return (y(n - 1) - y(0)) / (n - 1); }
-  /// The parameter, at the ends to the last digit.
-  double value(double at) const {
-    if (at <= y(0)) return low;
-    if (at >= y(n - 1)) return high;
-    return logarithmic ? std::min(std::max(std::exp(at), low), high) : at;
-  }
-  /// d parameter/dy.
-  double slope(double parameter) const { return logarithmic ? parameter : 1; }
-};
-
-/// (r, c, gamma) of a model's own parameters: (r, c, gamma) of spiked features with r in units of
-/// `readout`, or (eta, alpha0, noise) of a step (THEORY sections 1 and 10).
-struct CoefficientMap {
-  bool step = false;
-  double readout = 1;
-  // of a step: h1, h2^2 + hc1 and h2 u_1 of sigma; u_2 without the noise, h1* of the target
-  double h1 = 0, curved = 0, tilt = 0, rest = 0, target_h1 = 0;
-
-  using Own = std::array<double, 3>;
-
-  SpikeParameters at(const Own& x) const {
-    if (!step) return {readout * x[0], x[1], x[2]};
-    if (!(x[1] > 0)) return {0, 1, 0};
-    const double eta = readout * x[0], u2 = (rest + x[2]) / x[1],
-                 length = std::sqrt(target_h1 * target_h1 + u2), turn = 1 + eta * tilt;
-    const double gamma = length > 0 ? target_h1 / length : 0;
-    return {eta * h1 * length, turn * turn + eta * eta * curved * u2,
-            std::min(std::max(gamma, -1.0), 1.0)};
-  }
-  /// Derivatives of (r, c, gamma) in x[0] or x[1].
-  SpikeParameters along(const Own& x, int which) const {
-    if (!step) return {which == 0 ? readout : 0, which == 1 ? 1.0 : 0, 0};
-    if (!(x[1] > 0)) return {0, 0, 0};
-    const double eta = readout * x[0], u2 = (rest + x[2]) / x[1],
-                 length = std::sqrt(target_h1 * target_h1 + u2);
-    if (which == 0)
-      return {readout * h1 * length, readout * 2 * ((1 + eta * tilt) * tilt + eta * curved * u2),
-              0};
-    if (!(length > 0) || u2 == 0) return {0, 0, 0};
-    const double du2 = -u2 / x[1];
-    return {eta * h1 * du2 / (2 * length), eta * eta * curved * du2,
-            -target_h1 * du2 / (2 * length * length * length)};
-  }
-};
-
-/// At most this many local minima of a grid are followed, the lowest.
-inline constexpr int max_candidates = 3;
-
-/// Nodes of local minima.
-struct LocalMinima {
-  std::array<int, max_candidates> node{};
-  int kept = 0;
-  int count = 0;  ///< all that were seen
-};
-
-namespace detail {
-
-/// Values that differ by what rounding and the choice of a rule leave: neither is lower than the
-/// other.
-inline bool level_with(double a, double b) {
-  return a == b || (std::abs(a - b) < infinity &&
-                    std::abs(a - b) <= 3e-11 * std::max(std::abs(a), std::abs(b)));
-}
-
-}  // namespace detail
-
-/// Local minima among e[0], e[stride], ..: plateaus count once, infinite values are walls, ends
-/// count unless `interior`.
-inline LocalMinima local_minima(const double* e, int n, Index stride, bool interior) {
-  LocalMinima out;
-  const auto at = [&](int i) { return e[i * stride]; };
-  bool falling = true;
-  for (int i = 0; i < n;) {
-    int j = i, best = i;
-    while (j + 1 < n && detail::level_with(at(j + 1), at(i))) {
-      ++j;
-      if (at(j) < at(best)) best = j;
-    }
-    const bool rising = j + 1 == n || at(j + 1) > at(i);
-    if (falling && rising && at(best) < infinity && !(interior && (i == 0 || j + 1 == n))) {
-      ++out.count;
-      int place = std::min(out.kept, max_candidates - 1);
-      if (out.kept < max_candidates || at(best) < at(out.node[place])) {
-        out.kept = std::min(out.kept + 1, max_candidates);
-        for (; place > 0 && at(out.node[place - 1]) > at(best); --place)
-          out.node[place] = out.node[place - 1];
-        out.node[place] = best;
-      }
-    }
-    falling = !rising;
-    i = j + 1;
-  }
-  return out;
-}
-
-/// From a grid node to the minimum near it, an evaluation at a time: ask at(), answer with seen().
-///
-/// Downhill from the node cell by cell, as long as that leads lower, until the slope turns or a
-/// bound is reached; then Chandrupatla's method on the slope, its first guess the minimum of the
-/// cubic through both ends.
-class Descent {
- public:
-  Descent() = default;
-  Descent(const SearchAxis& axis, int node) : axis_(&axis), node_(node), at_(axis.y(node)) {}
-
-  double at() const { return at_; }  ///< where to evaluate; once done, where the search ended
-  bool done() const { return done_; }
-  bool converged() const { return converged_; }
-  bool at_bound() const { return at_bound_; }
-
-  /// Error and slope at at().
-  void seen(double error, double slope) {
-    if (!std::isfinite(error) || !std::isfinite(slope)) return stop(false);
-    const End here{at_, error, slope};
-    switch (state_) {
-      case State::start:
-        near_ = here;
-        if (slope == 0) return stop(true);
-        step_ = slope < 0 ? 1 : -1;
-        return next_cell();
-      case State::walk:
-        far_ = here;
-        if (turned(here)) return enclosed();
-        if (above(here)) return halve();  // over a hill
-        near_ = far_;
-        node_ += step_;
-        return next_cell();
-      case State::hill:
-        if (turned(here)) {
-          far_ = here;
-          return enclosed();
-        }
-        (error <= near_.error ? near_ : far_) = here;
-        return halve();
-      case State::root: return closer(here);
-    }
-  }
-
- private:
-  enum class State { start, walk, hill, root };
-  struct End {
-    double y, error, slope;
-  };
-
-  bool above(const End& here) const {
-    return here.error > near_.error && !detail::level_with(here.error, near_.error);
-  }
-  /// Whether a minimum lies between near_ and here: a slope of zero may be that of a hilltop.
-  bool turned(const End& here) const {
-    return here.slope * step_ > 0 || (here.slope == 0 && !above(here));
-  }
-  void stop(bool converged) { done_ = true, converged_ = converged; }
-  void ask(State state, double y) {
-    state_ = state, at_ = y;
-    if (++count_ > 200) stop(false);
-  }
-  void next_cell() {
-    const int next = node_ + step_;
-    if (next < 0 || next >= axis_->n) {
-      at_bound_ = true;
-      return stop(true);
-    }
-    ask(State::walk, axis_->y(next));
-  }
-  void halve() {
-    if (std::abs(far_.y - near_.y) < 1e-6 * axis_->cell()) return stop(false);
-    ask(State::hill, 0.5 * (near_.y + far_.y));
-  }
-  /// near_ slopes down to far_, far_ up from it (or is flat).
-  void enclosed() {
-    if (far_.slope == 0) return stop(true);
-    const double width = far_.y - near_.y, a = near_.slope * width, b = far_.slope * width;
-    const double s = 3 * (far_.error - near_.error) - a - b,
-                 root = std::sqrt(std::max(0.0, s * s - a * b));
-    double t = (s + root - a) / (b - a + 2 * root);  // where the cubic's slope vanishes
-    if (!(t > 0.01 && t < 0.99)) t = a / (a - b);
-    last_ = near_, old_ = far_;
-    if (!(t > 0.01 && t < 0.99)) t = t < 0.5 ? 0.01 : 0.99;
-    ask(State::root, near_.y + t * width);
-    interpolated_ = false;
-  }
-  /// Chandrupatla (1997): last_ and old_ enclose the root.
-  void closer(const End& here) {
-    const double moved = std::abs(here.y - last_.y), cell = axis_->cell();
-    if (here.slope == 0) return stop(true);
-    // The step before this one was by inverse quadratic interpolation and so small that its error
-    // is below the tolerance.
-    if (interpolated_ && moved < 1e-6 * cell) return stop(true);
-    End third;
-    if ((here.slope > 0) == (last_.slope > 0)) third = last_;
-    else third = old_, old_ = last_;
-    last_ = here;
-    const double width = old_.y - last_.y, tolerance = 1e-10 * cell / std::abs(width);
-    if (tolerance > 0.5) return stop(true);
-    const double xi = (last_.y - old_.y) / (third.y - old_.y);
-    const double phi = (last_.slope - old_.slope) / (third.slope - old_.slope);
-    double t = 0.5;
-    interpolated_ = phi * phi < xi && (1 - phi) * (1 - phi) < 1 - xi;
-    if (interpolated_) {
-      const double f1 = last_.slope, f2 = old_.slope, f3 = third.slope;
-      t = f1 / (f2 - f1) * f3 / (f2 - f3) +
-          (third.y - last_.y) / width * f1 / (f3 - f1) * f2 / (f3 - f2);
-    }
-    ask(State::root, last_.y + std::min(std::max(t, tolerance), 1 - tolerance) * width);
-  }
-
-  const SearchAxis* axis_ = nullptr;
-  int node_ = 0, step_ = 0, count_ = 0;
-  double at_ = 0;
-  State state_ = State::start;
-  bool done_ = false, converged_ = false, at_bound_ = false, interpolated_ = false;
-  End near_{}, far_{}, last_{}, old_{};
-};
 
 /// What to search, at which points.
 struct OptimumInput : BatchTarget {
@@ -282,55 +57,6 @@ struct OptimumOutput {
 };
 
 namespace detail {
-
-/// Points of one coefficient set with room for what a solve yields.
-class Items {
- public:
-  static constexpr int n_inputs = 5, n_outputs = 11;
-  BatchInput in;
-  BatchOutput out{};
-
-  void resize(Index n) {
-    if (n > capacity_) {
-      capacity_ = n;
-      room_.assign(static_cast<std::size_t>(n * (n_inputs + n_outputs)), 0);
-      status_.assign(n, 0), iterations_.assign(n, 0), points_.resize(n);
-    }
-    double* row = room_.data();
-    const auto next = [&] { return std::exchange(row, row + capacity_); };
-    for (double** column : {&alpha, &beta, &lam, &noise, &inverse_d}) *column = next();
-    in.alpha = {alpha, 1}, in.beta = {beta, 1}, in.lam = {lam, 1}, in.noise = {noise, 1},
-    in.inverse_d = {inverse_d, 1};
-    for (double** column :
-         {&out.test_error, &out.train_error, &out.m, &out.theta, &out.psi, &out.q1, &out.q2,
-          &out.v1, &out.v2, &out.residual, &out.quadrature_error})
-      *column = next();
-    out.status = status_.data(), out.iterations = iterations_.data();
-    in.n_points = n;
-  }
-  /// The indices 0 .. n - 1.
-  Index* points() {
-    for (Index i = 0; i < in.n_points; ++i) points_[i] = i;
-    return points_.data();
-  }
-  void set(Index i, const Point<double>& p) {
-    alpha[i] = p.alpha, beta[i] = p.beta, lam[i] = p.lam, noise[i] = p.noise,
-    inverse_d[i] = p.inverse_d;
-    out.iterations[i] = 0;
-  }
-  bool converged(Index i) const {
-    return out.status[i] == static_cast<std::int8_t>(Status::converged);
-  }
-
-  double *alpha = nullptr, *beta = nullptr, *lam = nullptr, *noise = nullptr, *inverse_d = nullptr;
-
- private:
-  Index capacity_ = 0;
-  std::vector<double> room_;
-  std::vector<std::int8_t> status_;
-  std::vector<std::int32_t> iterations_;
-  std::vector<Index> points_;
-};
 
 inline void set_along(Point<double>& p, Direction along, double value) {
   (along == Direction::lam     ? p.lam
@@ -413,7 +139,7 @@ template <class Bulk> class OptimumSearch {
       } else {
         std::array<std::array<int, 2>, max_candidates> starts;
         const int kept = planar_minima(grid_.data() + j, first, second, n, starts, n_minima);
-        for (int c = 0; c < kept; ++c) better(newton_in_box(own, points_[j], starts[c], poll));
+        for (int c = 0; c < kept; ++c) better(in_box(own, points_[j], starts[c], poll));
       }
       store(j, best.converged && !undercut(best.error, lowest_[j].error) ? best : lowest_[j],
             n_minima, n_failed);
@@ -700,39 +426,9 @@ template <class Bulk> class OptimumSearch {
     return best;
   }
 
-  /// Local minima of a grid, against the neighbours along each axis.
-  static int planar_minima(const double* e, int first, int second, Index stride,
-                           std::array<std::array<int, 2>, max_candidates>& starts, int& count) {
-    const auto at = [&](int a, int b) {
-      return a < 0 || b < 0 || a >= first || b >= second ? infinity : e[(a * second + b) * stride];
-    };
-    std::vector<std::pair<double, std::array<int, 2>>> all;
-    for (int a = 0; a < first; ++a)
-      for (int b = 0; b < second; ++b) {
-        const double here = at(a, b);
-        // of equal neighbours the first counts
-        if (here < infinity && here < at(a - 1, b) && here < at(a, b - 1) && here <= at(a + 1, b) &&
-            here <= at(a, b + 1))
-          all.push_back({here, {a, b}});
-      }
-    std::sort(all.begin(), all.end());
-    count = static_cast<int>(all.size());
-    const int kept = std::min(count, max_candidates);
-    for (int c = 0; c < kept; ++c) starts[c] = all[c].second;
-    return kept;
-  }
-
-  /// F and its gradient, in units of the grid's cells.
-  struct Local {
-    std::array<double, 2> x{}, g{};
-    double error = infinity, line = 0;
-  };
-
-  /// Newton's method within the box, its matrix from differences of exact gradients; where that
-  /// matrix is not positive its eigenvalues count by size, and a step is at most a cell long.
   template <class Poll>
-  Best newton_in_box(const CoefficientMap::Own& own, const Point<double>& point,
-                     std::array<int, 2> start, Poll&& poll) {
+  Best in_box(const CoefficientMap::Own& own, const Point<double>& point, std::array<int, 2> start,
+              Poll&& poll) {
     std::array<double, 2> low, cell, top;
     for (int q = 0; q < 2; ++q) {
       const SearchAxis& axis = in_->coordinates[q].axis;
@@ -743,7 +439,7 @@ template <class Bulk> class OptimumSearch {
                          : low[q] + cell[q] * x;
     };
     const auto look = [&](std::array<double, 2> x) {
-      Local out;
+      BoxPlace out;
       out.x = x;
       const std::array<double, 2> y{y_of(0, x[0]), y_of(1, x[1])};
       const CoefficientMap::Own at = moved(own, y);
@@ -754,81 +450,8 @@ template <class Bulk> class OptimumSearch {
       if (!std::isfinite(out.g[0]) || !std::isfinite(out.g[1])) out.error = infinity;
       return out;
     };
-    Local here = look({static_cast<double>(start[0]), static_cast<double>(start[1])});
-    bool converged = false;
-    for (int iteration = 0; iteration < 60 && here.error < infinity; ++iteration) {
-      std::array<bool, 2> open;
-      for (int q = 0; q < 2; ++q)
-        open[q] = !((here.x[q] <= 0 && here.g[q] >= 0) || (here.x[q] >= top[q] && here.g[q] <= 0));
-      double h[2][2] = {{1, 0}, {0, 1}};
-      constexpr double apart = 1e-3;
-      for (int q = 0; q < 2; ++q) {
-        if (!open[q]) continue;
-        std::array<double, 2> x = here.x;
-        const double step = x[q] + apart <= top[q] ? apart : -apart;
-        x[q] += step;
-        const Local beside = look(x);
-        if (!(beside.error < infinity)) return best_of(here, y_of, false);
-        for (int p = 0; p < 2; ++p)
-          if (open[p]) h[p][q] = (beside.g[p] - here.g[p]) / step;
-      }
-      if (open[0] && open[1]) h[0][1] = h[1][0] = 0.5 * (h[0][1] + h[1][0]);
-      std::array<double, 2> step = newton_step(h, here.g, open);
-      const double size = std::max(std::abs(step[0]), std::abs(step[1]));
-      if (size == 0) return best_of(here, y_of, true);
-      // What the step can gain: nothing, along a valley without a bottom (eta^2/alpha0, say, may be
-      // all that matters).
-      const double gain = -0.5 * (here.g[0] * step[0] + here.g[1] * step[1]),
-                   level = std::abs(here.error);
-      converged = size < 1e-8 || gain <= 1e-16 * level;  // the next place is better by far
-      if (size > 1)
-        for (double& s : step) s /= size;
-      bool lower = false;
-      for (double length = 1; length > 1e-4 && !lower; length *= 0.25) {
-        std::array<double, 2> x;
-        double change = 0;
-        for (int q = 0; q < 2; ++q) {
-          x[q] = std::min(std::max(here.x[q] + length * step[q], 0.0), top[q]);
-          change += here.g[q] * (x[q] - here.x[q]);
-        }
-        const Local next = look(x);
-        // At the bottom rounding decides.
-        lower = next.error <= here.error + 1e-4 * change ||
-                (size < 1e-4 && detail::level_with(next.error, here.error));
-        if (lower) here = next;
-      }
-      if (!lower) converged = converged || gain <= 1e-12 * level;
-      if (converged || !lower) break;
-    }
-    return best_of(here, y_of, converged);
-  }
-  template <class YOf> static Best best_of(const Local& at, YOf&& y_of, bool converged) {
-    return {{y_of(0, at.x[0]), y_of(1, at.x[1])}, at.error, at.line, converged};
-  }
-
-  /// -|H|^-1 g over the open coordinates; |H| has H's eigenvectors and the sizes of its
-  /// eigenvalues.
-  static std::array<double, 2> newton_step(const double (&h)[2][2], const std::array<double, 2>& g,
-                                           const std::array<bool, 2>& open) {
-    std::array<double, 2> step{};
-    const auto along = [](double slope, double curvature) {
-      const double size = std::abs(curvature);
-      return slope == 0 ? 0.0 : size > 0 ? -slope / size : slope < 0 ? 1.0 : -1.0;
-    };
-    if (!(open[0] && open[1])) {
-      for (int q = 0; q < 2; ++q)
-        if (open[q]) step[q] = along(g[q], h[q][q]);
-      return step;
-    }
-    const double half = 0.5 * (h[0][0] - h[1][1]), angle = 0.5 * std::atan2(h[0][1], half),
-                 mean = 0.5 * (h[0][0] + h[1][1]);
-    const double radius = std::hypot(half, h[0][1]), c = std::cos(angle), s = std::sin(angle);
-    const double floor = 1e-8 * (std::abs(mean) + radius);
-    const auto lifted = [&](double x) { return std::max(std::abs(x), floor); };
-    const double u = along(c * g[0] + s * g[1], lifted(mean + radius)),
-                 v = along(c * g[1] - s * g[0], lifted(mean - radius));
-    step[0] = c * u - s * v, step[1] = s * u + c * v;
-    return step;
+    const BoxPlace at = newton_in_box(top, start, look);
+    return {{y_of(0, at.x[0]), y_of(1, at.x[1])}, at.error, at.line, at.converged};
   }
 
   const Bulk* bulk_;
@@ -836,7 +459,7 @@ template <class Bulk> class OptimumSearch {
   SetState state_;
   Index set_ = 0;  ///< at work
   Workspace work_;
-  detail::Items items_;
+  Items items_;
   std::vector<Point<double>> points_;
   std::vector<Found> found_;
   std::vector<Best> lowest_;
