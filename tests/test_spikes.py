@@ -42,7 +42,31 @@ def test_reference_values_one_spike() -> None:
     spiked = srfx.SpikedRF(
         "tanh", TANH_PRODUCT, spikes=[[1.2]], alignment=[[0.6], [-0.7]], beta=1.5, noise=0.1
     )
-    close(errors(spiked), errors(model), 1e-13)
+    assert errors(spiked).tolist() == errors(model).tolist()  # the same way, the same digits
+
+
+def test_one_spike_as_a_matrix() -> None:
+    alpha, lam = [0.7, 2.0, 3.0], [[0.01], [0.1]]
+    for target, alignment in (("sin", [[0.8]]), ("sign", [[0.8]]), ("max", [[0.6], [-0.7]])):
+        gamma = alignment[0][0] if len(alignment) == 1 else np.ravel(alignment)
+        plain = srfx.SpikedRF("relu", target, r=0.9, c=1.3, gamma=gamma, noise=0.1)
+        spiked = srfx.SpikedRF(
+            "relu", target, spikes=[[0.9]], alignment=alignment, variances=(1.3,), noise=0.1
+        )
+        a, b = (srfx.solve(model, alpha, lam, d=500) for model in (plain, spiked))
+        for name in ("test_error", "train_error", "m", "theta", "psi", "v1", "quadrature_error"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
+        assert spiked.spikes is not None
+        close(a.gradient("lam"), b.gradient("lam"), 1e-9)
+        close(0.9 * a.gradient("r"), b.gradient("r"), 1e-9)  # there a factor
+
+
+def test_a_target_that_the_spike_does_not_see() -> None:
+    """The averages along the spike vanish: what they leave is not judged on their own scale."""
+    model = srfx.OneStep(
+        "relu", "product", eta=1.6, alpha0=3.7, noise=0.7, readout=(-0.4, 0.8), weights=(0.4, 0.6)
+    )
+    assert float(srfx.solve(model, 3.5, 0.03).quadrature_error) < 1e-11
 
 
 def test_reference_values_two_spikes() -> None:

@@ -103,7 +103,7 @@ def spike_sets(model: Model, shape: tuple[int, ...], noise: float | FloatArray =
     noises = noises.ravel()
     kind = layout(model)
     target = compiled(model.target) if not isinstance(model.target, Target) else target_of(model)
-    if kind == "one":
+    if kind == "one" or k * q == 1:
         gamma = flat_gamma if count > 1 else flat_gamma.ravel()
         return SpikeSets(target, flat_r.ravel(), flat_c.ravel(), gamma, noises, index)
     if kind == "groups":

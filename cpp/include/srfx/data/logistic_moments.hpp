@@ -32,18 +32,18 @@ SRFX_ALWAYS_INLINE ProximalMoments<T> logistic_map(T v, T u, T* x_out = nullptr)
     }
     x = simd::max(x, start);
   }
+  // Halley's method, third order; after its last step p moves by a Taylor series.
   T p = zero;
   for (int pass = 0; pass < 60; ++pass) {
     p = vecmath::sigmoid(-x);
-    const T step = (x - from - half * p) / (one + half * p * (one - p));
+    const T bend = p * (one - p), slope = one + half * bend, newton = (x - from - half * p) / slope,
+            step = newton / (one + T(0.5) * newton * half * bend * (one - T(2.0) * p) / slope);
     x = x - step;
-    if (!simd::any(simd::abs(step) > T(1e-9) * (one + x))) break;  // the next is exact
-  }
-  p = vecmath::sigmoid(-x);
-  {
-    const T step = (x - from - half * p) / (one + half * p * (one - p));
-    x = x - step;
-    p = vecmath::sigmoid(-x);
+    if (!simd::any(simd::abs(step) > T(2e-5) * (one + x))) {
+      p = p +
+          step * bend * (one + step * (T(0.5) * (one - T(2.0) * p) + step * (T(1.0 / 6) - bend)));
+      break;
+    }
   }
   const T odd = simd::select(mirrored, T(2.0) * p - one, one - T(2.0) * p);  // 1 - 2 p
   const T h = T(0.5) * p * (one - p), inverse = one / (one + v * h);
@@ -75,7 +75,7 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
   // any solution's, on the way to one, is not followed so closely.
   constexpr double most = 4096;
   const double reach = 7.6 * std::sqrt(field.variance + tilt * tilt);
-  const double step = std::max(fine * std::min(sd, 1.0), 2 * reach / most);
+  const double step = std::max(fine * sd / std::sqrt(1 + sd * sd), 2 * reach / most);
   const Index count = static_cast<Index>(std::ceil(2 * reach / step / 8)) * 8;
   const double first = field.mean - 0.5 * step * static_cast<double>(count - 1);
   const V inverse(1 / sd);
@@ -128,7 +128,8 @@ inline AtomSums logistic_sums(const LossNodes& nodes, const LossNode& at, const 
   });
   double t[13];
   for (int i = 0; i < 13; ++i) t[i] = detail::lane_total(s[i]);
-  return {{t[0], t[1]}, {t[2], t[3], t[4]}, t[5], {t[6], t[7]}, t[8], {t[9], t[10]}, t[11], t[12]};
+  return {
+      {t[0], t[1]}, {t[2], t[3], t[4]}, t[5], {t[6], t[7]}, t[8], {t[9], t[10]}, t[11], t[12], 0};
 }
 
 }  // namespace srfx

@@ -5,11 +5,13 @@
 // atom for each label, with its probability in the weight.
 #pragma once
 
+#include "srfx/data/label_series.hpp"
 #include "srfx/data/losses.hpp"
 #include "srfx/gaussian/higher_moments.hpp"
 #include "srfx/gaussian/k_rules.hpp"
 #include "srfx/gaussian/labels.hpp"
 
+#include <memory>
 #include <vector>
 
 namespace srfx {
@@ -17,22 +19,26 @@ namespace srfx {
 /// A node k; its atoms are [first, last) of the arrays, whole vectors.
 struct LossNode {
   double weight, k, mu0, kmu1, mu1, u1, u2, muc;
+  double h, h1, hh;  ///< of the target, Node
+  double density;    ///< of k, 1 at 0
   Index first, last;
 };
 
 struct LossNodes {
   std::vector<LossNode> nodes;
   std::vector<double> z, w;     ///< of the atoms of one k the weights sum to one
+  std::vector<double> density;  ///< of labels: of z, 1 at 0, times the label's probability
   std::vector<double> e, sign;  ///< e = e - sign f: the target or 1, and 1 or the label
   double label_noise = 0;       ///< variance of e beside that of f
   bool across = true;           ///< false: t is known from k, and f alone is averaged over z
-  double field_step = 0.6;      ///< of the grid of fields of the logistic loss
-  double error = 0;             ///< of the coefficients
+  std::shared_ptr<const LabelSeries> series;  ///< of labels, the same nodes k; may be null
+  double field_step = 0.6;                    ///< of the grid of fields of the logistic loss
+  double error = 0;                           ///< of the coefficients
   double mean_u1 = 0, mean_u2 = 0;
   double gram[3][3] = {};  ///< of mu0, k mu1, mu_c
   double size0 = 0;        ///< E mu0^2, or 0 where there is no mean
 
-  /// Adds the nodes of other ranges of k.
+  /// Adds the nodes of other ranges of k, in whole packs where there are series.
   void append(const LossNodes& other) {
     const Index shift = static_cast<Index>(z.size());
     for (LossNode node : other.nodes) {
@@ -42,6 +48,13 @@ struct LossNodes {
     const auto join = [](std::vector<double>& to, const std::vector<double>& from) {
       to.insert(to.end(), from.begin(), from.end());
     };
+    if (other.series != nullptr) {
+      auto joined = std::make_shared<LabelSeries>();
+      if (series != nullptr) *joined = *series;
+      joined->append(*other.series);
+      series = std::move(joined);
+    }
+    join(density, other.density);
     join(z, other.z), join(w, other.w), join(e, other.e), join(sign, other.sign);
     label_noise = other.label_noise, across = other.across, field_step = other.field_step;
     error = std::max(error, other.error);
@@ -91,24 +104,67 @@ class LossNodesMaker {
 
   const Labels& labels() const { return labels_; }
   const Loss& loss() const { return loss_; }
+  bool panels_in_k() const { return panels_in_k_; }
 
   /// The rungs of the rules in k and in z.
   LossNodes make(int rung_k, int rung_z) const {
     const KRules rules(*coefficients_, shape_, law_scale_, folded_);
-    const Rule in_k = panels_in_k_ ? rules.panels(rung_k)
-                                   : rules.trapezoid(2 * rung_k, 0, reaches_[rung_k] + 0.6);
+    const Rule in_k =
+        panels_in_k_ ? rules.panels(rung_k) : rules.trapezoid(2 * rung_k, 0, reach_of(rung_k));
     double mass = 0;
     for (const double w : in_k.w) mass += w;
     return at(in_k, mass, rung_z);
   }
 
+  /// The labels' series under each k of `nodes`; null where labels are real, or t known from k.
+  std::shared_ptr<const LabelSeries> series(const LossNodes& nodes) const {
+    const SpikeParameters& p = coefficients_->parameters();
+    if (labels_.real() || p.rho() == 0) return nullptr;
+    auto out = std::make_shared<LabelSeries>();
+    Rule in_z;
+    std::vector<double> t, s, minus;
+    for (const LossNode& at : nodes.nodes) {
+      if (labels_.width() == 0) {
+        const std::size_t n = shape_.kinks.size();
+        t.resize(n), s.resize(n + 1), minus.resize(n + 1);
+        for (std::size_t j = 0; j < n; ++j) t[j] = (shape_.kinks[j] - p.gamma * at.k) / p.rho();
+        for (std::size_t j = 0; j <= n; ++j)
+          minus[j] = n == 0   ? 0
+                     : j == 0 ? shape_.kinks[0] - 1
+                     : j == n ? shape_.kinks[n - 1] + 1
+                              : 0.5 * (shape_.kinks[j - 1] + shape_.kinks[j]);
+        coefficients_->target().evaluate(minus.data(), s.data(), static_cast<Index>(n) + 1);
+        for (double& of : s) of = labels_.plus(of);
+        out->add_steps(t, s);
+        continue;
+      }
+      in_z.clear();
+      rule_in_z(p.gamma * at.k, p.rho(), 5, 12, in_z);
+      double total = 0;
+      for (const double w : in_z.w) total += w;
+      for (double& w : in_z.w) w /= total;
+      while (in_z.size() % 8 != 0) in_z.push(0, 0);
+      const Index n = in_z.size();
+      t.resize(n), s.resize(n), minus.resize(n);
+      for (Index j = 0; j < n; ++j) t[j] = p.gamma * at.k + p.rho() * in_z.x[j];
+      coefficients_->target().evaluate(t.data(), s.data(), n);
+      for (Index j = 0; j < n; ++j) minus[j] = labels_.plus(-s[j]), s[j] = labels_.plus(s[j]);
+      out->add(in_z.x.data(), in_z.w.data(), s.data(), minus.data(), n);
+    }
+    out->finish();
+    return out;
+  }
+
   /// One panel in k of Gauss and Legendre.
   LossNodes make_panel(double lo, double hi, int rung_z) const {
     Rule in_k;
-    in_k.push_panels(lo, hi, hi - lo, 10);
+    // Whole packs for labels' series.
+    in_k.push_panels(lo, hi, hi - lo, labels_.real() ? 10 : 16);
     for (double& w : in_k.w) w *= folded_ ? 2 : 1;
     in_k.finish();
-    return at(in_k, 1, rung_z);
+    LossNodes out = at(in_k, 1, rung_z);
+    out.series = series(out);
+    return out;
   }
   /// Where panels in k begin: at kinks, and no farther from each other than they are smooth.
   std::vector<double> panel_edges() const {
@@ -160,6 +216,10 @@ class LossNodesMaker {
                     at.u1,
                     at.u2,
                     muc[i],
+                    at.h,
+                    at.h1,
+                    at.hh,
+                    std::exp(-0.5 * level.k[i] * level.k[i]),
                     static_cast<Index>(out.z.size()),
                     0};
       const double features[3] = {at.mu0, at.kmu1, muc[i]};
@@ -167,7 +227,8 @@ class LossNodesMaker {
         for (int b = 0; b < 3; ++b) out.gram[a][b] += node.weight * features[a] * features[b];
       out.mean_u1 += node.weight * at.u1, out.mean_u2 += node.weight * at.u2;
       in_z.clear();
-      rule_in_z(p.gamma * node.k, p.rho(), rung_z, in_z);
+      rule_in_z(p.gamma * node.k, p.rho(), rung_z,
+                loss_.hard() ? reaches_[rung_z] : reach_of(rung_z, node.k), in_z);
       const Index n = in_z.size();
       t.resize(n), s.resize(n);
       for (Index j = 0; j < n; ++j) t[j] = p.gamma * node.k + p.rho() * in_z.x[j];
@@ -184,14 +245,18 @@ class LossNodesMaker {
           add(in_z.x[j], w, s[j], 1);
         } else {
           const double plus = labels_.plus(s[j]);
-          add(in_z.x[j], w * plus, 1, 1);
-          add(in_z.x[j], w * labels_.plus(-s[j]), 1, -1);
+          const double z = in_z.x[j], minus = labels_.plus(-s[j]), near = std::exp(-0.5 * z * z);
+          add(z, w * plus, 1, 1);
+          out.density.resize(out.z.size(), near * plus);
+          add(z, w * minus, 1, -1);
+          out.density.resize(out.z.size(), near * minus);
         }
       }
       while (out.z.size() % 8 != 0) {
         out.z.push_back(0), out.w.push_back(0), out.e.push_back(labels_.real() ? 0 : 1);
         out.sign.push_back(1);
       }
+      out.density.resize(out.z.size(), 0);
       node.last = static_cast<Index>(out.z.size());
       out.nodes.push_back(node);
     }
@@ -207,16 +272,31 @@ class LossNodesMaker {
   static constexpr double densities_[n_rungs] = {1.1, 1.6, 2.2, 3, 4, 5.3, 7, 10, 13, 18, 25};
   static constexpr int orders_[n_rungs] = {3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6};
 
-  /// Nodes in z at this gamma k, with the density.
-  void rule_in_z(double mean, double rho, int rung, Rule& out) const {
+  /// How far out a rung in k goes: without slack all may hang on the tails, and a look at them has
+  /// to tell.
+  double reach_of(int rung_k) const {
+    const double all = reaches_[rung_k] + 0.6;
+    return loss_.hard() ? all : std::min(all, 7.6);
+  }
+  /// And one in z at this k: no node where the density of both is below 1e-13. Farther in nothing
+  /// may jump from k to k, or the rules in k would see it.
+  static double reach_of(int rung_z, double k) {
+    return std::min(reaches_[rung_z], std::sqrt(std::max(60 - k * k, 9.0)));
+  }
+
+  /// Nodes in z at this gamma k, |z| <= reach, with the density.
+  void rule_in_z(double mean, double rho, int rung, double reach, Rule& out) const {
     if (rho == 0) {
       out.push(0, 1);
       return;
     }
-    const double reach = reaches_[rung], fine = std::min(1.0, 1.6 * sharp_ / rho);
+    const double fine = std::min(1.0, 1.6 * sharp_ / rho);
     const bool narrow = shape_.smooth && shape_.strip < 0.4 * rho;
     if (shape_.smooth && fine > 0.3 && !narrow) {
-      out.push_trapezoid(steps_[rung] * fine, reach);
+      // Whole vectors of nodes, half of them on either side; the same step at every k.
+      const auto fours = [](double x) { return 4 * std::ceil(x / 4 - 1e-9); };
+      const double step = reaches_[rung] / fours(reaches_[rung] / (steps_[rung] * fine));
+      out.push_trapezoid(step, step * (fours(reach / step) - 0.5));
     } else {
       std::vector<double> edges{-reach, reach};
       const auto add = [&](double z) {

@@ -12,6 +12,7 @@ struct LossObservables {
   double train_error = 0;           ///< E (y - x)^2
   double classification_error = 0;  ///< of labels
   double pull = 0;                  ///< E [g x], which is (lam/a') q2
+  double square = 0;                ///< E g^2
 };
 
 namespace detail {
@@ -47,97 +48,136 @@ SRFX_INLINE ProximalMoments<T> moments_of(const Loss& loss, double curve, double
                               : piecewise_moments<false, false>(loss, l, s, mean);
 }
 
-namespace detail {
-
-/// The observables of one node in k, from its atoms: lanes of weights w, of means f of the field, of
-/// labels and of targets.
-class NodeObservables {
-  using V = LossLanes;
-
- public:
-  /// `variance` is that of e, `s2` of the field alone.
-  NodeObservables(const Loss& loss, double variance, double s2, double v)
-      : loss_(loss),
-        sd_(std::sqrt(variance)),
-        s2_(s2),
-        v_(v),
-        inverse_s_(1 / std::sqrt(s2)) {}
-
-  /// To the share of labels whose sign the field misses.
-  SRFX_ALWAYS_INLINE void add_sign(V w, V along) {
-    const V u = along * inverse_s_;
+/// The share of labels under one k whose sign the field misses.
+inline double classification_error(const LossNodes& nodes, const LossNode& at,
+                                   const LossField& field) {
+  using V = detail::LossLanes;
+  const V inverse_s(1 / std::sqrt(field.variance - nodes.label_noise)), mean(field.mean),
+      tilt(field.tilt);
+  V wrong(0.0);
+  for (Index i = at.first; i < at.last; i += 8) {
+    const V u = V::load(&nodes.sign[i]) * simd::fma(tilt, V::load(&nodes.z[i]), mean) * inverse_s;
     const NormalPoint<V> p = normal_point(u);
-    wrong_ += w * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
+    wrong += V::load(&nodes.w[i]) * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
   }
-  SRFX_ALWAYS_INLINE void add(V w, V f, V sign, V target) {
-    const V away = (loss_.margin ? sign : target) - f;
-    error_ += w * (away * away + V(s2_));
-    if (loss_.logistic()) return;
-    const V m = target - sign * f, sd(sd_), v(v_);
-    const ProximalMoments<V> g = moments_of(loss_, loss_.kappa + v_, sd_, m);
-    train_ += w * loss_of(g, sd, m, loss_.kappa + 2 * v_);
-    fit_ += w * (m * m + sd * sd - V(2.0) * v * (m * g.g + sd * sd * g.g1) + v * v * g.gg);
-    pull_ += w * (sign * f * g.g - V(s2_) * g.g1 + v * g.gg);
-    if (loss_.kappa > 0)
-      test_ += w * loss_of(moments_of(loss_, loss_.kappa, sd_, m), sd, m, loss_.kappa);
-    else if (loss_.bounded_above()) test_ += w * piecewise_loss(loss_, sd, m, V(1 / sd_));
+  return detail::lane_total(wrong);
+}
+/// What a fresh label costs under one k.
+inline double fresh_loss(const Loss& loss, const LossNodes& nodes, const LossNode& at,
+                         const LossField& field) {
+  using V = detail::LossLanes;
+  if (loss.logistic() || loss.hard()) return 0;
+  const double sd = std::sqrt(field.variance);
+  const V mean(field.mean), tilt(field.tilt), s(sd), inverse_s(1 / sd);
+  V out(0.0);
+  for (Index i = at.first; i < at.last; i += 8) {
+    const V f = simd::fma(tilt, V::load(&nodes.z[i]), mean);
+    const V m = V::load(&nodes.e[i]) - V::load(&nodes.sign[i]) * f;
+    const V cost = loss.kappa > 0
+                       ? detail::loss_of(moments_of(loss, loss.kappa, sd, m), s, m, loss.kappa)
+                       : detail::piecewise_loss(loss, s, m, inverse_s);
+    out += V::load(&nodes.w[i]) * cost;
   }
-  /// The logistic loss, of a density of y omega = u.
-  SRFX_ALWAYS_INLINE void add_field(V w, V u) {
-    V place;
-    const ProximalMoments<V> g = logistic_map(V(v_), u, &place);
-    train_ += w * vecmath::softplus(-place);
-    test_ += w * vecmath::softplus(-u);
-    fit_ += w * (V(1.0) - place) * (V(1.0) - place);
-    pull_ += w * g.g * place;
-  }
-  void add_to(LossObservables& out, double weight) const {
-    out.train_loss += weight * lane_total(train_);
-    out.test_loss += weight * lane_total(test_);
-    out.test_error += weight * lane_total(error_);
-    out.train_error += weight * lane_total(fit_);
-    out.classification_error += weight * lane_total(wrong_);
-    out.pull += weight * lane_total(pull_);
-  }
-
- private:
-  const Loss& loss_;
-  double sd_, s2_, v_;
-  V inverse_s_, train_{0.0}, test_{0.0}, error_{0.0}, fit_{0.0}, wrong_{0.0}, pull_{0.0};
-};
-
-inline void finish(const Loss& loss, LossObservables& out) {
-  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
+  return detail::lane_total(out);
 }
 
-}  // namespace detail
-
-inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
-                                        const LossVector& x, bool classes_alone = false) {
-  using V = detail::LossLanes;
-  LossObservables out;
+/// What a fresh label is met by. The logistic loss is not among it.
+struct FreshLabel {
+  double loss = 0, missed = 0;
+};
+inline FreshLabel fresh_label(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
+  FreshLabel out;
+  LabelSeries::Fresh lanes;
+  bool served = false;
   for (const LossNode& at : nodes.nodes) {
-    const LossField field = field_at(nodes, at, x);
-    detail::NodeObservables sums(loss, field.variance, field.variance - nodes.label_noise, field.v);
-    for (Index i = at.first; i < at.last; i += 8) {
-      const V w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
-      const V f = simd::fma(V(field.tilt), V::load(&nodes.z[i]), V(field.mean));
-      if (loss.margin) sums.add_sign(w, sign * f);
-      if (!classes_alone) sums.add(w, f, sign, V::load(&nodes.e[i]));
+    const Index index = &at - nodes.nodes.data();
+    const int lane = static_cast<int>(index % 8);
+    if (nodes.series != nullptr && lane == 0)
+      served = nodes.series->fresh(loss, index / 8, fields_at(nodes, index, x), lanes);
+    if (served) {
+      out.loss += at.weight * lanes.loss[lane], out.missed += at.weight * lanes.missed[lane];
+      continue;
     }
-    if (loss.logistic() && !classes_alone)
-      each_field(nodes, at, field, nodes.field_step, [&](V omega, const V* plus, const V* minus) {
-        sums.add_field(plus[0], omega), sums.add_field(minus[0], -omega);
-      });
-    sums.add_to(out, at.weight);
+    const LossField field = field_at(nodes, at, x);
+    out.loss += at.weight * fresh_loss(loss, nodes, at, field);
+    if (loss.margin) out.missed += at.weight * classification_error(nodes, at, field);
   }
-  detail::finish(loss, out);
   return out;
 }
+inline double classification_error(const LossNodes& nodes, const LossVector& x) {
+  Loss none;
+  none.kind = Loss::Kind::logistic, none.margin = true;
+  return fresh_label(none, nodes, x).missed;
+}
 
-/// The share of labels whose sign the field misses.
-inline double classification_error(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
-  return loss_observables(loss, nodes, x, true).classification_error;
+/// All but what a fresh label is met by, except for the logistic loss of it.
+inline LossObservables loss_observables(const Loss& loss, const LossNodes& nodes,
+                                        const LossVector& x) {
+  using V = detail::LossLanes;
+  const bool labels = loss.margin;
+  LossObservables out;
+  const LabelSeries* const series =
+      loss.logistic() || !loss.bounded_below() ? nullptr : nodes.series.get();
+  LabelSeries::Observed lanes;
+  bool served = false;
+  for (const LossNode& at : nodes.nodes) {
+    if (series != nullptr) {
+      const Index index = &at - nodes.nodes.data();
+      const int lane = static_cast<int>(index % 8);
+      if (lane == 0) served = series->observe(loss, index / 8, fields_at(nodes, index, x), lanes);
+      if (served) {
+        out.train_loss += at.weight * lanes.train_loss[lane];
+        out.test_error += at.weight * lanes.test_error[lane];
+        out.train_error += at.weight * lanes.train_error[lane];
+        out.pull += at.weight * lanes.pull[lane];
+        out.square += at.weight * lanes.square[lane];
+        continue;
+      }
+    }
+    const LossField field = field_at(nodes, at, x);
+    const double s2 = field.variance - nodes.label_noise;  // of the field alone
+    const double sd = std::sqrt(field.variance), v = field.v;
+    const V mean(field.mean), tilt(field.tilt);
+    V train(0.0), test(0.0), error(0.0), fit(0.0), pull(0.0), square(0.0);
+    for (Index i = at.first; i < at.last; i += 8) {
+      const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
+      const V e = V::load(&nodes.e[i]), f = simd::fma(tilt, z, mean);
+      if (labels) error += w * ((sign - f) * (sign - f) + V(s2));
+      if (!loss.logistic()) {
+        const V m = e - sign * f;
+        const ProximalMoments<V> g = moments_of(loss, loss.kappa + v, sd, m);
+        train += w * detail::loss_of(g, V(sd), m, loss.kappa + 2 * v);
+        fit +=
+            w * (m * m + V(sd * sd) - V(2 * v) * (m * g.g + V(sd * sd) * g.g1) + V(v * v) * g.gg);
+        pull += w * (sign * f * g.g - V(s2) * g.g1 + V(v) * g.gg);
+        square += w * g.gg;
+      }
+    }
+    if (loss.logistic())
+      each_field(nodes, at, field, nodes.field_step, [&](V omega, const V* plus, const V* minus) {
+        for (int side = 0; side < 2; ++side) {
+          const V w = (side == 0 ? plus : minus)[0], u = side == 0 ? omega : -omega;
+          V place;
+          const ProximalMoments<V> g = logistic_map(V(v), u, &place);
+          train += w * vecmath::softplus(-place);
+          test += w * vecmath::softplus(-u);
+          fit += w * (V(1.0) - place) * (V(1.0) - place);
+          pull += w * g.g * place;
+          square += w * g.gg;
+        }
+      });
+    const double w = at.weight;
+    out.train_loss += w * detail::lane_total(train);
+    out.test_loss += w * detail::lane_total(test);
+    const double c = field.mean, s_f = at.h * c + at.h1 * field.tilt;  // E s* f
+    out.test_error += w * (labels ? detail::lane_total(error)
+                                  : at.hh - 2 * s_f + c * c + field.tilt * field.tilt + s2);
+    out.train_error += w * detail::lane_total(fit);
+    out.pull += w * detail::lane_total(pull);
+    out.square += w * detail::lane_total(square);
+  }
+  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
+  return out;
 }
 
 }  // namespace srfx

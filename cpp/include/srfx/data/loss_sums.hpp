@@ -32,11 +32,7 @@ struct LossField {
   double mean, tilt, variance, v;  ///< C, mu1 psi, S^2 with the label's noise, V
 };
 
-/// Sums over the atoms of one k; [i] with z^i.
-struct AtomSums {
-  double g[2] = {}, g1[3] = {}, gg = 0;
-  double half_g2[2] = {}, half_g3 = 0, g_g1[2] = {}, half_gg2 = 0, gg_g1 = 0;
-};
+using AtomSums = LossSums<double>;
 
 namespace detail {
 
@@ -54,14 +50,14 @@ SRFX_INLINE AtomSums sum_atoms(const LossNodes& nodes, const LossNode& at, const
   using V = LossLanes;
   const V zero(0.0);
   V g0 = zero, gz = zero, d0 = zero, dz = zero, dzz = zero, q0 = zero, h0 = zero, hz = zero,
-    h3 = zero, r0 = zero, rz = zero, t0 = zero, u0 = zero;
+    h3 = zero, l0 = zero, r0 = zero, rz = zero, t0 = zero, u0 = zero;
   const V mean(field.mean), tilt(field.tilt);
   for (Index i = at.first; i < at.last; i += 8) {
     const V z = V::load(&nodes.z[i]), w = V::load(&nodes.w[i]), sign = V::load(&nodes.sign[i]);
     const V f = simd::fma(tilt, z, mean);
     const ProximalMoments<V> x = moments(V::load(&nodes.e[i]) - sign * f);
     const V ws = w * sign, wz = w * z, wsz = ws * z;
-    g0 += ws * x.g, gz += wsz * x.g;
+    l0 += w * x.g, g0 += ws * x.g, gz += wsz * x.g;
     d0 += w * x.g1, dz += wz * x.g1, dzz += wz * z * x.g1;
     q0 += w * x.gg;
     h0 += ws * x.half_g2, hz += wsz * x.half_g2;
@@ -70,10 +66,10 @@ SRFX_INLINE AtomSums sum_atoms(const LossNodes& nodes, const LossNode& at, const
     t0 += w * x.half_gg2;
     u0 += w * x.gg_g1;
   }
-  AtomSums out;
+  AtomSums out{};
   out.g[0] = lane_total(g0), out.g[1] = lane_total(gz);
   out.g1[0] = lane_total(d0), out.g1[1] = lane_total(dz), out.g1[2] = lane_total(dzz);
-  out.gg = lane_total(q0);
+  out.gg = lane_total(q0), out.level = lane_total(l0);
   out.half_g2[0] = lane_total(h0), out.half_g2[1] = lane_total(hz);
   out.half_g3 = lane_total(h3);
   out.g_g1[0] = lane_total(r0), out.g_g1[1] = lane_total(rz);
@@ -116,7 +112,74 @@ inline LossField field_at(const LossNodes& nodes, const LossNode& at, const Loss
           std::max(at.u1 * x[at_v1] + at.u2 * x[at_v2], tiny)};
 }
 
-/// The averages at x; sums(node, field) yields AtomSums.
+/// E f^2.
+inline double field_square(const LossNodes& nodes, const LossVector& x) {
+  double out = nodes.mean_u1 * x[at_q1] + nodes.mean_u2 * x[at_q2];
+  const double c[3] = {x[at_m], x[at_theta], x[at_chi]};
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) out += nodes.gram[i][j] * c[i] * c[j];
+  return out;
+}
+
+/// The fields at eight k from `first` on; those beyond the last repeat it.
+inline LossFields<detail::LossLanes> fields_at(const LossNodes& nodes, Index first,
+                                               const LossVector& x) {
+  LossFields<detail::LossLanes> out;
+  const Index last = static_cast<Index>(nodes.nodes.size()) - 1;
+  for (int i = 0; i < 8; ++i) {
+    const LossField at = field_at(nodes, nodes.nodes[std::min(first + i, last)], x);
+    out.mean.set(i, at.mean), out.tilt.set(i, at.tilt);
+    out.variance.set(i, at.variance), out.v.set(i, at.v);
+  }
+  return out;
+}
+
+/// The sums of a piecewise quadratic loss, asked for node after node: eight k at a time from the
+/// labels' series where that serves.
+class PiecewiseSums {
+ public:
+  PiecewiseSums(const Loss& loss, const LossNodes& nodes, const LossVector& x)
+      : loss_(loss),
+        nodes_(nodes),
+        x_(x),
+        series_(loss.bounded_below() ? nodes.series.get() : nullptr) {}
+
+  AtomSums operator()(const LossNode& at, const LossField& field) {
+    if (series_ != nullptr) {
+      const Index index = &at - nodes_.nodes.data();
+      if (index % 8 == 0) load(index);
+      if (served_) return lane(static_cast<int>(index % 8));
+    }
+    return detail::piecewise_sums(loss_, nodes_, at, field);
+  }
+
+ private:
+  using V = detail::LossLanes;
+  void load(Index first) {
+    served_ = series_->sums(loss_, first / 8, fields_at(nodes_, first, x_), sums_);
+  }
+  AtomSums lane(int i) const {
+    const LossSums<V>& s = sums_;
+    return {{s.g[0][i], s.g[1][i]},
+            {s.g1[0][i], s.g1[1][i], s.g1[2][i]},
+            s.gg[i],
+            {s.half_g2[0][i], s.half_g2[1][i]},
+            s.half_g3[i],
+            {s.g_g1[0][i], s.g_g1[1][i]},
+            s.half_gg2[i],
+            s.gg_g1[i],
+            s.level[i]};
+  }
+
+  const Loss& loss_;
+  const LossNodes& nodes_;
+  const LossVector& x_;
+  const LabelSeries* series_;
+  LossSums<V> sums_;
+  bool served_ = false;
+};
+
+/// The averages at x; sums(node, field) yields AtomSums, asked for in the nodes' order.
 template <class Sums>
 LossAverages loss_averages(const LossNodes& nodes, const LossVector& x, Sums&& sums) {
   using V = detail::LossLanes;

@@ -614,8 +614,9 @@ class Coefficients {
       }
       return error;
     };
-    error_ = std::max(settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
-                      settle(*target_, target_rule_, p_.gamma, p_.rho()));
+    error_ = std::max(
+        settle(*sigma_, sigma_rule_, p_.r, p_.sd()),
+        settle(*target_, target_rule_, p_.gamma, p_.rho(), marginal_ ? marginal_->rms() : 0));
     if (n_across() == 0) return;
     for (int m = 0; m <= n_across(); ++m)
       error_ = std::max(

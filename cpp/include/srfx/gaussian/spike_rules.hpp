@@ -62,7 +62,9 @@ class SpikeRules {
   /// The product of the rules, corners included.
   TargetTable rung(int i) const {
     const double finer = std::pow(ratio, i);
-    TargetAverages averages(*target_, directions_, 0.9 * std::pow(1.06, i));
+    // Coarse rungs need no better averages than they are themselves.
+    const double density = std::min(0.9 * std::pow(1.06, i), 0.5 * std::pow(1.17, i));
+    TargetAverages averages(*target_, directions_, density);
     if (averages.cost(2 * limit / (step_[0] * finer)) > most_values)
       throw std::domain_error(
           "target must have fewer directions or kinks: its averages would take more than " +

@@ -100,7 +100,7 @@ class TargetAverages {
   }
 
  private:
-  static constexpr double z_limit = 9.5, k_limit = 12;
+  static constexpr double z_limit = 9.5, k_limit = 12, t_limit = 10.5;
   static constexpr Index chunk = Index(1) << 17;
 
   /// Nodes of one axis, and of each the k' that it counts for: `count` from `first` on, with
@@ -115,9 +115,12 @@ class TargetAverages {
   /// Whether the target has a share of spike j.
   bool seen(int j) const { return j < n_axes_ && axes_.gamma[j] > 0; }
   double spacing(int j) const {  // of nodes in t'
-    return axes_.rho[j] * (smooth_ ? 0.4 : 2.5 / 16) / density_;
+    return axes_.rho[j] * (smooth_ ? 0.4 : 2.9 / 16) / density_;
   }
-  double reach(int j, double k) const { return axes_.gamma[j] * k + axes_.rho[j] * z_limit; }
+  /// |t'_j| at most. Beyond t_limit there is no mass, but far from the k' of most.
+  double reach(int j, double k) const {
+    return std::min(axes_.gamma[j] * k + axes_.rho[j] * z_limit, std::max(t_limit, 1.05 * k));
+  }
 
   void list_points(int j, const SpikeRule& rule, double weight, std::vector<double>& points,
                    std::vector<double>& weights) {
@@ -156,14 +159,14 @@ class TargetAverages {
     if (n > 0) target_->evaluate(turned_.data(), values_.data(), n);
   }
 
-  /// The nodes of axis j at the outer ones in at_.
-  const Axis& axis_at(int j) {
+  /// The nodes of axis j at the outer ones in at_; `weighed`: with what they weigh.
+  const Axis& axis_at(int j, bool weighed = true) {
     if (smooth_) return fixed_[j];
-    make_axis(j, room_[j]);
+    make_axis(j, room_[j], weighed);
     return room_[j];
   }
 
-  void make_axis(int j, Axis& out) {
+  void make_axis(int j, Axis& out, bool weighed = true) {
     static const std::vector<double> origin{0.0};
     const double gamma = axes_.gamma[j], rho = axes_.rho[j];
     const std::vector<double>& k = gamma > 0 ? in_k_[j].x : origin;
@@ -174,6 +177,21 @@ class TargetAverages {
     planes_.edges(j, at_.data(), edges_);
     // One set of nodes for all k, unless rho is so small that it takes more of them than one set
     // for each.
+    Index n_weights = 0;
+    const auto add_node = [&](double t, double weight, Index first, Index last) {
+      out.t.push_back(t);
+      if (!weighed) return;
+      out.first.push_back(first), out.count.push_back(last - first);
+      out.offset.push_back(n_weights);
+      const Index next = n_weights + last - first;
+      if (next > static_cast<Index>(z_.size())) z_.resize(2 * next), weights_.resize(2 * next);
+      double *const z = &z_[n_weights], *const w = &weights_[n_weights];
+      for (Index i = first; i < last; ++i) {
+        w[i - first] = weight;
+        z[i - first] = (t - gamma * k[i]) / rho;
+      }
+      n_weights = next;
+    };
     if (limit <= static_cast<double>(n_k) * rho * z_limit) {
       nodes_.clear();
       push(nodes_, limit, spacing(j), edges_, 0, 1);
@@ -184,31 +202,21 @@ class TargetAverages {
           first = std::lower_bound(k.begin(), k.end(), (t - rho * z_limit) / gamma) - k.begin();
           last = std::upper_bound(k.begin(), k.end(), (t + rho * z_limit) / gamma) - k.begin();
         }
-        if (first < last) add_node(out, t, nodes_.w[p] / rho, first, last, k.data(), gamma, rho);
+        if (first < last) add_node(t, nodes_.w[p] / rho, first, last);
       }
     } else {
       for (Index i = 0; i < n_k; ++i) {
         nodes_.clear();
         push(nodes_, z_limit, spacing(j) / rho, edges_, gamma * k[i], rho);
         for (Index p = 0; p < nodes_.size(); ++p)
-          add_node(out, gamma * k[i] + rho * nodes_.x[p], nodes_.w[p], i, i + 1, k.data(), gamma,
-                   rho);
+          add_node(gamma * k[i] + rho * nodes_.x[p], nodes_.w[p], i, i + 1);
       }
     }
-    times_normal_density(z_.data(), out.w.data(), static_cast<Index>(out.w.size()));
-    for (std::size_t i = 0; i < out.w.size(); ++i) out.wz.push_back(out.w[i] * z_[i]);
-    z_.clear();
-  }
-
-  void add_node(Axis& out, double t, double weight, Index first, Index last, const double* k,
-                double gamma, double rho) {
-    out.t.push_back(t);
-    out.first.push_back(first), out.count.push_back(last - first);
-    out.offset.push_back(static_cast<Index>(out.w.size()));
-    for (Index i = first; i < last; ++i) {
-      out.w.push_back(weight);
-      z_.push_back((t - gamma * k[i]) / rho);
-    }
+    if (!weighed) return;
+    times_normal_density(z_.data(), weights_.data(), n_weights);
+    out.w.assign(weights_.begin(), weights_.begin() + n_weights);
+    out.wz.resize(n_weights);
+    for (Index i = 0; i < n_weights; ++i) out.wz[i] = weights_[i] * z_[i];
   }
 
   /// Nodes on [-limit, limit] of a variable x, with edges at mean + sd x.
@@ -231,7 +239,7 @@ class TargetAverages {
       points_.insert(points_.end(), at_.begin(), at_.end());
       return;
     }
-    const Axis& axis = axis_at(j);
+    const Axis& axis = axis_at(j, false);
     for (double t : axis.t) {
       at_[j] = t;
       list(j + 1);
@@ -240,19 +248,38 @@ class TargetAverages {
 
   /// The averages over the axes from j on, for all of their k'.
   void sum(int j, double* out) {
+    std::fill(out, out + below_[j] * channels_, 0.0);
     if (j == n_axes_) {
       const double value = values_[cursor_++];
-      std::fill(out, out + channels_, 0.0);
       out[0] = value, out[channels_ - 1] = value * value;
       return;
     }
-    std::fill(out, out + below_[j] * channels_, 0.0);
     const Axis& axis = axis_at(j);
+    if (j == n_axes_ - 1) return sum_last(axis, out);
     double* const inner = stack_[j + 1].data();
     for (std::size_t p = 0; p < axis.t.size(); ++p) {
       at_[j] = axis.t[p];
       sum(j + 1, inner);
       gather(j, axis, static_cast<Index>(p), inner, out);
+    }
+  }
+
+  void sum_last(const Axis& axis, double* out) {
+    const Index n = below_[n_axes_ - 1];
+    totals_.assign(3 * n, 0.0);
+    for (std::size_t p = 0; p < axis.t.size(); ++p) {
+      const double value = values_[cursor_++], square = value * value;
+      const double *const w = &axis.w[axis.offset[p]], *const wz = &axis.wz[axis.offset[p]];
+      double *const h = &totals_[axis.first[p]], *const h1 = h + n, *const hh = h1 + n;
+      for (Index i = 0; i < axis.count[p]; ++i) {
+        h[i] += w[i] * value;
+        h1[i] += wz[i] * value;
+        hh[i] += w[i] * square;
+      }
+    }
+    for (Index i = 0; i < n; ++i) {
+      double* const to = out + i * channels_;
+      to[0] = totals_[i], to[n_axes_] = totals_[n + i], to[channels_ - 1] = totals_[2 * n + i];
     }
   }
 
@@ -307,7 +334,7 @@ class TargetAverages {
   std::vector<Index> below_;  ///< k' of the axes from j on
   std::vector<Axis> fixed_, room_;
   std::vector<std::vector<double>> stack_;
-  std::vector<double> points_, turned_, values_, edges_, ends_, z_;
+  std::vector<double> points_, turned_, values_, edges_, ends_, z_, weights_, totals_;
   Rule nodes_;
   Index cursor_ = 0;
 };

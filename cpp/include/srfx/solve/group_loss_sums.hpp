@@ -273,6 +273,67 @@ inline GroupLossAverages group_loss_averages(const Loss& loss, const GroupLossNo
   return out;
 }
 
+namespace detail {
+
+/// The observables of one node in k, from its atoms: lanes of weights w, of means f of the field, of
+/// labels and of targets.
+class NodeObservables {
+  using V = LossLanes;
+
+ public:
+  /// `variance` is that of e, `s2` of the field alone.
+  NodeObservables(const Loss& loss, double variance, double s2, double v)
+      : loss_(loss),
+        sd_(std::sqrt(variance)),
+        s2_(s2),
+        v_(v),
+        inverse_s_(1 / std::sqrt(s2)) {}
+
+  /// To the share of labels whose sign the field misses.
+  SRFX_ALWAYS_INLINE void add_sign(V w, V along) {
+    const V u = along * inverse_s_;
+    const NormalPoint<V> p = normal_point(u);
+    wrong_ += w * simd::select(u > V(0.0), p.tail, V(1.0) - p.tail);
+  }
+  SRFX_ALWAYS_INLINE void add(V w, V f, V sign, V target) {
+    const V away = (loss_.margin ? sign : target) - f;
+    error_ += w * (away * away + V(s2_));
+    if (loss_.logistic()) return;
+    const V m = target - sign * f, sd(sd_), v(v_);
+    const ProximalMoments<V> g = moments_of(loss_, loss_.kappa + v_, sd_, m);
+    train_ += w * loss_of(g, sd, m, loss_.kappa + 2 * v_);
+    fit_ += w * (m * m + sd * sd - V(2.0) * v * (m * g.g + sd * sd * g.g1) + v * v * g.gg);
+    pull_ += w * (sign * f * g.g - V(s2_) * g.g1 + v * g.gg);
+    if (loss_.kappa > 0)
+      test_ += w * loss_of(moments_of(loss_, loss_.kappa, sd_, m), sd, m, loss_.kappa);
+    else if (loss_.bounded_above()) test_ += w * piecewise_loss(loss_, sd, m, V(1 / sd_));
+  }
+  /// The logistic loss, of a density of y omega = u.
+  SRFX_ALWAYS_INLINE void add_field(V w, V u) {
+    V place;
+    const ProximalMoments<V> g = logistic_map(V(v_), u, &place);
+    train_ += w * vecmath::softplus(-place);
+    test_ += w * vecmath::softplus(-u);
+    fit_ += w * (V(1.0) - place) * (V(1.0) - place);
+    pull_ += w * g.g * place;
+  }
+  void add_to(LossObservables& out, double weight) const {
+    out.train_loss += weight * lane_total(train_);
+    out.test_loss += weight * lane_total(test_);
+    out.test_error += weight * lane_total(error_);
+    out.train_error += weight * lane_total(fit_);
+    out.classification_error += weight * lane_total(wrong_);
+    out.pull += weight * lane_total(pull_);
+  }
+
+ private:
+  const Loss& loss_;
+  double sd_, s2_, v_;
+  V inverse_s_, train_{0.0}, test_{0.0}, error_{0.0}, fit_{0.0}, wrong_{0.0}, pull_{0.0};
+};
+
+}  // namespace detail
+
 /// What a solution is asked for. `classes_alone`: the classification error only.
 inline LossObservables group_loss_observables(const Loss& loss, const GroupLossNodes& nodes,
                                               const dense::Vector& x, bool classes_alone = false) {
@@ -297,7 +358,7 @@ inline LossObservables group_loss_observables(const Loss& loss, const GroupLossN
     });
     sums.add_to(out, nodes.weight[node]);
   }
-  detail::finish(loss, out);
+  if (loss.hard()) out.train_loss = 0, out.test_loss = std::numeric_limits<double>::infinity();
   return out;
 }
 

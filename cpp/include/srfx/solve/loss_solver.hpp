@@ -18,9 +18,7 @@ inline LossAverages averages_of(const Loss& loss, const LossNodes& nodes, const 
     return loss_averages(nodes, x, [&](const LossNode& at, const LossField& field) {
       return logistic_sums(nodes, at, field);
     });
-  return loss_averages(nodes, x, [&](const LossNode& at, const LossField& field) {
-    return detail::piecewise_sums(loss, nodes, at, field);
-  });
+  return loss_averages(nodes, x, PiecewiseSums(loss, nodes, x));
 }
 
 /// The system at one x: its defects and its Jacobian, d(x - map)/dx; of m the defect of its hat.
@@ -71,11 +69,7 @@ struct LossSystem {
       defect[at_m] = -x[at_m];
       by_lam[at_m] = by_ratio[at_m] = 0;
     }
-    double square_field = nodes.mean_u1 * x[at_q1] + nodes.mean_u2 * x[at_q2];
-    const double c[3] = {x[at_m], x[at_theta], x[at_chi]};
-    for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) square_field += nodes.gram[i][j] * c[i] * c[j];
-    field = std::sqrt(square_field);
+    field = std::sqrt(field_square(nodes, x));
     for (int i : {at_v1, at_v2, at_q1, at_q2}) size = std::max(size, std::abs(defect[i] / x[i]));
     const double unit = 1 / field;
     size = std::max(size, std::abs(defect[at_theta]) * std::sqrt(nodes.gram[1][1]) * unit);
