@@ -421,3 +421,31 @@ def test_refusals():
         srfx.solve(srfx.SpikedRF("tanh", "relu"), 0.5, 0.1).gradient("gamma")
     with pytest.raises(ValueError, match="alpha0 must be > 0"):
         srfx.solve(srfx.OneStep(alpha0=0), 0.5, 0.1).gradient("alpha0")
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        srfx.Target(lambda a, b: np.sin(a) + np.tanh(b) + 0.3 * a * b, directions=2),
+        srfx.Target("max", directions=2),
+    ],
+    ids=["smooth", "kinks"],
+)
+@pytest.mark.parametrize("d", [None, 500])
+@pytest.mark.filterwarnings("ignore::srfx.models.ApproximationWarning")
+def test_the_length_of_the_alignment_with_several_directions(activation, target, d):
+    """alpha0 and noise of a step shorten the spike's alignment with all directions at once."""
+    at = {"alpha0": 1.2, "noise": 0.3}
+    model = srfx.OneStep(activation, target, eta=1.5, **at)
+    solution = srfx.solve(model, 1.5, 0.2, d=d)
+    for name, value in at.items():
+        step = 1e-3 * value
+        e = [
+            srfx.solve(srfx.models.with_fields(model, {name: value + i * step}), 1.5, 0.2, d=d)
+            for i in (-2, -1, 1, 2)
+        ]
+        for of in ("test_error", "train_error"):
+            y = [getattr(x, of) for x in e]
+            slope = (y[0] - 8 * y[1] + 8 * y[2] - y[3]) / (12 * step)
+            assert solution.gradient(name, of=of) == pytest.approx(slope, rel=1e-7)

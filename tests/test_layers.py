@@ -286,6 +286,98 @@ def test_gradient(model: Model, d: float | None) -> None:
         assert solution.gradient(name) == pytest.approx(by_differences, rel=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu", SHIFTED])
+@pytest.mark.parametrize("d", [None, 500])
+def test_gradient_in_the_step(activation: object, d: float | None) -> None:
+    """Of a target of several directions; by differences, and of one index by one direction."""
+    at = {"eta": 1.5, "alpha0": 1.2, "noise": 0.3}
+    model = OneStep(activation, SIN_TANH, **at)
+    solution = solved(model, 1.5, 0.2, d=d)
+    for name, value in at.items():
+        step = 1e-3 * value
+        around = [
+            errors(
+                srfx.models.with_fields(model, {name: value + i * step}), alpha=1.5, lam=0.2, d=d
+            )
+            for i in (-2, -1, 1, 2)
+        ]
+        slope = (around[0] - 8 * around[1] + 8 * around[2] - around[3]) / (12 * step)
+        found = [solution.gradient(name), solution.gradient(name, of="train_error")]
+        close(found, slope, 1e-6)
+    tilted = Target(lambda a, b: np.sin(0.6 * a - 0.8 * b), directions=2)
+    two = solved(OneStep(activation, tilted, **at), d=d)
+    one = solved(OneStep(activation, "sin", **at), d=d)
+    for name in at:
+        close(two.gradient(name), one.gradient(name), 1e-8)
+
+
+def test_gradient_without_noise_or_a_linear_part() -> None:
+    for target in (SIN_TANH, Target("sign_product", directions=2)):
+        solution = solved(OneStep("tanh", target, eta=2, alpha0=1))
+        moved = errors(OneStep("tanh", target, eta=2, alpha0=1, noise=1e-6))
+        slope = (moved[0] - float(solution.test_error)) / 1e-6
+        close(solution.gradient("noise"), slope, 1e-4)
+
+
+# --- spectra ---
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5),
+        MultiStep("tanh", "sin", eta=(2, 2), alpha0=(1, 1)),
+        MultiStep("relu", SIN_TANH, eta=(1, 1), alpha0=(1, 2)),
+    ],
+    ids=["directions", "steps", "both"],
+)
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_spectrum(model: Model, alpha: float) -> None:
+    bulk = "multi_step" if isinstance(model, MultiStep) else "one_step"
+    ds = srfx.feature_spectrum(model, alpha, np.geomspace(1e-4, 30, 60), bulk=bulk)
+    assert np.all(ds.status == 0)
+    assert ds.mass.item() == pytest.approx(1, abs=1e-6)
+    assert ds.mass_at_zero.item() == pytest.approx(max(0, 1 - alpha), abs=1e-12)
+    moment = ds.expected_first_moment.item()
+    assert ds.first_moment.item() == pytest.approx(moment, rel=1e-6)
+
+
+def test_spectrum_of_one_step_of_many() -> None:
+    x = np.geomspace(1e-2, 10, 20)
+    one = srfx.feature_spectrum(OneStep("relu", "sin", eta=2), 2, x, bulk="one_step")
+    steps = MultiStep("relu", "sin", eta=(2,), alpha0=(1.5,))
+    many = srfx.feature_spectrum(steps, 2, x, bulk="multi_step")
+    np.testing.assert_allclose(many.density, one.density, atol=1e-11)
+    np.testing.assert_allclose(many.outliers, one.outliers, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5),
+        MultiStep("tanh", "sin", eta=(2, 2), alpha0=(1, 1)),
+    ],
+    ids=["directions", "steps"],
+)
+def test_spectrum_of_simulated_networks(model: Model) -> None:
+    """The share of eigenvalues below each of some x, of networks of d = 600."""
+    d, alpha, x = 600, 2.0, np.array([0.05, 0.2, 0.5, 1.0, 2.0, 4.0])
+    below = []
+    for seed in range(4):
+        weights, _, _ = srfx.simulation.sample_weights(model, d=d, seed=seed)
+        inputs = np.random.default_rng(seed).standard_normal((int(alpha * d), d))
+        phi = np.tanh(inputs @ weights.T)
+        values = np.linalg.eigvalsh(phi.T @ phi / d)
+        below.append([np.mean(values < at) for at in x])
+    bulk = "multi_step" if isinstance(model, MultiStep) else "one_step"
+    fine = np.geomspace(1e-4, 30, 4000)
+    density = srfx.feature_spectrum(model, alpha, fine, bulk=bulk).density.values
+    mass = np.concatenate([[0], np.cumsum(np.diff(fine) * (density[1:] + density[:-1]) / 2)])
+    error = np.std(below, axis=0, ddof=1) / 2
+    off = np.abs(np.mean(below, axis=0) - np.interp(x, fine, mass))
+    assert np.all(off < 4 * error + 0.005)
+
+
 def test_learned_function() -> None:
     one = OneStep("tanh", "sin", eta=3, alpha0=0.5)
     two = srfx.models.with_fields(
@@ -340,7 +432,5 @@ def test_bad_input() -> None:
         srfx.solve(steps, 1, 0.1, bulk="two_step")
     with pytest.raises(NotImplementedError, match=r"lam, alpha and beta.*name='eta1'"):
         srfx.solve(steps, 1, 0.1, bulk="multi_step").gradient("eta1")
-    with pytest.raises(NotImplementedError, match=r"several directions.*name='eta'"):
-        solved(OneStep("tanh", SIN_TANH)).gradient("eta")
-    with pytest.raises(NotImplementedError, match=r"feature_spectrum.*bulk='multi_step'"):
-        srfx.feature_spectrum(steps, 1, [0.1], bulk="multi_step")
+    with pytest.raises(NotImplementedError, match=r"needs eta other than 0.*got eta=0"):
+        solved(OneStep("tanh", SIN_TANH, eta=0)).gradient("eta")

@@ -279,3 +279,19 @@ class TestSteps:
             solve_multi_step(model, 2.0, 0.1, bulk="multi_step")
         with pytest.raises(ValueError, match="bulk must be"):
             solve_multi_step(model, 2.0, 0.1, bulk="one_step")
+
+
+def test_rules_of_many_nodes() -> None:
+    """NumPy's rules of more than 370 nodes are not numbers; those of three variables are large."""
+    from srfx.reference._spiked import gauss_hermite
+    from srfx.reference._targets import hermite
+
+    for count in (60, 299, 301, 600):
+        x, w = gauss_hermite(count)
+        assert w.sum() == pytest.approx(1, rel=1e-13)
+        assert w @ x**6 == pytest.approx(15, rel=1e-12)
+    with pytest.raises(ValueError, match="density must be smaller here: a rule of 396 nodes"):
+        hermite(396, 3)
+    model = srfx.SpikedRF("tanh", "sin", spikes=[[1, 0.3], [-0.4, 1.2]], alignment=[[0.6, 0.5]])
+    fine = reference.solve_spikes(model, 1.5, 0.1, density=3).test_error
+    assert fine == pytest.approx(reference.solve_spikes(model, 1.5, 0.1).test_error, rel=1e-12)

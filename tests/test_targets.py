@@ -267,7 +267,7 @@ class TestGivenWeights:
         unit = v / np.sqrt(60)
         gamma = theta @ unit / np.sqrt(60)
         values, vectors = np.linalg.eigh(np.eye(2) - np.outer(gamma, gamma))
-        z = (vectors / np.sqrt(values)).T @ (theta / np.sqrt(60) - np.outer(gamma, unit))
+        z = (vectors / np.sqrt(values)) @ vectors.T @ (theta / np.sqrt(60) - np.outer(gamma, unit))
         assert np.allclose(z @ z.T, np.eye(2))
         size = np.sum(bulk.vectors**2, axis=1)
         assert np.allclose(size[1:3], ((w @ z.T) ** 2).sum(axis=0))

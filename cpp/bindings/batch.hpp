@@ -104,6 +104,17 @@ inline void set_target(srfx::BatchTarget& out, const py::object& target, const D
     throw py::value_error("gamma must have L entries for each set");
 }
 
+/// The target of a batch whose alignments are its own: an Activation or a Target, which must
+/// outlive `out`. Its directions.
+inline srfx::Index set_own_target(srfx::BatchTarget& out, const py::object& target) {
+  if (py::isinstance<Activation>(target)) {
+    out.target = target.cast<const Activation&>().value.get();
+    return 1;
+  }
+  out.directed = target.cast<const Target&>().value.get();
+  return out.directed->directions();
+}
+
 /// The part that the inputs of all batches share; the arrays must outlive `in`.
 template <class Input>
 void set_points(Input& in, const Activation& sigma, const Integers& set_index, const Doubles& beta,

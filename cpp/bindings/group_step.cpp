@@ -20,13 +20,7 @@ py::dict solve_one_step_groups(const Activation& sigma, const py::object& target
   in.readout = readout, in.pi = pi;
   for (py::ssize_t i = 0; i < eta.size(); ++i)
     in.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
-  py::ssize_t directions = 1;
-  if (py::isinstance<Activation>(target)) {
-    in.target = target.cast<const Activation&>().value.get();
-  } else {
-    in.directed = target.cast<const Target&>().value.get();
-    directions = in.directed->directions();
-  }
+  const py::ssize_t directions = set_own_target(in, target);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
   py::dict out;

@@ -88,11 +88,12 @@ py::dict solve_losses_one_step(const Activation& sigma, const Activation& target
 
 py::dict solve_losses_empirical(const Activation& sigma, const Activation& target,
                                 const Numbers& loss, const std::string& labels, double slope,
-                                double r, double c, double gamma, const Doubles& eigenvalues,
-                                const Doubles& vectors, double beta, double inverse_d,
-                                const Doubles& set_noise, const Integers& set_index,
-                                const Doubles& noise, const Doubles& alpha, const Doubles& lam,
-                                py::ssize_t n_points, int n_threads, bool slopes) {
+                                double r, double c, const Doubles& gamma,
+                                const Doubles& eigenvalues, const Doubles& vectors, double beta,
+                                double inverse_d, const Doubles& set_noise,
+                                const Integers& set_index, const Doubles& noise,
+                                const Doubles& alpha, const Doubles& lam, py::ssize_t n_points,
+                                int n_threads, bool slopes) {
   const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const Doubles betas(std::vector<py::ssize_t>{1}, &beta),
       inverse(std::vector<py::ssize_t>{1}, &inverse_d);

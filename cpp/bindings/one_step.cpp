@@ -37,17 +37,17 @@ py::dict solve_one_step(const Activation& sigma, const Activation& target, doubl
   return results.dict;
 }
 
-py::dict solve_empirical(const Activation& sigma, const Activation& target, double r, double c,
-                         double gamma, const Doubles& eigenvalues, const Doubles& vectors,
+py::dict solve_empirical(const Activation& sigma, const py::object& target, double r, double c,
+                         const Doubles& gamma, const Doubles& eigenvalues, const Doubles& vectors,
                          double beta, double inverse_d, const Doubles& noise, const Doubles& alpha,
                          const Doubles& lam, py::ssize_t n_points, int n_threads, bool exact) {
   const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const Integers zero(std::vector<py::ssize_t>{1}, std::vector<std::int64_t>{0}.data());
   const Doubles betas(std::vector<py::ssize_t>{1}, &beta),
       inverse(std::vector<py::ssize_t>{1}, &inverse_d);
-  const srfx::BatchInput in =
-      inputs(sigma, target, zero, betas, noise, alpha, lam, inverse, n_points, n_threads);
-  Results results(n_points);
+  srfx::BatchInput in;
+  Results results(n_points, set_own_target(in, target));
+  set_points(in, sigma, zero, betas, noise, alpha, lam, inverse, n_points, n_threads);
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::solve_anisotropic(srfx::EmpiricalSource(weights), in, results.out, interrupt, exact);
   });
@@ -100,8 +100,9 @@ void register_one_step(py::module_& m) {
   m.def("solve_empirical", &solve_empirical, arg("sigma"), arg("target"), arg("r"), arg("c"),
         arg("gamma"), arg("eigenvalues"), arg("vectors"), arg("beta"), arg("inv_d"), arg("noise"),
         arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("exact") = false,
-        "Given weights: eigenvalues of W Pi W^T and four vectors in its eigenbasis. exact: no "
-        "table.");
+        "Given weights: eigenvalues of W Pi W^T and the vectors of an EmpiricalBulk in its "
+        "eigenbasis; gamma one number a direction of the target, an Activation or a Target. exact: "
+        "no table.");
   m.def("step_map", &step_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),
         "Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.");

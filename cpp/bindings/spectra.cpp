@@ -1,22 +1,11 @@
 // Spectra of the features: several readout values, the actual one-step network, given weights.
+#include "measured.hpp"
 #include "batch.hpp"
 #include "spectrum_dict.hpp"
 
 #include "srfx/spectrum/spectra.hpp"
 
 namespace {
-
-/// One result a model: work(i) on the threads, without the GIL.
-template <class Work> py::list each(py::ssize_t n, int n_threads, Work&& work) {
-  std::vector<srfx::Spectrum> results(static_cast<std::size_t>(n));
-  run_released([&](srfx::Interrupt& interrupt) {
-    srfx::parallel_for(n, n_threads, interrupt,
-                       [&](srfx::Index i, int) { results[static_cast<std::size_t>(i)] = work(i); });
-  });
-  py::list out;
-  for (const srfx::Spectrum& s : results) out.append(spectrum_dict(s));
-  return out;
-}
 
 py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& pi,
                 const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
@@ -25,7 +14,7 @@ py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, con
     throw py::value_error("r and c must have shape (models, groups)");
   const double *pr = r.data(), *pc = c.data(), *pp = pi.data(), *pa = alpha.data(),
                *pb = beta.data(), *px = x.data();
-  return each(n, n_threads, [&](srfx::Index i) {
+  return each_spectrum(n, n_threads, [&](srfx::Index i) {
     const srfx::GroupParameters p{
         {pr + i * k, pr + (i + 1) * k}, {pc + i * k, pc + (i + 1) * k}, {pp, pp + k}, 0};
     return srfx::group_spectrum(*sigma.value, p, pa[i], pb[i], px, n_x);
@@ -51,7 +40,7 @@ py::list one_step(const Activation& sigma, const Activation& target, double read
     source.emplace(*sigma.value, *sigma.derivative, *target.value, readout, std::move(sets),
                    srfx::OneStepSource::Path::automatic, law);
   }
-  return each(n, n_threads, [&](srfx::Index i) {
+  return each_spectrum(n, n_threads, [&](srfx::Index i) {
     return srfx::step_spectrum(*source, i, *sigma.value, pa[i], pb[i], px, n_x);
   });
 }
@@ -59,16 +48,11 @@ py::list one_step(const Activation& sigma, const Activation& target, double read
 py::list empirical(const Activation& sigma, double r, double c, const Doubles& eigenvalues,
                    const Doubles& vectors, double beta, const Doubles& alpha, const Doubles& x,
                    int n_threads) {
-  const py::ssize_t n = alpha.size(), p = eigenvalues.size(), n_x = x.size();
-  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
-    throw py::value_error("vectors must have shape (4, p)");
-  srfx::MeasuredWeights weights;
-  weights.spike = {r, c, 0};
-  weights.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);
-  for (py::ssize_t j = 0; j < 4; ++j)
-    weights.u[static_cast<std::size_t>(j)].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
+  const py::ssize_t n = alpha.size(), n_x = x.size();
+  const Doubles gamma(std::vector<py::ssize_t>{vectors.shape(0) - 3});  // of no account here
+  const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const double *pa = alpha.data(), *px = x.data();
-  return each(n, n_threads, [&](srfx::Index i) {
+  return each_spectrum(n, n_threads, [&](srfx::Index i) {
     return srfx::weights_spectrum(weights, *sigma.value, pa[i], beta, px, n_x);
   });
 }

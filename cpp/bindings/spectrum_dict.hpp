@@ -18,3 +18,15 @@ inline py::dict spectrum_dict(const srfx::Spectrum& s) {
   item["expected_moment"] = s.expected_moment, item["outlier_rate"] = s.outlier_rate;
   return item;
 }
+
+/// One result a model: work(i) on the threads, without the GIL.
+template <class Work> inline py::list each_spectrum(py::ssize_t n, int n_threads, Work&& work) {
+  std::vector<srfx::Spectrum> results(static_cast<std::size_t>(n));
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::parallel_for(n, n_threads, interrupt,
+                       [&](srfx::Index i, int) { results[static_cast<std::size_t>(i)] = work(i); });
+  });
+  py::list out;
+  for (const srfx::Spectrum& s : results) out.append(spectrum_dict(s));
+  return out;
+}

@@ -1,4 +1,5 @@
 // Derivatives for the actual one-step network, and for given weights.
+#include "measured.hpp"
 #include "step_results.hpp"
 
 namespace {
@@ -28,24 +29,19 @@ py::tuple gradient_one_step(const Activation& sigma, const Activation& target, d
   return py::make_tuple(slopes.test, slopes.train);
 }
 
-py::tuple gradient_empirical(const Activation& sigma, const Activation& target, double r, double c,
-                             double gamma, const Doubles& eigenvalues, const Doubles& vectors,
-                             double beta, double inverse_d, const Doubles& noise,
-                             const Doubles& alpha, const Doubles& lam, const Doubles& v1,
-                             const Doubles& v2, const std::vector<int>& directions, int n_threads) {
-  const py::ssize_t n = v1.size(), p = eigenvalues.size();
-  if (vectors.ndim() != 2 || vectors.shape(0) != 4 || vectors.shape(1) != p)
-    throw py::value_error("vectors must have shape (4, p)");
+py::tuple gradient_empirical(const Activation& sigma, const py::object& target, double r, double c,
+                             const Doubles& gamma, const Doubles& eigenvalues,
+                             const Doubles& vectors, double beta, double inverse_d,
+                             const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+                             const Doubles& v1, const Doubles& v2,
+                             const std::vector<int>& directions, int n_threads) {
+  const py::ssize_t n = v1.size();
   require_lengths({noise.size(), alpha.size(), lam.size(), v2.size()}, n);
-  srfx::MeasuredWeights weights;
-  weights.spike = {r, c, gamma};
-  weights.eigenvalues.assign(eigenvalues.data(), eigenvalues.data() + p);
-  for (py::ssize_t j = 0; j < 4; ++j)
-    weights.u[j].assign(vectors.data(j, 0), vectors.data(j, 0) + p);
+  const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const std::int64_t zero = 0;
   srfx::BatchInput in;
   in.sigma = sigma.value.get();
-  in.target = target.value.get();
+  set_own_target(in, target);
   in.set_index = &zero;
   in.alpha = column(alpha), in.lam = column(lam), in.noise = column(noise);
   in.beta = {&beta, 0}, in.inverse_d = {&inverse_d, 0};

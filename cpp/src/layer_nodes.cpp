@@ -471,6 +471,7 @@ double StepView::error() const { return parts_->view->error(); }
 StepNodes StepView::nodes(double fineness) const {
   const Parts& x = *parts_;
   StepNodes out;
+  out.fineness = fineness;
   double step = 1;
   std::vector<double> k = x.points(fineness, step), share(k.size(), step), f;
   if (x.below) times_normal_density(k.data(), share.data(), static_cast<Index>(k.size()));

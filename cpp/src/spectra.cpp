@@ -11,29 +11,43 @@ Spectrum spectrum(const Function& sigma, const SpikeParameters& p, double alpha,
   return SpectrumSolver(system)(x, n);
 }
 
-Spectrum step_spectrum(const OneStepSource& source, Index set, const Function& sigma, double alpha,
-                       double beta, const double* x, Index n) {
-  const auto shared = source.shared(set);
-  const SpikeParameters spike = shared->spike();
+namespace {
+
+template <class Bulk>
+Spectrum correlated_spectrum(std::shared_ptr<const Bulk> bulk, const SpikeParameters& spike,
+                             const Function& sigma, double alpha, double beta, const double* x,
+                             Index n) {
   CoefficientScratch scratch;
   Coefficients coefficients(sigma, sigma, {spike.r, spike.c, 0}, scratch);
   Ladder panels(coefficients, true);
-  using Bulk = OneStepBulk<Complex>;
-  const PairSystem<CorrelatedSpectrum<Bulk>> system(
-      panels, alpha, beta, {Bulk(shared->step, shared->nodes), sigma, spike, beta});
+  const PairSystem<CorrelatedSpectrum<Bulk>> system(panels, alpha, beta,
+                                                    {std::move(bulk), sigma, spike, beta});
   return SpectrumSolver(system)(x, n);
+}
+
+}  // namespace
+
+Spectrum step_spectrum(const OneStepSource& source, Index set, const Function& sigma, double alpha,
+                       double beta, const double* x, Index n) {
+  const auto shared = source.shared(set);
+  using Bulk = OneStepBulk<Complex>;
+  return correlated_spectrum(std::make_shared<const Bulk>(shared->step, shared->nodes),
+                             shared->spike(), sigma, alpha, beta, x, n);
+}
+
+Spectrum layer_spectrum(const LayerSource& source, Index set, const Function& sigma, double alpha,
+                        double beta, const double* x, Index n) {
+  const auto layer = source.positive(set);
+  using Bulk = LayerBulk<Complex>;
+  return correlated_spectrum(std::make_shared<const Bulk>(*layer), layer->spike, sigma, alpha, beta,
+                             x, n);
 }
 
 Spectrum weights_spectrum(const MeasuredWeights& weights, const Function& sigma, double alpha,
                           double beta, const double* x, Index n) {
-  const SpikeParameters spike = weights.spike;
-  CoefficientScratch scratch;
-  Coefficients coefficients(sigma, sigma, {spike.r, spike.c, 0}, scratch);
-  Ladder panels(coefficients, true);
   using Bulk = EmpiricalBulk<Complex>;
-  const PairSystem<CorrelatedSpectrum<Bulk>> system(panels, alpha, beta,
-                                                    {Bulk(weights), sigma, spike, beta});
-  return SpectrumSolver(system)(x, n);
+  return correlated_spectrum(std::make_shared<const Bulk>(weights), weights.spike, sigma, alpha,
+                             beta, x, n);
 }
 
 Spectrum group_spectrum(const Function& sigma, const GroupParameters& p, double alpha, double beta,

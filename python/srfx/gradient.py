@@ -61,13 +61,11 @@ def gradient(
     if solution.bulk == "empirical":
         for name in names:
             check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
-    by_layers = solution.bulk in ("one_step", "multi_step") and weights.in_layers(model)
-    if isinstance(model, MultiStep) or by_layers:
-        what = "a MultiStep" if isinstance(model, MultiStep) else "several directions and this bulk"
+    if isinstance(model, MultiStep):
         for name in names:
             if name not in ("lam", "alpha", "beta"):
                 raise NotImplementedError(
-                    f"gradient of {what} is available in lam, alpha and beta, which leave the "
+                    "gradient of a MultiStep is available in lam, alpha and beta, which leave the "
                     f"steps alone; got name={name!r}"
                 )
     lam = solution.arguments["lam"]
@@ -145,7 +143,8 @@ def _jumps(solution: Solution, name: str, threads: int) -> NDArray[np.bool_] | b
 
 def _check_gamma(model: Model, gamma: FloatArray) -> None:
     smooth = gamma[np.abs(gamma) > 1 - 5e-9]
-    if smooth.size and not compiled(model.target).smooth:
+    kinks = target_of(model).kinks if model.directions > 1 else not compiled(model.target).smooth
+    if smooth.size and kinks:
         raise NotImplementedError(
             "the derivative in gamma within 5e-9 of |gamma| = 1 needs a target without kinks; got "
             f"gamma={float(smooth.flat[0])!r}, target={model.target!r}"
@@ -238,8 +237,8 @@ def _along(
     directions = [d for d in _CORE if any(d in chain for chain in chains.values())]
     sets = spike_sets(model, shape)
     if "gamma" in directions:
-        _check_turn(model, names)
-        _check_gamma(model, sets.gamma)
+        gamma = sets.gamma
+        _check_gamma(model, gamma if gamma.ndim == 1 else np.linalg.norm(gamma, axis=-1))
     values = _core.gradient(
         compiled(model.activation),
         sets.target,
@@ -270,6 +269,12 @@ def _along_step(
     if solution.bulk == "empirical":
         values = weights.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
     elif weights.in_layers(model):
+        assert isinstance(model, (OneStep, MultiStep))
+        if "eta" in names and np.any(np.asarray(model.eta) == 0):
+            raise NotImplementedError(
+                "gradient in eta of this bulk with several directions of the target needs eta "
+                f"other than 0: without a step they have no frame; got eta={model.eta!r}"
+            )
         values = weights.layers_gradient(solution, [_STEP.index(d) for d in directions], threads)
     else:
         assert isinstance(model, OneStep)

@@ -376,8 +376,9 @@ class Solution(Rebuilt):
             An unknown name, ``alpha0 = 0`` for a derivative in alpha0, or with given weights a
             name that they supersede.
         NotImplementedError
-            Several readout values with ``bulk="one_step"``; ``lam = 0`` below the interpolation
-            threshold; a target with kinks for a derivative in gamma at ``|gamma| = 1``.
+            Several readout values with ``bulk="one_step"``; a MultiStep in what moves its steps;
+            ``lam = 0`` below the interpolation threshold; a target with kinks for a derivative in
+            gamma at ``|gamma| = 1``.
 
         Examples
         --------

@@ -13,6 +13,7 @@ from srfx import _validation as check
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
     SpikedRF,
     check_model,
@@ -23,7 +24,7 @@ from srfx.models import (
 )
 from srfx.results import describe, dimensions
 from srfx.theory import covers
-from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers
+from srfx.weights import EmpiricalBulk, check_bulk, check_weights, in_layers, layer_inputs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,20 +45,22 @@ def feature_spectrum(
     groups (THEORY sections 6 and 12). Above the axis their solution in the upper half plane is
     unique, so there is no branch to choose. Each spectrum comes with checks made at run time: its
     total mass, by integration over all of it, should be 1, its first moment ``a' (E u1 + E u2)``.
+    After a step whose labels are unbounded the spectrum has a tail without an end: what lies far
+    out in it, some 1e-5 of the mass, is found as islands or not at all.
 
     Parameters
     ----------
-    model : SpikedRF or OneStep
-        The model. The target matters only as far as it shapes the step.
+    model : SpikedRF, OneStep or MultiStep
+        The model. The target matters only as far as it shapes the steps.
     alpha : float or array
         Samples over d, > 0; broadcasts with the numeric fields of the model.
     x : array
         Where to compute the density, > 0 (the mass at zero is reported apart), of one dimension.
         Use log-spaced points where the density reaches far down.
-    bulk : {"isotropic", "one_step"} or EmpiricalBulk
+    bulk : {"isotropic", "one_step", "multi_step"} or EmpiricalBulk
         As in `solve`: ``"isotropic"`` treats a OneStep through `OneStep.equivalent`;
-        ``"one_step"`` has the anisotropic bulk of the actual step, for a single readout value;
-        given weights have their own.
+        ``"one_step"`` and ``"multi_step"`` have the anisotropic bulk of the actual steps, for a
+        single readout value; given weights have their own.
     n_threads : int, optional
         Threads, as in `solve`: one model a thread.
 
@@ -110,11 +113,6 @@ def feature_spectrum(
         raise NotImplementedError(
             "feature_spectrum is available for several readout values with bulk='isotropic' only; "
             f"got readout={model.readout}, bulk={bulk!r}"
-        )
-    if bulk in ("one_step", "multi_step") and in_layers(model):
-        raise NotImplementedError(
-            f"feature_spectrum is available with bulk={bulk!r} for one step and a target of one "
-            "direction; for several there is bulk='isotropic'"
         )
     threads = check.thread_count(n_threads)
     relevant = dict(model.numeric)
@@ -201,6 +199,11 @@ def spectra(
             full(alpha),
             x,
             threads,
+        )
+    if bulk != "isotropic" and in_layers(model):
+        assert isinstance(model, (OneStep, MultiStep))
+        return _core.spectrum_layers(
+            **layer_inputs(model, full), alpha=full(alpha), x=x, n_threads=threads
         )
     if bulk == "one_step":
         assert isinstance(model, OneStep)

@@ -38,7 +38,7 @@ def covers(bulk: object) -> tuple[str, ...]:
     """Say what a bulk covers of the models with more than one direction, spike or step."""
     everything = ("directions", "spikes", "steps")
     if isinstance(bulk, EmpiricalBulk):
-        return ("steps",)
+        return everything
     return ("directions", "steps") if bulk in ("one_step", "multi_step") else everything
 
 
@@ -470,12 +470,13 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
     if solution.bulk == "isotropic":
         rows, c, alignment = spikes_of(model)
     else:
+        bulk = solution.bulk if solution.weights is None else solution.weights
         where = (solution.arguments, shape, threads)
         readout = chosen(solution.loss, model.labels, 1.0)
         if is_ridge(model, readout):
-            raw = weights.solve_bulk(model, solution.bulk, *where)
+            raw = weights.solve_bulk(model, bulk, *where)
         else:
-            raw = solve_readout(model, solution.bulk, readout, *where)
+            raw = solve_readout(model, bulk, readout, *where)
         k = group_count(model)
         rows, c = raw["r"].reshape(*shape, k, 1), raw["c"].reshape(*shape, k)
         alignment, chi = raw["gamma"].reshape(*shape, -1, 1), raw["chi"].reshape(-1, k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from srfx.models import (
     MultiStep,
     OneStep,
     Rebuilt,
+    SpikedRF,
     check_groups,
     compiled,
     freeze,
     gaussian_constants,
+    group_count,
     label,
     probabilities,
     target_of,
@@ -76,7 +78,8 @@ class EmpiricalBulk(Rebuilt):
     vectors : array of shape (4, p)
         ``W v/|v| - r``, ``W`` applied to the part of theta orthogonal to v (normalised), ``|Pi
         w_i|^2 - c`` and ``(1, .., 1)``, in the basis of its eigenvectors. Of L directions there are
-        several rows in place of the second: ``W`` applied to the zhat of THEORY section 14.
+        L rows in place of the second: ``W`` applied to the zhat of THEORY section 14, for the
+        symmetric root A of ``1 - gamma gamma^T``.
     given : mapping, optional
         Means over parts of the W, v and theta that `from_weights` was given: what a stored scan
         knows them by. The eigenvectors are known to no last digit, which would depend on the
@@ -209,7 +212,8 @@ class EmpiricalBulk(Rebuilt):
             gamma = targets @ spike
             values, axes = np.linalg.eigh(np.eye(len(targets)) - np.outer(gamma, gamma))
             kept = values > 1e-12
-            across = (axes[:, kept] / np.sqrt(values[kept])).T @ across
+            inverse = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+            across = (axes * inverse) @ axes.T @ across
         length = np.linalg.norm(across, axis=1, keepdims=True)
         across = np.where(length > 1e-12, across / np.where(length > 0, length, 1.0), 0.0)
 
@@ -348,8 +352,16 @@ def check_bulk(model: Model, bulk: object, lam: float | FloatArray) -> None:
             _check_endless(model)
         else:
             _check_layers(model, name)
+    if isinstance(bulk, EmpiricalBulk) and group_count(model) > 1:
+        got = f"readout={model.readout}"
+        if isinstance(model, SpikedRF) and model.spikes is not None:
+            got = f"spikes of shape {model.spikes.shape}"
+        raise NotImplementedError(
+            f"an EmpiricalBulk supports a single readout value, as in readout=(1.0,), and a single "
+            f"row of spikes, which all of its rows share; got {got}"
+        )
     if len(model.readout) > 1:
-        _check_groups(model, bulk)
+        _check_groups(model)
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
             f"lam must be > 0 with {name}; got 0: approach the ridgeless limit by a small lam, "
@@ -415,13 +427,8 @@ def _check_endless(model: OneStep) -> None:
         )
 
 
-def _check_groups(model: Model, bulk: object) -> None:
+def _check_groups(model: Model) -> None:
     """Refuse several readout values where section 10 does not cover them."""
-    if bulk != "one_step":
-        raise NotImplementedError(
-            "an EmpiricalBulk supports a single readout value, as in readout=(1.0,); got "
-            f"readout={model.readout}"
-        )
     check_groups(model)
     constants = _core.step_constants(compiled(model.activation))
     if constants["h2"] != 0 and any(constants[name] != 0 for name in ("b3", "b12", "k3")):
@@ -440,7 +447,8 @@ def inputs_of(
     if isinstance(bulk, str):
         return dict(numeric)
     kept = {k: v for k, v in numeric.items() if k not in ("r", "c", "gamma", "eta", "alpha0")}
-    return {"r": bulk.r, "c": bulk.c, "gamma": bulk.gamma, **kept}
+    own = {} if bulk.directions > 1 else {"gamma": bulk.gamma}  # a vector is no number of a point
+    return {"r": bulk.r, "c": bulk.c, **own, **kept}
 
 
 def dimension_of(bulk: EmpiricalBulk, d: float | FloatArray | None) -> float:
@@ -514,6 +522,23 @@ def step_gradient(
     )
 
 
+def layer_inputs(
+    model: OneStep | MultiStep, full: Callable[[float | FloatArray], FloatArray]
+) -> dict[str, Any]:
+    """Give the networks of a batch, each with steps of its own, as the core takes them."""
+    steps = _steps(model)
+    with np.errstate(divide="ignore"):
+        return {
+            "sigma": compiled(model.activation),
+            "target": _seen(model),
+            "readout": model.readout[0],
+            "eta": np.stack([full(eta) for _, eta, _ in steps], axis=-1),
+            "inv_alpha0": np.stack([full(1 / alpha0) for _, _, alpha0 in steps], axis=-1),
+            "noise": full(model.noise),
+            "beta": full(model.beta),
+        }
+
+
 def inputs_of_layers(
     model: OneStep | MultiStep,
     arguments: Mapping[str, float | FloatArray],
@@ -575,10 +600,10 @@ def inputs_of_weights(
     """Give the arguments that the core's functions for given weights share."""
     return {
         "sigma": compiled(model.activation),
-        "target": compiled(model.target),
+        "target": _seen(model),
         "r": bulk.r,
         "c": bulk.c,
-        "gamma": bulk.gamma,
+        "gamma": np.atleast_1d(bulk.gamma),
         "eigenvalues": bulk.eigenvalues,
         "vectors": bulk.vectors,
         "beta": bulk.p / bulk.d,

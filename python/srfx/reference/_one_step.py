@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx._validation import public
-from srfx.reference._spiked import Function, gauss_nodes, gaussian_mean, normal
+from srfx.reference._spiked import Function, gauss_hermite, gauss_nodes, gaussian_mean, normal
 from srfx.reference._spikes import Spikes, root_of, table_of_spikes, turned
 from srfx.reference._system import (
     Response,
@@ -146,8 +146,7 @@ def residual_rule(star: Function, shift: float, noise: float, density: float) ->
     if noise == 0.0:
         return Residual(clean, weight, weight * t, weight * t * t)
     if sd < 0.02:
-        x, w = np.polynomial.hermite_e.hermegauss(math.ceil(16 * density))
-        w = w / w.sum()
+        x, w = gauss_hermite(math.ceil(16 * density))
         u = (clean[:, None] + sd * x).ravel()
         p0 = (weight[:, None] * w).ravel()
         t = np.repeat(t, x.size)
@@ -205,11 +204,9 @@ def law_of(target: Any, shift: float, noise: float, density: float) -> Residual:
     squares = (t[:, None] * t).reshape(-1, p.size)
     u, moments = _gathered(u, np.concatenate([p[None], p * t, p * squares]), density)
     if noise > 0.0:
-        x, w = np.polynomial.hermite_e.hermegauss(math.ceil(48 * density))
+        x, w = gauss_hermite(math.ceil(48 * density))
         u = (u[:, None] + math.sqrt(noise) * x).ravel()
-        u, moments = _gathered(
-            u, (moments[..., None] * (w / w.sum())).reshape(len(moments), -1), density
-        )
+        u, moments = _gathered(u, (moments[..., None] * w).reshape(len(moments), -1), density)
     count = star.directions
     p2 = moments[1 + count :].reshape(count, count, -1)
     return Residual(u, moments[0], moments[1 : 1 + count], p2)

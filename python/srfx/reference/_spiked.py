@@ -207,6 +207,20 @@ def gauss_nodes(edges: Array, order: int) -> tuple[Array, Array]:
     return z, weight * normal(z)
 
 
+def gauss_hermite(count: int) -> tuple[Array, Array]:
+    """Return nodes and node weights, which sum to one, for a standard normal variable.
+
+    NumPy's weights overflow beyond some 370 nodes; SciPy's do not.
+    """
+    if count > 300:
+        from scipy.special import roots_hermitenorm
+
+        x, w = roots_hermitenorm(count)
+    else:
+        x, w = np.polynomial.hermite_e.hermegauss(count)
+    return x, w / w.sum()
+
+
 def panel_edges(centres: list[tuple[float, float]], base: float, reach: float) -> Array:
     """Return panel edges on [-reach, reach], refined around `centres`.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srfx._validation import public
 from srfx.reference._one_step import OneGroup, inverse_2x2, one_group_response
-from srfx.reference._spiked import Z_MAX, Z_ORDER, Function, conditional, gauss_nodes
+from srfx.reference._spiked import Z_MAX, Z_ORDER, Function, conditional, gauss_hermite, gauss_nodes
 from srfx.reference._spikes import Spikes, root_of, solve_table, table_of_spikes, turned
 from srfx.reference._system import (
     Response,
@@ -174,9 +174,9 @@ class Step:
         mu0 = conditional(sigma, before.r * unique, sd, density)[0]
         u = np.asarray(star.value(*(before.theta @ x)), float) - a * mu0[place]
         if noise > 0.0:
-            eps, w = np.polynomial.hermite_e.hermegauss(round(40 * density))
+            eps, w = gauss_hermite(round(40 * density))
             u = (u[:, None] + math.sqrt(noise) * eps).ravel()
-            p = (p[:, None] * (w / w.sum())).ravel()
+            p = (p[:, None] * w).ravel()
             x, place = np.repeat(x, eps.size, axis=1), np.repeat(place, eps.size)
         o = Moments(**{name: value[place] for name, value in vars(found).items()})
         self.x, self.p = x, p

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx._validation import public
-from srfx.reference._spiked import gauss_nodes
+from srfx.reference._spiked import gauss_hermite, gauss_nodes
 from srfx.reference._system import as_function
 
 Array = NDArray[Any]
 REACH = 9.0  # of Gaussian variables whose rule has edges at planes
 CHUNK = 1_500_000  # values of a target at a time
+MOST = 6_000_000  # nodes of a rule
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,12 @@ def directions_of(target: Any) -> Directions:
 
 def hermite(count: int, variables: int) -> tuple[Array, Array]:
     """Return the tensor rule of Gauss and Hermite: nodes (variables, n) and node weights."""
-    x, w = np.polynomial.hermite_e.hermegauss(count)
-    w = w / w.sum()
+    if count**variables > MOST:
+        raise ValueError(
+            f"density must be smaller here: a rule of {count} nodes in each of {variables} "
+            f"variables has more than {MOST:,}. Averages that do not settle before are not known"
+        )
+    x, w = gauss_hermite(count)
     nodes = np.stack(np.meshgrid(*[x] * variables, indexing="ij")).reshape(variables, -1)
     weights = np.ones(1)
     for _ in range(variables):

@@ -77,10 +77,10 @@ template <class S> class Table {
 
 }  // namespace detail
 
-/// The bulk of a layer. One object a point, or a thread. `lags`: see Response.
-template <class T, bool lags = false>
-class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
-  using Base = Response<LayerBulk<T, lags>, T, lags>;
+/// The bulk of a layer of numbers R. One object a point, or a thread. `lags`: see Response.
+template <class T, bool lags = false, class R = double>
+class LayerBulk : public Response<LayerBulk<T, lags, R>, T, lags> {
+  using Base = Response<LayerBulk<T, lags, R>, T, lags>;
   friend Base;
   using Base::state_, Base::slope_, Base::nu_, Base::omega_;
   using typename Base::State, typename Base::Evaluation;
@@ -89,9 +89,10 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
   using Real = typename P::Real;
   using S = Along<T>;
   using Table = detail::Table<S>;
+  using Model = BasicLayerModel<R>;
 
  public:
-  explicit LayerBulk(const LayerModel& model) : model_(&model) {
+  explicit LayerBulk(const Model& model) : model_(&model) {
     if (model.below) below_ = std::make_unique<LayerBulk>(*model.below);
   }
   const SpikeParameters& spike() const { return model_->spike; }
@@ -103,7 +104,7 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     S q11;
     const Table p = on_frame(at, &q11);
     Overlaps<T> out(model_->directions, at, p.data(), T(model_->c_delta));
-    out.to_unit_bulk(T(model_->spike.c), T(std::sqrt(model_->spike.c)));
+    out.to_unit_bulk(c(), std::sqrt(c()));
     out.mean = below_ ? this->slope_of(nu_, -omega_)
                       : this->damped_mean(q11, T(model_->damping), T(model_->spread));
     return out;
@@ -112,7 +113,7 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
   /// Overlaps of (1 + b Sigma)^-1 on the frame (vhat, zhat_1, .., zhat_L', L), where the fixed
   /// point holds at b.
   Table on_frame(const S& b, S* q11 = nullptr) const {
-    const LayerModel& m = *model_;
+    const Model& m = *model_;
     const int latents = m.latents, two = 2 * latents, count = m.vectors();
     const S tau(state_.tau, slope_[0] * b.d), w(state_.w, slope_[1] * b.d),
         rho(state_.rho, slope_[2] * b.d);
@@ -210,7 +211,7 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
 
     // Overlaps of R = (1 + b (Sigma' without its last three terms))^-1: of x_E, v_us1, v_la, V [,
     // U, v_gc].
-    using L = LayerModel;
+    using L = Model;
     const S inverse_b = S(1) / b, root(T(std::sqrt(m.c_before))), b_root = inverse_b / root;
     const int at_spike = latents, at_la = latents + 1, at_v = latents + 2, at_u = latents + 3,
               at_gc = latents + 4, total = below_ ? latents + 5 : latents + 3;
@@ -234,7 +235,7 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
       put(places[g], at_v, -two_vectors(g, L::lb)[0][1] * b_root);
       if (below_) put(places[g], at_u, -left[g](0, two) * inverse_b);
     }
-    const S inverse_c(T(1 / m.c_before));
+    const S inverse_c(T(1.0 / m.c_before));
     put(at_v, at_v, (S(T(m.lb_sigma)) - two_vectors(L::lb, L::lb)[1][1]) * inverse_b * inverse_c);
     if (below_) {
       put(at_v, at_u, (S(T(m.lb_tilt)) - left[L::lb](1, two)) * b_root);
@@ -260,14 +261,14 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     Table out(n_frame, n_frame), half(n_frame, total);
     for (int i = 0; i < n_frame; ++i)
       for (int l = 0; l < total; ++l) {
-        if (m.frame(i, l) == 0) continue;
+        if (m.frame(i, l) == R(0)) continue;
         const S factor(T(m.frame(i, l)));
         for (int j = 0; j < total; ++j) half(i, j) += factor * r(l, j);
       }
     for (int i = 0; i < n_frame; ++i)
       for (int j = 0; j < n_frame; ++j)
         for (int l = 0; l < total; ++l)
-          if (m.frame(j, l) != 0) out(i, j) += half(i, l) * S(T(m.frame(j, l)));
+          if (m.frame(j, l) != R(0)) out(i, j) += half(i, l) * S(T(m.frame(j, l)));
     return out;
   }
 
@@ -275,19 +276,19 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
   bool scalar() const { return false; }
   bool stepped() const { return true; }
   double variance() const { return model_->spike.c; }
-  T c() const { return T(model_->spike.c); }
+  T c() const { return T(model_->c); }
 
   Evaluation evaluate(const State& x) const {
-    const LayerModel& m = *model_;
+    const Model& m = *model_;
     const T iota(m.iota), one(1);
     const T c1 = T(2) * iota * x.b * x.w,
             c2 = iota * iota * x.b * (x.b * x.w * x.w + x.tau * x.rho), c3 = iota * x.b * x.tau;
     const V v1(c1), v2(c2), v3(c3);
     const Real unit(1.0);
     V s1(0.0), s2(0.0), sm(0.0), s11(0.0), s12(0.0), s1m(0.0), s22(0.0), s2m(0.0), smm(0.0);
-    const double* const weights = m.rows[0].data();
+    const R* const weights = m.rows[0].data();
     for (Index i = 0; i < m.size(); i += P::size) {
-      const Real e = P::load(&m.e[i]), mm = P::load(&m.m[i]), e2 = e * e;
+      const auto e = P::load(&m.e[i]), mm = P::load(&m.m[i]), e2 = e * e;
       const V q = unit / (unit + e * v1 + e2 * v2 + mm * v3), wq = P::load(weights + i) * q,
               wqq = wq * q;
       const V we = e * wqq, we2 = e2 * wqq, wm = mm * wqq;
@@ -339,13 +340,13 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     S one, e, ee, m;
   };
   void gather(const S& c1, const S& c2, const S& c3) const {
-    const LayerModel& m = *model_;
+    const Model& m = *model_;
     const Index packs = m.size() / P::size;
     values_.resize(static_cast<std::size_t>(8 * packs));
     const V v1(c1.v), v2(c2.v), v3(c3.v), d1(c1.d), d2(c2.d), d3(c3.d);
     const Real unit(1.0);
     for (Index k = 0; k < packs; ++k) {
-      const Real e = P::load(&m.e[k * P::size]), mm = P::load(&m.m[k * P::size]), e2 = e * e;
+      const auto e = P::load(&m.e[k * P::size]), mm = P::load(&m.m[k * P::size]), e2 = e * e;
       const V q = unit / (unit + e * v1 + e2 * v2 + mm * v3),
               dq = -(e * d1 + e2 * d2 + mm * d3) * q * q;
       V* const to = &values_[static_cast<std::size_t>(8 * k)];
@@ -354,11 +355,11 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     }
     sums_.resize(m.rows.size());
     for (std::size_t row = 0; row < m.rows.size(); ++row) {
-      const double* const weights = m.rows[row].data();
+      const R* const weights = m.rows[row].data();
       V total[8];
       for (V& x : total) x = V(0.0);
       for (Index k = 0; k < packs; ++k) {
-        const Real weight = P::load(weights + k * P::size);
+        const auto weight = P::load(weights + k * P::size);
         const V* const from = &values_[static_cast<std::size_t>(8 * k)];
         for (int j = 0; j < 8; ++j) total[j] += weight * from[j];
       }
@@ -367,7 +368,7 @@ class LayerBulk : public Response<LayerBulk<T, lags>, T, lags> {
     }
   }
 
-  const LayerModel* model_;
+  const Model* model_;
   std::unique_ptr<LayerBulk> below_;
   mutable std::vector<V> values_;
   mutable std::vector<Sums> sums_;

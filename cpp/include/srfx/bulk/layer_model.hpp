@@ -13,6 +13,7 @@
 #pragma once
 
 #include "srfx/core/dense.hpp"
+#include "srfx/core/scalar.hpp"
 #include "srfx/gaussian/residual.hpp"
 #include "srfx/gaussian/target.hpp"
 
@@ -20,22 +21,23 @@
 
 namespace srfx {
 
-/// A layer: the network after one step, and `below` it the network before.
-struct LayerModel {
+/// A layer: the network after one step, and `below` it the network before. R: its numbers; complex
+/// ones carry derivatives as infinitesimal imaginary parts.
+template <class R> struct BasicLayerModel {
   /// The vectors v_f = X^T f/n0 that a step makes: f = u s1, whose part of the new rows is the
   /// spike; la and lb of the row norms; gc.
   enum Vector { spike_vector, la, lb, gc };
 
-  std::shared_ptr<const LayerModel> below;  ///< none: the network at its start
-  int directions = 1;                       ///< L, of the target
-  int latents = 1;                          ///< D, numbers of x_E
-  double iota = 0;                          ///< 1/alpha0 of the step
-  double c_before = 1;
+  std::shared_ptr<const BasicLayerModel> below;  ///< none: the network at its start
+  int directions = 1;                            ///< L, of the target
+  int latents = 1;                               ///< D, numbers of x_E
+  R iota = 0;                                    ///< 1/alpha0 of the step
+  R c_before = 1;
 
   // The nodes: e and m, and for each product of two latents, of a vector and a latent, of two
   // vectors, its mean given the node times the weight of the node.
-  std::vector<double> e, m;
-  std::vector<std::vector<double>> rows;
+  std::vector<R> e, m;
+  std::vector<std::vector<R>> rows;
   Index size() const { return static_cast<Index>(e.size()); }
   int vectors() const { return below ? 4 : 3; }
   int steps() const { return below ? 1 + below->steps() : 1; }
@@ -48,30 +50,35 @@ struct LayerModel {
   int n_rows() const { return row_of_two(vectors() - 1, vectors() - 1) + 1; }
 
   // After the step.
-  SpikeParameters spike;      ///< r, c and |gamma|
-  std::vector<double> gamma;  ///< theta_l.vhat, for each direction
-  double c_delta = 0;
+  SpikeParameters spike;  ///< the values of (r, c, |gamma|)
+  R r = 0, c = 1, length = 0;
+  std::vector<R> gamma;  ///< theta_l.vhat, for each direction
+  R c_delta = 0;
   /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by
   /// rows; at the first step without U and gc. V = G Sigma v_lb/sqrt c, U = G L.
-  dense::Matrix frame;
-  std::vector<double> lb_mean;  ///< E[lb x_E]
-  double lb_sigma = 0;          ///< v_lb Sigma v_lb
-  double lb_tilt = 0;           ///< E[lb x_E].L of the layer below
-  dense::Matrix sigma;          ///< of this layer: overlaps of Sigma on the frame without L
-  std::vector<double> tilt;     ///< and of L on that frame
-  double damping = 0,
-         spread = 0;  ///< eta h1^2 and eta Var(sigma)/alpha0: how the first step damps the mean row
+  using Matrix = Eigen::Matrix<R, Eigen::Dynamic, Eigen::Dynamic>;
+  Matrix frame;
+  std::vector<R> lb_mean;  ///< E[lb x_E]
+  R lb_sigma = 0;          ///< v_lb Sigma v_lb
+  R lb_tilt = 0;           ///< E[lb x_E].L of the layer below
+  Matrix sigma;            ///< of this layer: overlaps of Sigma on the frame without L
+  std::vector<R> tilt;     ///< and of L on that frame
+  double fineness = 1;     ///< of the nodes that were found to serve
+  R damping = 0,
+    spread = 0;  ///< eta h1^2 and eta Var(sigma)/alpha0: how the first step damps the mean row
 };
+using LayerModel = BasicLayerModel<double>;
 
 /// The symmetric root A of 1 - gamma gamma^T, or its inverse: t = gamma k + A z.
-inline dense::Matrix spread_of(const std::vector<double>& gamma, bool inverse) {
+template <class R>
+typename BasicLayerModel<R>::Matrix spread_of(const std::vector<R>& gamma, bool inverse) {
   const Index n = static_cast<Index>(gamma.size());
-  double square = 0;
-  for (const double x : gamma) square += x * x;
-  const double rho = std::sqrt(std::max(0.0, 1 - square));
+  R square = 0;
+  for (const R& x : gamma) square += x * x;
+  const R rho = real_part(square) < 1 ? std::sqrt(1.0 - square) : R(0);
   // 1 + f gamma gamma^T, f = (rho - 1)/square or (1/rho - 1)/square
-  const double factor = inverse ? 1 / (rho * (1 + rho)) : -1 / (1 + rho);
-  dense::Matrix out(n, n);
+  const R factor = inverse ? 1.0 / (rho * (1.0 + rho)) : -1.0 / (1.0 + rho);
+  typename BasicLayerModel<R>::Matrix out(n, n);
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j < n; ++j)
       out(i, j) = (i == j ? 1.0 : 0.0) +
@@ -80,14 +87,26 @@ inline dense::Matrix spread_of(const std::vector<double>& gamma, bool inverse) {
 }
 
 /// The layer with the zhat of its frame turned: zhat'_m = sum_l turn(l, m) zhat_l.
-LayerModel turned(const LayerModel& layer, const dense::Matrix& turn);
+template <class R>
+BasicLayerModel<R> turned(const BasicLayerModel<R>& layer, const dense::Matrix& turn) {
+  BasicLayerModel<R> out = layer;
+  const Index n = layer.directions;
+  for (Index m = 0; m < n; ++m)
+    for (Index j = 0; j < layer.frame.cols(); ++j) {
+      out.frame(m + 1, j) = 0;
+      for (Index l = 0; l < n; ++l) out.frame(m + 1, j) += turn(l, m) * layer.frame(l + 1, j);
+    }
+  return out;
+}
 
 /// What a step is made with: eta times the readout value, 1/alpha0.
-struct StepSize {
-  double eta, iota;
+template <class R> struct BasicStepSize {
+  R eta, iota;
 };
+using StepSize = BasicStepSize<double>;
 
-struct StepNodes;
+template <class R> struct BasicStepNodes;
+using StepNodes = BasicStepNodes<double>;
 
 /// The layer after one step, whose nodes are those of layer_nodes.hpp, on the network at its start
 /// (below none) or on a layer. The step sees labels less what a network with the initial readout

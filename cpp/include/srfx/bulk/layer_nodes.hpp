@@ -13,12 +13,14 @@
 namespace srfx {
 
 /// Nodes of (k, u) with the moments of the latents there.
-struct StepNodes {
+template <class R> struct BasicStepNodes {
   std::vector<StepConstants> constants;  ///< at each k
-  std::vector<double> u, weight;         ///< of E f(k, u)
+  std::vector<R> u;
+  std::vector<double> weight;  ///< of E f(k, u)
   std::vector<std::vector<double>> first,
       second;                   ///< of E x_i f, E x_i x_j f: by latent, by packed pair
   std::vector<std::size_t> at;  ///< the constants of each node
+  double fineness = 1;
 };
 
 class StepView {

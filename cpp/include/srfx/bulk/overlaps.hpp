@@ -70,6 +70,12 @@ template <class T> struct Overlaps {
     k[0][last] = k[last][0] = b * p[last] / vv;
     k[last][last] = b * S(c_delta) - b * b * (p[last * n + last] - p[last] * p[last] / vv);
   }
+  /// 1 - K_zz from K.
+  void set_rest() {
+    for (int i = 0; i < directions; ++i)
+      for (int j = 0; j < directions; ++j)
+        rest[i][j] = Along<T>(T(i == j ? 1 : 0)) - k[1 + i][1 + j];
+  }
   /// To the unit-bulk convention, for bulk variance c = root^2.
   void to_unit_bulk(const T& variance, const T& root) {
     const int last = delta();

@@ -206,7 +206,8 @@ template <class Own, class T, bool lags = false> class Response {
           settled = true;
           continue;
         }
-        if (!given_b && !detail::continues(x.b, s)) return false;
+        // Im nu Im b < 0 as well: nu = <Sigma/(1 + b Sigma)>.
+        if (!detail::continues(given_b ? f.nu : x.b, given_b ? x.b : s)) return false;
         state_ = x;
         defect_ = step;
         nu_ = f.nu + shift_nu + slope_nu * db;
@@ -267,7 +268,7 @@ template <class Own, class T, bool lags = false> class Response {
     for (int plain = 0; plain < 3; ++plain) relax(x);
     warm_ = iterate(T(1), T(0), x, 60, true);
     for (double far = 1e-3; !warm_ && far > 1e-12; far *= 1e-3) {  // from a small b up to this one
-      x.b = T(far) * b / (T(1) + b);
+      x.b = T(far / (1 + magnitude(b))) * b;
       x.tau = x.w = x.rho = T(1) / (T(1) + x.b);
       for (int plain = 0; plain < 30; ++plain) relax(x);
       while (iterate(T(1), T(0), x, 60, true)) {

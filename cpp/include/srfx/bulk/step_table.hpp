@@ -12,19 +12,6 @@
 
 namespace srfx {
 
-/// Entries (0, 0), (0, 1), (1, 1), (2, 0), (2, 1), (2, 2) of the kernel, as tables hold them, and
-/// on the scale of which two diagonal entries they are judged.
-inline constexpr int kernel_row[6] = {0, 0, 1, 2, 2, 2}, kernel_column[6] = {0, 1, 1, 0, 1, 2},
-                     kernel_diagonal[3] = {0, 2, 5};
-/// Scales of the entries whose first is function `first`. A kernel much smaller than 1 hardly acts.
-inline std::vector<FunctionTable::Scale> kernel_scales(int first) {
-  std::vector<FunctionTable::Scale> out;
-  for (int i = 0; i < 6; ++i)
-    out.push_back(
-        {first + kernel_diagonal[kernel_row[i]], first + kernel_diagonal[kernel_column[i]], 1});
-  return out;
-}
-
 /// What a table holds of the overlaps of a target of several directions: the kernel and 1 - K_zz,
 /// entries (i, j) with j <= i each, then 1/g_m - s.
 struct KernelParts {

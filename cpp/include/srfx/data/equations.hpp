@@ -29,6 +29,7 @@ struct NodeSet {
   double kappa = 0;  ///< E mu0 k mu1/E mu0^2: Node::column = k mu1 - kappa mu0
   int n_across = 0;  ///< directions of the target beyond the first, and their h1: size x n_across
   std::vector<double> h1_across;
+  std::vector<double> across_moves{};  ///< their derivatives; none: they stay
 
   NodeSet() = default;
   NodeSet(const Level& level, Index n)
@@ -67,6 +68,9 @@ struct NodeSet {
   }
   /// h1 of direction m + 2.
   double across(Index i, int m) const { return h1_across[i * n_across + m]; }
+  double across_move(Index i, int m) const {
+    return across_moves.empty() ? 0 : across_moves[i * n_across + m];
+  }
 };
 
 /// E[u_i w] and E[u_i u_j w^2].

@@ -117,7 +117,7 @@ SRFX_INLINE V across_sum(const Nodes& nodes, const V* weights, int m) {
   V sum(0);
   for (Index i = 0; i < nodes.size(); ++i) {
     const NodeValues<V> node = nodes.template at<V>(i);
-    sum += times(nodes.weight(i) * nodes.across(i, m), weights[i] * node.mu1);
+    sum += times(nodes.weight(i), V(nodes.across(i, m)) * (weights[i] * node.mu1));
   }
   return sum;
 }

@@ -450,13 +450,12 @@ class Coefficients {
 
   /// Directions of the target but the first that the spike leaves.
   int n_across() const { return marginal_ != nullptr ? marginal_->directions() - 1 : 0; }
-
- private:
   /// h1 of those directions, then what they leave: functions of which the mean counts.
   const Function& part(int m) const {
     return m < n_across() ? marginal_->across(m) : marginal_->spread();
   }
 
+ private:
   /// Moments of a function of the target's argument at the nodes of a rule and, where nodes are
   /// folded, at their mirror images.
   void on_target(const Function& f, const Rule& rule, std::vector<Moments>& at,

@@ -317,12 +317,25 @@ class OneStepSource {
 // -----------------------------------------------------------------------------------------------
 
 /// What the theory asks of a first layer W (THEORY 9 f): eigenvalues D_i of Omega = W Pi W^T and,
-/// in its eigenbasis, the vectors u_0 = W vhat - r, u_1 = W zhat, u_2 = |Pi w_i|^2 - c and u_3 =
-/// (1, .., 1).
+/// in its eigenbasis, the vectors W vhat - r, W zhat_m for each direction of the target, |Pi w_i|^2
+/// - c and (1, .., 1).
 struct MeasuredWeights {
   SpikeParameters spike;
   std::vector<double> eigenvalues;
-  std::array<std::vector<double>, 4> u;
+  std::vector<std::vector<double>> u{4};
+  std::vector<double> alignment{};  ///< of vhat with several directions; its length is gamma
+
+  int directions() const { return static_cast<int>(u.size()) - 3; }
+  /// The z are to be those of axes of the directions.
+  void turn(const dense::Matrix& to) {
+    const std::vector<std::vector<double>> before = u;
+    for (int m = 0; m < directions(); ++m)
+      for (std::size_t i = 0; i < eigenvalues.size(); ++i) {
+        double x = 0;
+        for (int l = 0; l < directions(); ++l) x += to(l, m) * before[1 + l][i];
+        u[1 + m][i] = x;
+      }
+  }
 };
 
 /// The bulk of given weights as a policy. The averages are sums over its eigenvalues.
@@ -364,65 +377,74 @@ template <class T> class EmpiricalBulk {
   }
 
   Overlaps<T> overlaps(T a, T b, T) const {
+    const int directions = w_->directions();
+    return directions == 1   ? overlaps_of<1>(a, b)
+           : directions == 2 ? overlaps_of<2>(a, b)
+                             : overlaps_of<3>(a, b);
+  }
+
+ private:
+  template <int directions> Overlaps<T> overlaps_of(T a, T b) const {
+    constexpr int n_u = directions + 3, n_pairs = n_u * (n_u + 1) / 2, mean = n_u - 1,
+                  delta = n_u - 2;
     using P = detail::Packed<T>;
     using V = typename P::Type;
     using Real = typename P::Real;
     const T c(w_->spike.c), s = c * a / b;
     const V shift(s);
-    V value[10], slope[10];
-    for (int j = 0; j < 10; ++j) value[j] = slope[j] = V(0.0);
-    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., (3, 3), times the resolvent and
-    // its derivative.
+    V value[n_pairs], slope[n_pairs];
+    for (int j = 0; j < n_pairs; ++j) value[j] = slope[j] = V(0.0);
+    // The products of the u in pairs (0, 0), (1, 0), (1, 1), .., times the resolvent and its
+    // derivative.
     const auto add = [&](const Real& d, const Real& one, const double* const* u) {
       const V inverse = one / (d + shift), square = inverse * inverse;
-      const Real w[4] = {P::load(u[0]), P::load(u[1]), P::load(u[2]), P::load(u[3])};
+      Real w[n_u];
+      for (int j = 0; j < n_u; ++j) w[j] = P::load(u[j]);
       int pair = 0;
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < n_u; ++j) {
         const V first = w[j] * inverse, second = w[j] * square;
         for (int k = 0; k <= j; ++k, ++pair)
           value[pair] += w[k] * first, slope[pair] += w[k] * second;
       }
     };
     const Index n = static_cast<Index>(w_->eigenvalues.size()), whole = n - n % P::size;
+    const double* u[n_u];
     for (Index i = 0; i < whole; i += P::size) {
-      const double* const u[4] = {&w_->u[0][i], &w_->u[1][i], &w_->u[2][i], &w_->u[3][i]};
+      for (std::size_t j = 0; j < n_u; ++j) u[j] = &w_->u[j][i];
       add(P::load(&w_->eigenvalues[i]), Real(1.0), u);
     }
     if (whole < n) {
-      double rest[5][P::size] = {}, one[P::size] = {};
+      double rest[n_u + 1][P::size] = {}, one[P::size] = {};
       for (Index i = whole; i < n; ++i) {
-        rest[4][i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
-        for (std::size_t j = 0; j < 4; ++j) rest[j][i - whole] = w_->u[j][i];
+        rest[n_u][i - whole] = w_->eigenvalues[i], one[i - whole] = 1;
+        for (std::size_t j = 0; j < n_u; ++j) rest[j][i - whole] = w_->u[j][i];
       }
-      const double* const u[4] = {rest[0], rest[1], rest[2], rest[3]};
-      add(P::load(rest[4]), P::load(one), u);
+      for (std::size_t j = 0; j < n_u; ++j) u[j] = rest[j];
+      add(P::load(rest[n_u]), P::load(one), u);
     }
-    const auto total = [&](int pair) {
-      return Along<T>(P::total(value[pair]), -P::total(slope[pair]));
-    };
-    Overlaps<T> out;
-    for (int j = 0, pair = 0; j < 3; ++j)
-      for (int k = 0; k <= j; ++k, ++pair) out.k[j][k] = total(pair);
-    for (int j = 0; j < 3; ++j) out.cross[j] = total(6 + j);
-    out.mean = total(9);
     const T root = std::sqrt(w_->spike.c);
+    const T scale(1.0 / static_cast<double>(w_->eigenvalues.size()));
+    Overlaps<T> out;
+    out.directions = directions;
+    for (int j = 0, pair = 0; j < n_u; ++j)
+      for (int k = 0; k <= j; ++k, ++pair) {
+        Along<T> entry(P::total(value[pair]), -P::total(slope[pair]));
+        if (j == mean && k == mean) {
+          out.mean = entry * Along<T>(scale);
+        } else if (j == mean) {
+          out.cross[k] = entry * Along<T>(k == delta ? c : root);
+        } else {
+          if (j == delta) entry = entry * Along<T>(k == delta ? c : root);
+          out.k[j][k] = out.k[k][j] = entry;
+        }
+      }
     out.crossed = true;
-    out.cross[0] = out.cross[0] * Along<T>(root);
-    out.cross[1] = out.cross[1] * Along<T>(root);
-    out.cross[2] = out.cross[2] * Along<T>(c);
-    out.k[2][0] = out.k[2][0] * Along<T>(root);
-    out.k[2][1] = out.k[2][1] * Along<T>(root);
-    out.k[2][2] = out.k[2][2] * Along<T>(c);
-    for (int j = 0; j < 3; ++j)
-      for (int k = 0; k < j; ++k) out.k[k][j] = out.k[j][k];
-    out.rest[0][0] = Along<T>(T(1)) - out.k[1][1];
-    out.mean = out.mean * Along<T>(T(1.0 / static_cast<double>(w_->eigenvalues.size())));
+    out.set_rest();
     out.s = s;
     out.c = c;
     return out;
   }
 
- private:
   const MeasuredWeights* w_;
 };
 
@@ -455,23 +477,30 @@ template <class V> class EmpiricalTableBulk {
 
   Overlaps<V> overlaps(V a, V b, V) const {
     const V c(w_->spike.c), s = c * a / b, inverse = V(1) / s;
-    V f[20];
+    const int n_u = w_->directions() + 3, n = n_u * (n_u + 1) / 2;
+    V f[most];
     table_->locate(s, Digits::all, place_);
-    table_->template evaluate<5>(place_, Digits::all, 4, f);
-    const auto entry = [&](int i) { return Along<V>(f[i], f[10 + i] * inverse); };
+    if (n_u == 4) table_->template evaluate<5>(place_, Digits::all, 4, f);
+    for (int i = 0; i < 2 * n && n_u > 4; i += FunctionTable::width)
+      table_->template evaluate<1>(place_, Digits::all, 4 + i, f + i);
     Overlaps<V> out;
-    for (int i = 0; i < 6; ++i)
-      out.k[kernel_row[i]][kernel_column[i]] = out.k[kernel_column[i]][kernel_row[i]] = entry(i);
-    for (int i = 0; i < 3; ++i) out.cross[i] = entry(6 + i);
+    out.directions = w_->directions();
+    for (int j = 0, pair = 0; j < n_u; ++j)
+      for (int k = 0; k <= j; ++k, ++pair) {
+        const Along<V> entry(f[pair], f[n + pair] * inverse);
+        if (j < n_u - 1) out.k[j][k] = out.k[k][j] = entry;
+        else if (k < n_u - 1) out.cross[k] = entry;
+        else out.mean = entry;
+      }
     out.crossed = true;
-    out.mean = entry(9);
-    out.rest[0][0] = Along<V>(V(1)) - out.k[1][1];
+    out.set_rest();
     out.s = s;
     out.c = c;
     return out;
   }
 
  private:
+  static constexpr int most = 44;  ///< numbers of three directions, by fours
   const MeasuredWeights* w_;
   const FunctionTable* table_;
   Digits digits_;
@@ -480,25 +509,25 @@ template <class V> class EmpiricalTableBulk {
 
 inline FunctionTable weights_table(const MeasuredWeights& weights) {
   using Scale = FunctionTable::Scale;
+  const int n_u = weights.directions() + 3, n = n_u * (n_u + 1) / 2;
   std::vector<Scale> scales{{0, 0}, {1, 1}, {2, 2}, {3, 3}};
-  for (int half = 0; half < 2; ++half) {
-    for (const Scale& scale : kernel_scales(4)) scales.push_back(scale);
-    for (int i : kernel_diagonal) scales.push_back({4 + i, 13});  // of the mean's row
-    scales.push_back({13, 13});
-  }
-  return FunctionTable(scales, [&weights] {
-    const auto exact = [&weights](double s, double* values) {
+  const auto diagonal = [](int i) { return 4 + i * (i + 3) / 2; };
+  for (int half = 0; half < 2; ++half)
+    for (int j = 0; j < n_u; ++j)  // the last are of the mean's row
+      for (int k = 0; k <= j; ++k)
+        scales.push_back({diagonal(k), diagonal(j), j < n_u - 1 ? 1.0 : 0.0});
+  return FunctionTable(scales, [&weights, n_u, n] {
+    const auto exact = [&weights, n_u, n](double s, double* values) {
       const EmpiricalBulk<double> bulk(weights);
       const double c = weights.spike.c;
       const SpectralAverages<double> at = bulk.averages(s, c, 1);  // S = Omega + s
       const Overlaps<double> k = bulk.overlaps(s, c, 1);
       values[0] = at.t22, values[1] = c * at.t12, values[2] = c * c * at.t11, values[3] = 0;
-      for (int i = 0; i < 10; ++i) {
-        const Along<double>& entry = i < 6   ? k.k[kernel_row[i]][kernel_column[i]]
-                                     : i < 9 ? k.cross[i - 6]
-                                             : k.mean;
-        values[4 + i] = entry.v, values[14 + i] = s * entry.d;
-      }
+      for (int j = 0, pair = 0; j < n_u; ++j)
+        for (int i = 0; i <= j; ++i, ++pair) {
+          const Along<double>& entry = j < n_u - 1 ? k.k[j][i] : i < n_u - 1 ? k.cross[i] : k.mean;
+          values[4 + pair] = entry.v, values[4 + n + pair] = s * entry.d;
+        }
       return std::isfinite(values[0] + values[4]);
     };
     return FunctionTable::Maker{exact, [] { return 0.0; }};
@@ -508,25 +537,27 @@ inline FunctionTable weights_table(const MeasuredWeights& weights) {
 /// One set: the weights at hand.
 class EmpiricalSource {
  public:
-  static constexpr bool directed = false;
+  static constexpr bool directed = true;
   explicit EmpiricalSource(const MeasuredWeights& weights) : weights_(&weights) {}
   Index size() const { return 1; }
 
   class Shared {
    public:
-    explicit Shared(const MeasuredWeights& weights) : weights_(&weights) {}
-    const MeasuredWeights& weights() const { return *weights_; }
-    const SpikeParameters& spike() const { return weights_->spike; }
-    EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(*weights_); }
+    explicit Shared(const MeasuredWeights& weights) : weights_(weights) {}
+    const MeasuredWeights& weights() const { return weights_; }
+    const SpikeParameters& spike() const { return weights_.spike; }
+    const double* alignment() const { return weights_.alignment.data(); }
+    void turn(const dense::Matrix& to) { weights_.turn(to); }
+    EmpiricalBulk<double> bulk() const { return EmpiricalBulk<double>(weights_); }
     double error(const EmpiricalBulk<double>&) const { return 0; }
-    void tabulate() { table_.reset(new FunctionTable(weights_table(*weights_))); }
+    void tabulate() { table_.reset(new FunctionTable(weights_table(weights_))); }
     template <class V> EmpiricalTableBulk<V> tabulated(const V&, Digits digits) const {
-      return {*weights_, *table_, digits};
+      return {weights_, *table_, digits};
     }
     double table_error() const { return 0; }
 
    private:
-    const MeasuredWeights* weights_;
+    MeasuredWeights weights_;
     std::unique_ptr<FunctionTable> table_;
   };
   std::unique_ptr<Shared> shared(Index) const { return std::make_unique<Shared>(*weights_); }

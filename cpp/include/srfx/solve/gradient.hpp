@@ -12,6 +12,9 @@
 //          (k/rho) E (z^2-1) s* - (gamma/rho^2) E (z^3-2z) s*,
 //             rest' = (k/rho) E z e^2 - (gamma/rho^2) E (z^2-1) e^2,            e = s* - h - h1 z
 //
+// Of a target of several directions the alignment's length moves: what the others do with the first
+// axis are functions of it (marginal.hpp), whose means move like h.
+//
 // h' loses digits like rho^-2: for rho < 0.01 and a smooth target it is k E s*' - gamma E s*''
 // (heat_slope below). The errors depend on h1 through squares only, h1^2 = rho^2 (E s*')^2: at rho
 // = 0 the derivative from the inside is that of a tiny h1 = rho E s*'.
@@ -62,7 +65,7 @@ inline void fold_target(const Coefficients& coefficients, const Dual<double> t[3
 inline constexpr double least_rho = 1e-4;
 
 /// Derivatives of the coefficients of a rule's nodes along r, c or gamma; h1 of the nodes may be
-/// replaced (see above).
+/// replaced (see above), and the h1 of further directions get theirs.
 inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, const Level& level,
                                               Direction direction, NodeSet& set) {
   const Index n = set.size();
@@ -97,17 +100,18 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
   if (!narrow && rho < least_rho)
     throw std::domain_error("the derivative in gamma at |gamma| = 1 needs a smooth target");
   const double width = std::max(rho, 1e-8);
-  // Moments of the target and their derivatives at slope gamma times k.
-  const auto duals = [&](double sign, std::vector<std::array<Dual<double>, 3>>& values) {
+  // Moments of a function of the target's argument and their derivatives at slope gamma times k.
+  const auto duals = [&](const Function& f, double sign,
+                         std::vector<std::array<Dual<double>, 3>>& values) {
     values.resize(n);
     for (Index i = 0; i < n; ++i) means[i] = gamma * sign * level.k[i];
     std::vector<double> slope, curvature;
-    if (narrow) heat_slope(coefficients.target(), rho, means, slope, curvature);
+    if (narrow) heat_slope(f, rho, means, slope, curvature);
     if (rho > 1e-6) {
-      higher_moments(coefficients.target(), coefficients.target_rule(), rho, means, moments);
+      higher_moments(f, coefficients.target_rule(), rho, means, moments);
     } else {
       std::vector<double> at(n);
-      coefficients.target().evaluate(means.data(), at.data(), n);
+      f.evaluate(means.data(), at.data(), n);
       moments.assign(n, {});
       for (Index i = 0; i < n; ++i) moments[i].m0 = at[i];
     }
@@ -127,8 +131,8 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
     }
   };
   std::vector<std::array<Dual<double>, 3>> t, q;
-  duals(1, t);
-  if (coefficients.folded()) duals(-1, q);
+  duals(coefficients.target(), 1, t);
+  if (coefficients.folded()) duals(coefficients.target(), -1, q);
   for (Index i = 0; i < n; ++i) {
     Node& node = set.nodes[i];
     if (coefficients.folded()) {
@@ -139,6 +143,25 @@ inline std::vector<NodeTangent> node_tangents(const Coefficients& coefficients, 
       if (rho <= 1e-6) node.h1 = t[i][1].v;
     }
     node.mu1h1 = node.mu1 * node.h1;
+  }
+  const int n_across = coefficients.n_across();
+  const Dual<double> half(0.5), parity(coefficients.sigma_shape().parity);
+  set.across_moves.assign(static_cast<std::size_t>(n * n_across), 0.0);
+  for (int m = 0; m <= n_across && n_across > 0; ++m) {
+    duals(coefficients.part(m), 1, t);
+    if (coefficients.folded()) duals(coefficients.part(m), -1, q);
+    for (Index i = 0; i < n; ++i) {
+      const auto square = [](const std::array<Dual<double>, 3>& x) { return x[1] * x[1] + x[2]; };
+      Dual<double> rest = m == n_across ? t[i][0] : square(t[i]), mean = t[i][0];
+      if (coefficients.folded()) {
+        rest = half * (rest + (m == n_across ? q[i][0] : square(q[i])));
+        const Dual<double> lost = half * (t[i][0] + parity * q[i][0]);
+        if (m < n_across) rest = rest + lost * lost;
+        mean = half * (t[i][0] - parity * q[i][0]);
+      }
+      out[i].rest += rest.d;
+      if (m < n_across) set.across_moves[i * n_across + m] = mean.d;
+    }
   }
   return out;
 }
@@ -151,7 +174,7 @@ template <class V> struct MovingNodeSet {
   const NodeTangent* tangents;
   V turn, kappa;  ///< from the column of the rule, and from k mu1
   Dual<V> mean_u1, mean_u2;
-  int n_across;  ///< h1 of further directions of the target stay
+  int n_across;
 
   MovingNodeSet(const NodeSet& nodes, const NodeTangent* moves)
       : set(nodes),
@@ -169,7 +192,9 @@ template <class V> struct MovingNodeSet {
   }
   Index size() const { return set.size(); }
   double weight(Index i) const { return set.weight(i); }
-  double across(Index i, int m) const { return set.across(i, m); }
+  Dual<V> across(Index i, int m) const {
+    return {V(set.across(i, m)), V(tangents ? set.across_move(i, m) : 0.0)};
+  }
   template <class D> SRFX_INLINE NodeValues<D> at(Index i) const {
     const Node& x = set.nodes[i];
     NodeValues<D> out = set.at<D>(i);

@@ -34,8 +34,10 @@ class LayerSource {
     const double* alignment() const { return layer->gamma.data(); }
     /// The z are to be those of the target's coefficients.
     void turn(const dense::Matrix& to) {
+      turned_by_ = to;
       layer = std::make_shared<const LayerModel>(turned(*layer, to));
     }
+    const dense::Matrix& turned_by() const { return turned_by_; }
     LayerBulk<double> bulk() const { return LayerBulk<double>(*layer); }
     double error(const LayerBulk<double>&) const { return nodes_error; }
 
@@ -51,8 +53,16 @@ class LayerSource {
 
    private:
     std::unique_ptr<FunctionTable> table_;
+    dense::Matrix turned_by_;
   };
   std::unique_ptr<Shared> shared(Index set) const;
+  /// The layer of a set on nodes with positive weights alone, for spectra.
+  std::shared_ptr<const LayerModel> positive(Index set) const;
+  /// The same layer moving, by h along a direction: of one step by anything, of several by what
+  /// leaves them alone.
+  std::shared_ptr<const BasicLayerModel<detail::Complex>> moving(Index set, const Shared& shared,
+                                                                 StepDirection along,
+                                                                 double& h) const;
 
  private:
   const Function *sigma_, *derivative_;
@@ -61,24 +71,27 @@ class LayerSource {
   std::vector<Parameters> sets_;
 };
 
-/// Layers stay while lam, alpha or beta move: for anisotropic_gradient.
+/// Layers that move: for anisotropic_gradient.
 class MovingLayer {
  public:
   double h = 1e-20;
   detail::SpikeMove spike;
 
-  MovingLayer(const LayerSource&, Index, const LayerSource::Shared& shared, StepDirection along)
-      : layer_(shared.layer.get()),
-        still_(along != StepDirection::beta) {}
+  MovingLayer(const LayerSource& source, Index set, const LayerSource::Shared& shared,
+              StepDirection along)
+      : layer_(source.moving(set, shared, along, h)),
+        still_(along == StepDirection::lam || along == StepDirection::alpha) {
+    spike = {layer_->r.imag(), layer_->c.imag(), layer_->length.imag()};
+  }
   bool still() const { return still_; }
-  LayerBulk<detail::Complex, true> bulk(const LayerBulk<double>& solved) const {
-    LayerBulk<detail::Complex, true> out(*layer_);
+  LayerBulk<detail::Complex, true, detail::Complex> bulk(const LayerBulk<double>& solved) const {
+    LayerBulk<detail::Complex, true, detail::Complex> out(*layer_);
     out.start_from(solved);
     return out;
   }
 
  private:
-  const LayerModel* layer_;
+  std::shared_ptr<const BasicLayerModel<detail::Complex>> layer_;
   bool still_;
 };
 

@@ -271,6 +271,8 @@ template <class Bulk> class OptimumSearch {
       try {
         const std::vector<NodeTangent> part =
             node_tangents(*state_.coefficients.of, *rule.level, direction, turned_);
+        if (direction == Direction::gamma)
+          for (double& x : turned_.across_moves) x *= factor;
         for (std::size_t i = 0; i < part.size(); ++i) {
           NodeTangent& sum = tangents_[i];
           sum.mu0 += factor * part[i].mu0, sum.mu1 += factor * part[i].mu1,

@@ -39,9 +39,9 @@ struct MovingFeatures {
     Complex mean_u1, mean_u2;
     Index size() const { return static_cast<Index>(nodes.size()); }
     double weight(Index i) const { return weights[static_cast<std::size_t>(i)]; }
-    int n_across = 0;  ///< the h1 of further directions of the target, which do not move
-    std::vector<double> h1_across;
-    double across(Index i, int m) const {
+    int n_across = 0;  ///< the h1 of further directions of the target
+    std::vector<Complex> h1_across;
+    Complex across(Index i, int m) const {
       return h1_across[static_cast<std::size_t>(i * n_across + m)];
     }
     template <class T> const NodeValues<T>& at(Index i) const {
@@ -75,7 +75,10 @@ inline MovingFeatures moving_features(const Coefficients& coefficients,
   if ((move.r != 0 || move.c != 0) && !no_norms)
     norms = moments_at(coefficients.sigma(), p, level.k.data(), static_cast<Index>(n));
   MovingFeatures out;
-  out.set.n_across = set.n_across, out.set.h1_across = set.h1_across;
+  out.set.n_across = set.n_across;
+  for (Index i = 0; i < set.size(); ++i)
+    for (int m = 0; m < set.n_across; ++m)
+      out.set.h1_across.emplace_back(set.across(i, m), move.gamma * set.across_move(i, m));
   out.set.mean_u1 = out.set.mean_u2 = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const Node& node = set.nodes[i];

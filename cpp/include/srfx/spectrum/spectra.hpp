@@ -14,6 +14,7 @@
 
 #include "srfx/solve/anisotropic.hpp"
 #include "srfx/solve/group_levels.hpp"
+#include "srfx/solve/layers.hpp"
 #include "srfx/spectrum/spectrum.hpp"
 
 namespace srfx {
@@ -49,15 +50,15 @@ inline double determinant_of(std::vector<double> a, int n) {
 /// A bulk of anisotropic.hpp, for complex A and B, in a spectrum. `norms` yields mu_c at the nodes.
 template <class Bulk> class CorrelatedSpectrum {
  public:
-  CorrelatedSpectrum(const Bulk& bulk, const Function& sigma, const SpikeParameters& spike,
-                     double beta)
-      : bulk_(bulk),
+  CorrelatedSpectrum(std::shared_ptr<const Bulk> bulk, const Function& sigma,
+                     const SpikeParameters& spike, double beta)
+      : bulk_(std::move(bulk)),
         sigma_(&sigma),
         spike_(spike),
         beta_(beta) {}
 
   SpectralAverages<Complex> averages(Complex a, Complex b) const {
-    return bulk_.averages(a, b, Complex(beta_));
+    return bulk_->averages(a, b, Complex(beta_));
   }
 
   double normal_determinant(const SpectrumNodes& nodes, const SpectrumScales& scales,
@@ -78,10 +79,11 @@ template <class Bulk> class CorrelatedSpectrum {
     // A and B are real up to Im lam; the bulk is asked a little below the axis. <(A + B D)/S> = 1
     // yields A.
     const Complex b(scales.ratio * e1, 0), a((1 - v1 * b.real()) / v2, -1e-9 * b.real());
-    const Overlaps<Complex> k = bulk_.overlaps(a, b, Complex(beta_));
+    const Overlaps<Complex> k = bulk_->overlaps(a, b, Complex(beta_));
     const double factor = scales.ratio / b.real();
-    const double pull[2][2] = {{k.k[0][0].v.real(), k.k[0][2].v.real()},
-                               {k.k[2][0].v.real(), k.k[2][2].v.real()}};
+    const int delta = k.delta();
+    const double pull[2][2] = {{k.k[0][0].v.real(), k.k[0][delta].v.real()},
+                               {k.k[delta][0].v.real(), k.k[delta][delta].v.real()}};
     std::vector<double> m(9);
     const double norm = scales.mean_square > 0 ? 1 / scales.mean_square : 0;
     for (std::size_t q = 0; q < 3; ++q) {
@@ -95,7 +97,7 @@ template <class Bulk> class CorrelatedSpectrum {
   }
 
  private:
-  Bulk bulk_;
+  std::shared_ptr<const Bulk> bulk_;
   const Function* sigma_;
   SpikeParameters spike_;
   double beta_;
@@ -105,6 +107,11 @@ template <class Bulk> class CorrelatedSpectrum {
 /// The spectrum of one actual one-step network, a set of a source.
 Spectrum step_spectrum(const OneStepSource& source, Index set, const Function& sigma, double alpha,
                        double beta, const double* x, Index n);
+
+/// The spectrum of one network after several steps, or with a target of several directions, a set
+/// of a source.
+Spectrum layer_spectrum(const LayerSource& source, Index set, const Function& sigma, double alpha,
+                        double beta, const double* x, Index n);
 
 /// The spectrum of the features of given weights, p = beta d of them.
 Spectrum weights_spectrum(const MeasuredWeights& weights, const Function& sigma, double alpha,
