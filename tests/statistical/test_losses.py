@@ -73,6 +73,12 @@ CASES = {
         0.05,
         "hinge",
     ),
+    "step of directions, Huber": (
+        srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.2),
+        1,
+        0.05,
+        srfx.Huber(0.3),
+    ),
     "step, Huber": (
         srfx.OneStep("tanh", "sin", eta=2, alpha0=1, noise=0.2),
         1,
