@@ -211,8 +211,9 @@ def build(session: nox.Session) -> None:
         shutil.rmtree("dist", ignore_errors=True)
         sets = WHEELS["linux" if platform.machine() == "x86_64" else "macos"]
         setting = f"cmake.define.SRFX_ISA={sets['config-settings']['cmake.define.SRFX_ISA']}"
-        session.run("python", "-m", "build", "-C", setting)
-        check_sdist(session)
+        session.run("python", "-m", "build", "--sdist")
+        sdist = check_sdist(session)
+        session.run("python", "-m", "pip", "wheel", "--no-deps", "-w", "dist", sdist, "-C", setting)
         if platform.system() == "Linux":  # OpenMP's runtime comes with the wheel, as on the index
             made = str(next(Path("dist").glob("*.whl")))
             session.run("auditwheel", "repair", "--wheel-dir", "dist", made)
@@ -222,20 +223,23 @@ def build(session: nox.Session) -> None:
     if platform.system() == "Linux":
         session.run("auditwheel", "show", str(wheel))
 
-    home = Path(session.create_tmp()) / "fresh"
+    home = Path(session.create_tmp()).resolve() / "fresh"
     session.run("python", "-m", "venv", "--clear", str(home))
     python, tests = str(home / "bin" / "python"), Path("tests").resolve()
     session.run(
-        *(python, "-m", "pip", "install", "-q", f"srfx[reference] @ {wheel.as_uri()}", "pytest"),
+        *(python, "-m", "pip", "install", "-q", f"srfx[reference] @ {wheel.as_uri()}"),
+        *("pytest", "scikit-learn"),
         external=True,
     )
     with session.chdir(home):
-        program = str(home.resolve() / "bin" / "srfx")
+        program = str(home / "bin" / "srfx")
         session.run(program, "info", external=True)
-        session.run(program, "solve", "--alpha", "1", "--lam", "0.1", external=True)
+        point = ["--gamma", "0.8", "--alpha", "1", "--lam", "0.1"]
+        session.run(program, "solve", *point, external=True)
         session.run(
-            *(str(home.resolve() / "bin" / "pytest"), "-c", os.devnull, "-p", "no:cacheprovider"),
-            *("-v", "--rootdir", str(tests), str(tests / "test_processor.py")),
+            *(str(home / "bin" / "pytest"), "-c", os.devnull, "-p", "no:cacheprovider"),
+            *("-v", "--rootdir", str(tests)),
+            *(str(tests / f"test_{name}.py") for name in ("processor", "runtimes")),
             external=True,
         )
 
@@ -265,8 +269,11 @@ def free_threads(session: nox.Session) -> None:
     )
 
 
-def check_sdist(session: nox.Session) -> None:
-    """Compare the source distribution with what git tracks, less what pyproject.toml excludes."""
+def check_sdist(session: nox.Session) -> str:
+    """Compare the source distribution with what git tracks, less what pyproject.toml excludes.
+
+    Returns its path.
+    """
     (sdist,) = Path("dist").glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         held = {entry.name.partition("/")[2] for entry in archive if entry.isfile()}
@@ -278,6 +285,7 @@ def check_sdist(session: nox.Session) -> None:
             f"{sdist} lacks {sorted(wanted - held)} and holds "
             f"{sorted(held - wanted - {'PKG-INFO'})} too"
         )
+    return str(sdist)
 
 
 def configure(session: nox.Session, preset: str, *options: str) -> None:

@@ -1,12 +1,17 @@
 """Readouts of several values beside NumPy, on one core: microseconds a point for K = 1, 2, 4, 8.
 
-    python bench/bench_groups.py [--points 20000] [--rounds 5] [--json FILE]
+    python bench/bench_groups.py [--points 20000] [--rounds 5] [--before FOLDER] [--json FILE]
 
 Fixed coefficients (tanh/sin, r = .9, gamma = .9, values spread over .5 to 1.5: no two groups are
 one); alpha .3 to 10, lam 1e-3 to 1, beta .3 to 3. Peer: THEORY section 7 in NumPy, vectorised
 over points (Newton's method on V with the same Jacobian, batched LAPACK), coefficients given.
 K = 1 is the one-group path of `solve`, and "general, K = 1" the code for groups. Rounds are
 interleaved, medians printed; the bench fails if srfx and the peer differ by more than 1e-9.
+
+--before: another build, as `pip install --target FOLDER .` makes it, on the same points, in a
+process of its own: groups of the isotropic bulk and of the actual step (points of one set, fewer
+the more groups there are). Both builds answer in turn; the bench fails where their errors differ
+by more than 1e-10.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import builds
 import numpy as np
 
 import srfx
@@ -205,16 +211,48 @@ def run(points: int, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def serve(points: int) -> None:
+    """In a process of its own: what --before compares."""
+    rng = np.random.default_rng(0)
+    alpha, beta = 10 ** rng.uniform(np.log10(0.3), [[1], [np.log10(3)]], (2, points))
+    lam = 10 ** rng.uniform(-3, 0, points)
+    works: dict[str, Callable[[], Any]] = {}
+
+    def add(name: str, model: Any, few: int, **options: Any) -> None:
+        fields = srfx.models.with_fields(model, {"beta": beta[:few]})
+        works[name] = lambda: srfx.solve(fields, alpha[:few], lam[:few], n_threads=1, **options)
+
+    for k in (2, 4, 8):
+        readout = tuple(np.linspace(0.5, 1.5, k))
+        plain = srfx.SpikedRF(ACTIVATION, TARGET, r=R, gamma=GAMMA, readout=readout)
+        add(f"isotropic, K = {k}", plain, max(16 * points // k**3, 64))
+    for activation, target in (("tanh", "sin"), ("relu", "tanh"), ("gelu", "relu")):
+        for k in (2, 3, 8):
+            step = srfx.OneStep(
+                activation, target, eta=2, alpha0=0.5, readout=tuple(np.linspace(0.5, 1.5, k))
+            )
+            few = max(points // (2 * k**3), 32)
+            add(f"step, {activation}/{target}, K = {k}", step, few, bulk="one_step")
+    builds.serve(works)
+
+
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--before", help="folder of another build")
     parser.add_argument("--json", help="write the rows there")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve:
+        serve(args.points)
+        return
     config = srfx.show_config(mode="dicts")
     print({key: config[key] for key in ("version", "compiler", "flags", "instruction_set")})
     rows = run(args.points, args.rounds)
+    if args.before:
+        rows += builds.beside(args.before, __file__, args.points, args.rounds, 1e-10)
     if args.json:
         with open(args.json, "w") as file:
             json.dump(rows, file, indent=1)

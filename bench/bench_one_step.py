@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -33,6 +31,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import builds
 import numpy as np
 import step_peer
 
@@ -101,53 +100,7 @@ def serve(points: int) -> None:
     for activation, target in PLANES:
         plane = srfx.OneStep(activation, target, eta=eta, alpha0=alpha0)
         works[f"{activation}/{target} sets"] = of_step(plane, 1.5, 0.1)
-    print(json.dumps(list(works)), flush=True)
-    for line in sys.stdin:
-        start = time.process_time()
-        solution = works[line.strip()]()
-        spent = time.process_time() - start
-        errors = [np.ravel(x)[:200].tolist() for x in (solution.test_error, solution.train_error)]
-        each = 1e6 * spent / solution.size
-        print(json.dumps({"us": each, "errors": errors}), flush=True)
-
-
-def beside(folder: str, points: int, rounds: int) -> list[dict[str, Any]]:
-    """Both builds in turn, each in a process of its own."""
-    words = [sys.executable, __file__, "--serve", "--points", str(points)]
-    here = os.environ.get("PYTHONPATH", "")
-    paths = (os.path.abspath(folder) + os.pathsep + here, here)
-    builds = [
-        subprocess.Popen(
-            words,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for path in paths
-    ]
-
-    def ask(build: Any, name: str) -> Any:
-        build.stdin.write(name + "\n")
-        build.stdin.flush()
-        return json.loads(build.stdout.readline())
-
-    names, _ = (json.loads(build.stdout.readline()) for build in builds)  # type: ignore[union-attr]
-    rows = []
-    print(f"{'beside the build before':47} {'us/point':>9} {'before':>9} {'ratio':>7}")
-    for name in names:
-        pairs = [[ask(build, name) for build in builds] for _ in range(rounds + 1)][1:]
-        old, new = (np.array(answer["errors"]) for answer in pairs[0])
-        gap = float(np.nanmax(np.abs(new / old - 1)))
-        if gap > 1e-11:
-            raise SystemExit(f"{name}: the builds differ by {gap:.1e}")
-        before, after = (median(pair[i]["us"] for pair in pairs) for i in (0, 1))
-        ratio = median(pair[0]["us"] / pair[1]["us"] for pair in pairs)
-        print(f"{name:47} {after:9.2f} {before:9.2f} {ratio:7.2f} {gap:11.1e}")
-        rows.append({"network": name, "us": after, "before_us": before, "ratio": ratio})
-    for build in builds:
-        build.communicate()
-    return rows
+    builds.serve(works)
 
 
 def beside_numba(points: int, rounds: int) -> list[dict[str, Any]]:
@@ -266,7 +219,7 @@ def main() -> None:
     print(f"given weights, 800 x 800: {per_point:.1f} us/point, measured in {decomposition:.2f} s")
     rows.append({"network": "given weights", "us": per_point, "set_ms": decomposition * 1e3})
     if options.before:
-        rows += beside(options.before, options.points, options.rounds)
+        rows += builds.beside(options.before, __file__, options.points, options.rounds)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)

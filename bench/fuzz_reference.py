@@ -166,7 +166,7 @@ def main() -> int:
     parser.add_argument("--every", action="store_true", help="print every model")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
     compared = refused = late = failed = hidden = 0
     for index in range(options.first, options.first + options.models):
         draw = Draw(options.seed, index)
@@ -187,7 +187,7 @@ def main() -> int:
         try:
             while density < options.density and gap > TOLERANCE:  # the reference may need more
                 density += 1
-                signal.alarm(options.seconds * density**2)
+                signal.setitimer(signal.ITIMER_PROF, options.seconds * density**2)
                 theirs = oracle(model, bulk, alpha, lam, d, density)
                 gap = max(
                     abs(float(getattr(mine, name)) / float(getattr(theirs, name)) - 1)
@@ -201,7 +201,7 @@ def main() -> int:
             print(f"{index}: reference: {type(error).__name__} {str(error)[:120]}", flush=True)
             continue
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         end = time.process_time()
         compared += 1
         announced = float(np.max(mine.quadrature_error))

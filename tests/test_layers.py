@@ -228,6 +228,41 @@ def test_values_of_hard_steps(model: Model, values: tuple[float, float]) -> None
     close(errors(model, alpha=1.2), values, 2e-11)
 
 
+@pytest.mark.parametrize("activation", ["gelu", "tanh"])
+def test_signs(activation: str) -> None:
+    """A step downhill of the target: gamma is negative."""
+    fields = {"eta": (1.0,), "alpha0": (5.6,), "beta": 1.9}
+    one = OneStep(activation, "tanh", eta=1.0, alpha0=5.6, beta=1.9, readout=(-1.5,))
+    close(errors(MultiStep(activation, "tanh", readout=(-1.5,), **fields)), errors(one), 1e-10)
+    fields |= {"eta": (1.0, 0.5), "alpha0": (5.6, 0.7)}
+    plain = errors(MultiStep(activation, "tanh", **fields))
+    # without an offset of the activation or of the target's, -a0 is a0
+    close(errors(MultiStep(activation, "tanh", readout=(-1.0,), **fields)), plain, 1e-9)
+    down = srfx.Activation(lambda x: -np.tanh(x))
+    if activation == "tanh":
+        close(errors(MultiStep(activation, down, **fields)), plain, 1e-9)
+
+
+def test_readout_below_zero_beside_the_reference() -> None:
+    model = MultiStep("tanh", "tanh", eta=(1.0, 0.5), alpha0=(5.6, 0.7), readout=(-1.5,))
+    oracle = reference.solve_multi_step(model, 2.0, 0.1, bulk="multi_step")
+    close(errors(model), [oracle.test_error, oracle.train_error], 1e-9)
+
+
+def test_sigma_of_a_strong_step() -> None:
+    """Where u is large, averages have poles at real b < 0, however small."""
+    layer = srfx._core.layer_map(
+        srfx._core.Activation("erf"),
+        srfx.models.target_of(OneStep("erf", TANH_PRODUCT)),
+        1.0,
+        [[2.07818]],
+        [[2.15942]],
+        0.1,
+    )
+    close(layer["sigma"][0, 0], 33.97105813, 1e-8)
+    close(layer["tilt"][0], -16.32744276, 1e-8)
+
+
 def test_scales_of_one_step() -> None:
     model = OneStep("tanh", SIN_TANH, eta=3, alpha0=0.5, noise=0.1)
     plain = errors(model)

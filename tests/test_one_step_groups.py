@@ -181,6 +181,21 @@ def test_points_do_not_depend_on_company_or_threads():
     assert alone.test_error == a.test_error[1, 1]
 
 
+@pytest.mark.parametrize("d", [None, 400])
+@pytest.mark.parametrize(
+    ("name", "readout"), [("tanh", (0.4, 1.1, -1.7)), ("relu", (0.5, 1.5)), ("gelu", (1, 2, 3))]
+)
+def test_a_point_of_a_pack_is_the_point_alone(name, readout, d):
+    model = step(name, "sin", readout, eta=3, alpha0=0.7, noise=0.1)
+    alpha, lam = np.geomspace(0.3, 9, 11), np.geomspace(1e-5, 1, 11)
+    pack = one_step(model, alpha=alpha, lam=lam, d=d)
+    assert np.all(pack.residual < 1e-11)
+    for i in (0, 4, 10):
+        alone = one_step(model, alpha=alpha[i], lam=lam[i], d=d)
+        for field in ("test_error", "train_error", "m", "q1", "v1", "residual"):
+            np.testing.assert_array_equal(getattr(pack, field)[i], getattr(alone, field), field)
+
+
 def test_what_section_10_does_not_derive_is_refused():
     shifted = srfx.Activation(
         lambda x: np.tanh(x + 0.7), derivative=lambda x: 1 / np.cosh(x + 0.7) ** 2

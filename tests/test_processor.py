@@ -150,8 +150,9 @@ EXTENSIONS = [
     for file in Path(srfx.__file__).parent.glob("_core_*.so")
     if file.name.split(".")[0].removeprefix("_core_") in ("cpu", *BUILT)
 ]
-WIDER = {"cpu": r"[xyz]mm\d+,.*[xyz]mm\d+,.*[xyz]mm|[yz]mm\d", "v3": r"zmm\d|\{%k\d\}"}
-WIDER |= {"v2": WIDER["cpu"], "baseline": WIDER["cpu"]}
+#: Of AVX and what came with it; of AVX-512.
+WIDER = dict.fromkeys(("cpu", "v2"), r"\t(v[a-z]|(andn|mulx|rorx|sarx|shlx|shrx)\b)")
+WIDER |= {"v3": r"zmm\d|\{%k\d\}|\tk[a-z]"}
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump (binutils)")

@@ -129,6 +129,16 @@ def test_the_maximum_margin_does_not_know_lam():
     assert one.test_loss == np.inf
 
 
+def test_a_loss_that_is_straight_on_the_way():
+    """Where all of g is clipped on the way to a solution no resolvent is left: s stays finite."""
+    model = srfx.OneStep("abs", "hermite2", eta=2.4958, alpha0=2.7819)
+    point = (0.31, 4.2e-4)
+    core = srfx.solve(model, *point, d=300, loss=srfx.Huber(0.3), bulk="one_step")
+    known = solve_loss(model, *point, 300, loss=srfx.Huber(0.3))
+    assert core.test_loss == pytest.approx(known.test_loss, rel=1e-7)
+    assert core.q2 == pytest.approx(known.q2, rel=1e-7)
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="loss must be one of"):
         solve_loss(spiked("tanh", "sin"), 1, 1, loss="cubic")

@@ -373,8 +373,8 @@ def test_refusals() -> None:
     model = srfx.SpikedRF("tanh", TANH_PRODUCT, r=1.2, gamma=(0.6, -0.7))
     with pytest.raises(ValueError, match="t must have one coordinate for each of the 2 directions"):
         srfx.learned_function(model, 1.5, 0.1, [0.0, 1.0, 2.0])
-    step = srfx.solve(srfx.OneStep("tanh", SIN_TANH), 1.5, 0.1)
-    with pytest.raises(NotImplementedError, match="alpha0 and noise of a step"):
+    step = srfx.solve(srfx.OneStep("tanh", SIN_TANH, readout=(1, 2)), 1.5, 0.1)
+    with pytest.raises(NotImplementedError, match=r"alpha0 and noise of a step.*single readout"):
         step.gradient("noise")
     with pytest.raises(NotImplementedError, match="lam, alpha and beta"):
         srfx.solve(MultiStep("tanh", "sin"), 1.5, 0.1).gradient("eta1")
@@ -394,10 +394,9 @@ def test_refusals_name_the_bulk() -> None:
         srfx.solve(two_spikes(), 1, 0.1, bulk="multi_step")
     with pytest.raises(NotImplementedError, match=words):
         srfx.learned_function(two_spikes(), 1, 0.1, np.zeros(2), bulk="multi_step")
-    step = srfx.OneStep("tanh", TANH_PRODUCT)
-    weights = srfx.simulation.sample_weights(step, d=20)
-    with pytest.raises(NotImplementedError, match=r"with an EmpiricalBulk.*bulk='isotropic'"):
-        srfx.solve(step, 1, 0.1, bulk=srfx.EmpiricalBulk.from_weights(*weights))
+    weights = srfx.simulation.sample_weights(two_spikes(), d=20)
+    with pytest.raises(NotImplementedError, match=r"an EmpiricalBulk.*single row of spikes"):
+        srfx.solve(two_spikes(), 1, 0.1, bulk=srfx.EmpiricalBulk.from_weights(*weights))
 
 
 def test_a_target_that_misbehaves_only_when_used() -> None:

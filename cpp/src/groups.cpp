@@ -19,6 +19,7 @@ template <class V> void set_lane(V& x, int lane, double value) { x.set(lane, val
 template <class V, int K> class GroupBlockSolver {
  public:
   static constexpr int lanes = simd::Traits<V>::size;
+  static constexpr bool many = K > 2 || K < 0;
 
   GroupBlockSolver(const GroupBatchInput& in, const GroupBatchOutput& out,
                    const MergedGroups& merged, const SpikeTurn& turn)
@@ -27,6 +28,7 @@ template <class V, int K> class GroupBlockSolver {
         merged_(merged),
         turn_(turn),
         system_(merged.groups()),
+        one_(1),
         order_(merged.groups(), static_cast<int>(turn.theta.cols()),
                static_cast<int>(turn.psi.cols())) {
     for (int g = 0; g < merged.groups(); ++g) system_.map.pi[g] = V(merged.distinct.pi[g]);
@@ -38,12 +40,13 @@ template <class V, int K> class GroupBlockSolver {
     const GroupNodes* starter;
     {
       const std::lock_guard<std::mutex> lock(mutex);
-      starter = &table.starter();
+      starter = many ? &table.merged_starter() : &table.starter();
     }
     std::vector<Index> ridge;
     for (Index i = 0; i < count; ++i)
       if (in_.lam[points[i]] > 0) ridge.push_back(points[i]);
-    // First pass: V to about 1e-4.
+    // First pass: V to about 1e-4 for few groups; that of one group in the place of many, whose
+    // iterations cost the same on any rule.
     v_.assign(ridge.size() * n, 0.0);
     key_.resize(ridge.size());
     iterations_.resize(ridge.size());
@@ -52,11 +55,15 @@ template <class V, int K> class GroupBlockSolver {
     for (std::size_t first = 0; first < ridge.size(); first += lanes) {
       const int in_pack = static_cast<int>(std::min<std::size_t>(lanes, ridge.size() - first));
       load(ridge.data() + first, in_pack);
-      system_.start();
-      system_.newton(*starter, {60, 1e-4});
+      if constexpr (many) {
+        start_merged(*starter);
+      } else {
+        system_.start();
+        system_.newton(*starter, {60, 1e-4});
+      }
       for (int lane = 0; lane < in_pack; ++lane) {
         const std::size_t i = first + lane;
-        iterations_[i] = static_cast<int>(detail::lane_of(system_.iterations, lane));
+        iterations_[i] = many ? 0 : static_cast<int>(detail::lane_of(system_.iterations, lane));
         double size = 0;
         bool usable = true;
         for (int j = 0; j < n; ++j)
@@ -110,6 +117,22 @@ template <class V, int K> class GroupBlockSolver {
     }
   };
 
+  /// V of one group that stands for all (GroupTable::merged_starter), in terms of the groups.
+  void start_merged(const GroupNodes& starter) {
+    one_.set_point(system_.point());
+    one_.map.pi[0] = V(1);
+    one_.start();
+    one_.newton(starter, {60, 1e-4});
+    const V v1 = one_.v[0], v2 = one_.v[1];
+    for (int g = 0; g < system_.map.groups; ++g) {
+      const V& pi = system_.map.pi[g];
+      system_.v[system_.map.pairs + g] = pi * v2;
+      for (int h = g; h < system_.map.groups; ++h)
+        system_.v[system_.map.at(g, h)] = pi * system_.map.pi[h] * (v1 - v2);
+      system_.v[system_.map.at(g, g)] += pi * v2;
+    }
+  }
+
   void load(const Index* points, int count) {
     Point<V> p{V(1), V(1), V(1), V(0), V(0), V(1), V(1)};
     for (int lane = 0; lane < lanes; ++lane) {
@@ -140,7 +163,7 @@ template <class V, int K> class GroupBlockSolver {
     for (int lane = 0; lane < lanes; ++lane)
       for (int j = 0; j < n; ++j)
         detail::set_lane(system_.v[j], lane, v_[where[std::min(lane, count - 1)] * n + j]);
-    system_.newton(*nodes, {});
+    system_.newton(*nodes, {}, many ? 2 : 0);
     system_.linear_part(*nodes, key.finite_d, order_);
     system_.probe(*nodes, probe_);
     system_.probe(*denser, denser_probe_);
@@ -292,6 +315,7 @@ template <class V, int K> class GroupBlockSolver {
   const MergedGroups& merged_;
   const SpikeTurn& turn_;
   GroupSystem<V, K> system_;
+  GroupSystem<V, 1> one_;
   GroupOrder<V, K> order_;
   GroupProbe<V> probe_, denser_probe_;
   std::vector<double> v_;

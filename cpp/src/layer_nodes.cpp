@@ -419,7 +419,7 @@ struct StepView::Parts {
     }
     step = 0.35 / std::max(1.0, r / std::sqrt(c));
     if (!smooth) {
-      const double gamma = std::min(1.0, below->spike.gamma);
+      const double gamma = std::min(1.0, std::abs(below->spike.gamma));
       step = std::min(step, 0.8 * std::sqrt((1 - gamma) * (1 + gamma)));
     }
     step /= fineness;

@@ -340,7 +340,7 @@ double difference(const ResidualNodes& mine, const ResidualNodes& theirs, double
 }
 
 ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
-                         double angle, bool folded) {
+                         double angle, bool folded, bool few) {
   const double sd = std::sqrt(noise), scale = std::max(delta, sd),
                ratio = std::clamp(3 * angle, 0.25, 1.5);
   const auto nodes = [&](int order, int parts) {
@@ -365,8 +365,9 @@ ResidualLaw residual_law(const Function& target, double h0, double noise, double
     return worst;
   };
   double compression = infinity, before = infinity;
-  for (int parts = angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
-    out.nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
+  for (int parts = few || angle > 0.7 ? 1 : 2; parts <= 8 && compression > 1e-12; parts *= 2) {
+    if (few) out.nodes = all.compressed(delta, parts, 24, sine);
+    else out.nodes = all.size() <= 64 ? all : all.compressed(delta, parts, 14);
     compression = off(all);
     if (compression > 0.1 * before) break;
     before = compression;

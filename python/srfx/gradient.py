@@ -152,11 +152,12 @@ def _check_gamma(model: Model, gamma: FloatArray) -> None:
 
 
 def _check_turn(model: Model, names: Sequence[str]) -> None:
-    """Refuse derivatives in what turns the spike beside a target of several directions."""
+    """Refuse derivatives in what turns the spike of several groups beside several directions."""
     if model.directions > 1:
         raise NotImplementedError(
             "gradient in alpha0 and noise of a step, which move its alignment, needs a target of "
-            f"one direction; got {model.directions} of them, names={list(names)}"
+            f"one direction or a single readout value; got {model.directions} directions, "
+            f"readout={model.readout}, names={list(names)}"
         )
 
 

@@ -423,6 +423,9 @@ class OneGroup:
     def at(self, vh1: Array, a: Array) -> tuple[Any, Any, Array]:
         """Return s, Vh1 and the unknowns at arguments with infinitesimal imaginary parts."""
         b = vh1[0, 0]
+        least = 1e-8 * float(np.real(a[0]))
+        if not float(np.real(b)) > least:  # on the way there a loss may be straight at all samples
+            b = b - np.real(b) + least  # s stays finite
         s = a[0] / b
         x, slope = self.root(float(np.real(s)))
         if np.iscomplexobj(vh1) or np.iscomplexobj(a):

@@ -10,6 +10,8 @@
 #include "srfx/bulk/bulk.hpp"
 #include "srfx/gaussian/coefficients.hpp"
 
+#include <cstddef>
+#include <type_traits>
 #include <vector>
 
 namespace srfx {
@@ -117,22 +119,31 @@ template <class V, class Matrix> SRFX_INLINE auto invert_symmetric(Matrix& a, in
   return definite;
 }
 
+/// Rows that an elimination swapped at a pivot, in some lanes.
+template <class V> struct Swap {
+  int pivot, row;
+  simd::TruthOf<V> where;
+};
+
 /// Solves n equations for `rhs` right-hand sides by elimination, rows swapped in each lane as it
 /// needs. Row i of `a` holds its n coefficients and then the right-hand sides, which become the
-/// solutions.
-template <class V> SRFX_INLINE void eliminate(V* a, int n, int rhs) {
+/// solutions. `kept`: the swaps, with which and with what `a` becomes eliminate_again works.
+template <class V, class Swaps = std::nullptr_t>
+SRFX_INLINE void eliminate(V* a, int n, int rhs, [[maybe_unused]] Swaps kept = nullptr) {
   const int width = n + rhs;
+  if constexpr (!std::is_null_pointer_v<Swaps>) kept->clear();
   for (int p = 0; p < n; ++p) {
     V* top = a + p * width;
     for (int i = p + 1; i < n; ++i) {
       V* row = a + i * width;
       const auto swap = larger(row[p], top[p]);
-      if (simd::any(swap))
-        for (int j = p; j < width; ++j) {
-          const V x = top[j], y = row[j];
-          top[j] = choose(swap, y, x);
-          row[j] = choose(swap, x, y);
-        }
+      if (!simd::any(swap)) continue;
+      if constexpr (!std::is_null_pointer_v<Swaps>) kept->push_back({p, i, swap});
+      for (int j = p; j < width; ++j) {
+        const V x = top[j], y = row[j];
+        top[j] = choose(swap, y, x);
+        row[j] = choose(swap, x, y);
+      }
     }
     const V inverse = V(1) / top[p];
     for (int i = p + 1; i < n; ++i) {
@@ -149,6 +160,26 @@ template <class V> SRFX_INLINE void eliminate(V* a, int n, int rhs) {
       for (int j = p + 1; j < n; ++j) x = x - top[j] * a[j * width + s];
       top[s] = x * top[p];
     }
+  }
+}
+
+/// The same equations for another right-hand side b, which becomes the solution.
+template <class V>
+SRFX_INLINE void eliminate_again(const V* a, int n, int width, const std::vector<Swap<V>>& swaps,
+                                 V* b) {
+  auto next = swaps.begin();
+  for (int p = 0; p < n; ++p) {
+    for (; next != swaps.end() && next->pivot == p; ++next) {
+      const V x = b[p], y = b[next->row];
+      b[p] = choose(next->where, y, x), b[next->row] = choose(next->where, x, y);
+    }
+    const V scaled = b[p] * a[p * width + p];
+    for (int i = p + 1; i < n; ++i) b[i] = b[i] - a[i * width + p] * scaled;
+  }
+  for (int p = n; p-- > 0;) {
+    V x = b[p];
+    for (int j = p + 1; j < n; ++j) x = x - a[p * width + j] * b[j];
+    b[p] = x * a[p * width + p];
   }
 }
 

@@ -109,7 +109,9 @@ struct GroupStep {
       nodes = finer_(1), check = finer_(fineness_);
       return;
     }
-    ResidualLaw law = residual_law(*target.target, offset, noise, delta, angle, false);
+    // With h2 = 0 and E z S^2 = 0 only even functions of (t, u) are averaged.
+    const bool even = !wide && constants.b12 == 0;
+    ResidualLaw law = residual_law(*target.target, offset, noise, delta, angle, even, true);
     nodes = std::move(law.nodes), check = std::move(law.check);
   }
   /// Of several directions, whose nodes were off by this error: those of `check` take their place.

@@ -50,9 +50,9 @@ template <class R> struct BasicLayerModel {
   int n_rows() const { return row_of_two(vectors() - 1, vectors() - 1) + 1; }
 
   // After the step.
-  SpikeParameters spike;  ///< the values of (r, c, |gamma|)
-  R r = 0, c = 1, length = 0;
-  std::vector<R> gamma;  ///< theta_l.vhat, for each direction
+  SpikeParameters spike;       ///< the values of (r, c, length)
+  R r = 0, c = 1, length = 0;  ///< length: of one direction gamma, of several |gamma|
+  std::vector<R> gamma;        ///< theta_l.vhat, for each direction
   R c_delta = 0;
   /// The frame (vhat, zhat_1, .., zhat_L', L) in terms of (x_E.., spike_vector, la, V, U, gc), by
   /// rows; at the first step without U and gc. V = G Sigma v_lb/sqrt c, U = G L.

@@ -29,7 +29,9 @@ template <class T> struct LossSums {
 };
 
 /// The fields under eight k: C, tilt, S^2, V.
-template <class T> struct LossFields { T mean, tilt, variance, v; };
+template <class T> struct LossFields {
+  T mean, tilt, variance, v;
+};
 
 class LabelSeries {
  public:

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <complex>
 #include <vector>
 
 namespace srfx {
@@ -158,8 +159,9 @@ struct ResidualNodes {
   /// The Gauss rules of `nodes` points of bins of |u| whose edges are powers of 2^(1/parts) from
   /// delta on. Functions analytic but for poles at |u| >= delta, off the real axis, are polynomials
   /// on each bin; the moments of t given u enter by their projections on the orthogonal polynomials
-  /// of the bin.
-  ResidualNodes compressed(double delta, int parts, int nodes) const {
+  /// of the bin. With `sine`, that of the least angle of a pole with the real axis, a bin takes as
+  /// many nodes as its mass and the poles around it ask for, `nodes` at most.
+  ResidualNodes compressed(double delta, int parts, int nodes, double sine = 0) const {
     std::vector<std::vector<Index>> bins;
     for (Index i = 0; i < size(); ++i) {
       if (w[0][i] == 0) continue;
@@ -180,8 +182,11 @@ struct ResidualNodes {
     out.w.resize(w.size());
     const std::size_t more = w.size() - 1;
     std::vector<double> x, mass, below, here, weights(w.size()), shares;
+    const int most = nodes;
+    const std::array<double, 4> whole = sine > 0 ? even_moments(nullptr) : std::array<double, 4>{};
     for (const std::vector<Index>& bin : bins) {
       const Index n = static_cast<Index>(bin.size());
+      if (sine > 0 && n > 1) nodes = enough(bin, whole, delta, sine, most);
       if (n <= nodes) {
         for (Index i : bin) {
           for (std::size_t j = 0; j < w.size(); ++j) weights[j] = w[j][i];
@@ -238,6 +243,42 @@ struct ResidualNodes {
     out.pad();
     return out;
   }
+
+ private:
+  /// E u^2j of all nodes, or those of a bin.
+  std::array<double, 4> even_moments(const std::vector<Index>* bin) const {
+    std::array<double, 4> out{};
+    const Index n = bin != nullptr ? static_cast<Index>(bin->size()) : size();
+    for (Index i = 0; i < n; ++i) {
+      const Index at = bin != nullptr ? (*bin)[i] : i;
+      double power = w[0][at];
+      for (double& x : out) x += power, power *= u[at] * u[at];
+    }
+    return out;
+  }
+  /// How many nodes of a Gauss rule a bin needs: the error falls as rho^-2n, where rho belongs to the
+  /// ellipse around the bin on which the next pole lies.
+  int enough(const std::vector<Index>& bin, const std::array<double, 4>& whole, double delta,
+             double sine, int most) const {
+    double lo = infinity, hi = -infinity;
+    for (Index i : bin) lo = std::min(lo, u[i]), hi = std::max(hi, u[i]);
+    const double middle = 0.5 * (lo + hi), half = std::max(0.5 * (hi - lo), 1e-300),
+                 cosine = std::sqrt(std::max(0.0, 1 - sine * sine));
+    double slowest = infinity;
+    for (double radius = delta; radius < 8 * std::max({-lo, hi, delta}); radius *= 1.25)
+      for (const double real : {0.0, cosine * radius, -cosine * radius}) {
+        const double imaginary = real == 0 ? radius : sine * radius;
+        const std::complex<double> z((real - middle) / half, imaginary / half);
+        const std::complex<double> root = std::sqrt(z * z - 1.0);
+        slowest = std::min(slowest, std::log(std::max(std::abs(z + root), std::abs(z - root))));
+      }
+    const std::array<double, 4> here = even_moments(&bin);
+    double importance = 0;
+    for (std::size_t j = 0; j < here.size(); ++j)
+      if (whole[j] > 0) importance = std::max(importance, here[j] / whole[j]);
+    const double digits = std::log(std::max(importance, 1e-17) * 1e16);
+    return std::clamp(1 + static_cast<int>(std::ceil(digits / (2 * slowest))), 1, most);
+  }
 };
 
 /// Largest difference of E[t^i u^j/D], i, j <= 2, D = 1 + c1 u + c2 u^2, over two sets of nodes,
@@ -254,8 +295,9 @@ struct ResidualLaw {
   ResidualNodes check;  ///< another rule, denser
   double error = 0;     ///< at poles at the distance delta and beyond
 };
+/// `few`: as few nodes as can be, at some cost.
 ResidualLaw residual_law(const Function& target, double h0, double noise, double delta,
-                         double angle, bool folded);
+                         double angle, bool folded, bool few = false);
 /// Of a target of several directions, on points the denser the greater `fineness`.
 ResidualNodes residual_nodes(const TargetFunction& target, double h0, double noise, double delta,
                              double angle, double fineness);

@@ -200,6 +200,27 @@ class GroupTable {
     return starter_;
   }
 
+  /// The starter of one group that stands for all: its feature is their mean, and how they differ
+  /// is noise. V1_gh = pi_g pi_h (V1 - V2) + pi_g delta_gh V2 then.
+  const GroupNodes& merged_starter() {
+    if (merged_.size > 0) return merged_;
+    const GroupNodes& of = starter();
+    merged_.groups = merged_.pairs = 1, merged_.packed = 2, merged_.stride = 8;
+    merged_.size = of.size, merged_.weight = of.weight;
+    merged_.e.assign(of.size * merged_.stride, 0.0);
+    for (Index i = 0; i < of.size; ++i) {
+      double mean = 0, all = 0;
+      for (int g = 0; g < of.groups; ++g) {
+        const double mu1 = of.mu1[i * of.groups + g];
+        mean += pi_[g] * mu1;
+        all += pi_[g] * (mu1 * mu1 + of.e[i * of.stride + of.pairs + g]);
+      }
+      double* const e = &merged_.e[i * merged_.stride];
+      e[0] = mean * mean, e[1] = std::max(0.0, all - mean * mean);
+    }
+    return merged_;
+  }
+
   /// The class of a point: sizes of V2/pi, powers of eight.
   static int class_of(double size) { return srfx::class_of(size, size) / n_shapes; }
 
@@ -402,7 +423,7 @@ class GroupTable {
   dense::Matrix rows_;  ///< R in the frame of the rules
   double error_ = 0;
   int first_ = 0, last_checked_ = last_checked;
-  GroupNodes starter_;
+  GroupNodes starter_, merged_;
   std::array<int, n_sizes> found_ = [] {
     std::array<int, n_sizes> none{};
     none.fill(-1);

@@ -85,24 +85,22 @@ template <class V, class Bulk> class GroupSolver {
   const Point<V>& point() const { return point_; }
 
   /// Newton's method, guarded: the plain map wherever a step leaves the positive V2 or the positive
-  /// definite V1.
-  void newton(const GroupNodes& nodes, const NewtonSettings& settings) {
+  /// definite V1. `full` > 0: after so many steps the derivatives are kept while they serve.
+  void newton(const GroupNodes& nodes, const NewtonSettings& settings, int full = 0) {
     auto active = V(0) <= V(0);
     converged = V(0) > V(0);
     iterations = V(0);
     const V tolerance(settings.tolerance);
     V previous(1e-4);
     for (int iteration = 0; iteration < settings.max_iterations && simd::any(active); ++iteration) {
+      if (full > 0 && iteration == full) active = follow(nodes, settings, active, previous);
+      if (!simd::any(active)) break;
       evaluate(nodes);
       if (map.failed()) return;
       newton_step();
-      for (int i = 0; i < map.packed; ++i) c_[i] = v[i] + x_[i];
-      const auto inside = positive(c_);
-      V step(0), total(0);
-      for (int i = 0; i < map.packed; ++i) c_[i] = simd::select(inside, c_[i], mapped_[i]);
-      set_scale(c_);
-      for (int i = 0; i < map.packed; ++i)
-        step = simd::max(step, simd::abs(c_[i] - v[i]) / scale_[i]);
+      const auto inside = propose();
+      const V step = step_size();
+      V total(0);
       for (int g = 0; g < map.groups; ++g) total += c_[map.pairs + g] + c_[map.at(g, g)];
       const auto close =
           (step <= tolerance) |
@@ -204,6 +202,63 @@ template <class V, class Bulk> class GroupSolver {
         simd::max(simd::max(defect_map, step_), simd::max(defect_energy, defect_fit) / r.size);
   }
 
+  /// c_ = v + x_, or what the plain map says where that leaves the allowed; true where it does not.
+  Truth propose() {
+    for (int i = 0; i < map.packed; ++i) c_[i] = v[i] + x_[i];
+    const Truth inside = positive(c_);
+    for (int i = 0; i < map.packed; ++i) c_[i] = simd::select(inside, c_[i], mapped_[i]);
+    return inside;
+  }
+  /// How far c_ is from v, in units of c_, which scale_ becomes.
+  V step_size() {
+    set_scale(c_);
+    V step(0);
+    for (int i = 0; i < map.packed; ++i)
+      step = simd::max(step, simd::abs(c_[i] - v[i]) / scale_[i]);
+    return step;
+  }
+
+  /// Steps with the derivatives of the last Newton step, as long as each is a tenth of the one
+  /// before. Returns the lanes that want more.
+  Truth follow(const GroupNodes& nodes, const NewtonSettings& settings, Truth active, V& previous) {
+    const int n = map.packed;
+    const V tolerance(settings.tolerance);
+    auto moving = active & (previous < V(0.01));
+    for (int iteration = 0; iteration < 6 && simd::any(moving); ++iteration) {
+      average(nodes, false);
+      map.solve_at(&vh_[0], point_.lam, &mapped_[0]);
+      V projected(0);
+      for (int j = 0; j < n; ++j) {
+        f_[j] = mapped_[j] - v[j];
+        c2_[j] = f_[j] / scale_before_[j];
+        projected += twice(j) * vh_[j] * f_[j];
+      }
+      detail::eliminate_again(&matrix_[0], n, n + 2, swaps_, &c2_[0]);
+      V sg(0), sc(0);
+      for (int i = 0; i < n; ++i) {
+        const V s = left_[i] * scale_before_[i];
+        sg += s * matrix_[i * (n + 2) + n];
+        sc += s * c2_[i];
+      }
+      const V t = (projected - sc) / (sigma_ - sg);
+      for (int i = 0; i < n; ++i)
+        x_[i] = t * v_before_[i] + scale_before_[i] * (c2_[i] - t * matrix_[i * (n + 2) + n]);
+      const Truth inside = propose();
+      const V step = step_size();
+      // An error that falls by this factor again and again ends below the next step times it.
+      const auto good = inside & (step < V(0.1) * previous);
+      const auto close = good & ((step <= tolerance) | (step * step <= tolerance * previous));
+      iterations += simd::select(moving & good, V(1), V(0));
+      for (int i = 0; i < n; ++i) v[i] = simd::select(moving & good, c_[i], v[i]);
+      previous = simd::select(moving & good, step, previous);
+      converged = converged | (moving & close);
+      active = active & !(moving & close);
+      moving = moving & good & !close;
+    }
+    previous = simd::min(V(0.03), previous);
+    return active;
+  }
+
   /// The averages and the map at v, and the relative step from there.
   void look(const GroupNodes& nodes, bool solved) {
     evaluate(nodes, solved);
@@ -220,8 +275,10 @@ template <class V, class Bulk> class GroupSolver {
   void set_scale(const Packed& x) {
     for (int g = 0; g < map.groups; ++g) {
       scale_[map.pairs + g] = x[map.pairs + g];
-      for (int h = g; h < map.groups; ++h)
-        scale_[map.at(g, h)] = simd::sqrt(x[map.at(g, g)] * x[map.at(h, h)]);
+      const V root = simd::sqrt(x[map.at(g, g)]);
+      for (int h = 0; h < g; ++h) scale_[map.at(h, g)] *= root;
+      for (int h = g; h < map.groups; ++h) scale_[map.at(g, h)] = root;
+      scale_[map.at(g, g)] *= root;
     }
   }
 
@@ -248,9 +305,8 @@ template <class V, class Bulk> class GroupSolver {
     }
   }
 
-  /// The averages and the map at v. `solved`: what is left of F is rounding, and would be noise in
-  /// g and s.
-  void evaluate(const GroupNodes& nodes, bool solved = false) {
+  /// vh_ at v, and E w; with `square` what w^2 is under the average.
+  V average(const GroupNodes& nodes, bool square) {
     weigh(nodes);
     const int n = map.packed;
     V mean_w(0);
@@ -271,10 +327,19 @@ template <class V, class Bulk> class GroupSolver {
       }
       for (int j = 0; j < 4 && first + j < n; ++j) {
         vh_[first + j] = point_.ratio * sum[j];
+        if (!square) continue;
         n_w2_[first + j] = sum2[j];
         n_[first + j] = point_.unit * point_.ratio * sum2[j];
       }
     }
+    return mean_w;
+  }
+
+  /// The averages and the map at v. `solved`: what is left of F is rounding, and would be noise in
+  /// g and s.
+  void evaluate(const GroupNodes& nodes, bool solved = false) {
+    const V mean_w = average(nodes, true);
+    const int n = map.packed;
     for (int row = 0; row < n; ++row)
       for (int first = row; first < n; first += 4) {
         V sum[4] = {V(0), V(0), V(0), V(0)};
@@ -310,6 +375,7 @@ template <class V, class Bulk> class GroupSolver {
       x2_[j] = twice(j) * vh_[j];
       size_ += x2_[j] * v[j];
     }
+    for (int j = 0; j < n; ++j) inverse_scale_[j] = V(1) / scale_[j];
     const V inverse_size = V(1) / size_;
     sigma_ = V(0);
     for (int i = 0; i < n; ++i) {
@@ -326,7 +392,7 @@ template <class V, class Bulk> class GroupSolver {
       for (int i = 0; i < n; ++i) {
         V x = v[i] * to - factor * c2_[i];
         if (i == j) x += V(1);
-        b_[i * n + j] = x * scale_[j] / scale_[i];
+        b_[i * n + j] = x * scale_[j] * inverse_scale_[i];
       }
     }
   }
@@ -351,7 +417,12 @@ template <class V, class Bulk> class GroupSolver {
       row[n + 1] = c[i] * inverse;
       if (rhs == 3) row[n + 2] = c2[i] * inverse;
     }
-    detail::eliminate(&matrix_[0], n, rhs);
+    if (rhs == 2) {
+      detail::eliminate(&matrix_[0], n, rhs, &swaps_);
+      for (int i = 0; i < n; ++i) v_before_[i] = v[i], scale_before_[i] = scale_[i];
+    } else {
+      detail::eliminate(&matrix_[0], n, rhs);
+    }
     const auto compose = [&](int column, V projection, V* result) {
       V sg(0), sc(0);
       for (int i = 0; i < n; ++i) {
@@ -371,6 +442,10 @@ template <class V, class Bulk> class GroupSolver {
   Point<V> point_;
   Packed vh_, n_, mapped_, f_, scale_, ridge_, g_, left_, c_, c2_, x_, x2_;
   Packed n_w2_{map.packed};  ///< E[e w^2]
+  /// Where the system was last solved, for follow().
+  Packed v_before_{map.packed}, scale_before_{map.packed};
+  Packed inverse_scale_{map.packed};
+  std::vector<detail::Swap<V>> swaps_;
   typename Bulk::Square test_;
   V size_, sigma_, free_, ridge_energy_, step_;
   GroupArray<V, n_square> m_, b_;

@@ -33,9 +33,9 @@ inline std::shared_ptr<const LossNodes> adapted_nodes(const Loss& loss, LossRule
                                                       int rung_z, const LossVector& x,
                                                       const Point<double>& p, double& error) {
   constexpr double enough = 4e-10;
-  constexpr int judged = 1;                         // rung in z
-  constexpr std::size_t most = 160;                 // panels
-  if (!rules.real()) rung_z = std::max(rung_z, 4);  // for what is no series
+  constexpr int judged = 1;          // rung in z
+  constexpr std::size_t most = 160;  // panels
+  if (rules.atoms) rung_z = std::max(rung_z, 4);
   struct Part {
     LossRules::Panel panel;
     PanelValue value;
@@ -270,16 +270,39 @@ LossFound from_smaller_lam(const Loss& loss, LossRules& rules, const Point<doubl
   return at;
 }
 
+/// The part of E g^2 that labels of less than this density have.
+inline double rare_square(const Loss& loss, const LossNodes& nodes, const LossVector& x,
+                          double rare) {
+  using V = LossLanes;
+  double out = 0;
+  for (const LossNode& at : nodes.nodes) {
+    const LossField field = field_at(nodes, at, x);
+    const double sd = std::sqrt(field.variance);
+    for (Index i = at.first; i < at.last; i += 8) {
+      const auto seldom = V::load(&nodes.density[i]) * V(at.density) < V(rare);
+      if (!simd::any(seldom)) continue;
+      const V f = simd::fma(V(field.tilt), V::load(&nodes.z[i]), V(field.mean));
+      const V m = V::load(&nodes.e[i]) - V::load(&nodes.sign[i]) * f;
+      const V gg = moments_of(loss, loss.kappa + field.v, sd, m).gg * V::load(&nodes.w[i]);
+      out += at.weight * lane_total(simd::select(seldom, gg, V(0.0)));
+    }
+  }
+  return out;
+}
+
 /// Whether a solution hangs on labels that no sample of n has, n = alpha d or a million at d = inf:
 /// whether it moves by a tenth once those are left out whose density is below 1/n of the largest. At
 /// tiny lam a strong spike makes labels against its sense very rare, and g for them large: theory
 /// without them is what samples of n show.
 template <class Map>
-bool hangs_on_rare(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& x) {
+bool hangs_on_rare(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& x,
+                   double all) {
   constexpr double bearable = 0.1;
   const Point<double>& p = map.point();
   const double rare = p.inverse_d > 0 ? p.inverse_d / p.alpha : 1e-6;
-  if (!loss.margin || loss.logistic() || loss.square() || p.lam > 1e-2) return false;
+  if (!loss.margin || loss.logistic() || loss.square() || p.lam > 1e-3) return false;
+  // Seldom: only where what is rare makes more than a hundredth of E g^2.
+  if (rare_square(loss, nodes, x, rare) < 1e-2 * all) return false;
   LossNodes often = nodes;
   often.series.reset();
   for (const LossNode& at : often.nodes)

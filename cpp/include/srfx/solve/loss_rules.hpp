@@ -32,9 +32,10 @@ class LossRules {
     return *out;
   }
 
+  bool atoms = false;  ///< whether more is asked for than series know: derivatives
   bool real() const { return maker_.labels().real(); }
   /// The densest rung in k that is no worse than panels halved where it matters.
-  int most_k() const { return maker_.panels_in_k() ? 3 : maker_.labels().real() ? 6 : 7; }
+  int most_k() const { return maker_.panels_in_k() ? 3 : maker_.labels().real() ? 6 : 9; }
 
   /// Panels in k that are halved again and again; the first ones have depth 0.
   struct Panel {

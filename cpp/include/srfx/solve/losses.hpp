@@ -52,6 +52,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, LossPath& path,
     if (found.adapted != nullptr) fresh = fresh_label(loss, *found.nodes, found.x);
     seen.classification_error = fresh.missed;
     if (!loss.logistic() && !loss.hard()) seen.test_loss = fresh.loss;
+    if (loss.margin && loss.square()) seen.test_error = fresh.loss;  // they are one
     const double pull = p.lam / p.ratio * found.x[at_q2];
     // E [g x] is a sum of terms of either sign: a thousandth of their size is what it is known by.
     const double size = 1e-3 * std::sqrt(seen.square * field_square(*found.nodes, found.x));
@@ -98,7 +99,7 @@ void solve_loss_point(const Loss& loss, LossRules& rules, LossPath& path,
   } else if ((found.tail > 1e-3 && !loss.square()) ||
              (loss.hard() &&
               rare_share(loss, nodes, x, averages_of(loss, nodes, x).value) > 1e-3) ||
-             detail::hangs_on_rare(loss, nodes, map, x)) {
+             detail::hangs_on_rare(loss, nodes, map, x, seen.square)) {
     status = Status::diverged;
   }
   const bool good = status == Status::converged;
@@ -181,6 +182,7 @@ void solve_losses(const Source& source, const Loss& loss, const BatchInput& in,
           state.coefficients.emplace(*in.sigma, *in.target, state.shared->spike(), state.scratch);
           state.rules = std::make_unique<LossRules>(*state.coefficients, loss,
                                                     source.labels(block.set), Source::row_norms);
+          state.rules->atoms = out.slopes != nullptr;
         }
       }
       LossPath path;
