@@ -24,10 +24,10 @@ CASES = {
         1,
     ),
     "groups, logistic": (
-        srfx.SpikedRF("tanh", "tanh", readout=(0.5, 1.5), labels="sign"),
+        srfx.SpikedRF("tanh", "tanh", gamma=0.8, readout=(0.5, 1.5), labels="sign"),
         "logistic",
         300,
-        0.3,
+        0.4,
     ),
     "directions, squared hinge": (
         srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="logit"),
