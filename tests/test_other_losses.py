@@ -470,8 +470,6 @@ def test_what_is_refused(model, loss, lam, words):
 
 
 def test_what_is_not_covered():
-    with pytest.raises(NotImplementedError, match="readout must have a single value with labels="):
-        srfx.solve(model_of("sign", readout=(1.0, 2.0)), 1.0, 0.1)
     sol = srfx.solve(model_of("sign"), 1.0, 0.1, loss="hinge")
     with pytest.raises(NotImplementedError, match="gradient is available in lam and alpha alone"):
         sol.gradient("r")

@@ -142,5 +142,21 @@ def test_a_loss_that_is_straight_on_the_way():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="loss must be one of"):
         solve_loss(spiked("tanh", "sin"), 1, 1, loss="cubic")
-    with pytest.raises(ValueError, match="readout must have a single value"):
-        solve_loss(spiked("tanh", "sin", readout=(1.0, 2.0)), 1, 1)
+    steps = {"eta": (1.0, 1.0), "alpha0": (1.0, 1.0), "beta": 1.0, "noise": 0.0, **ONE}
+    labelled = SimpleNamespace(activation="tanh", target="sin", labels="sign", **steps)
+    with pytest.raises(ValueError, match="several steps on labels"):
+        solve_loss(labelled, 1, 1, loss="hinge")
+
+
+def test_the_square_loss_of_groups_is_that_of_section_7():
+    model = spiked("relu", "sin", noise=0.1, readout=(0.5, 1.5))
+    sol, known = solve_loss(model, 2, 0.1, 300), solve_groups(model, 2, 0.1, 300)
+    for name in ("test_error", "train_error", "m", "theta", "psi", "q1", "q2", "v1", "v2"):
+        assert getattr(sol, name) == pytest.approx(getattr(known, name), rel=1e-8), name
+
+
+def test_the_square_loss_is_that_of_the_actual_step_with_groups():
+    model = step("relu", "tanh", eta=1, alpha0=0.8, noise=0.1, readout=(0.5, 1.5))
+    sol, known = solve_loss(model, 1.2, 0.1, 600), solve_one_step(model, 1.2, 0.1, 600)
+    for name in ("test_error", "train_error", "theta", "psi", "chi", "q2"):
+        assert getattr(sol, name) == pytest.approx(getattr(known, name), rel=1e-7), name

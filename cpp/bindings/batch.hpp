@@ -5,7 +5,7 @@
 
 #include "srfx/bulk/group_parameters.hpp"
 #include "srfx/gaussian/labels.hpp"
-#include "srfx/solve/scan.hpp"
+#include "srfx/solve/groups.hpp"
 
 #include <cstdint>
 #include <initializer_list>
@@ -146,3 +146,37 @@ inline double* output(py::dict& out, const char* name, std::vector<py::ssize_t> 
   out[name] = values;
   return values.mutable_data();
 }
+
+/// The outputs of a batch of groups, and the dictionary that owns them: shapes of order parameters
+/// follow those of the inputs r and gamma.
+struct GroupResults {
+  py::dict dict;
+  srfx::GroupBatchOutput common{};
+
+  GroupResults(py::ssize_t n, const Doubles& r, const Doubles& gamma, py::ssize_t k) {
+    common.test_error = output(dict, "test_error", {n});
+    common.train_error = output(dict, "train_error", {n});
+    common.m = output(dict, "m", {n, k});
+    if (r.ndim() == 3) {
+      common.spikes = static_cast<int>(r.shape(2));
+      common.directions = static_cast<int>(gamma.shape(1));
+      common.theta = output(dict, "theta", {n, k, r.shape(2)});
+      common.psi = output(dict, "psi", {n, k, gamma.shape(1)});
+    } else {
+      common.theta = output(dict, "theta", {n, k});
+      common.psi = output(dict, "psi", {n, k});
+    }
+    common.q1 = output(dict, "q1", {n, k, k});
+    common.q2 = output(dict, "q2", {n, k});
+    common.v1 = output(dict, "v1", {n, k, k});
+    common.v2 = output(dict, "v2", {n, k});
+    common.residual = output(dict, "residual", {n});
+    common.quadrature_error = output(dict, "quadrature_error", {n});
+    py::array_t<std::int8_t> status(n);
+    py::array_t<std::int32_t> iterations(n);
+    common.status = status.mutable_data();
+    common.iterations = iterations.mutable_data();
+    dict["status"] = status;
+    dict["iterations"] = iterations;
+  }
+};

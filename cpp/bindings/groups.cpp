@@ -19,35 +19,10 @@ py::dict solve_groups(const Activation& sigma, const py::object& target, const D
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
 
-  py::dict out;
-  srfx::GroupBatchOutput results{};
-  results.test_error = output(out, "test_error", {n_points});
-  results.train_error = output(out, "train_error", {n_points});
-  results.m = output(out, "m", {n_points, k});
-  if (r.ndim() == 3) {
-    results.spikes = static_cast<int>(r.shape(2));
-    results.directions = static_cast<int>(gamma.shape(1));
-    results.theta = output(out, "theta", {n_points, k, r.shape(2)});
-    results.psi = output(out, "psi", {n_points, k, gamma.shape(1)});
-  } else {
-    results.theta = output(out, "theta", {n_points, k});
-    results.psi = output(out, "psi", {n_points, k});
-  }
-  results.q1 = output(out, "q1", {n_points, k, k});
-  results.q2 = output(out, "q2", {n_points, k});
-  results.v1 = output(out, "v1", {n_points, k, k});
-  results.v2 = output(out, "v2", {n_points, k});
-  results.residual = output(out, "residual", {n_points});
-  results.quadrature_error = output(out, "quadrature_error", {n_points});
-  py::array_t<std::int8_t> status(n_points);
-  py::array_t<std::int32_t> iterations(n_points);
-  results.status = status.mutable_data();
-  results.iterations = iterations.mutable_data();
-  out["status"] = status;
-  out["iterations"] = iterations;
+  const GroupResults results(n_points, r, gamma, k);
   run_released(
-      [&](srfx::Interrupt& interrupt) { srfx::solve_group_batch(in, results, interrupt); });
-  return out;
+      [&](srfx::Interrupt& interrupt) { srfx::solve_group_batch(in, results.common, interrupt); });
+  return results.dict;
 }
 
 py::dict group_bounds(const Activation& sigma, const py::object& target, const Doubles& r,

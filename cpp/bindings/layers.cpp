@@ -1,5 +1,6 @@
 // Networks after several steps, and after one with a target of several directions (THEORY 14 and
 // 15).
+#include "losses.hpp"
 #include "spectrum_dict.hpp"
 #include "step_results.hpp"
 
@@ -34,7 +35,7 @@ class Steps {
   }
 
   const srfx::TargetFunction& target() const { return *seen_; }
-  void set_target(srfx::BatchInput& in) const {
+  void set_target(srfx::BatchTarget& in) const {
     in.target = function_;
     if (function_ == nullptr) in.directed = seen_.get();
   }
@@ -61,6 +62,38 @@ py::dict solve_layers(const Activation& sigma, const py::object& target, double 
   Results results(n_points, steps.target().directions());
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::solve_anisotropic(steps.source(sigma, readout), in, results.out, interrupt);
+  });
+  return results.dict;
+}
+
+py::dict solve_layer_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
+                            const std::string& labels, double slope, double readout,
+                            const Doubles& eta, const Doubles& inverse_alpha0,
+                            const Doubles& set_noise, const Integers& set_index,
+                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                            const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
+                            int n_threads, bool slopes) {
+  const Steps steps(sigma, target, eta, inverse_alpha0, set_noise, readout);
+  srfx::GroupLossInput in;
+  steps.set_target(in);
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.loss = loss_of(loss), in.labels = laws(labels, slope, set_noise);
+  const py::ssize_t directions = steps.target().directions();
+  const Doubles r(std::vector<py::ssize_t>{1, 1, 1}),
+      gamma(std::vector<py::ssize_t>{1, directions, 1});
+  GroupResults results(n_points, r, gamma, 1);
+  const auto values = [&](const char* name) { return output(results.dict, name, {n_points}); };
+  srfx::GroupLossOutput out{results.common,
+                            values("train_loss"),
+                            values("test_loss"),
+                            values("classification_error"),
+                            values("r"),
+                            values("c"),
+                            output(results.dict, "gamma", {n_points, directions}),
+                            values("chi")};
+  if (slopes) out.slopes = output(results.dict, "slopes", {4, 2, n_points});
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::solve_layer_losses(steps.source(sigma, readout), in, out, interrupt);
   });
   return results.dict;
 }
@@ -132,6 +165,11 @@ void register_layers(py::module_& m) {
       "Networks after several steps, one readout value; eta and 1/alpha0 of shape (sets, steps). "
       "The target is an Activation or a Target; psi and gamma of a Target are of shape (n_points, "
       "directions).");
+  m.def("solve_layer_losses", &solve_layer_losses, arg("sigma"), arg("target"), arg("loss"),
+        arg("labels"), arg("slope"), arg("readout"), arg("eta"), arg("inv_alpha0"),
+        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
+        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        "The same with another loss than the square, or labels of +1 and -1.");
   m.def("gradient_layers", &gradient_layers, arg("sigma"), arg("target"), arg("readout"),
         arg("eta"), arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"),
         arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("v1"), arg("v2"),

@@ -1,21 +1,11 @@
 // Other losses than the square, and labels of +1 and -1 (THEORY 19).
+#include "losses.hpp"
 #include "measured.hpp"
 
+#include "srfx/solve/group_losses.hpp"
 #include "srfx/solve/losses.hpp"
 
 namespace {
-
-/// kind, kappa, lo, hi, margin
-using Numbers = std::tuple<std::string, double, double, double, bool>;
-
-srfx::Loss loss_of(const Numbers& loss) {
-  srfx::Loss out;
-  const auto& [kind, kappa, lo, hi, margin] = loss;
-  out.margin = margin;
-  if (kind == "logistic") out.kind = srfx::Loss::Kind::logistic;
-  else out.kappa = kappa, out.lo = lo, out.hi = hi;
-  return out;
-}
 
 /// The outputs of a batch, and the dictionary that owns them.
 struct Results {
@@ -50,13 +40,6 @@ struct Results {
     if (slopes) out.slopes = output(dict, "slopes", {4, 2, n});
   }
 };
-
-/// The labels of each set: one law, with the noise of the set.
-std::vector<srfx::Labels> laws(const std::string& labels, double slope, const Doubles& noise) {
-  std::vector<srfx::Labels> out(noise.size());
-  for (py::ssize_t i = 0; i < noise.size(); ++i) out[i] = {kind_of(labels), noise.data()[i], slope};
-  return out;
-}
 
 py::dict solve_losses(const Activation& sigma, const Activation& target, const Numbers& loss,
                       const std::string& labels, double slope, const Doubles& r, const Doubles& c,
@@ -125,6 +108,29 @@ py::dict solve_losses_empirical(const Activation& sigma, const Activation& targe
   return results.dict;
 }
 
+py::dict solve_group_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
+                            const std::string& labels, double slope, const Doubles& r,
+                            const Doubles& c, const Doubles& gamma, const Doubles& pi,
+                            const Doubles& set_noise, const Integers& set_index,
+                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                            const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
+                            int n_threads, bool merge, bool slopes) {
+  srfx::GroupLossInput in;
+  in.sets = group_sets_of(r, c, gamma, pi);
+  set_group_target(in, target, r, gamma);
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.merge = merge;
+  in.loss = loss_of(loss);
+  in.labels = laws(labels, slope, set_noise);
+  GroupResults results(n_points, r, gamma, pi.size());
+  srfx::GroupLossOutput out{results.common, output(results.dict, "train_loss", {n_points}),
+                            output(results.dict, "test_loss", {n_points}),
+                            output(results.dict, "classification_error", {n_points})};
+  if (slopes) out.slopes = output(results.dict, "slopes", {4, 2, n_points});
+  run_released([&](srfx::Interrupt& interrupt) { srfx::solve_group_losses(in, out, interrupt); });
+  return results.dict;
+}
+
 py::dict label_moments(const Activation& target, const std::string& labels, double slope,
                        const Doubles& noise) {
   const py::ssize_t n = noise.size();
@@ -160,6 +166,12 @@ void register_losses(py::module_& m) {
         arg("vectors"), arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"),
         arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same of given weights; noise one entry a set.");
+  m.def("solve_group_losses", &solve_group_losses, arg("sigma"), arg("target"), arg("loss"),
+        arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_noise"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
+        "The same of K groups, any spikes and directions: shapes as in solve_groups, set_noise one "
+        "entry a set.");
   m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("slope"), arg("noise"),
         "E y and E t y of labels of +1 and -1, one entry a noise.");
 }

@@ -1,6 +1,6 @@
 #include "srfx/solve/groups.hpp"
 
-#include "srfx/solve/group_levels.hpp"
+#include "srfx/solve/spike_turn.hpp"
 
 #include <memory>
 
@@ -14,29 +14,6 @@ inline void set_lane(double& x, int, double value) { x = value; }
 template <class V> void set_lane(V& x, int lane, double value) { x.set(lane, value); }
 
 }  // namespace detail
-
-/// What theta and psi, found in the frame of a table, are in terms of the spikes and directions
-/// that were given.
-///
-/// The solution knows the spikes within the row space of R, V W theta. What is left of them is a
-/// part of the directions, t - Gamma k = A z: the readout along it is (I - V V^T) Gamma^T U
-/// diag(1/rho) psi.
-struct SpikeTurn {
-  dense::Matrix theta,
-      theta_of_psi;   ///< given spikes x spikes, and x directions if there is any left
-  dense::Matrix psi;  ///< directions given x directions: U
-
-  SpikeTurn() = default;
-  SpikeTurn(const GroupParameters& given, const dense::Matrix& v, const GroupTable& table)
-      : theta(v.lazyProduct(table.turn_spikes())),
-        psi(table.turn()) {
-    if (given.rows.size() == 0 || v.rows() == v.cols()) return;
-    const std::vector<double> rho = table.rho();
-    dense::Matrix along = given.alignment.transpose().lazyProduct(psi);
-    for (Index j = 0; j < along.cols(); ++j) along.col(j) *= rho[j] > 0 ? 1 / rho[j] : 0;
-    theta_of_psi = along - v.lazyProduct(v.transpose().lazyProduct(along).eval());
-  }
-};
 
 /// Solves points of one coefficient set whose groups are merged to K.
 template <class V, int K> class GroupBlockSolver {
@@ -238,54 +215,39 @@ template <class V, int K> class GroupBlockSolver {
                                          detail::lane_of(order_.residual, lane));
     const auto at = [lane](const V& x) { return detail::lane_of(x, lane); };
     out_.test_error[i] = at(order_.test_error), out_.train_error[i] = at(order_.train_error);
-    for (int g = 0; g < k; ++g) {
-      const int of = merged_.of[g];
-      const double share = merged_.share[g];
-      out_.m[i * k + g] = merged_.sign[g] * share * at(order_.m[of]);
-      store_turned(i, g, of, lane);
-      out_.q2[i * k + g] = share * at(order_.q2[of]);
-      out_.v2[i * k + g] = infinite_v ? infinity : share * at(order_.v2[of]);
-      for (int h = 0; h < k; ++h) {
-        const int oh = merged_.of[h];
-        const double both = share * merged_.share[h];
-        const auto expand = [&](const V& pair, const V& single) {
-          return both * (at(pair) - (of == oh ? at(single) : 0)) +
-                 (g == h ? share * at(single) : 0);
-        };
-        const bool alone = g == h && share == 1;  // no rounding
-        out_.q1[(i * k + g) * k + h] = alone ? at(order_.q1[of * distinct + of])
-                                             : expand(order_.q1[of * distinct + oh], order_.q2[of]);
-        out_.v1[(i * k + g) * k + h] = infinite_v ? infinity
-                                       : alone
-                                           ? at(order_.v1[of * distinct + of])
-                                           : expand(order_.v1[of * distinct + oh], order_.v2[of]);
-      }
+    scratch_.clear();
+    const auto keep = [&](const auto& values, int count) {
+      const std::size_t start = scratch_.size();
+      for (int j = 0; j < count; ++j) scratch_.push_back(at(values[j]));
+      return start;
+    };
+    const auto packed = [&](const auto& matrix) {
+      const std::size_t start = scratch_.size();
+      for (int g = 0; g < distinct; ++g)
+        for (int h = g; h < distinct; ++h) scratch_.push_back(at(matrix[g * distinct + h]));
+      return start;
+    };
+    const int n_theta = static_cast<int>(order_.theta.values.size()),
+              n_psi = static_cast<int>(order_.psi.values.size());
+    const std::size_t places[] = {
+        keep(order_.m, distinct),       keep(order_.theta.values, n_theta),
+        keep(order_.psi.values, n_psi), packed(order_.v1),
+        keep(order_.v2, distinct),      packed(order_.q1),
+        keep(order_.q2, distinct)};
+    const double* const from = scratch_.data();
+    store_groups(merged_, turn_,
+                 {from + places[0], from + places[1], from + places[2], from + places[3],
+                  from + places[4], from + places[5], from + places[6]},
+                 out_, i);
+    if (infinite_v) {
+      std::fill_n(out_.v2 + i * k, k, infinity);
+      std::fill_n(out_.v1 + i * k * k, k * k, infinity);
     }
     out_.residual[i] = at(order_.residual);
     // Rounding of the coefficients, 1e-15 or so, counts as often as m is large.
     out_.quadrature_error[i] = quadrature_error + 1e-15 * at(order_.mean_cost);
     out_.status[i] = static_cast<std::int8_t>(status);
     out_.iterations[i] = iterations;
-  }
-
-  /// theta and psi of a given group g, which is a share of a distinct one.
-  void store_turned(Index i, int g, int of, int lane) {
-    const int k = merged_.given(), distinct = merged_.groups();
-    const double share = merged_.share[g];
-    const auto turned = [&](const dense::Matrix& by, const std::vector<V>& of_columns, Index row) {
-      double x = 0;
-      for (Index c = 0; c < by.cols(); ++c)
-        x += by(row, c) * detail::lane_of(of_columns[c * distinct + of], lane);
-      return share * x;
-    };
-    const Index spikes = turn_.theta.rows(), directions = turn_.psi.rows();
-    for (Index j = 0; j < spikes; ++j) {
-      double x = turned(turn_.theta, order_.theta.values, j);
-      if (turn_.theta_of_psi.size() > 0) x += turned(turn_.theta_of_psi, order_.psi.values, j);
-      out_.theta[(i * k + g) * spikes + j] = x;
-    }
-    for (Index l = 0; l < directions; ++l)
-      out_.psi[(i * k + g) * directions + l] = turned(turn_.psi, order_.psi.values, l);
   }
 
   /// One point at lam = 0 (THEORY section 3; compare scan.hpp).
@@ -359,6 +321,7 @@ template <class V, int K> class GroupBlockSolver {
   std::vector<double> v_;
   std::vector<Key> key_;
   std::vector<int> iterations_;
+  std::vector<double> scratch_;
 };
 
 /// Calls work(integral_constant<K>) for the K compiled, dynamic_groups above.

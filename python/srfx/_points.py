@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,7 @@ class SpikeSets(NamedTuple):
     r: FloatArray
     c: FloatArray
     gamma: FloatArray
+    noise: FloatArray
     of_point: Indices
 
     @property
@@ -83,24 +84,37 @@ class SpikeSets(NamedTuple):
         return self.r.ndim == 1
 
 
-def spike_sets(model: Model, shape: tuple[int, ...]) -> SpikeSets:
-    """Distinct coefficient sets of a model, and for each point of ``shape`` which it has."""
+def spike_sets(model: Model, shape: tuple[int, ...], noise: float | FloatArray = 0.0) -> SpikeSets:
+    """Distinct coefficient sets of a model, and for each point of ``shape`` which it has.
+
+    With ``noise`` sets are distinct that differ in it.
+    """
     rows, c, alignment = spikes_of(model)
     (k, q), count = rows.shape[-2:], alignment.shape[-2]
     values = (
         rows.reshape(*rows.shape[:-2], k * q),
         c,
         alignment.reshape(*alignment.shape[:-2], count * q),
+        np.asarray(noise, dtype=np.float64)[..., np.newaxis],
     )
     table, index = distinct([x for v in values for x in np.moveaxis(v, -1, 0)], shape)
     n = len(table)
-    flat_r, flat_c, flat_gamma = np.split(table, [k * q, k * q + k], axis=1)
+    flat_r, flat_c, flat_gamma, noises = np.split(table, [k * q, k * q + k, -1], axis=1)
+    noises = noises.ravel()
     kind = layout(model)
     target = compiled(model.target) if not isinstance(model.target, Target) else target_of(model)
     if kind == "one" or k * q == 1:
         gamma = flat_gamma if count > 1 else flat_gamma.ravel()
-        return SpikeSets(target, flat_r.ravel(), flat_c.ravel(), gamma, index)
+        return SpikeSets(target, flat_r.ravel(), flat_c.ravel(), gamma, noises, index)
     if kind == "groups":
-        return SpikeSets(target, flat_r, flat_c, flat_gamma.ravel(), index)
+        return SpikeSets(target, flat_r, flat_c, flat_gamma.ravel(), noises, index)
     r, gamma = flat_r.reshape(n, k, q), flat_gamma.reshape(n, count, q)
-    return SpikeSets(target_of(model), r, flat_c, gamma, index)
+    return SpikeSets(target_of(model), r, flat_c, gamma, noises, index)
+
+
+def without_axes_of_one(raw: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Leave out the axes of length one of what the core returns for groups."""
+    return {
+        name: values.reshape(len(values), *(n for n in values.shape[1:] if n > 1))
+        for name, values in raw.items()
+    }

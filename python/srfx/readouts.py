@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srfx import _core, weights
-from srfx._points import columns, distinct
+from srfx._points import columns, distinct, spike_sets, without_axes_of_one
 from srfx.losses import CLASSIFICATION, Chosen, chosen
 from srfx.models import (
     FloatArray,
     Model,
+    MultiStep,
     OneStep,
-    check_model,
     compiled,
+    group_count,
     groups_of,
     label,
+    layout,
+    probabilities,
+    target_of,
 )
 from srfx.weights import EmpiricalBulk
 
@@ -29,20 +33,42 @@ def is_ridge(model: Model, loss: Chosen) -> bool:
     return loss.loss == "square" and model.labels == "real"
 
 
-def check_readout(model: Model, loss: object, lam: float | FloatArray) -> Chosen:
+#: Groups of neurons that another loss than the square is solved for.
+MAX_LOSS_GROUPS = 8
+
+
+def _single(model: Model) -> bool:
+    """Whether it is one group beside one spike, and a target of one direction."""
+    return layout(model) == "one" and model.directions == 1 and not isinstance(model, MultiStep)
+
+
+def check_readout(
+    model: Model, loss: object, lam: float | FloatArray, bulk: str | EmpiricalBulk = "isotropic"
+) -> Chosen:
     """Check a loss beside the model and refuse what section 19 does not cover, before any work."""
     known = chosen(loss, model.labels, lam)
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    try:
-        check_model(model, labelled=True)
-    except NotImplementedError as error:
-        raise NotImplementedError(f"{error}; with {what} the theory covers no more") from None
-    if len(model.readout) > 1:
+    layered = bulk in ("one_step", "multi_step") and len(model.readout) == 1
+    if bulk != "isotropic" and not _single(model) and not layered:
+        name = repr(bulk) if isinstance(bulk, str) else "an EmpiricalBulk"
         raise NotImplementedError(
-            f"readout must have a single value with {what}, as in readout=(1.0,): several are "
-            f"solved for with loss='square' and real labels alone; got readout={model.readout}"
+            f"bulk must be 'isotropic' with {what} and several readout values, and given weights "
+            "go with one step and a target of one direction: otherwise these are solved for with "
+            f"loss='square' and real labels alone; got bulk={name}"
+        )
+    stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
+    if model.labels != "real" and stepped:
+        raise NotImplementedError(
+            "labels must be 'real' here: the spikes that several steps, or a step towards a "
+            "target of several directions, make of labels of +1 and -1 are not known yet; got "
+            f"labels={model.labels!r}: a SpikedRF may have such labels beside any spikes"
+        )
+    if group_count(model) > MAX_LOSS_GROUPS:
+        raise NotImplementedError(
+            f"readout must have at most {MAX_LOSS_GROUPS} values with {what}, and spikes as many "
+            f"rows; got {group_count(model)}"
         )
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
@@ -68,15 +94,21 @@ def solve_readout(
     """
     common: dict[str, Any] = {
         "sigma": compiled(model.activation),
-        "target": compiled(model.target),
         "loss": (loss.kind, loss.kappa, loss.lo, loss.hi, loss.margin),
         "labels": model.labels,
         "slope": 1.0 if model.slope is None else model.slope,
         "n_points": math.prod(shape),
         "n_threads": n_threads,
-        "slopes": slopes,
     }
     raw: dict[str, NDArray[Any]]
+    common["slopes"] = slopes
+    if bulk in ("one_step", "multi_step") and weights.in_layers(model):
+        assert isinstance(model, (OneStep, MultiStep))
+        given = weights.inputs_of_layers(model, arguments, shape)
+        return without_axes_of_one(_core.solve_layer_losses(**(given | common)))
+    if not _single(model):
+        return _solve_groups(model, common, arguments, shape)
+    common["target"] = compiled(model.target)
     if isinstance(bulk, EmpiricalBulk):
         table, index = distinct([np.asarray(arguments["noise"], dtype=np.float64)], shape)
         given = weights.inputs_of_weights(model, bulk, arguments, shape)
@@ -105,6 +137,37 @@ def solve_readout(
             inv_d=inverse_d,
         )
     return raw
+
+
+def _solve_groups(
+    model: Model,
+    common: dict[str, Any],
+    arguments: Mapping[str, float | FloatArray],
+    shape: tuple[int, ...],
+) -> dict[str, NDArray[Any]]:
+    """Solve every point of several groups, spikes or directions, with an isotropic bulk."""
+    sets = spike_sets(model, shape, arguments["noise"])
+    r, c, gamma = sets.r, sets.c, sets.gamma
+    if sets.alone:  # beside several directions
+        r, c = r[:, np.newaxis, np.newaxis], c[:, np.newaxis]
+        gamma = gamma.reshape(len(r), -1, 1)
+    beta, noise, alpha, lam, inverse_d = columns(arguments, shape)
+    raw = _core.solve_group_losses(
+        **common,
+        target=sets.target if r.ndim < 3 else target_of(model),
+        r=r,
+        c=c,
+        gamma=gamma,
+        pi=np.asarray(probabilities(model)),
+        set_noise=sets.noise,
+        set_index=sets.of_point,
+        beta=beta,
+        noise=noise,
+        alpha=alpha,
+        lam=lam,
+        inv_d=inverse_d,
+    )
+    return without_axes_of_one(raw)
 
 
 def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> str | None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from srfx import _core, weights
 from srfx import _validation as check
-from srfx._points import columns, spike_sets
+from srfx._points import columns, spike_sets, without_axes_of_one
 from srfx.losses import Chosen, Loss, chosen
 from srfx.models import (
     AnyTarget,
@@ -94,7 +94,8 @@ def solve(
         and -1 (the model's ``labels``) "logistic", "hinge", "squared_hinge", "max_margin" (the
         limit of all three at lam -> 0 where the data are separable: the readout of largest margin,
         whatever lam), "square", "absolute" or ``srfx.Huber``. Any other than "square" with real
-        labels takes a single readout value, one spike, a target of one direction, and lam > 0.
+        labels takes lam > 0, and several readout values (8 at most) the isotropic bulk; several
+        steps, and a step towards several directions, take real labels then.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.
@@ -152,7 +153,7 @@ def solve(
     check_model(model, labelled=True, covers=covers(bulk), bulk=bulk)
     alpha_values = check.positive("alpha", alpha)
     lam_values = check.non_negative("lam", lam)
-    readout = check_readout(model, loss, lam_values)
+    readout = check_readout(model, loss, lam_values, bulk)
     d_values = None if d is None else check.dimension("d", d)
     weights.check_bulk(model, bulk, lam_values)
     check.one_of("errors", errors, ("raise", "record"))
@@ -167,7 +168,6 @@ def solve(
     shape = check.common_shape(arguments)
     check_size(shape, group_count(model))
     if not is_ridge(model, readout):
-        check_model(model, labelled=True)
         raw = solve_readout(model, bulk, readout, arguments, shape, threads)
         return _wrap(model, bulk, arguments, shape, raw, errors, readout)
     if bulk != "isotropic":
@@ -182,9 +182,7 @@ def solve(
         raw = _core.solve(*functions, *spikes, *points)
     else:
         shares = np.asarray(probabilities(model))
-        raw = _core.solve_groups(*functions, *spikes, shares, *points)
-        for name, values in raw.items():  # axes of length one are left out
-            raw[name] = values.reshape(len(values), *(n for n in values.shape[1:] if n > 1))
+        raw = without_axes_of_one(_core.solve_groups(*functions, *spikes, shares, *points))
     return _wrap(model, bulk, arguments, shape, raw, errors)
 
 
@@ -473,7 +471,12 @@ def _learned(solution: Solution, t: FloatArray, threads: int) -> FloatArray:
         rows, c, alignment = spikes_of(model)
     else:
         bulk = solution.bulk if solution.weights is None else solution.weights
-        raw = weights.solve_bulk(model, bulk, solution.arguments, shape, threads)
+        where = (solution.arguments, shape, threads)
+        readout = chosen(solution.loss, model.labels, 1.0)
+        if is_ridge(model, readout):
+            raw = weights.solve_bulk(model, bulk, *where)
+        else:
+            raw = solve_readout(model, bulk, readout, *where)
         k = group_count(model)
         rows, c = raw["r"].reshape(*shape, k, 1), raw["c"].reshape(*shape, k)
         alignment, chi = raw["gamma"].reshape(*shape, -1, 1), raw["chi"].reshape(-1, k)

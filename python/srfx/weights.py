@@ -547,7 +547,7 @@ def layer_inputs(
         }
 
 
-def _layer_inputs(
+def inputs_of_layers(
     model: OneStep | MultiStep,
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
@@ -578,7 +578,7 @@ def solve_layers(
     n_threads: int,
 ) -> dict[str, NDArray[Any]]:
     """Solve every point after several steps, or one with a target of several directions."""
-    inputs = _layer_inputs(model, arguments, shape)
+    inputs = inputs_of_layers(model, arguments, shape)
     inputs |= {"n_points": math.prod(shape), "n_threads": n_threads}
     raw: dict[str, NDArray[Any]] = _core.solve_layers(**inputs)
     return raw
@@ -591,7 +591,7 @@ def layers_gradient(
     model = solution.model
     assert isinstance(model, (OneStep, MultiStep))
     return _core.gradient_layers(
-        **_layer_inputs(model, solution.arguments, solution.shape),
+        **inputs_of_layers(model, solution.arguments, solution.shape),
         v1=np.ravel(np.asarray(solution.v1)),
         v2=np.ravel(np.asarray(solution.v2)),
         directions=directions,

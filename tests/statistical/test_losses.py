@@ -9,6 +9,8 @@ from srfx import simulation
 SHIFTED = srfx.Activation(lambda t: np.tanh(t - 0.5), lambda t: 1 / np.cosh(t - 0.5) ** 2)
 SPIKED = {"c": 1.2, "r": 0.9, "gamma": 0.8}
 SIGN = {"labels": "sign", "noise": 0.2}
+BENT = srfx.Target(lambda a, b: np.tanh(a) + a * b, directions=2)
+R, GAMMA = [[1, 0.3], [-0.4, 1.2]], [[0.8, 0.1], [-0.2, 0.7]]
 
 CASES = {
     "logistic, signs": (srfx.SpikedRF("tanh", SHIFTED, **SPIKED, **SIGN), 2, 0.05, "logistic"),
@@ -35,6 +37,30 @@ CASES = {
         1.0,
         "max_margin",
     ),
+    "groups, hinge": (
+        srfx.SpikedRF("relu", "tanh", **SPIKED, readout=(0.5, 1.5), **SIGN),
+        1.5,
+        0.05,
+        "hinge",
+    ),
+    "groups, logistic": (
+        srfx.SpikedRF("tanh", "tanh", **SPIKED, readout=(0.5, 2), labels="logit", slope=3),
+        2,
+        0.05,
+        "logistic",
+    ),
+    "directions, squared hinge": (
+        srfx.SpikedRF("tanh", BENT, r=1.2, gamma=(0.6, -0.5), **SIGN),
+        1.5,
+        0.1,
+        "squared_hinge",
+    ),
+    "spikes and groups, quantile": (
+        srfx.SpikedRF("tanh", BENT, spikes=R, alignment=GAMMA, noise=0.2),
+        1.5,
+        0.1,
+        srfx.Quantile(0.7),
+    ),
     "step, logistic": (
         srfx.OneStep("tanh", "sign", eta=2, alpha0=0.7, **SIGN),
         1.5,
@@ -46,6 +72,12 @@ CASES = {
         1.5,
         0.05,
         "hinge",
+    ),
+    "step of directions, Huber": (
+        srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.2),
+        1,
+        0.05,
+        srfx.Huber(0.3),
     ),
     "step, Huber": (
         srfx.OneStep("tanh", "sin", eta=2, alpha0=1, noise=0.2),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srfx._validation import public
 from srfx.reference._spiked import Function, gauss_hermite, gauss_nodes, gaussian_mean, normal
-from srfx.reference._spikes import root_of, table_of_spikes, turned
+from srfx.reference._spikes import Spikes, root_of, table_of_spikes, turned
 from srfx.reference._system import (
     Response,
     SystemSolution,
@@ -30,7 +30,7 @@ from srfx.reference._system import (
     solve_system,
     table,
 )
-from srfx.reference._targets import directions_of, rule_of
+from srfx.reference._targets import Directions, directions_of, rule_of
 
 Array = NDArray[Any]
 T_MAX = 11.0  # reach of the average over t
@@ -169,16 +169,24 @@ def residual_rule(star: Function, shift: float, noise: float, density: float) ->
 
 
 def label_rule(
-    star: Function, plus: Callable[[Array], Array], shift: float, density: float
+    star: Function | Directions, plus: Callable[..., Array], shift: float, density: float
 ) -> Residual:
     """Return the rule for u = y - shift, y of +1 and -1 with P(1 | t) = plus(t): two nodes."""
+    signs = np.array([1.0, -1.0]) - shift
+    if isinstance(star, Directions):
+        t, weight = rule_of(star, 0.25 * density)
+        chance = np.stack([plus(*t), 1.0 - plus(*t)])
+        weighted = chance * weight
+        first = t @ weighted.T
+        second = np.einsum("ln,mn,sn->lms", t, t, weighted)
+        return Residual(signs, weighted.sum(axis=1), first, second)
     grid = np.linspace(-T_MAX, T_MAX, math.ceil(8.0 * T_MAX * density) + 1)
     kinks = np.clip(np.asarray(star.kinks, float), -T_MAX, T_MAX)
     t, weight = gauss_nodes(np.unique(np.concatenate([grid, kinks])), T_ORDER)
     weight = weight / weight.sum()
     chance = np.stack([plus(t), 1.0 - plus(t)])
     moments = (chance @ (weight * t**j) for j in range(3))
-    return Residual(np.array([1.0, -1.0]) - shift, *moments)
+    return Residual(signs, *moments)
 
 
 def law_of(target: Any, shift: float, noise: float, density: float) -> Residual:
@@ -783,23 +791,35 @@ def solve_one_step(
 
 
 def network(
-    model: Any, star: Function, plus: Callable[[Array], Array] | None, d: float | None, density: int
-) -> tuple[BlockBulk, float, float, float]:
-    """Return the bulk of section 10 for one readout value, and r, c and gamma.
+    model: Any,
+    star: Function | Directions,
+    plus: Callable[..., Array] | None,
+    d: float | None,
+    density: float,
+) -> tuple[Any, Spikes]:
+    """Return the bulk of section 10, of one readout value or several, and its spikes.
 
     ``plus`` is P(y = 1 | t) of labels +1 and -1, which the step sees then; None: real labels.
     """
     k = constants(as_function(model.activation))
-    a, _ = groups_of(model)
+    a, pi = groups_of(model)
     eta, over = _split(float(model.eta), float(model.alpha0))
-    shift = float(a[0]) * k.h0
-    if plus is None:
+    shift = float(pi @ a) * k.h0
+    if plus is not None:
+        rule = label_rule(star, plus, shift, 4 * density)
+    elif isinstance(star, Function):
         rule = residual_rule(star, shift, float(model.noise), 4 * density)
     else:
-        rule = label_rule(star, plus, shift, 4 * density)
+        rule = law_of(model.target, shift, float(model.noise), 4 * density)
     found = _map(k, rule, eta * a, over)
-    bulk = BlockBulk(k, rule, eta * float(a[0]), over, float(model.beta), d)
-    return bulk, float(found.r[0]), float(found.c[0]), found.gamma
+    bulk: Any
+    if a.size == 1:
+        bulk = BlockBulk(k, rule, eta * float(a[0]), over, float(model.beta), d)
+    else:
+        from srfx.reference._one_step_groups import GroupBulk
+
+        bulk = GroupBulk(k, rule, eta, over, float(model.beta), a, pi, d)
+    return bulk, turned(found.r[:, None], found.c, pi, np.reshape(found.gamma, (-1, 1)))
 
 
 def _without_linear_part(

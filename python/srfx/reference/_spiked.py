@@ -275,7 +275,7 @@ class Coefficients:
         return np.asarray(self.h**2 + self.h1**2 + self.hv + noise)
 
 
-def conditional(f: Function, mean: Array, sd: float, density: int) -> tuple[Array, Array, Array]:
+def conditional(f: Function, mean: Array, sd: float, density: float) -> tuple[Array, Array, Array]:
     """Return E_z f, E_z z f and E_z (f - E f - z E z f)^2 for f(mean + sd z), z standard normal."""
     if sd == 0.0:
         value = np.asarray(f.value(mean), float)

@@ -76,7 +76,7 @@ def turned(R: Array, c: Array, pi: Array, gamma: Array) -> Spikes:
     return Spikes(R, c, pi, gamma, root_of(gamma))
 
 
-def _nodes(spikes: Spikes, kinks: tuple[float, ...], star: Directions, density: int) -> Any:
+def _nodes(spikes: Spikes, kinks: tuple[float, ...], star: Directions, density: float) -> Any:
     """Return the rule in k: nodes (q, n) and node weights."""
     q = spikes.R.shape[1]
     planes = np.hstack(
@@ -84,12 +84,12 @@ def _nodes(spikes: Spikes, kinks: tuple[float, ...], star: Directions, density: 
     )
     if q > 1 and len(planes) == 0:
         if q == 2 and np.linalg.norm(spikes.R, axis=1).max() > 2:  # 1/w has zeros near the reals
-            return nested(np.zeros((0, 3)), q, 23 * density, 12)
-        return hermite({2: 96, 3: 28}[q] * density, q)
+            return nested(np.zeros((0, 3)), q, round(23 * density), 12)
+        return hermite(round({2: 96, 3: 28}[q] * density), q)
     outer = levels_of(planes, q + spikes.a.shape[1])
     if q > 1:
         found = [np.delete(edges, np.s_[q:-1], axis=1) for edges in outer[:q]]
-        return nested(np.concatenate(found), q, 6 * density, 12)
+        return nested(np.concatenate(found), q, max(1, round(6 * density)), 12)
     base, centres = 0.5, []
     for (r,), c in zip(spikes.R, spikes.c, strict=True):
         if r != 0.0:
@@ -106,7 +106,7 @@ def _nodes(spikes: Spikes, kinks: tuple[float, ...], star: Directions, density: 
 
 
 def table_of_spikes(
-    sigma: Any, star: Directions, spikes: Spikes, density: int = 1, own_bulk: bool = False
+    sigma: Any, star: Directions, spikes: Spikes, density: float = 1, own_bulk: bool = False
 ) -> Table:
     """Return the coefficients of every group on one rule in k (sections 2 and 13).
 

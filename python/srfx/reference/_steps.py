@@ -488,13 +488,19 @@ def solve_multi_step(
         spikes = multi_step_map(model, density=density)
         t = table_of_spikes(sigma, star, spikes, density)
         return solve_table(t, spikes, model, alpha, lam, d)
+    bulk_of, spikes = network_of_steps(model, d, density)
+    t = table_of_spikes(sigma, star, spikes, density, own_bulk=True)
+    c = spikes.c
+    return solve_system(
+        t, bulk_of, (c[None] / lam, np.array([1.0 / lam])), alpha=float(alpha),
+        beta=float(model.beta), lam=float(lam), noise=float(model.noise), unit=np.sqrt(c),
+    )  # fmt: skip
+
+
+def network_of_steps(model: Any, d: float | None, density: int) -> tuple[LayersBulk, Spikes]:
+    """Return the bulk of section 15, of one readout value, and its spike."""
     steps, layers = multi_step_layers(model, density=density)
-    last, beta = layers[-1], float(model.beta)
+    last = layers[-1]
     gamma = last.theta[:, :1]
     spikes = Spikes(np.array([[last.r]]), np.array([last.c]), np.ones(1), gamma, last.theta[:, 1:])
-    t = table_of_spikes(sigma, star, spikes, density, own_bulk=True)
-    return solve_system(
-        t, LayersBulk(steps, beta, d), (np.array([[last.c / lam]]), np.array([1.0 / lam])),
-        alpha=float(alpha), beta=beta, lam=float(lam), noise=float(model.noise),
-        unit=np.array([math.sqrt(last.c)]),
-    )  # fmt: skip
+    return LayersBulk(steps, float(model.beta), d), spikes

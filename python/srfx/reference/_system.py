@@ -122,7 +122,7 @@ class Table:
     hv: Array
 
 
-def second_hermite(f: Function, mean: Array, sd: float, density: int) -> Array:
+def second_hermite(f: Function, mean: Array, sd: float, density: float) -> Array:
     """Return E_z (z^2 - 1) f(mean + sd z)."""
     count = math.ceil(2 * Z_MAX * density * max(1.0, sd))
     grid = np.linspace(-Z_MAX, Z_MAX, count + 1)
@@ -147,7 +147,7 @@ def table(
     r: Array,
     c: Array,
     gamma: float,
-    density: int = 1,
+    density: float = 1,
     own_bulk: bool = False,
     order: int = K_ORDER,
 ) -> Table:

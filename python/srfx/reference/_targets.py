@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,49 +192,49 @@ def target_moments(target: Any, density: float = 1) -> tuple[float, Array, float
     return float(p @ values), t @ (p * values), float(p @ values**2)
 
 
-def given_k(target: Directions, gamma: Array, a: Array, k: Array, density: int) -> list[Array]:
-    """Return h, h1 (L', n) and E_z (s* - h - z.h1)^2 at t = gamma k + a z, k of shape (q, n)."""
+def latents(
+    target: Directions, gamma: Array, a: Array, k: Array, density: float
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Yield nodes z (L', k, nodes) and weights (k, nodes) under some of the k, of shape (q, n)."""
     q, n = k.shape
     others = a.shape[1]
     planes = np.hstack([target.planes[:, :-1] @ np.hstack([gamma, a]), target.planes[:, -1:]])
     kinked = len(planes) > 0
     levels = levels_of(planes, q + others)[q:]
     if not kinked and others > 0:
-        flat, flat_p = hermite({1: 128, 2: 80, 3: 40}[others] * density, others)
-    panels, order = (5 * density, 14) if others < 3 else (2 * density, 10)
+        flat, flat_p = hermite(round({1: 128, 2: 80, 3: 40}[others] * density), others)
+    panels, order = (max(1, round(5 * density)), 14) if others < 3 else (round(2 * density), 10)
     inner = math.prod((len(edges) + 1) * panels * order for edges in levels)
     if not kinked:
         inner = flat_p.size if others > 0 else 1
-    h, h1, hv = np.zeros(n), np.zeros((others, n)), np.zeros(n)
     size = max(1, CHUNK // (inner * (q + others)))
     for at in range(0, n, size):
-        own = k[:, at : at + size]
-        x: Array = own
-        p: Array = np.ones((own.shape[1], 1))
+        x: Array = k[:, at : at + size]
+        count = x.shape[1]
         if kinked:
-            p = np.ones(own.shape[1])
+            p: Array = np.ones(count)
             for edges in levels:
                 nodes, w = extend(x, edges, panels, order)
                 x = np.concatenate(
                     [np.broadcast_to(x[..., None], (*x.shape, nodes.shape[-1])), nodes[None]]
                 )
                 p = p[..., None] * w
-            x, p = x.reshape(q + others, own.shape[1], -1), p.reshape(own.shape[1], -1)
+            z, p = x[q:].reshape(others, count, -1), p.reshape(count, -1)
         elif others > 0:
-            shape = (own.shape[1], flat_p.size)
-            x = np.concatenate(
-                [
-                    np.broadcast_to(own[..., None], (q, *shape)),
-                    np.broadcast_to(flat[:, None], (others, *shape)),
-                ]
-            )
-            p = np.broadcast_to(flat_p / flat_p.sum(), shape)
+            z = np.broadcast_to(flat[:, None], (others, count, flat_p.size))
+            p = np.broadcast_to(flat_p / flat_p.sum(), (count, flat_p.size))
         else:
-            x = own[..., None]
-        k_now, z = x[:q], x[q:]
-        t = np.tensordot(gamma, k_now, axes=(1, 0)) + np.tensordot(a, z, axes=(1, 0))
+            z, p = np.zeros((0, count, 1)), np.ones((count, 1))
+        yield slice(at, at + count), z, p
+
+
+def given_k(target: Directions, gamma: Array, a: Array, k: Array, density: float) -> list[Array]:
+    """Return h, h1 (L', n) and E_z (s* - h - z.h1)^2 at t = gamma k + a z, k of shape (q, n)."""
+    n = k.shape[1]
+    h, h1, hv = np.zeros(n), np.zeros((a.shape[1], n)), np.zeros(n)
+    for now, z, p in latents(target, gamma, a, k, density):
+        t = np.tensordot(gamma, k[:, now], axes=(1, 0))[..., None] + np.tensordot(a, z, (1, 0))
         values = np.asarray(target.value(*[row.ravel() for row in t]), float).reshape(p.shape)
-        now = slice(at, at + own.shape[1])
         h[now] = np.sum(p * values, axis=1)
         values = values - h[now, None]
         h1[:, now] = np.sum(p * z * values, axis=2)

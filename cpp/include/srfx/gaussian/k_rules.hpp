@@ -29,6 +29,11 @@ class KRules {
       : KRules(&coefficients, 1, law, scale, folded) {
     sigma_scale_ = std::min(sigma_scale_, scale);
   }
+  static KRules of_law(const std::vector<Coefficients>& groups, const Shape& law, double scale) {
+    KRules out(groups.data(), groups.size(), law, scale, false);
+    out.sigma_scale_ = std::min(out.sigma_scale_, scale);
+    return out;
+  }
 
   /// The trapezoidal rung `i` on from < |k| <= to.
   Rule trapezoid(int i, double from, double to) const {

@@ -171,7 +171,7 @@ class GroupTable {
   /// Estimated error of the coefficients.
   double error() const { return error_; }
   const std::vector<Coefficients>& coefficients() const { return coefficients_; }
-  /// U and W of directions.hpp, and rho of each axis.
+  /// U and W of directions.hpp, and gamma and rho of each axis.
   dense::Matrix turn() const {
     return spike_rules_ ? spike_rules_->directions().turn
            : marginal_  ? marginal_->turn()
@@ -179,6 +179,12 @@ class GroupTable {
   }
   dense::Matrix turn_spikes() const {
     return spike_rules_ ? spike_rules_->directions().turn_spikes : dense::Matrix::Identity(1, 1);
+  }
+  std::vector<double> gamma() const {
+    if (spike_rules_) return spike_rules_->directions().gamma;
+    std::vector<double> out(marginal_ ? marginal_->directions() : 1, 0.0);
+    out[0] = coefficients_[0].parameters().gamma;
+    return out;
   }
   std::vector<double> rho() const {
     if (spike_rules_) return spike_rules_->directions().rho;
@@ -242,17 +248,32 @@ class GroupTable {
     if (!out.levels.empty()) return out;
     out.levels.resize(coefficients_.size());
     if (spike_rules_) {
-      fill(i, out);
+      fill(i, true, out);
       return out;
     }
     const bool panels = i >= KRules::n_trapezoid;
-    const Rule rule =
-        panels ? rules_->panels(i - KRules::n_trapezoid) : rules_->trapezoid(i, 0, KRules::limit);
+    out = rung_on(panels ? rules_->panels(i - KRules::n_trapezoid)
+                         : rules_->trapezoid(i, 0, KRules::limit));
+    return out;
+  }
+  /// The nodes of a rule in k, beside one spike.
+  GroupRung rung_on(const Rule& rule) {
+    GroupRung out;
+    out.levels.resize(coefficients_.size());
     for (std::size_t g = 0; g < out.levels.size(); ++g)
       coefficients_[g].append(rule, out.levels[g]);
     out.at = out.levels[0].k;
     return out;
   }
+  /// A rung beside several spikes, of k and -k.
+  GroupRung unfolded(int i) {
+    GroupRung out;
+    out.levels.resize(coefficients_.size());
+    fill(i, false, out);
+    return out;
+  }
+  /// How many rungs there are beside several spikes; 0 beside one.
+  int n_spike_rungs() const { return spike_rules_ ? spike_rules_->n_rungs() : 0; }
   /// The nodes of a rung that matter to a class.
   const GroupNodes& nodes(int i, int cls) {
     std::unique_ptr<GroupNodes>& out = nodes_[i * n_sizes + cls];
@@ -343,11 +364,11 @@ class GroupTable {
 
   /// A rung of several spikes: within the ball of the limit and, where sigma has a parity, on one
   /// side.
-  void fill(int i, GroupRung& out) {
+  void fill(int i, bool fold_nodes, GroupRung& out) {
     TargetTable table = spike_rules_->rung(i);
     const int q = out.spikes = table.spikes, n_values = table.channels, n_axes = n_values - 2;
     const int parity = coefficients_[0].sigma_shape().parity;
-    const bool folded = parity != 0 && spike_rules_->symmetric();
+    const bool folded = fold_nodes && parity != 0 && spike_rules_->symmetric();
     std::vector<std::pair<double, Index>> order;
     for (Index node = folded ? table.size / 2 : 0; node < table.size; ++node) {
       double square = 0;

@@ -87,60 +87,18 @@ inline std::shared_ptr<const LossNodes> adapted_nodes(const Loss& loss, LossRule
   return out;
 }
 
-/// A point solved on one rule, by continuation in lam where Newton's method does not get there.
+/// A point solved on one rule.
 template <class MakeMap>
 LossSolution solve_on(const Loss& loss, const LossNodes& nodes, const Point<double>& p,
                       MakeMap&& make, double tolerance) {
-  // From the square loss.
-  Point<double> start = p;
-  start.lam = std::max(p.lam, 0.01);
-  Loss square;
-  square.margin = loss.margin;
-  auto square_map = make(start);
-  const double v = 1 / start.lam;
-  LossSolution at = loss_newton(square, nodes, square_map, {v, v, 0, 0, 0, 0, 0.5, 0.5}, 1e-2, 80);
-  int iterations = at.iterations;
-  const auto finish = [&](LossSolution x) {
-    x.iterations += iterations;
-    return x;
-  };
-  auto map = make(p);
-  LossSolution direct = loss_newton(loss, nodes, map, at.x, tolerance, 60);
-  if (direct.converged) return finish(direct);
-  iterations += direct.iterations;
-  // From larger lam, where every loss is nearly flat on the scale of the field.
-  double lam = std::max(1.0, p.lam), factor = 0.1;
-  LossSolution next;
-  for (int attempt = 0; attempt < 6; ++attempt, lam *= 10) {
-    start.lam = lam;
-    auto far_square = make(start);
-    at = loss_newton(square, nodes, far_square, {1 / lam, 1 / lam, 0, 0, 0, 0, 0.5, 0.5}, 1e-2, 80);
-    auto far = make(start);
-    next = loss_newton(loss, nodes, far, at.x, 1e-3, 80);
-    iterations += at.iterations + next.iterations;
-    if (next.converged) break;
-  }
-  while (next.converged && iterations < 800) {
-    at = next;
-    const double target = std::max(p.lam, lam * factor);
-    start.lam = target;
-    auto closer = make(start);
-    next = loss_newton(loss, nodes, closer, at.x, target == p.lam ? tolerance : 1e-3, 40);
-    if (next.converged) {
-      if (target == p.lam) return finish(next);
-      iterations += next.iterations;
-      lam = target, factor = std::max(0.01, factor * factor);
-    } else {
-      iterations += next.iterations;
-      next = at;
-      factor = std::sqrt(factor);
-      if (factor > 0.98) break;
-    }
-  }
-  direct.residual = infinity;
-  direct.converged = false;
-  direct.x = at.x;
-  return finish(direct);
+  return solve_by_continuation<LossVector>(
+      loss, p,
+      [&](const Loss& of, const Point<double>& at, const LossVector& from, double until,
+          int limit) {
+        auto map = make(at);
+        return loss_newton(of, nodes, map, from, until, limit);
+      },
+      [](double v) { return LossVector{v, v, 0, 0, 0, 0, 0.5, 0.5}; }, tolerance);
 }
 
 /// From nowhere: the point on the coarsest rules, then one Newton step each on ever denser rules in

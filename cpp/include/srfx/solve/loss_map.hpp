@@ -65,10 +65,12 @@ HatsOf<T> isotropic_map(const SpectralAverages<T>& y, const Point<double>& p, co
 /// would lose its digits, s^2 (K + s K') is the parabola in 1/s through three places before.
 template <class T> struct KernelSlopes {
   static constexpr double most_s = 4e4;
-  T k[3][3], cross[3], mean;
+  static constexpr int most = Overlaps<T>::most + 2;
+  int size = 0;
+  T k[most][most], cross[most], mean;
 
   KernelSlopes() = default;
-  explicit KernelSlopes(const Overlaps<T>& at) {
+  explicit KernelSlopes(const Overlaps<T>& at) : size(at.size()) {
     each(at, [&](T& out, const Along<T>& entry) { out = entry.v + at.s * entry.d; });
   }
   /// `overlaps(s)` are those at another s.
@@ -76,7 +78,8 @@ template <class T> struct KernelSlopes {
     if (!(real_part(at.s) > most_s)) return KernelSlopes(at);
     const T x = T(1) / at.s;
     KernelSlopes out;
-    each(out, [](T& sum) { sum = T(0); });
+    out.size = at.size();
+    out.each([](T& sum) { sum = T(0); });
     for (int i = 0; i < 3; ++i) {
       T share = x * x;
       for (int j = 0; j < 3; ++j)
@@ -84,8 +87,8 @@ template <class T> struct KernelSlopes {
       const double s = most_s / (1 << i);
       const KernelSlopes there(overlaps(s));
       const T weight = share * T(s * s);
-      for (int a = 0; a < 3; ++a) {
-        for (int b = 0; b < 3; ++b) out.k[a][b] = out.k[a][b] + weight * there.k[a][b];
+      for (int a = 0; a < out.size; ++a) {
+        for (int b = 0; b < out.size; ++b) out.k[a][b] = out.k[a][b] + weight * there.k[a][b];
         out.cross[a] = out.cross[a] + weight * there.cross[a];
       }
       out.mean = out.mean + weight * there.mean;
@@ -95,62 +98,77 @@ template <class T> struct KernelSlopes {
   /// The same without what moves.
   KernelSlopes still() const {
     KernelSlopes out = *this;
-    each(out, [](T& x) { x = x.real(); });
+    out.each([](T& x) { x = x.real(); });
     return out;
   }
 
  private:
-  template <class Do> static void each(KernelSlopes& of, Do&& act) {
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) act(of.k[i][j]);
-      act(of.cross[i]);
+  template <class Do> void each(Do&& act) {
+    for (int i = 0; i < size; ++i) {
+      for (int j = 0; j < size; ++j) act(k[i][j]);
+      act(cross[i]);
     }
-    act(of.mean);
+    act(mean);
   }
   template <class Do> void each(const Overlaps<T>& at, Do&& act) {
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) act(k[i][j], at.k[i][j]);
+    for (int i = 0; i < size; ++i) {
+      for (int j = 0; j < size; ++j) act(k[i][j], at.k[i][j]);
       act(cross[i], at.crossed ? at.cross[i] : Along<T>(T(0), T(0)));
     }
     act(mean, at.mean);
   }
 };
 
-/// Bulks with overlaps, in the unit-bulk convention of anisotropic_part.hpp.
+/// What features a bulk with overlaps makes of the hats h of (theta, psi_1, .., psi_L', chi) and of
+/// m, in the unit-bulk convention of anisotropic_part.hpp; of m its hat, and sources of (q1, q2).
+template <class T> struct FeaturesOfHats {
+  T x[KernelSlopes<T>::most], mean, source1, source2;
+
+  FeaturesOfHats(const Overlaps<T>& k, const KernelSlopes<T>& slopes, const Point<double>& p,
+                 const T& b, const T* h, const T& m)
+      : source1(0),
+        source2(0) {
+    const int n = slopes.size;
+    const T inverse_b = T(1) / b;
+    // mh from m = (K_mm mh + sum K_mj hat_j)/B, K_mm = beta c g_m d
+    T rest = m * b;
+    if (k.crossed)
+      for (int j = 0; j < n; ++j) rest = rest - k.cross[j].v * h[j];
+    const T per = T(p.inverse_d) / (T(p.beta) * k.c), turned = rest / k.mean.v;
+    mean = per * turned;
+    const auto add = [&](const T& slope, const Along<T>& entry, const T& product) {
+      source1 = source1 + slope * product;
+      source2 = source2 - k.c * entry.d * product;
+    };
+    for (int i = 0; i < n; ++i) {
+      x[i] = T(0);
+      for (int j = 0; j < n; ++j) {
+        x[i] = x[i] + k.k[i][j].v * h[j] * inverse_b;
+        add(slopes.k[i][j], k.k[i][j], h[i] * h[j]);
+      }
+      if (k.crossed) {
+        x[i] = x[i] + k.cross[i].v * mean * inverse_b;
+        add(slopes.cross[i], k.cross[i], T(2) * h[i] * mean);
+      }
+    }
+    add(slopes.mean, k.mean, mean * turned);
+    source1 = source1 * inverse_b * inverse_b, source2 = source2 * inverse_b * inverse_b;
+  }
+};
+
+/// Bulks with overlaps, beside one spike and direction.
 template <class T>
 HatsOf<T> anisotropic_map(const SpectralAverages<T>& y, const Overlaps<T>& k,
                           const KernelSlopes<T>& slopes, const Point<double>& p,
                           const HatsOf<T>& hat, const T& m) {
-  const T inverse_b = T(1) / hat[at_v1];
   const T h[3] = {hat[at_theta], hat[at_psi], hat[at_chi]};
-  // mh from m = (K_mm mh + sum K_mj hat_j)/B, K_mm = beta c g_m d
-  T rest = m * hat[at_v1];
-  if (k.crossed)
-    for (int j = 0; j < 3; ++j) rest = rest - k.cross[j].v * h[j];
-  const T per = T(p.inverse_d) / (T(p.beta) * k.c), turned = rest / k.mean.v, pull = per * turned;
-  T x[3] = {T(0), T(0), T(0)}, first(0), second(0);
-  const auto add = [&](const T& slope, const Along<T>& entry, const T& product) {
-    first = first + slope * product;
-    second = second - k.c * entry.d * product;
-  };
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < 3; ++j) {
-      x[i] = x[i] + k.k[i][j].v * h[j] * inverse_b;
-      add(slopes.k[i][j], k.k[i][j], h[i] * h[j]);
-    }
-    if (k.crossed) {
-      x[i] = x[i] + k.cross[i].v * pull * inverse_b;
-      add(slopes.cross[i], k.cross[i], T(2) * h[i] * pull);
-    }
-  }
-  add(slopes.mean, k.mean, pull * turned);
-  const T scale = inverse_b * inverse_b;
+  const FeaturesOfHats<T> to(k, slopes, p, hat[at_v1], h, m);
   HatsOf<T> out;
   out[at_v1] = y.y1, out[at_v2] = y.y2;
-  out[at_m] = pull;
-  out[at_theta] = x[0], out[at_psi] = x[1], out[at_chi] = x[2];
-  out[at_q1] = y.t11 * hat[at_q1] + y.t12 * hat[at_q2] + first * scale;
-  out[at_q2] = y.t12 * hat[at_q1] + y.t22 * hat[at_q2] + second * scale;
+  out[at_m] = to.mean;
+  out[at_theta] = to.x[0], out[at_psi] = to.x[1], out[at_chi] = to.x[2];
+  out[at_q1] = y.t11 * hat[at_q1] + y.t12 * hat[at_q2] + to.source1;
+  out[at_q2] = y.t12 * hat[at_q1] + y.t22 * hat[at_q2] + to.source2;
   return out;
 }
 
@@ -204,34 +222,28 @@ class IsotropicLossMap {
   Point<double> p_;
 };
 
-/// A bulk with overlaps at one point; `Complex` is the same bulk for complex numbers, whose
-/// imaginary parts are infinitesimal.
-template <class Complex> class AnisotropicLossMap {
+/// A bulk with overlaps where B and A are, three times: B moves, A moves, nothing does. `Complex` is
+/// the bulk for complex numbers, whose imaginary parts are infinitesimal.
+template <class Complex> class MovingBulk {
   using T = std::complex<double>;
 
  public:
-  AnisotropicLossMap(const Point<double>& p, Complex by_b, Complex by_a)
-      : p_(p),
-        by_b_(std::move(by_b)),
-        by_a_(std::move(by_a)) {}
-  const Point<double>& point() const { return p_; }
+  SpectralAverages<T> y[3];
+  Overlaps<T> k[3];
+  detail::KernelSlopes<T> slopes[3];
 
-  LossMapValue operator()(LossVector hat, double m) {
-    const double a = p_.lam + hat[at_v2];
-    hat[at_v1] = at_least(hat[at_v1], a);
-    const auto turned = [](double x) { return detail::moving<T>(x); };
-    const T beta(p_.beta),
-        ab[2] = {T(a), T(a, detail::infinitesimal * detail::unit_of<T>(hat[at_v2]))},
-        bb[2] = {turned(hat[at_v1]), T(hat[at_v1])};
-    SpectralAverages<T> y[3];
-    Overlaps<T> k[3];
-    detail::KernelSlopes<T> slopes[3];
-    Complex* const bulks[2] = {&by_b_, &by_a_};
+  MovingBulk(Complex by_b, Complex by_a) : bulks_{std::move(by_b), std::move(by_a)} {}
+
+  /// `hat_v2` is A without lam.
+  void solve(const Point<double>& p, double b, double hat_v2) {
+    const double a = p.lam + hat_v2;
+    const T beta(p.beta), ab[2] = {T(a), T(a, detail::infinitesimal * detail::unit_of<T>(hat_v2))},
+                          bb[2] = {detail::moving<T>(b), T(b)};
     for (int i = 0; i < 2; ++i) {
-      y[i] = bulks[i]->averages(ab[i], bb[i], beta);
-      k[i] = bulks[i]->overlaps(ab[i], bb[i], beta);
+      y[i] = bulks_[i].averages(ab[i], bb[i], beta);
+      k[i] = bulks_[i].overlaps(ab[i], bb[i], beta);
       slopes[i] = detail::KernelSlopes<T>::of(k[i], [&](double s) {
-        return bulks[i]->overlaps(T(a), T(real_part(k[i].c) * a / s), beta);
+        return bulks_[i].overlaps(T(a), T(real_part(k[i].c) * a / s), beta);
       });
     }
     y[2] = y[0], k[2] = k[0], slopes[2] = slopes[0].still();
@@ -239,22 +251,42 @@ template <class Complex> class AnisotropicLossMap {
     for (T* x : {&y[2].y1, &y[2].y2, &y[2].t11, &y[2].t12, &y[2].t22, &k[2].s, &k[2].c,
                  &k[2].mean.v, &k[2].mean.d})
       still(*x);
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) still(k[2].k[i][j].v), still(k[2].k[i][j].d);
+    for (int i = 0; i < k[2].size(); ++i) {
+      for (int j = 0; j < k[2].size(); ++j) still(k[2].k[i][j].v), still(k[2].k[i][j].d);
       still(k[2].cross[i].v), still(k[2].cross[i].d);
     }
+  }
+  double defect() const { return magnitude(k[0].defect); }
+
+ private:
+  Complex bulks_[2];
+};
+
+/// A bulk with overlaps at one point.
+template <class Complex> class AnisotropicLossMap {
+  using T = std::complex<double>;
+
+ public:
+  AnisotropicLossMap(const Point<double>& p, Complex by_b, Complex by_a)
+      : p_(p),
+        bulk_(std::move(by_b), std::move(by_a)) {}
+  const Point<double>& point() const { return p_; }
+
+  LossMapValue operator()(LossVector hat, double m) {
+    hat[at_v1] = at_least(hat[at_v1], p_.lam + hat[at_v2]);
+    bulk_.solve(p_, hat[at_v1], hat[at_v2]);
     LossMapValue out = detail::differentiated<T>(
         hat, m, [&](const detail::HatsOf<T>& hats, const T& mean, int moved) {
           const int i = moved == at_v1 ? 0 : moved == at_v2 ? 1 : 2;
-          return detail::anisotropic_map(y[i], k[i], slopes[i], p_, hats, mean);
+          return detail::anisotropic_map(bulk_.y[i], bulk_.k[i], bulk_.slopes[i], p_, hats, mean);
         });
-    out.defect = magnitude(k[0].defect);
+    out.defect = bulk_.defect();
     return out;
   }
 
  private:
   Point<double> p_;
-  Complex by_b_, by_a_;
+  MovingBulk<Complex> bulk_;
 };
 
 }  // namespace srfx

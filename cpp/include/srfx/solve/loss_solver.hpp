@@ -90,6 +90,31 @@ struct LossSystem {
     Matrix a = jacobian;
     return solve_in_place<n_loss_unknowns, columns>(a, right);
   }
+
+  bool newton_step(LossVector& step) const {
+    std::array<std::array<double, 1>, n_loss_unknowns> right;
+    for (int i = 0; i < n_loss_unknowns; ++i) right[i][0] = defect[i];
+    const bool solved = solve<1>(right);
+    for (int i = 0; i < n_loss_unknowns; ++i) step[i] = right[i][0];
+    return solved;
+  }
+  /// V and q as the map says, the features by their own block of the Jacobian.
+  LossVector plain_step(const LossVector& x) const {
+    static constexpr int block[4] = {at_m, at_theta, at_psi, at_chi};
+    std::array<std::array<double, 4>, 4> a;
+    std::array<std::array<double, 1>, 4> b;
+    for (int i = 0; i < 4; ++i) {
+      for (int j = 0; j < 4; ++j) a[i][j] = jacobian[block[i]][block[j]];
+      b[i][0] = defect[block[i]];
+    }
+    LossVector step = defect;
+    if (solve_in_place<4, 1>(a, b))
+      for (int i = 0; i < 4; ++i) step[block[i]] = b[i][0];
+    else step[at_m] = 0;
+    for (int i : {at_v1, at_v2, at_q1, at_q2})
+      step[i] = x[i] * std::log(std::max(1 + defect[i] / x[i], 0.1));
+    return step;
+  }
 };
 
 namespace detail {
@@ -119,37 +144,36 @@ inline LossVector moved(const LossNodes& nodes, const LossSystem& at, const Loss
 
 }  // namespace detail
 
-struct LossSolution {
-  LossVector x{};
+template <class Vector> struct SolutionOf {
+  Vector x{};
   double residual = infinity, tail = 0;
   int iterations = 0;
   bool converged = false;
 };
+using LossSolution = SolutionOf<LossVector>;
 
-/// From x on; stops where the defect is below `tolerance` or moves no more.
-template <class Map>
-LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& from,
-                         double tolerance, int limit) {
-  LossSolution out;
+/// From x on; stops where the defect is below `tolerance` or moves no more. system(x) has the
+/// equations there, moved(system, x, step, share) where a step leads.
+template <class Vector, class MakeSystem, class Move>
+SolutionOf<Vector> damped_newton(MakeSystem&& system, Move&& moved, const Vector& from,
+                                 double tolerance, int limit) {
+  SolutionOf<Vector> out;
   out.x = from;
-  LossSystem at(loss, nodes, map, out.x);
+  auto at = system(out.x);
   out.iterations = 1;
   out.residual = at.size;
   int failures = 0;
   for (; out.iterations < limit && std::isfinite(at.size);) {
     if (at.size <= tolerance) break;
-    std::array<std::array<double, 1>, n_loss_unknowns> right;
-    for (int i = 0; i < n_loss_unknowns; ++i) right[i][0] = at.defect[i];
     bool accepted = false;
-    if (at.solve<1>(right)) {
-      LossVector step;
-      for (int i = 0; i < n_loss_unknowns; ++i) step[i] = right[i][0];
+    Vector step = out.x;
+    if (at.newton_step(step)) {
       for (double share = 1; share > 0.1 && out.iterations < limit; share *= 0.4) {
-        const LossVector x = detail::moved(nodes, at, out.x, step, share);
-        const LossSystem next(loss, nodes, map, x);
+        const Vector x = moved(at, out.x, step, share);
+        auto next = system(x);
         ++out.iterations;
         if (next.size < (at.size < 1e-6 ? 1.0 : 0.95) * at.size) {
-          out.x = x, at = next;
+          out.x = x, at = std::move(next);
           accepted = true;
           break;
         }
@@ -162,23 +186,9 @@ LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, con
     }
     if (at.size < 1e-9) break;
     if (++failures > 12) break;
-    // Plain steps: the features by their own block.
     for (int plain = 0; plain < 4 && out.iterations < limit; ++plain) {
-      static constexpr int block[4] = {at_m, at_theta, at_psi, at_chi};
-      std::array<std::array<double, 4>, 4> a;
-      std::array<std::array<double, 1>, 4> b;
-      for (int i = 0; i < 4; ++i) {
-        for (int j = 0; j < 4; ++j) a[i][j] = at.jacobian[block[i]][block[j]];
-        b[i][0] = at.defect[block[i]];
-      }
-      LossVector step = at.defect;
-      if (solve_in_place<4, 1>(a, b))
-        for (int i = 0; i < 4; ++i) step[block[i]] = b[i][0];
-      else step[at_m] = 0;
-      for (int i : {at_v1, at_v2, at_q1, at_q2})
-        step[i] = out.x[i] * std::log(std::max(1 + at.defect[i] / out.x[i], 0.1));
-      out.x = detail::moved(nodes, at, out.x, step, 1);
-      at = LossSystem(loss, nodes, map, out.x);
+      out.x = moved(at, out.x, at.plain_step(out.x), 1.0);
+      at = system(out.x);
       ++out.iterations;
       if (!std::isfinite(at.size)) break;
     }
@@ -187,6 +197,66 @@ LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, con
   out.tail = at.tail;
   out.converged = at.size <= std::max(tolerance, 1e-10);
   return out;
+}
+
+template <class Map>
+LossSolution loss_newton(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& from,
+                         double tolerance, int limit) {
+  return damped_newton([&](const LossVector& x) { return LossSystem(loss, nodes, map, x); },
+                       [&](const LossSystem& at, const LossVector& x, const LossVector& step,
+                           double share) { return detail::moved(nodes, at, x, step, share); },
+                       from, tolerance, limit);
+}
+
+/// Solves by continuation in lam where Newton's method does not get there at once.
+/// newton(loss, point, x, tolerance, limit) is that method, start(V) a point to begin with.
+template <class Vector, class Newton, class Start>
+SolutionOf<Vector> solve_by_continuation(const Loss& loss, const Point<double>& p, Newton&& newton,
+                                         Start&& start_at, double tolerance) {
+  // From the square loss.
+  Point<double> start = p;
+  start.lam = std::max(p.lam, 0.01);
+  Loss square;
+  square.margin = loss.margin;
+  SolutionOf<Vector> at = newton(square, start, start_at(1 / start.lam), 1e-2, 80);
+  int iterations = at.iterations;
+  const auto finish = [&](SolutionOf<Vector> x) {
+    x.iterations += iterations;
+    return x;
+  };
+  SolutionOf<Vector> direct = newton(loss, p, at.x, tolerance, 60);
+  if (direct.converged) return finish(direct);
+  iterations += direct.iterations;
+  // From larger lam, where every loss is nearly flat on the scale of the field.
+  double lam = std::max(1.0, p.lam), factor = 0.1;
+  SolutionOf<Vector> next;
+  for (int attempt = 0; attempt < 6; ++attempt, lam *= 10) {
+    start.lam = lam;
+    at = newton(square, start, start_at(1 / lam), 1e-2, 80);
+    next = newton(loss, start, at.x, 1e-3, 80);
+    iterations += at.iterations + next.iterations;
+    if (next.converged) break;
+  }
+  while (next.converged && iterations < 800) {
+    at = next;
+    const double target = std::max(p.lam, lam * factor);
+    start.lam = target;
+    next = newton(loss, start, at.x, target == p.lam ? tolerance : 1e-3, 40);
+    if (next.converged) {
+      if (target == p.lam) return finish(next);
+      iterations += next.iterations;
+      lam = target, factor = std::max(0.01, factor * factor);
+    } else {
+      iterations += next.iterations;
+      next = at;
+      factor = std::sqrt(factor);
+      if (factor > 0.98) break;
+    }
+  }
+  direct.residual = infinity;
+  direct.converged = false;
+  direct.x = at.x;
+  return finish(direct);
 }
 
 }  // namespace srfx

@@ -1,0 +1,232 @@
+// Batches of solves with a loss that is not the square, or with labels of +1 and -1, of K groups,
+// any spikes and directions (THEORY section 19).
+//
+// A point is solved on coarse rules first. Then one Newton step each on ever denser rules in z, and
+// in k, tells how far each of them has to go, as in losses.hpp. What a point meets depends on the
+// point alone.
+#pragma once
+
+#include "srfx/solve/group_loss_solver.hpp"
+#include "srfx/solve/groups.hpp"
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+
+namespace srfx {
+
+/// As GroupBatchOutput, and what a loss is asked for beside it.
+struct GroupLossOutput {
+  GroupBatchOutput common;
+  double *train_loss, *test_loss, *classification_error;
+  /// Of bulks with overlaps: the spike of each point, gamma L numbers each, and what is fitted along
+  /// the row norms.
+  double *r = nullptr, *c = nullptr, *gamma = nullptr, *chi = nullptr;
+  /// As in LossOutput; null: not asked for.
+  double* slopes = nullptr;
+};
+
+/// Nodes of one coefficient set, made when first asked for.
+class GroupLossRules {
+ public:
+  explicit GroupLossRules(GroupLossNodesMaker maker) : maker_(std::move(maker)) {}
+
+  int n_rungs_k() const { return maker_.n_rungs_k(); }
+  bool affordable(int rung_k, int rung_z) const {
+    return maker_.cost(rung_k, rung_z) < GroupLossNodesMaker::most_atoms;
+  }
+  const GroupLossNodes& find(int rung_k, int rung_z, bool penalised) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_ptr<GroupLossNodes>& out = made_[{rung_k, rung_z, penalised}];
+    if (!out) out = std::make_unique<GroupLossNodes>(maker_.make(rung_k, rung_z, penalised));
+    return *out;
+  }
+
+ private:
+  std::mutex mutex_;
+  GroupLossNodesMaker maker_;
+  std::map<std::tuple<int, int, bool>, std::unique_ptr<GroupLossNodes>> made_;
+};
+
+/// What a point's solution is.
+struct GroupLossPoint {
+  Status status = Status::max_iterations;
+  dense::Vector x;
+  LossObservables seen;
+  double residual = infinity, quadrature_error = 0;
+  int iterations = 0;
+  const GroupLossNodes* nodes = nullptr;
+  dense::Matrix slopes;  ///< of the four observables (group_loss_slopes) by lam and alpha
+};
+
+namespace detail {
+
+/// How far two solutions are apart: V and Q relative, the features in units of the field.
+inline double apart(const GroupLossNodes& nodes, const GroupLossSystem& system,
+                    const dense::Vector& x, const dense::Vector& y) {
+  const GroupLossLayout& l = nodes.layout;
+  double out = 0, change = 0;
+  for (int i = 0; i < l.features(); ++i)
+    for (int j = 0; j < l.features(); ++j)
+      change += nodes.gram(i, j) * (x(l.m() + i) - y(l.m() + i)) * (x(l.m() + j) - y(l.m() + j));
+  out = std::sqrt(std::max(change, 0.0)) / system.field;
+  for (int i = 0; i < l.size(); ++i)
+    if (i < l.m() || i >= l.psi()) out = std::max(out, std::abs(x(i) - y(i)) / system.unit(i));
+  return out;
+}
+
+}  // namespace detail
+
+/// Solves one point: `rules` of its set, make(Point) a map of its bulk.
+template <class MakeMap>
+GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
+                                      const std::vector<double>& pi, const Point<double>& point,
+                                      bool slopes, MakeMap&& make) {
+  constexpr double enough = 1e-10;
+  Point<double> p = point;
+  if (loss.hard()) p.lam = 1;  // V goes as 1/lam, the readout does not know it
+  const bool penalised = p.inverse_d > 0;
+  GroupLossPoint out;
+  const auto solve_on = [&](const GroupLossNodes& nodes, double tolerance) {
+    const GroupLossLayout& l = nodes.layout;
+    return solve_by_continuation<dense::Vector>(
+        loss, p,
+        [&](const Loss& of, const Point<double>& at, const dense::Vector& from, double until,
+            int limit) {
+          auto map = make(at);
+          return group_loss_newton(of, nodes, map, from, until, limit);
+        },
+        [&](double v) {
+          dense::Vector x = dense::Vector::Zero(l.size());
+          for (int g = 0; g < l.groups; ++g) {
+            x(detail::index(l.groups, g, g)) = x(l.pairs() + g) = v * pi[g];
+            x(l.q() + detail::index(l.groups, g, g)) = x(l.q() + l.pairs() + g) = 0.5 * pi[g];
+          }
+          return x;
+        },
+        tolerance);
+  };
+  int base_k = 0, base_z = 0;
+  GroupLossSolution at = solve_on(rules.find(0, 0, penalised), 1e-3);
+  out.iterations = at.iterations;
+  if (!at.converged) {  // perhaps the rules are too coarse for a solution
+    base_k = 2, base_z = 1;
+    at = solve_on(rules.find(base_k, base_z, penalised), 1e-3);
+    out.iterations += at.iterations;
+  }
+  out.nodes = &rules.find(base_k, base_z, penalised);
+  auto map = make(p);
+  double error = 0;
+  if (at.converged) {
+    // Down one ladder, then the other: the first rung whose successor would not move the solution.
+    // Rules in k are judged where that in z is good: a coarse one changes abruptly with k.
+    int rung_k = base_k, rung_z = base_z;
+    const auto descend = [&](int& rung, int top, dense::Vector& from) {
+      double previous = 0, classes = -1, left = 0;
+      while (rung < top) {
+        ++rung;
+        if (!rules.affordable(rung_k, rung_z)) {
+          --rung;
+          break;
+        }
+        const GroupLossNodes& nodes = rules.find(rung_k, rung_z, penalised);
+        if (nodes.layout.size() != from.size()) {  // a mean that was not seen before
+          left = 1;
+          break;
+        }
+        const GroupLossSystem system(loss, nodes, map, from);
+        ++out.iterations;
+        dense::Vector step;
+        if (!(system.size < 0.5) || !system.newton_step(step)) {
+          left = 1;
+          continue;
+        }
+        const dense::Vector next = detail::moved(nodes, system, from, step, 1);
+        double move = detail::apart(nodes, system, next, from);
+        if (loss.margin) {
+          const double now = group_loss_observables(loss, nodes, next, true).classification_error;
+          if (classes >= 0) move = std::max(move, std::abs(now - classes));
+          classes = now;
+        }
+        from = next;
+        left = previous > 0 ? move * std::min(1.0, move / previous) : std::pow(move, 1.4);
+        if (left < enough) break;
+        previous = move;
+      }
+      return left;
+    };
+    dense::Vector x = at.x;
+    if (out.nodes->layout.across > 0 || loss.logistic())
+      error = descend(rung_z, GroupLossNodesMaker::n_rungs_z - 1, x);
+    error += descend(rung_k, rules.n_rungs_k() - 1, x);
+    out.nodes = &rules.find(rung_k, rung_z, penalised);
+    const GroupLossLayout& l = out.nodes->layout;
+    bool usable = x.size() == l.size();
+    for (int block : {0, l.q()})
+      for (int g = 0; g < l.groups && usable; ++g)
+        usable = x(block + detail::index(l.groups, g, g)) > 0 && x(block + l.pairs() + g) > 0;
+    if (usable) {
+      at = group_loss_newton(loss, *out.nodes, map, x, 1e-11, 40);
+      out.iterations += at.iterations;
+    }
+    if (!usable || !at.converged) {
+      at = solve_on(*out.nodes, 1e-11);
+      out.iterations += at.iterations;
+    }
+  }
+  const GroupLossNodes& nodes = *out.nodes;
+  const GroupLossLayout& l = nodes.layout;
+  out.x = at.x;
+  out.residual = at.residual;
+  out.quadrature_error = error + nodes.error;
+  double q2 = 0, scale = 0;
+  for (int g = 0; g < l.groups; ++g) {
+    q2 += at.x(l.q() + l.pairs() + g);
+    scale +=
+        nodes.mean_e[l.pairs() + g] * at.x(l.q() + l.pairs() + g) +
+        nodes.mean_e[detail::index(l.groups, g, g)] * at.x(l.q() + detail::index(l.groups, g, g));
+  }
+  bool finite = at.converged;
+  if (at.converged) {
+    out.seen = group_loss_observables(loss, nodes, at.x);
+    const double pull = p.lam / p.ratio * q2;
+    out.residual = std::max(out.residual, std::abs(out.seen.pull - pull) /
+                                              std::max(std::abs(pull), std::abs(out.seen.pull)));
+    finite = std::isfinite(at.x.sum()) && std::isfinite(out.seen.train_loss) &&
+             std::isfinite(out.seen.test_error);
+  }
+  if (!at.converged)
+    out.status = scale > 1e8 || loss.hard() ? Status::diverged : Status::max_iterations;
+  else if (!finite) out.status = Status::non_finite;
+  else if (!(out.residual <= 1e-8)) out.status = Status::max_iterations;
+  else if (at.tail > 1e-3) out.status = Status::diverged;
+  else out.status = Status::converged;
+  if (slopes && out.status == Status::converged) {
+    const GroupLossSystem system(loss, nodes, map, at.x);
+    dense::Matrix moves(l.size(), 2);
+    moves.col(0) = system.solve(system.by_lam);
+    moves.col(1) = system.solve(system.by_ratio) / point.alpha;
+    if (loss.hard()) moves.col(0).setZero();
+    out.slopes = group_loss_slopes(loss, nodes, at.x).lazyProduct(moves);
+  }
+  if (loss.hard())
+    for (int i = 0; i < l.packed(); ++i) out.x(i) /= point.lam;
+  return out;
+}
+
+/// What a batch is solved with beside its points: labels of each set, whose noise is theirs.
+struct GroupLossInput : GroupBatchInput {
+  Loss loss;
+  std::vector<Labels> labels;
+};
+
+/// Solves every point of a batch, lam > 0: spiked models.
+void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out, Interrupt& interrupt);
+
+class LayerSource;
+/// The same after several steps, or one towards a target of several directions; no `sets`.
+void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,
+                        const GroupLossOutput& out, Interrupt& interrupt);
+
+}  // namespace srfx

@@ -1,0 +1,187 @@
+#include "srfx/solve/group_losses.hpp"
+
+#include "srfx/solve/layers.hpp"
+#include "srfx/solve/spike_turn.hpp"
+
+#include <optional>
+
+namespace srfx {
+
+namespace {
+
+/// Spiked models: a coefficient set.
+class IsotropicGroupSet {
+ public:
+  static constexpr bool row_norms = false;
+
+  IsotropicGroupSet(const GroupLossInput& in, Index set)
+      : merged(merge_groups(in.sets[set], in.sigma->shape().parity == -1, in.merge)),
+        reduced(merged.distinct) {
+    const dense::Matrix v = reduce_spikes(reduced);
+    table = std::make_unique<GroupTable>(*in.sigma, in, reduced, scratch_);
+    turn = SpikeTurn(in.sets[set], v, *table);
+  }
+  IsotropicGroupLossMap map(const Point<double>& p) const {
+    return IsotropicGroupLossMap(reduced, p);
+  }
+  double error() const { return 0; }
+  void describe(const GroupLossOutput&, Index) const {}
+
+  MergedGroups merged;
+  GroupParameters reduced;  ///< with spikes turned to the row space
+  std::unique_ptr<GroupTable> table;
+  SpikeTurn turn;
+
+ private:
+  CoefficientScratch scratch_;
+};
+
+/// Networks after several steps, or one towards a target of several directions.
+class LayerGroupSet {
+  using Bulk = LayerBulk<std::complex<double>>;
+
+ public:
+  static constexpr bool row_norms = true;
+
+  LayerGroupSet(const LayerSource& source, const GroupLossInput& in, Index set)
+      : shared_(source.shared(set)) {
+    const SpikeParameters& spike = shared_->spike();
+    reduced = {{spike.r}, {spike.c}, {1.0}, spike.gamma, {}, {}};
+    if (in.directed)
+      reduced.alignment =
+          Eigen::Map<const dense::Vector>(shared_->alignment(), in.directed->directions());
+    merged = merge_groups(reduced, false);
+    table = std::make_unique<GroupTable>(*in.sigma, in, reduced, scratch_);
+    if (in.directed) shared_->turn(table->turn());
+    turn.theta = dense::Matrix::Identity(1, 1), turn.psi = table->turn();
+  }
+  AnisotropicGroupLossMap<Bulk> map(const Point<double>& p) const {
+    return {p, Bulk(*shared_->layer), Bulk(*shared_->layer)};
+  }
+  double error() const { return shared_->nodes_error; }
+  void describe(const GroupLossOutput& out, Index i) const {
+    const std::size_t n = shared_->layer->gamma.size();
+    out.r[i] = reduced.r[0], out.c[i] = reduced.c[0];
+    const dense::Vector gamma =
+        n > 1 ? dense::Vector(reduced.alignment.col(0)) : dense::Vector::Constant(1, reduced.gamma);
+    std::copy(gamma.data(), gamma.data() + n, out.gamma + i * static_cast<Index>(n));
+  }
+
+  MergedGroups merged;
+  GroupParameters reduced;
+  std::unique_ptr<GroupTable> table;
+  SpikeTurn turn;
+
+ private:
+  std::unique_ptr<LayerSource::Shared> shared_;
+  CoefficientScratch scratch_;
+};
+
+template <class Set>
+void store(const Set& set, const GroupLossPoint& solved, const GroupLossInput& in,
+           const GroupLossOutput& out, Index i) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  set.describe(out, i);
+  for (Index row = 0; out.slopes && row < 8; ++row)
+    out.slopes[row * in.n_points + i] =
+        solved.slopes.size() > 0 ? solved.slopes(row / 2, row % 2) : nan;
+  if (solved.status != Status::converged) {
+    detail::store_group_failure(out.common, set.merged.given(), i, solved.status, solved.iterations,
+                                solved.residual);
+    out.train_loss[i] = out.test_loss[i] = out.classification_error[i] = nan;
+    if (out.chi) out.chi[i] = nan;
+    return;
+  }
+  const GroupLossNodes& nodes = *solved.nodes;
+  const GroupLossLayout& l = nodes.layout;
+  const dense::Vector m = nodes.to_m.lazyProduct(solved.x.segment(l.m(), l.means));
+  // psi of all axes: 0 where there is no z
+  std::vector<double> psi;
+  int seen = 0;
+  for (const double rho : set.table->rho()) {
+    for (int g = 0; g < l.groups; ++g)
+      psi.push_back(rho > 0 ? solved.x(l.psi() + seen * l.groups + g) : 0);
+    seen += rho > 0 ? 1 : 0;
+  }
+  const double* const x = solved.x.data();
+  store_groups(
+      set.merged, set.turn,
+      {m.data(), x + l.theta(), psi.data(), x, x + l.pairs(), x + l.q(), x + l.q() + l.pairs()},
+      out.common, i);
+  out.common.test_error[i] = solved.seen.test_error;
+  out.common.train_error[i] = solved.seen.train_error;
+  out.common.residual[i] = solved.residual;
+  out.common.quadrature_error[i] = solved.quadrature_error + set.error();
+  out.common.status[i] = static_cast<std::int8_t>(solved.status);
+  out.common.iterations[i] = solved.iterations;
+  out.train_loss[i] = solved.seen.train_loss, out.test_loss[i] = solved.seen.test_loss;
+  out.classification_error[i] = in.loss.margin ? solved.seen.classification_error : nan;
+  if (out.chi) out.chi[i] = l.norms > 0 ? x[l.chi()] : 0;
+}
+
+/// make(set) makes a Set.
+template <class Set, class Make>
+void solve_sets(Index n_sets, const GroupLossInput& in, const GroupLossOutput& out,
+                Interrupt& interrupt, Make&& make) {
+  const PointsBySet by_set(in, n_sets);
+  struct State {
+    std::mutex mutex;
+    std::unique_ptr<Set> set;
+    std::unique_ptr<GroupLossRules> rules;
+  };
+  const int n_threads = std::max(1, in.n_threads);
+  const Index chunk = std::min<Index>(n_sets, 16 * n_threads);
+  std::vector<PointBlock> blocks;
+  for (Index first = 0; first < n_sets; first += chunk) {
+    std::vector<State> states(chunk);
+    blocks.clear();
+    for (Index set = first; set < std::min(first + chunk, n_sets); ++set)
+      cut_set(by_set, set, 16, blocks);
+    parallel_for(static_cast<Index>(blocks.size()), n_threads, interrupt, [&](Index j, int) {
+      const PointBlock& block = blocks[j];
+      State& state = states[block.set - first];
+      {
+        const std::lock_guard<std::mutex> lock(state.mutex);
+        if (!state.rules) {
+          state.set = make(block.set);
+          state.rules = std::make_unique<GroupLossRules>(
+              GroupLossNodesMaker(*in.sigma, in, state.set->reduced, *state.set->table, in.loss,
+                                  in.labels[block.set], Set::row_norms));
+        }
+      }
+      for (Index at = block.begin; at < block.end; ++at) {
+        const Index i = by_set.order[at];
+        const Point<double> p{in.alpha[i],
+                              in.beta[i],
+                              in.lam[i],
+                              in.noise[i],
+                              in.inverse_d[i],
+                              1,
+                              in.alpha[i] / in.beta[i]};
+        store(*state.set,
+              solve_group_loss_point(in.loss, *state.rules, state.set->reduced.pi, p,
+                                     out.slopes != nullptr,
+                                     [&](const Point<double>& q) { return state.set->map(q); }),
+              in, out, i);
+      }
+    });
+  }
+}
+
+}  // namespace
+
+void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out,
+                        Interrupt& interrupt) {
+  solve_sets<IsotropicGroupSet>(
+      static_cast<Index>(in.sets.size()), in, out, interrupt,
+      [&](Index set) { return std::make_unique<IsotropicGroupSet>(in, set); });
+}
+
+void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,
+                        const GroupLossOutput& out, Interrupt& interrupt) {
+  solve_sets<LayerGroupSet>(source.size(), in, out, interrupt, [&](Index set) {
+    return std::make_unique<LayerGroupSet>(source, in, set);
+  });
+}
+
+}  // namespace srfx

@@ -1,0 +1,249 @@
+"""Other losses and labels with several readout values, spikes and directions (THEORY 19)."""
+
+import numpy as np
+import pytest
+
+import srfx
+from srfx import _core, weights
+from srfx.models import compiled
+from srfx.reference import solve_loss
+
+BENT = srfx.Target(lambda a, b: np.tanh(a) + 0.5 * a * b, directions=2, name="bent")
+SIGN = {"labels": "sign", "noise": 0.2}
+R, GAMMA = [[1, 0.3], [-0.4, 1.2]], [[0.8, 0.1], [-0.2, 0.7]]
+ERRORS = ("train_loss", "test_loss", "classification_error", "test_error", "train_error")
+ORDER = ("m", "theta", "psi", "q1", "q2", "v1", "v2")
+
+#: Model, loss, d and the density of the reference's rules.
+CASES = {
+    "groups, hinge": (srfx.SpikedRF("tanh", "tanh", readout=(0.5, 1.5), **SIGN), "hinge", 300, 1),
+    "groups, Huber": (
+        srfx.SpikedRF("relu", "sin", c=1.2, readout=(0.5, 2), weights=(0.4, 0.6), noise=0.2),
+        srfx.Huber(0.3),
+        300,
+        1,
+    ),
+    "groups, logistic": (
+        srfx.SpikedRF("tanh", "tanh", gamma=0.8, readout=(0.5, 1.5), labels="sign"),
+        "logistic",
+        300,
+        0.4,
+    ),
+    "directions, squared hinge": (
+        srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="logit"),
+        "squared_hinge",
+        None,
+        0.35,
+    ),
+    "directions with kinks, absolute": (
+        srfx.SpikedRF("tanh", srfx.Target("max", directions=2), gamma=(0.6, 0.6), noise=0.2),
+        "absolute",
+        300,
+        0.4,
+    ),
+    "spikes, quantile": (
+        srfx.SpikedRF("tanh", BENT, spikes=R, alignment=GAMMA, variances=(1.1, 1.4), noise=0.2),
+        srfx.Quantile(0.7),
+        None,
+        0.3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_what_the_reference_finds(name):
+    model, loss, d, density = CASES[name]
+    sol = srfx.solve(model, 1.5, 0.1, d=d, loss=loss)
+    known = solve_loss(model, 1.5, 0.1, d, loss=loss, density=density)
+    assert known.residual < 1e-10
+    assert known.identity < (1e-6 if loss == "logistic" else 1e-10)
+    assert sol.residual < 1e-10
+    close = 1e-6 if loss == "logistic" else 1e-8
+    for error in ERRORS:
+        if hasattr(sol, error) or error in sol.losses:
+            assert getattr(sol, error) == pytest.approx(getattr(known, error), abs=close), error
+    for of in ("q1", "q2", "v1", "v2"):
+        assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=30 * close), of
+
+
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "absolute"])
+def test_an_index_of_two_is_one_direction(loss):
+    two = srfx.Target(lambda a, b: np.tanh(a - 0.2), directions=2)
+    one = srfx.Activation(lambda t: np.tanh(t - 0.2))
+    fields = {"r": 1.1, "c": 1.2, "labels": "logit"}
+    if loss == "absolute":
+        fields |= {"labels": "real", "noise": 0.1}
+    sol = srfx.solve(srfx.SpikedRF("relu", two, gamma=(0.7, 0.0), **fields), 2, 0.1, loss=loss)
+    known = srfx.solve(srfx.SpikedRF("relu", one, gamma=0.7, **fields), 2, 0.1, loss=loss)
+    for name in ("test_error", "train_error", "train_loss", "m", "theta", "q1", "v1"):
+        assert getattr(sol, name) == pytest.approx(getattr(known, name), rel=1e-8), name
+    assert sol.psi == pytest.approx([known.psi, 0], abs=1e-8)
+
+
+def test_turned_spikes_are_the_same_features():
+    turn = np.array([[0.6, 0.8], [-0.8, 0.6]])
+    models = [
+        srfx.SpikedRF("tanh", BENT, spikes=R @ o, alignment=GAMMA @ o, **SIGN)
+        for o in (np.eye(2), turn)
+    ]
+    one, two = (srfx.solve(model, 1, 0.1, d=300, loss="squared_hinge") for model in models)
+    assert one.test_loss == pytest.approx(two.test_loss, rel=1e-8)
+    assert two.theta == pytest.approx(one.theta @ turn, rel=1e-6)
+
+
+def test_spikes_along_one_line_are_one_spike():
+    pair = srfx.SpikedRF(
+        "tanh", BENT, spikes=[[0.6, 0.8]], alignment=np.outer([0.5, 0.3], [0.6, 0.8])
+    )
+    one = srfx.SpikedRF("tanh", BENT, spikes=[[1.0]], alignment=[[0.5], [0.3]])
+    losses = [srfx.solve(model, 2, 0.1, loss="absolute").test_loss for model in (pair, one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", [(1.0, 0.0, np.inf), (0.0, 0.0, 0.5)])
+def test_identical_groups_are_one(loss):
+    found = []
+    for k in (1, 3):
+        raw = _core.solve_group_losses(
+            compiled("relu"), compiled("tanh"), ("piecewise", *loss, True), "logit", 2.0,
+            np.full((1, k), 0.9), np.full((1, k), 1.2), np.array([0.8]), np.full(k, 1 / k),
+            np.zeros(1), np.zeros(1, dtype=np.int64), np.ones(1), np.zeros(1), np.array([1.5]),
+            np.array([0.1]), np.array([1 / 300]), 1, 1, merge=False,
+        )  # fmt: skip
+        assert raw["status"][0] == 0
+        found.append(raw)
+    for name in ("train_loss", "test_error", "classification_error"):
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-9)
+    model = srfx.SpikedRF("relu", "tanh", r=0.9, c=1.2, gamma=0.8, labels="logit", slope=2)
+    name = "squared_hinge" if np.isinf(loss[2]) else "hinge"
+    known = srfx.solve(model, 1.5, 0.1, d=300, loss=name)
+    assert found[0]["train_loss"][0] == pytest.approx(known.train_loss, rel=1e-9)
+    for name in ("m", "q2", "v2"):
+        assert found[1][name].sum() == pytest.approx(getattr(known, name), rel=1e-8)
+
+
+def test_the_square_loss_of_signs_is_ridge_regression_towards_them():
+    groups = {"readout": (0.5, 1.5), "gamma": 0.7}
+    labels = srfx.SpikedRF("relu", "tanh", **groups, labels="sign")
+    sol = srfx.solve(labels, [0.5, 2], 0.1, d=400)
+    known = srfx.solve(srfx.SpikedRF("relu", "sign", **groups), [0.5, 2], 0.1, d=400)
+    assert sol.train_error == pytest.approx(known.train_error, rel=1e-9)
+    for name in ORDER:
+        assert getattr(sol, name) == pytest.approx(getattr(known, name), rel=1e-7), name
+    assert np.all((sol.classification_error > 0.1) & (sol.classification_error < 0.5))
+
+
+def test_signs_of_a_smooth_target_step_on_curves():
+    model = srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="sign")
+    turned = srfx.Target(lambda a, b: BENT.fn(b, a), directions=2)
+    other = srfx.SpikedRF("tanh", turned, gamma=(-0.5, 0.6), labels="sign")
+    with pytest.warns(srfx.AccuracyWarning, match="the quadrature error of the solution"):
+        sol, same = (srfx.solve(each, 2, 0.1, loss="hinge") for each in (model, other))
+    assert sol.quadrature_error < 1e-4
+    assert sol.classification_error == pytest.approx(same.classification_error, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_several_steps_take_a_loss():
+    model = srfx.MultiStep("tanh", "sin", eta=(1, 1), alpha0=(2, 2), noise=0.1)
+    rows, c, gamma = (np.asarray(x) for x in srfx.models.spikes_of(model))
+    spiked = srfx.SpikedRF("tanh", "sin", r=rows.item(), c=c.item(), gamma=gamma.item(), noise=0.1)
+    sol, known = (srfx.solve(x, 2, 0.1, loss="absolute") for x in (model, spiked))
+    assert sol.test_loss == pytest.approx(known.test_loss, rel=1e-9)
+
+
+def test_points_do_not_know_their_batch():
+    model = srfx.SpikedRF("tanh", "tanh", r=[0.5, 1], readout=(0.5, 1.5), **SIGN)
+    both = srfx.solve(model, [[0.5], [2]], 0.1, d=300, loss="hinge", n_threads=2)
+    one = srfx.solve(
+        srfx.SpikedRF("tanh", "tanh", r=1, readout=(0.5, 1.5), **SIGN), 2, 0.1, d=300, loss="hinge"
+    )
+    assert both.test_loss[1, 1] == one.test_loss
+    assert both.q1.shape == (2, 2, 2, 2)
+
+
+NETWORKS = {
+    "directions": (srfx.OneStep("relu", BENT, eta=2, alpha0=1, noise=0.1), "one_step"),
+    "steps": (srfx.MultiStep("tanh", "sin", eta=(1, 2), alpha0=(1, 1), noise=0.1), "multi_step"),
+}
+
+
+@pytest.mark.parametrize("d", [np.inf, 400])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_square_loss_of_networks_is_that_of_their_ridge(name, d):
+    model, bulk = NETWORKS[name]
+    arguments = {**model.numeric, "lam": 0.1, "alpha": 1.5, "d": d}
+    given = weights.inputs_of_layers(model, arguments, ())
+    square = ("square", 1.0, -np.inf, np.inf, False)
+    raw = _core.solve_layer_losses(
+        **given, loss=square, labels="real", slope=1.0, n_points=1, n_threads=1, slopes=True
+    )
+    sol = srfx.solve(model, 1.5, 0.1, d=d, bulk=bulk)
+    known = weights.solve_layers(model, arguments, (), 1)
+    for of in ("test_error", "train_error", "theta", "psi", "chi", "q1", "q2", "v1", "v2"):
+        assert np.ravel(raw[of]) == pytest.approx(np.ravel(known[of]), rel=2e-8), of
+    for i, by in enumerate(("lam", "alpha")):
+        assert raw["slopes"][2, i] == pytest.approx([sol.gradient(by)], rel=1e-6)
+
+
+def test_a_network_of_directions_is_what_the_reference_finds():
+    model = srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=1)
+    sol = srfx.solve(model, 1.5, 0.1, d=400, bulk="one_step", loss="absolute")
+    known = solve_loss(model, 1.5, 0.1, 400, loss="absolute", density=0.5)
+    for of in ("test_loss", "train_loss", "test_error", "q2", "chi"):
+        if hasattr(sol, of) or of in sol.losses:
+            assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=2e-8), of
+
+
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "squared_hinge"])
+@pytest.mark.parametrize("of", ["train_loss", "test_loss", "classification_error"])
+def test_slopes_are_those_of_differences(loss, of):
+    model = srfx.SpikedRF("relu", "tanh", readout=(0.5, 1.5), labels="logit", slope=2)
+    for by, at in (("lam", 0.1), ("alpha", 2.0)):
+        h = 1e-4 * at
+        points = {"lam": 0.1, "alpha": 2.0, by: [at - h, at, at + h]}
+        sol = srfx.solve(model, **points, d=300, loss=loss)
+        values = getattr(sol, of)
+        expected = (values[2] - values[0]) / (2 * h)
+        assert sol.gradient(by, of=of)[1] == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def test_the_best_penalty_of_groups():
+    model = srfx.SpikedRF("relu", "tanh", readout=(0.5, 1.5), **SIGN)
+    settings = {"d": 300, "loss": "hinge"}
+    best = srfx.optimal(model, {"lam": (1e-2, 10)}, alpha=2, of="classification_error", **settings)
+    lam = float(best.lam)
+    errors = srfx.solve(model, 2, [lam / 1.2, lam, lam * 1.2], **settings).classification_error
+    assert errors[1] == pytest.approx(float(best.classification_error))
+    assert errors[1] < min(errors[0], errors[2])
+
+
+def test_scans_and_learned_functions():
+    model = srfx.SpikedRF("tanh", BENT, gamma=(0.6, -0.5), labels="logit")
+    ds = srfx.scan(model, alpha=[1.0, 2.0], lam=0.1, loss="squared_hinge", progress=False)
+    sol = srfx.solve(model, [1.0, 2.0], 0.1, loss="squared_hinge")
+    assert ds.classification_error.values.ravel() == pytest.approx(sol.classification_error)
+    f = srfx.learned_function(model, 2, 0.1, [[1.0, 0.0], [-1.0, 0.0]], loss="squared_hinge")
+    assert f[0] > 0 > f[1]
+    network = srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.1)
+    near, far = (
+        srfx.learned_function(network, 2, 0.1, [[1.0, 0.5]], bulk="one_step", loss=loss)
+        for loss in (srfx.Huber(1e3), srfx.Huber(0.1))
+    )
+    square = srfx.learned_function(network, 2, 0.1, [[1.0, 0.5]], bulk="one_step")
+    assert near == pytest.approx(square, rel=1e-6)
+    assert abs(far - square) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("model", "bulk", "words"),
+    [
+        (srfx.OneStep("tanh", "tanh", readout=(1, 2), **SIGN), "one_step", "bulk must be 'iso"),
+        (srfx.OneStep("tanh", BENT, **SIGN), "one_step", "labels must be 'real' here"),
+        (srfx.OneStep("tanh", BENT, **SIGN), "isotropic", "labels must be 'real' here"),
+        (srfx.SpikedRF(readout=tuple(range(1, 10)), **SIGN), "isotropic", "at most 8 values"),
+    ],
+)
+def test_what_is_not_covered(model, bulk, words):
+    with pytest.raises(NotImplementedError, match=words):
+        srfx.solve(model, 1.0, 0.1, bulk=bulk, loss="hinge")
