@@ -308,3 +308,14 @@ class TestGivenWeights:
         bulk = srfx.EmpiricalBulk.from_weights(w, v, theta)
         with pytest.raises(ValueError, match="as many directions as the target of the model, 1"):
             srfx.solve(srfx.OneStep(), 1, 0.1, bulk=bulk)
+
+
+def test_kinks_in_many_directions_are_refused_at_once():
+    many = srfx.Target("max", directions=4)
+    with pytest.raises(NotImplementedError, match="at most 3 directions where it has kinks"):
+        srfx.solve(srfx.OneStep("tanh", many), 1.0, 0.1)
+    with pytest.raises(NotImplementedError, match="got 4, of the target max of 4"):
+        srfx.bounds(srfx.OneStep("tanh", many))
+    options = {"d": 40, "replicates": 1, "progress": False}
+    assert srfx.simulate(srfx.OneStep("tanh", many), 1.0, 0.1, **options).test_error.size == 1
+    assert srfx.solve(srfx.OneStep("tanh", srfx.Target("product", directions=4)), 1.0, 0.1).success

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DTYPES = ("float64", "float32")
 
 #: What simulations know of models beside one direction, one spike and one step: everything.
-COVERS = ("directions", "spikes", "steps")
+COVERS = ("directions", "spikes", "steps", "bends")
 
 #: Least penalty that float32 resolves: its rounding errors in the Gram matrix stay well below it.
 LEAST_LAM_FLOAT32 = 1e-4

@@ -1162,13 +1162,18 @@ def _label_constants(model: OneStep) -> dict[str, Any]:
     return {**values, "second_moment": 1.0}
 
 
+#: Of so many directions a target may have kinks.
+BENDING = 3
+
+
 def check_model(
     model: object, labelled: bool = False, covers: Collection[str] = (), bulk: object = "isotropic"
 ) -> None:
     """Refuse what is no model, and what the caller does not cover, because of its bulk if it has.
 
     That is labels that are not real unless ``labelled``, and of "directions" (several, of the
-    target), "spikes" (the field) and "steps" (a MultiStep) what is not among ``covers``.
+    target), "bends" (kinks of a target of more than `BENDING` directions, whose averages are not
+    known exactly), "spikes" (the field) and "steps" (a MultiStep) what is not among ``covers``.
     """
     if not isinstance(model, (SpikedRF, OneStep, MultiStep)):
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
@@ -1186,6 +1191,14 @@ def check_model(
             f"target must have one direction {where}: this does not know targets of several yet; "
             f"got the target {label(model.target)}{instead}"
         )
+    if model.directions > BENDING and "bends" not in covers:
+        assert isinstance(model.target, Target)
+        if compiled_target(model.target).kinks:
+            raise NotImplementedError(
+                f"target must have at most {BENDING} directions where it has kinks or jumps, whose "
+                f"averages over more would take too long; got {model.directions}, of the target "
+                f"{label(model.target)}: srfx.simulate takes it"
+            )
     if isinstance(model, SpikedRF) and model.spikes is not None and "spikes" not in covers:
         raise NotImplementedError(
             f"spikes must be left out {where}: this knows one spike alone as yet; got spikes of "

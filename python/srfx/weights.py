@@ -157,10 +157,10 @@ class EmpiricalBulk(Rebuilt):
         AccuracyWarning
             The rows differ so much that the theory is off by more than about one per cent:
             ``W v/|v|`` has a variance above 0.1 c (of several rows of v: in some direction of
-            their span, as where the rows of W have more than one spike), or the squared norms of the rows without their
-            part along v a standard deviation above 0.4 c (measured with tanh and relu networks).
-            Or W looks transposed: p = d, and the rows of its transpose share v or theta where its
-            own do not. Without a spike there is nothing to tell it by.
+            their span, as where the rows of W have more than one spike), or the squared norms of
+            the rows without their part along v a standard deviation above 0.4 c (measured with
+            tanh and relu networks). Or W looks transposed: p = d, and the rows of its transpose
+            share v or theta where its own do not. Without a spike there is nothing to tell it by.
 
         Notes
         -----
@@ -270,8 +270,8 @@ def _warn_of_spread(alignment: float, norms: float) -> None:
     if alignment > _SPREAD_OF_ALIGNMENT:
         found.append(
             f"W v/|v| has variance {alignment:.2g} c between the rows (one per cent of error is "
-            f"reached at about {_SPREAD_OF_ALIGNMENT:g} c; of several rows of v this is the largest "
-            "in their span, and groups of rows with spikes of their own are told by it)"
+            f"reached at about {_SPREAD_OF_ALIGNMENT:g} c; of several rows of v this is the "
+            "largest in their span, and groups of rows with spikes of their own are told by it)"
         )
     if norms > _SPREAD_OF_NORMS:
         found.append(
@@ -293,8 +293,8 @@ def _rows(name: str, value: Any, d: int, p: int) -> FloatArray:
     values = np.asarray(check.number_or_array(name, value, allowed, np.isfinite))
     if values.ndim == 2 and (values.shape[1] != d or not 1 <= len(values) <= d):
         raise ValueError(
-            f"{name} must be a vector of length d = {d}, the number of columns of W, or a matrix of "
-            f"1 to {d} such rows; got shape {values.shape}"
+            f"{name} must be a vector of length d = {d}, the number of columns of W, or a matrix "
+            f"of 1 to {d} such rows; got shape {values.shape}"
         )
     if values.ndim != 2:
         return _direction(name, values, d, p)[np.newaxis]
