@@ -143,17 +143,16 @@ def test_labels_and_losses(view, quantity):
     numbers = view.compute()
     options = {"lam": 0.1, "bulk": "one_step", "loss": view.loss}
     solution = srfx.solve(view.model, alpha=ALPHA, **options)
-    assert np.array_equal(numbers.curve, getattr(solution, quantity))
+    # digits of other losses depend on what else is solved for, within the quadrature error
+    assert np.allclose(numbers.curve, getattr(solution, quantity), rtol=1e-9)
     at_d = srfx.solve(view.model, alpha=ALPHA, d=SIZE["d"], **options)
-    assert np.array_equal(numbers.finite, getattr(at_d, quantity))
+    assert np.allclose(numbers.finite, getattr(at_d, quantity), rtol=1e-9)
     here = srfx.solve(view.model, alpha=view.alpha, **options)
-    assert (numbers.here, numbers.loss, numbers.squares) == (
-        getattr(here, quantity),
-        here.test_loss,
-        here.test_error,
+    assert (numbers.here, numbers.loss, numbers.squares) == pytest.approx(
+        (getattr(here, quantity), here.test_loss, here.test_error), rel=1e-9
     )
     learned = srfx.learned_function(view.model, alpha=view.alpha, t=T, **options)
-    assert np.array_equal(numbers.learned, learned)
+    assert np.allclose(numbers.learned, learned, rtol=1e-9, atol=1e-12)
     # The features know of the labels that the step saw, but not of the loss after it.
     density = srfx.feature_spectrum(view.model, 2.0, numbers.spectrum.x, bulk="one_step").density
     assert np.allclose(numbers.spectrum.density, density.values * numbers.spectrum.x, rtol=1e-9)
@@ -161,9 +160,9 @@ def test_labels_and_losses(view, quantity):
     names = {}
     exec(view.code(numbers).replace("replicates=8", "replicates=2"), names)
     assert names["model"] == view.model
-    assert np.array_equal(getattr(names["sol"], quantity), numbers.curve)
-    assert np.array_equal(getattr(names["sol_d"], quantity), numbers.finite)
-    assert np.array_equal(names["f"], learned)
+    assert np.allclose(getattr(names["sol"], quantity), numbers.curve, rtol=1e-9)
+    assert np.allclose(getattr(names["sol_d"], quantity), numbers.finite, rtol=1e-9)
+    assert np.allclose(names["f"], learned, rtol=1e-9, atol=1e-12)
     picture = Picture()
     picture.png(numbers, names["ds"])
     legend = [text.get_text() for text in picture.figure.axes[0].get_legend().get_texts()]

@@ -181,6 +181,18 @@ def test_points_do_not_depend_on_company_or_threads():
     assert alone.test_error == a.test_error[1, 1]
 
 
+@pytest.mark.parametrize(("name", "readout"), [("tanh", (1, 2)), ("relu", (1, 2))])
+def test_bits_do_not_depend_on_the_pack(name, readout):
+    """Lanes settle after different numbers of steps, and none moves when it has."""
+    model = step(name, "sin", readout, eta=2, alpha0=3)
+    alpha = np.linspace(0.1, 5, 50)
+    together = one_step(model, alpha=alpha, lam=0.1).test_error
+    others = one_step(model, alpha=np.append(alpha[3:], 2.0), lam=0.1).test_error
+    np.testing.assert_array_equal(others[:-1], together[3:])
+    alone = [one_step(model, alpha=x, lam=0.1).test_error for x in alpha]
+    np.testing.assert_array_equal(alone, together)
+
+
 @pytest.mark.parametrize("d", [None, 400])
 @pytest.mark.parametrize(
     ("name", "readout"), [("tanh", (0.4, 1.1, -1.7)), ("relu", (0.5, 1.5)), ("gelu", (1, 2, 3))]

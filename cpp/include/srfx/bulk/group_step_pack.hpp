@@ -138,6 +138,7 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
         next_(shared.k, shared.n),
         traces_(packed * packed),
         scale_(unknowns_),
+        motion_(unknowns_ * packed),
         system_(unknowns_ * (unknowns_ + packed + 1)) {
     for (int j = 0; j < packed; ++j) twice[j] = j < pairs ? 2 : 1;
     for (int g = 0; g < groups; ++g) twice[at(g, g)] = 1;
@@ -199,8 +200,7 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
   const State<V>& state() const { return state_; }
   /// How the state moves along one of (Vh1, A).
   void direction(int j, State<V>& out) const {
-    const int width = unknowns_ + packed + 1;
-    const auto move = [&](int i) { return system_[i * width + unknowns_ + j] * scale_[i]; };
+    const auto move = [&](int i) { return motion_[i * packed + j]; };
     for (int g = 0; g < groups; ++g) out.v2[g] = move(g);
     int i = groups;
     for (int r = 0; r < side(); ++r)
@@ -363,7 +363,6 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
   /// Moves the state along its derivative to where (Vh1, A) are now.
   void predict(const Truth& moving) {
     if (!simd::any(moving)) return;
-    const int width = unknowns_ + packed + 1;
     Packed change(packed);
     for (int g = 0; g < groups; ++g) {
       for (int h = g; h < groups; ++h) change[at(g, h)] = vv_(g, h) - last_vv_(g, h);
@@ -372,8 +371,8 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
     GroupArray<V, n_state> moves(unknowns_);
     for (int i = 0; i < unknowns_; ++i) {
       V x(0.0);
-      for (int j = 0; j < packed; ++j) x += system_[i * width + unknowns_ + j] * change[j];
-      moves[i] = x * scale_[i];
+      for (int j = 0; j < packed; ++j) x += motion_[i * packed + j] * change[j];
+      moves[i] = x;
     }
     add(moves, moving, V(1.0));
   }
@@ -392,7 +391,8 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
       }
   }
 
-  /// Newton's method for the state; leaves the derivatives along (Vh1, A) in system_.
+  /// Newton's method for the state; leaves the derivatives along (Vh1, A) in motion_: each lane's
+  /// are from its own last step, however long others go on.
   void newton(Truth moving) {
     const int width = unknowns_ + packed + 1;
     GroupArray<V, n_state> moves(unknowns_);
@@ -405,6 +405,10 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
       for (int i = 0; i < unknowns_; ++i) {
         const V relative = system_[i * width + unknowns_ + packed];
         moves[i] = relative * scale_[i];
+        for (int j = 0; j < packed; ++j) {
+          V& motion = motion_[i * packed + j];
+          motion = simd::select(moving, system_[i * width + unknowns_ + j] * scale_[i], motion);
+        }
         size = simd::max(size, simd::abs(relative));
         if (i < groups) moved = simd::max(moved, simd::abs(relative));
       }
@@ -642,6 +646,7 @@ template <class V, int K, bool wide> class GroupStepPack : public GroupSize<K> {
   State<V> state_, next_;
   GroupArray < V, n_packed<0 ? -1 : n_packed * n_packed> traces_;
   GroupArray<V, n_state> scale_;
+  GroupArray < V, n_state<0 ? -1 : n_state * n_packed> motion_;  ///< d(V2, X)/d(Vh1, A)
   GroupArray < V, n_state<0 ? -1 : n_state * (n_state + n_packed + 1)> system_;
   V defect_{1.0};
   bool known_ = false;
