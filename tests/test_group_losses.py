@@ -247,3 +247,9 @@ def test_scans_and_learned_functions():
 def test_what_is_not_covered(model, bulk, words):
     with pytest.raises(NotImplementedError, match=words):
         srfx.solve(model, 1.0, 0.1, bulk=bulk, loss="hinge")
+
+
+def test_rare_labels_that_are_not_looked_for_are_told():
+    model = srfx.SpikedRF("tanh", "tanh", r=1, labels="sign", readout=(1, 2))
+    with pytest.warns(srfx.AccuracyWarning, match="labels so rare that no sample has them"):
+        srfx.solve(model, 2.0, 1e-3, d=300, loss="squared_hinge")

@@ -223,3 +223,11 @@ def test_predictions_of_another_loss():
 def test_what_is_refused(model, arguments, words):
     with pytest.raises(ValueError, match=words):
         srfx.simulate(model, **{"alpha": 1, "lam": 0.1, "d": 50, **arguments})
+
+
+def test_a_prediction_of_zero_is_half_an_error():
+    """Of a ReLU network few neurons of which answer: labels that no readout can know are a coin."""
+    model = srfx.SpikedRF("relu", "product", gamma=(0, 0), r=1.5, labels="sign")
+    options = {"d": 100, "replicates": 40, "progress": False}
+    missed = srfx.simulate(model, 2.0, 0.05, **options).classification_error.values.ravel()
+    assert abs(missed.mean() - 0.5) < 4 * missed.std(ddof=1) / np.sqrt(missed.size)

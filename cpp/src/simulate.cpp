@@ -724,10 +724,12 @@ template <class T> class Simulation {
             *(own += count_all) = loss;
           }
           if (e_.labelled()) {
-            Index missed = 0;
-            for (Index r = 0; r < live; ++r)
-              missed += drawn[i * mr + r] * static_cast<double>(f.at(i, m)[r]) > 0 ? 0 : 1;
-            *(own += count_all) = static_cast<double>(missed);
+            double missed = 0;  // f = 0, as where no feature answers, is a coin
+            for (Index r = 0; r < live; ++r) {
+              const double sign = drawn[i * mr + r] * static_cast<double>(f.at(i, m)[r]);
+              missed += sign > 0 ? 0 : sign < 0 ? 1 : 0.5;
+            }
+            *(own += count_all) = missed;
           }
         }
       });

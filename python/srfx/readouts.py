@@ -13,6 +13,7 @@ from srfx import _core, weights
 from srfx._points import columns, distinct, spike_sets, without_axes_of_one
 from srfx.losses import CLASSIFICATION, Chosen, chosen
 from srfx.models import (
+    AccuracyWarning,
     FloatArray,
     Model,
     MultiStep,
@@ -24,6 +25,7 @@ from srfx.models import (
     layout,
     probabilities,
     target_of,
+    warn,
 )
 from srfx.weights import EmpiricalBulk
 
@@ -33,6 +35,8 @@ def is_ridge(model: Model, loss: Chosen) -> bool:
     return loss.loss == "square" and model.labels == "real"
 
 
+#: Losses that a few labels against a strong spike's sense may decide, from this lam on down.
+RARE, RARE_LAM = ("hinge", "squared_hinge", "max_margin"), 1e-3
 #: Groups of neurons that another loss than the square is solved for.
 MAX_LOSS_GROUPS = 8
 
@@ -107,7 +111,7 @@ def solve_readout(
         given = weights.inputs_of_layers(model, arguments, shape)
         return without_axes_of_one(_core.solve_layer_losses(**(given | common)))
     if not _single(model):
-        return _solve_groups(model, common, arguments, shape)
+        return _solve_groups(model, loss, common, arguments, shape)
     common["target"] = compiled(model.target)
     if isinstance(bulk, EmpiricalBulk):
         table, index = distinct([np.asarray(arguments["noise"], dtype=np.float64)], shape)
@@ -141,11 +145,19 @@ def solve_readout(
 
 def _solve_groups(
     model: Model,
+    loss: Chosen,
     common: dict[str, Any],
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
 ) -> dict[str, NDArray[Any]]:
     """Solve every point of several groups, spikes or directions, with an isotropic bulk."""
+    if loss.loss in RARE and (loss.loss == "max_margin" or np.min(arguments["lam"]) <= RARE_LAM):
+        warn(
+            f"with loss={loss.loss!r} at lam <= {RARE_LAM:g} the limit may hang on labels so rare "
+            "that no sample has them; with several readout values, spikes or directions that is "
+            "not looked for: compare with srfx.simulate, or take a larger lam",
+            AccuracyWarning,
+        )
     sets = spike_sets(model, shape, arguments["noise"])
     r, c, gamma = sets.r, sets.c, sets.gamma
     if sets.alone:  # beside several directions
