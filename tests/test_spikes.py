@@ -395,8 +395,10 @@ def test_refusals_name_the_bulk() -> None:
     with pytest.raises(NotImplementedError, match=words):
         srfx.learned_function(two_spikes(), 1, 0.1, np.zeros(2), bulk="multi_step")
     weights = srfx.simulation.sample_weights(two_spikes(), d=20)
+    with pytest.warns(srfx.AccuracyWarning, match="groups of rows with spikes of their own"):
+        bulk = srfx.EmpiricalBulk.from_weights(*weights)
     with pytest.raises(NotImplementedError, match=r"an EmpiricalBulk.*single row of spikes"):
-        srfx.solve(two_spikes(), 1, 0.1, bulk=srfx.EmpiricalBulk.from_weights(*weights))
+        srfx.solve(two_spikes(), 1, 0.1, bulk=bulk)
 
 
 def test_a_target_that_misbehaves_only_when_used() -> None:

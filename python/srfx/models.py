@@ -1179,8 +1179,8 @@ def check_model(
         raise TypeError(f"model must be an srfx.SpikedRF or an srfx.OneStep; got {model!r}")
     if not labelled and model.labels != "real":
         raise NotImplementedError(
-            f"labels must be 'real' here: this does not know labels of +1 and -1 yet; got a model "
-            f"with labels={model.labels!r}"
+            f"labels must be 'real' here: for +1 and -1 this is not known yet; got a model with "
+            f"labels={model.labels!r}"
         )
     where, instead = "here", ""
     if bulk != "isotropic":
@@ -1188,7 +1188,7 @@ def check_model(
         instead = ": for these there is bulk='isotropic'"
     if model.directions > 1 and "directions" not in covers:
         raise NotImplementedError(
-            f"target must have one direction {where}: this does not know targets of several yet; "
+            f"target must have one direction {where}: for several this is not known yet; "
             f"got the target {label(model.target)}{instead}"
         )
     if model.directions > BENDING and "bends" not in covers:
@@ -1201,12 +1201,13 @@ def check_model(
             )
     if isinstance(model, SpikedRF) and model.spikes is not None and "spikes" not in covers:
         raise NotImplementedError(
-            f"spikes must be left out {where}: this knows one spike alone as yet; got spikes of "
+            f"spikes must be left out {where}: for several this is not known yet; got spikes of "
             f"shape {model.spikes.shape}{instead}"
         )
     if isinstance(model, MultiStep) and "steps" not in covers:
         raise NotImplementedError(
-            f"model must not be a MultiStep here: this does not know several steps yet; got {model}"
+            f"model must not be a MultiStep here: for several steps this is not known yet; got "
+            f"{model}"
         )
 
 

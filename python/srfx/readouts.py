@@ -57,10 +57,14 @@ def check_readout(
     layered = bulk in ("one_step", "multi_step") and len(model.readout) == 1
     if bulk != "isotropic" and not _single(model) and not layered:
         name = repr(bulk) if isinstance(bulk, str) else "an EmpiricalBulk"
+        allowed = (
+            "given weights take"
+            if isinstance(bulk, EmpiricalBulk)
+            else f"with {what} and several readout values bulk must be 'isotropic': the others take"
+        )
         raise NotImplementedError(
-            f"bulk must be 'isotropic' with {what} and several readout values, and given weights "
-            "go with one step and a target of one direction: otherwise these are solved for with "
-            f"loss='square' and real labels alone; got bulk={name}"
+            f"{allowed} loss='square' with real labels alone for this model; got bulk={name}, "
+            f"{what}"
         )
     stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
     if model.labels != "real" and stepped:
