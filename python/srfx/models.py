@@ -279,8 +279,8 @@ def warn_accuracy(error: float, what: str, *functions: AnyTarget) -> None:
                     ways.append("srfx.Activation(fn, kinks=[...])")
         if kinked:
             advice += (
-                f"; declare the kinks and jumps of the {' and the '.join(kinked)}, if there are "
-                f"any, by {' and '.join(dict.fromkeys(ways))}"
+                f"; declare the kinks and jumps of the {' and the '.join(kinked)} by "
+                f"{' and '.join(dict.fromkeys(ways))}, if there are any"
             )
         warn(
             f"the quadrature error of {what} is about {error:.1e}, more than 1e-8{advice}",
