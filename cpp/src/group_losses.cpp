@@ -151,13 +151,7 @@ void solve_sets(Index n_sets, const GroupLossInput& in, const GroupLossOutput& o
       }
       for (Index at = block.begin; at < block.end; ++at) {
         const Index i = by_set.order[at];
-        const Point<double> p{in.alpha[i],
-                              in.beta[i],
-                              in.lam[i],
-                              in.noise[i],
-                              in.inverse_d[i],
-                              1,
-                              in.alpha[i] / in.beta[i]};
+        const Point<double> p = point_of(in, i);
         store(*state.set,
               solve_group_loss_point(in.loss, *state.rules, state.set->reduced.pi, p,
                                      out.slopes != nullptr,

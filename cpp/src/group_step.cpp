@@ -106,13 +106,7 @@ inline void store_group_step(const GroupStepOutput& out, const MergedGroups& mer
 /// One point alone, over axes of its own.
 inline void solve_group_step_point(const GroupStepInput& in, const GroupStepOutput& out,
                                    const MergedGroups& merged, GroupStepSet& set, Index i) {
-  const Point<double> point{in.alpha[i],
-                            in.beta[i],
-                            in.lam[i],
-                            in.noise[i],
-                            in.inverse_d[i],
-                            1,
-                            in.alpha[i] / in.beta[i]};
+  const Point<double> point = point_of(in, i);
   const int distinct = merged.groups();
   GroupStepSolver solver(*set.step, point);
   const GroupNodes* nodes;

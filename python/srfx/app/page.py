@@ -143,9 +143,8 @@ def _(base64, get_points, html, json, last, mo, picture, time):
     def summarise(numbers):
         if numbers is None:
             return mo.md("")
-        name = numbers.view.quantity.replace("_", " ")
         at = f"α = {numbers.view.alpha:g}, d = ∞"
-        stats = [mo.stat(f"{numbers.here:.4g}", label=f"{name} at {at}")]
+        stats = [mo.stat(f"{numbers.here:.4g}", label=f"{numbers.view.name} at {at}")]
         if numbers.view.plain:
             stats += [
                 mo.stat(f"{numbers.floor:.4g}", label="linear floor"),

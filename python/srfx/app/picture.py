@@ -101,10 +101,9 @@ class Picture:
         left, right, _ = self._axes
         with style():
             self._test.set_data(view.alphas, numbers.curve)
-            name = "test error" if view.labels == "real" else "classification error"
-            self._test.set_label(f"{name}, $d = \\infty$, bulk {view.bulk}")
+            self._test.set_label(f"{view.name}, $d = \\infty$, bulk {view.bulk}")
             self._finite.set_data(view.alphas, numbers.finite)
-            self._finite.set_label(f"{name}, theory at d = {SIZE['d']}")
+            self._finite.set_label(f"{view.name}, theory at d = {SIZE['d']}")
             self._train.set_data(view.alphas, numbers.train)
             self._train.set_visible(view.labels == "real")
             self._here.set_data([view.alpha], [numbers.here])

@@ -83,9 +83,9 @@ class View:
         return "test_error" if self.labels == "real" else "classification_error"
 
     @property
-    def fit(self) -> dict[str, Any]:
-        """How the readout is fitted, for verbs."""
-        return {"loss": self.loss}
+    def name(self) -> str:
+        """What that error is called."""
+        return self.quantity.replace("_", " ")
 
     @property
     def plain(self) -> bool:
@@ -168,7 +168,6 @@ class View:
         if _spike(self.model) is not None:
             shown.append("model.equivalent()")
         quantity = "" if self.labels == "real" else f", quantity={self.quantity!r}"
-        label = {"test_error": "test error"}.get(self.quantity, "classification error")
         t = "np.linspace(-3, 3, 121)"
         if self.several:
             edge = f"np.linspace({EDGE[0]:g}, {EDGE[-1]:g}, {EDGE.size})"
@@ -185,7 +184,7 @@ alpha, lam, d = np.linspace(0.1, 5, {self.alphas.size}), {self.lam:g}, {SIZE["d"
 sol = srfx.solve(model, alpha=alpha, lam=lam, {given}{fit})  # d = infinity
 sol_d = srfx.solve(model, alpha=alpha, lam=lam, {given}{fit}, d=d)
 ax = srfx.plot.learning_curve(sol{quantity})
-ax.plot(alpha, sol_d.{self.quantity}, "--", label=f"{label}, theory at d = {{d}}")
+ax.plot(alpha, sol_d.{self.quantity}, "--", label=f"{self.name}, theory at d = {{d}}")
 
 t = {t}
 f = srfx.learned_function(model, alpha={self.alpha:g}, lam=lam, t=t, bulk={self.bulk!r}{fit})
@@ -210,7 +209,7 @@ ax.legend()
 
     def _compute_curves(self) -> Numbers:
         model = self.model
-        options: dict[str, Any] = {"bulk": self.bulk} | self.fit
+        options: dict[str, Any] = {"bulk": self.bulk, "loss": self.loss}
         recorded = options | {"errors": "record"}
         # The last one is where the slider of alpha is.
         alphas = np.append(self.alphas, self.alpha)
@@ -269,7 +268,9 @@ ax.legend()
 
     def simulate(self) -> xr.Dataset:
         """Run the small simulation of the curve."""
-        return simulate(self.model, ALPHA_SIMULATED, self.lam, progress=False, **SIZE, **self.fit)
+        return simulate(
+            self.model, ALPHA_SIMULATED, self.lam, loss=self.loss, progress=False, **SIZE
+        )
 
 
 class Desk:

@@ -79,13 +79,7 @@ struct AnisotropicWorkspace {
 template <class Source>
 void solve_exactly(AnisotropicSet<Source>& state, const BatchInput& in,
                    const AnisotropicOutput& out, Index i, AnisotropicWorkspace& work) {
-  const Point<double> p{in.alpha[i],
-                        in.beta[i],
-                        in.lam[i],
-                        in.noise[i],
-                        in.inverse_d[i],
-                        1,
-                        in.alpha[i] / in.beta[i]};
+  const Point<double> p = point_of(in, i);
   const auto bulk = state.shared->bulk();
   const double start = 1 / p.lam;
   NewtonResult<double> v = newton(bulk, p, state.starter, start, start, {60, 1e-4});

@@ -188,13 +188,7 @@ void solve_losses(const Source& source, const Loss& loss, const BatchInput& in,
       LossPath path;
       for (Index at = block.begin; at < block.end; ++at) {
         const Index i = by_set.order[at];
-        const Point<double> p{in.alpha[i],
-                              in.beta[i],
-                              in.lam[i],
-                              in.noise[i],
-                              in.inverse_d[i],
-                              1,
-                              in.alpha[i] / in.beta[i]};
+        const Point<double> p = point_of(in, i);
         solve_loss_point(
             loss, *state.rules, path, p,
             [&](const Point<double>& q) { return state.shared->map(q); }, out, i, in.n_points);

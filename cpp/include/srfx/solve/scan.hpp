@@ -32,6 +32,17 @@ struct BatchInput : BatchTarget {
   int n_threads = 1;
 };
 
+/// Point i of a batch of any kind.
+template <class Input> Point<double> point_of(const Input& in, Index i) {
+  return {in.alpha[i],
+          in.beta[i],
+          in.lam[i],
+          in.noise[i],
+          in.inverse_d[i],
+          1,
+          in.alpha[i] / in.beta[i]};
+}
+
 struct BatchOutput {
   double *test_error, *train_error, *m, *theta, *psi, *q1, *q2, *v1, *v2, *residual,
       *quadrature_error;

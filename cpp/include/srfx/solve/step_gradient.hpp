@@ -219,13 +219,7 @@ void anisotropic_gradient(const Source& source, const BatchInput& in, const doub
         out.test_error[d][i] = out.train_error[d][i] = nan;
     };
     if (!(v1[i] > 0 && v2[i] > 0 && v1[i] < infinity && v2[i] < infinity)) return fail();
-    const Point<double> p{in.alpha[i],
-                          in.beta[i],
-                          in.lam[i],
-                          in.noise[i],
-                          in.inverse_d[i],
-                          1,
-                          in.alpha[i] / in.beta[i]};
+    const Point<double> p = point_of(in, i);
     const int cls = class_of(v1[i], v2[i]);
     const ThreeFeatures& features = state.find(in, cls);
     const auto bulk = state.shared->bulk();
