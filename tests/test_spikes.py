@@ -377,8 +377,6 @@ def test_refusals() -> None:
         srfx.solve(
             srfx.SpikedRF("tanh", "sin", spikes=np.eye(4), alignment=[[0.5, 0, 0, 0]]), 1.5, 0.1
         )
-    with pytest.raises(NotImplementedError, match="multiples of one"):
-        srfx.feature_spectrum(two_spikes(), 2, [0.5, 1.0])
     with pytest.raises(ValueError, match="single numbers"):
         MultiStep("tanh", SIN_TANH, eta=([1, 2], 1), alpha0=(1, 1)).equivalent()
 

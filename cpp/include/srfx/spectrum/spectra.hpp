@@ -310,7 +310,7 @@ class GroupSpectrum {
                         groups_.rows.row(static_cast<Index>(g)).norm() / std::sqrt(groups_.c[g]));
     constexpr double of_tier[spectrum_tiers] = {1, 1.5, 2.25}, pi = 3.14159265358979323846;
     const double fineness = of_tier[tier] * std::min(spread, 6.0);
-    const int turns = static_cast<int>(std::ceil((q == 2 ? 10 : 7) * fineness));
+    const int turns = static_cast<int>(std::ceil((q == 2 ? 10 : 4) * fineness));
     std::vector<Ray> out;
     for (int i = 0; i < turns; ++i) {
       const double angle = pi * (i + 0.5) / turns;
@@ -341,6 +341,12 @@ class GroupSpectrum {
     all.levels.resize(static_cast<std::size_t>(k)), all.spikes = q;
     std::vector<std::vector<double>> e(static_cast<std::size_t>(map_.packed)), e_re(e), e_im(e);
     CoefficientScratch scratch;
+    // many rays share what panels have to resolve
+    const std::array<int, spectrum_tiers> panels =
+        q == 1   ? std::array<int, spectrum_tiers>{spectrum_rungs[0], spectrum_rungs[1],
+                                                   spectrum_rungs[2]}
+        : q == 2 ? std::array<int, spectrum_tiers>{2, 3, 4}
+                 : std::array<int, spectrum_tiers>{2, 2, 3};
     for (const Ray& ray : rays(tier)) {
       GroupParameters p = groups_;
       p.rows.resize(0, 0), p.alignment.resize(0, 0), p.gamma = 0;
@@ -351,8 +357,7 @@ class GroupSpectrum {
               groups_.rows(g, j) * ray.along[static_cast<std::size_t>(j)];
       }
       GroupTable table(*sigma_, *sigma_, p, scratch);
-      const std::vector<Level>& levels =
-          table.rung(KRules::n_trapezoid + spectrum_rungs[tier] - (q > 1 ? 1 : 0)).levels;
+      const std::vector<Level>& levels = table.rung(KRules::n_trapezoid + panels[tier]).levels;
       const std::vector<double>& at = levels[0].k;
       Index count = 0;
       while (count < levels[0].size() &&
