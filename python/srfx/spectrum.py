@@ -89,6 +89,8 @@ def feature_spectrum(
     of growing density in k do not agree (``density_error * x`` above 1e-6) are NaN with status 1,
     and ``mass`` falls short of 1 by what was left out.
 
+    Spikes that span a plane take about a second, three directions minutes.
+
     Given weights have p numbers for a bulk, and a resolution to match: structure of the density
     finer than their spacing is theirs, not the limit's.
 

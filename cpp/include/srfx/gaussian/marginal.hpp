@@ -41,7 +41,7 @@ class Marginal {
     const AxisPlanes planes(target.shape(), axes.turn);
     std::vector<double> edges{-limit, limit};
     planes.edges(0, nullptr, edges);
-    planes.smeared_edges(edges);
+    planes.smeared_edges(0, nullptr, edges);
     edges.erase(
         std::remove_if(edges.begin(), edges.end(), [](double x) { return std::abs(x) > limit; }),
         edges.end());

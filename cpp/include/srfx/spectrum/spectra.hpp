@@ -310,7 +310,7 @@ class GroupSpectrum {
                         groups_.rows.row(static_cast<Index>(g)).norm() / std::sqrt(groups_.c[g]));
     constexpr double of_tier[spectrum_tiers] = {1, 1.5, 2.25}, pi = 3.14159265358979323846;
     const double fineness = of_tier[tier] * std::min(spread, 6.0);
-    const int turns = static_cast<int>(std::ceil((q == 2 ? 10 : 4) * fineness));
+    const int turns = static_cast<int>(std::ceil((q == 2 ? 10 : 6) * fineness));
     std::vector<Ray> out;
     for (int i = 0; i < turns; ++i) {
       const double angle = pi * (i + 0.5) / turns;
