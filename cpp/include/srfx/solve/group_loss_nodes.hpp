@@ -204,8 +204,7 @@ class GroupLossNodesMaker {
       for (int a = 0; a < features; ++a)
         for (int b = 0; b < features; ++b) out.gram(a, b) += out.weight[i] * f[a] * f[b];
       for (int c = 0; c < l.means && !penalised; ++c)
-        for (int g = 0; g < k; ++g)
-          out.from_m(c, g) += out.weight[i] * f[c] * nodes.mu0[i * k + g];
+        for (int g = 0; g < k; ++g) out.from_m(c, g) += out.weight[i] * f[c] * nodes.mu0[i * k + g];
     }
   }
 
