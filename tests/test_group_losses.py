@@ -116,9 +116,9 @@ def test_identical_groups_are_one(loss):
     found = []
     for k in (1, 3):
         raw = _core.solve_group_losses(
-            compiled("relu"), compiled("tanh"), ("piecewise", *loss, True), "logit", 2.0,
+            compiled("relu"), compiled("tanh"), ("piecewise", *loss, True), "logit",
             np.full((1, k), 0.9), np.full((1, k), 1.2), np.array([0.8]), np.full(k, 1 / k),
-            np.zeros(1), np.zeros(1, dtype=np.int64), np.ones(1), np.zeros(1), np.array([1.5]),
+            np.full(1, 2.0), np.zeros(1, dtype=np.int64), np.ones(1), np.zeros(1), np.array([1.5]),
             np.array([0.1]), np.array([1 / 300]), 1, 1, merge=False,
         )  # fmt: skip
         assert raw["status"][0] == 0
@@ -260,7 +260,21 @@ def test_what_is_not_covered(model, bulk, words):
         srfx.solve(model, 1.0, 0.1, bulk=bulk, loss="hinge")
 
 
-def test_rare_labels_that_are_not_looked_for_are_told():
-    model = srfx.SpikedRF("tanh", "tanh", r=1, labels="sign", readout=(1, 2))
-    with pytest.warns(srfx.AccuracyWarning, match="labels so rare that no sample has them"):
-        srfx.solve(model, 2.0, 1e-3, d=300, loss="squared_hinge")
+def test_groups_that_hang_on_rare_labels_are_refused():
+    """As one group does, at lam = 1e-6 alone: test_other_losses.py."""
+    split = srfx.SpikedRF("tanh", "tanh", r=2, gamma=0.8, labels="sign", readout=(0.99, 1.01))
+    one = srfx.SpikedRF("tanh", "tanh", r=2, gamma=0.8, labels="sign")
+    for model in (one, split):
+        sol = srfx.solve(model, 0.3, [1e-6, 1e-2], d=300, loss="hinge", errors="record")
+        assert sol.status.tolist() == [srfx.Status.DIVERGED, srfx.Status.CONVERGED], model
+        hard = srfx.solve(model, 0.3, 1, loss="max_margin", errors="record")
+        assert hard.status == srfx.Status.DIVERGED
+
+
+def test_large_penalties_at_infinite_d():
+    """The field's scatter vanishes beside the bends: panels in k of the point's own."""
+    model = srfx.SpikedRF("tanh", "tanh", r=1.5, gamma=0.8, readout=(0.5, 1.5), **SIGN)
+    free, all_but = (srfx.solve(model, 2, 30, d=d, loss="hinge") for d in (None, 1e12))
+    assert free.quadrature_error < 1e-9
+    assert free.test_loss == pytest.approx(all_but.test_loss, rel=1e-10)
+    assert free.classification_error == pytest.approx(all_but.classification_error, rel=1e-9)
