@@ -66,6 +66,17 @@ def test_it_is_what_the_reference_finds(name):
         assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=30 * close), of
 
 
+@pytest.mark.parametrize("lam", [0.01, 1])
+@pytest.mark.parametrize("loss", ["logistic", "hinge", "squared_hinge"])
+def test_a_mean_that_costs_nothing_is_one_that_costs_all_but_nothing(loss, lam):
+    """At d = infinity m is sought in features of each rule's own."""
+    model = srfx.SpikedRF("tanh", "tanh", r=1.5, gamma=0.8, readout=(0.5, 1.5), **SIGN)
+    free, all_but = (srfx.solve(model, 2, lam, d=d, loss=loss) for d in (None, 1e11))
+    assert free.quadrature_error < 1e-9
+    for error in ("train_loss", "test_loss", "classification_error"):
+        assert getattr(free, error) == pytest.approx(getattr(all_but, error), abs=1e-8), error
+
+
 @pytest.mark.parametrize("loss", ["hinge", "logistic", "absolute"])
 def test_an_index_of_two_is_one_direction(loss):
     two = srfx.Target(lambda a, b: np.tanh(a - 0.2), directions=2)

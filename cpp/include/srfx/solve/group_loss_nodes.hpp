@@ -46,6 +46,7 @@ struct GroupLossNodes {
   std::vector<double> mean_e;
   dense::Matrix gram;     ///< E of two features
   dense::Matrix to_m;     ///< m = to_m times its unknowns
+  dense::Matrix from_m;   ///< and they, given m: by projection of mu0.m on their features
   bool penalised = true;  ///< m pays for the mean of the features: finite d
   double error = 0;       ///< of the coefficients
 
@@ -56,6 +57,19 @@ struct GroupLossNodes {
   double label_noise = 0;  ///< variance of e beside that of f
   double field_step = 0.6;
 };
+
+/// The unknowns on other nodes of the same set: where m is free each rule has features of its own.
+inline dense::Vector carried(const GroupLossNodes& from, const GroupLossNodes& to,
+                             const dense::Vector& x) {
+  const GroupLossLayout &a = from.layout, &b = to.layout;
+  dense::Vector out(b.size());
+  out.head(b.m()) = x.head(a.m());
+  if (b.means > 0)
+    out.segment(b.m(), b.means) =
+        to.from_m.lazyProduct(from.to_m.lazyProduct(x.segment(a.m(), a.means)).eval());
+  out.tail(b.size() - b.theta()) = x.tail(a.size() - a.theta());
+  return out;
+}
 
 /// What the nodes of one coefficient set are made from.
 class GroupLossNodesMaker {
@@ -162,6 +176,8 @@ class GroupLossNodesMaker {
     l.means = !any ? 0 : penalised ? k : nodes.rank;
     out.penalised = penalised;
     out.to_m = dense::Matrix::Zero(k, l.means);
+    out.from_m = dense::Matrix::Zero(l.means, k);
+    if (penalised) out.from_m.setIdentity();
     for (int g = 0; g < k; ++g)
       for (int c = 0; c < l.means; ++c)
         out.to_m(g, c) = penalised ? (g == c ? 1.0 : 0.0) : nodes.to_m[g * nodes.rank + c];
@@ -187,6 +203,8 @@ class GroupLossNodesMaker {
       const double* const f = &out.features[i * features];
       for (int a = 0; a < features; ++a)
         for (int b = 0; b < features; ++b) out.gram(a, b) += out.weight[i] * f[a] * f[b];
+      for (int c = 0; c < l.means && !penalised; ++c)
+        for (int g = 0; g < k; ++g) out.from_m(c, g) += out.weight[i] * f[c] * nodes.mu0[i * k + g];
     }
   }
 

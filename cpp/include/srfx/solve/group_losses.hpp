@@ -122,6 +122,7 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
     // Down one ladder, then the other: the first rung whose successor would not move the solution.
     // Rules in k are judged where that in z is good: a coarse one changes abruptly with k.
     int rung_k = base_k, rung_z = base_z;
+    const GroupLossNodes* on = out.nodes;  // what `from` is in the features of
     const auto descend = [&](int& rung, int top, dense::Vector& from) {
       double previous = 0, classes = -1, left = 0;
       while (rung < top) {
@@ -131,10 +132,8 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
           break;
         }
         const GroupLossNodes& nodes = rules.find(rung_k, rung_z, penalised);
-        if (nodes.layout.size() != from.size()) {  // a mean that was not seen before
-          left = 1;
-          break;
-        }
+        from = carried(*on, nodes, from);
+        on = &nodes;
         const GroupLossSystem system(loss, nodes, map, from);
         ++out.iterations;
         dense::Vector step;
@@ -161,8 +160,9 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
       error = descend(rung_z, GroupLossNodesMaker::n_rungs_z - 1, x);
     error += descend(rung_k, rules.n_rungs_k() - 1, x);
     out.nodes = &rules.find(rung_k, rung_z, penalised);
+    x = carried(*on, *out.nodes, x);
     const GroupLossLayout& l = out.nodes->layout;
-    bool usable = x.size() == l.size();
+    bool usable = true;
     for (int block : {0, l.q()})
       for (int g = 0; g < l.groups && usable; ++g)
         usable = x(block + detail::index(l.groups, g, g)) > 0 && x(block + l.pairs() + g) > 0;
