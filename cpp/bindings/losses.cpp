@@ -3,6 +3,7 @@
 #include "measured.hpp"
 
 #include "srfx/solve/group_losses.hpp"
+#include "srfx/solve/group_step.hpp"
 #include "srfx/solve/losses.hpp"
 
 namespace {
@@ -129,6 +130,49 @@ py::dict solve_group_losses(const Activation& sigma, const py::object& target, c
   return results.dict;
 }
 
+py::dict solve_group_step_losses(const Activation& sigma, const py::object& target,
+                                 const Numbers& loss, const std::string& labels,
+                                 const std::vector<double>& readout, const std::vector<double>& pi,
+                                 const Doubles& eta, const Doubles& inverse_alpha0,
+                                 const Doubles& set_noise, const Integers& set_index,
+                                 const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                                 const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
+                                 int n_threads, bool merge, bool slopes) {
+  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
+  srfx::GroupStepInput steps;
+  steps.sigma = sigma.value.get(), steps.derivative = sigma.derivative.get();
+  steps.readout = readout, steps.pi = pi, steps.merge = merge;
+  steps.labels = {kind_of(labels)};
+  for (py::ssize_t i = 0; i < eta.size(); ++i)
+    steps.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
+  srfx::GroupLossInput in;
+  const py::ssize_t directions = set_own_target(in, target);
+  static_cast<srfx::BatchTarget&>(steps) = in;
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
+  const auto k = static_cast<py::ssize_t>(readout.size());
+  const bool directed = in.directed != nullptr;
+  const Doubles r(directed ? std::vector<py::ssize_t>{1, k, 1} : std::vector<py::ssize_t>{1, k}),
+      gamma(std::vector<py::ssize_t>{1, directions, 1});
+  GroupResults results(n_points, r, gamma, k);
+  const auto values = [&](const char* name, std::vector<py::ssize_t> shape) {
+    return output(results.dict, name, std::move(shape));
+  };
+  srfx::GroupLossOutput out{results.common,
+                            values("train_loss", {n_points}),
+                            values("test_loss", {n_points}),
+                            values("classification_error", {n_points}),
+                            values("r", {n_points, k}),
+                            values("c", {n_points, k}),
+                            values("gamma", {n_points, directed ? directions : k}),
+                            values("chi", {n_points, k})};
+  if (slopes) out.slopes = values("slopes", {4, 2, n_points});
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::solve_group_step_losses(steps, in, out, interrupt);
+  });
+  return results.dict;
+}
+
 py::dict label_moments(const Activation& target, const std::string& labels, const Doubles& noise) {
   const py::ssize_t n = noise.size();
   const std::vector<srfx::Labels> of = laws(labels, noise);
@@ -169,6 +213,12 @@ void register_losses(py::module_& m) {
         arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
         "The same of K groups, any spikes and directions: shapes as in solve_groups, set_noise one "
         "entry a set.");
+  m.def("solve_group_step_losses", &solve_group_step_losses, arg("sigma"), arg("target"),
+        arg("loss"), arg("labels"), arg("readout"), arg("pi"), arg("eta"), arg("inv_alpha0"),
+        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
+        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
+        "The same of actual one-step networks of several readout values: shapes as in "
+        "solve_one_step_groups.");
   m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("noise"),
         "E y and E t y of labels of +1 and -1, one entry a noise; of logit a slope.");
 }

@@ -51,17 +51,10 @@ def check_readout(
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    layered = bulk in ("one_step", "multi_step") and len(model.readout) == 1
-    if bulk != "isotropic" and not _single(model) and not layered:
-        name = repr(bulk) if isinstance(bulk, str) else "an EmpiricalBulk"
-        allowed = (
-            "given weights take"
-            if isinstance(bulk, EmpiricalBulk)
-            else f"with {what} and several readout values bulk must be 'isotropic': the others take"
-        )
+    if isinstance(bulk, EmpiricalBulk) and not _single(model):
         raise NotImplementedError(
-            f"{allowed} loss='square' with real labels alone for this model; got bulk={name}, "
-            f"{what}"
+            "given weights take loss='square' with real labels alone for several directions of the "
+            f"target or steps; got {what}"
         )
     stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
     if model.labels != "real" and stepped:
@@ -110,6 +103,13 @@ def solve_readout(
         assert isinstance(model, (OneStep, MultiStep))
         given = weights.inputs_of_layers(model, arguments, shape)
         return without_axes_of_one(_core.solve_layer_losses(**(given | common)))
+    if bulk == "one_step" and len(model.readout) > 1:
+        given = weights.inputs_of_step(model, arguments, shape)
+        shares = list(probabilities(model))
+        raw = _core.solve_group_step_losses(
+            **(given | common), readout=list(model.readout), pi=shares
+        )
+        return without_axes_of_one(raw)
     if not _single(model):
         return _solve_groups(model, common, arguments, shape)
     common["target"] = compiled(model.target)

@@ -323,13 +323,28 @@ class GroupLossNodesMaker {
         ((s[i] > 0) == b.rising ? b.hi : b.lo) = 0.5 * (b.lo + b.hi);
       }
     }
+    // What the axes after this one make of s* within a deviation smooths the turn as noise does.
+    std::vector<double> smoothed(found.size(), width);
+    for (int l = j + 1; l < n_axes_ && width > 0 && !found.empty(); ++l) {
+      std::vector<double> side[2];
+      for (int of : {0, 1}) {
+        points.clear();
+        for (const Bracket& b : found) {
+          add(lines[b.line], 0.5 * (b.lo + b.hi));
+          points[points.size() - n_axes_ + l] += (2 * of - 1) * rho_[l];
+        }
+        side[of] = values_at(points);
+      }
+      for (std::size_t i = 0; i < found.size(); ++i)
+        smoothed[i] += 0.5 * std::abs(side[1][i] - side[0][i]);
+    }
     for (const Bracket& b : found) {
       int& place = lines[b.line].turns;
       if (place < 0) {
         place = static_cast<int>(turns.size());
         turns.emplace_back();
       }
-      turns[place].push_back({0.5 * (b.lo + b.hi), width > 0 ? width / b.slope : 0});
+      turns[place].push_back({0.5 * (b.lo + b.hi), smoothed[&b - found.data()] / b.slope});
     }
   }
 

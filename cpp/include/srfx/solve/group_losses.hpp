@@ -20,8 +20,8 @@ namespace srfx {
 struct GroupLossOutput {
   GroupBatchOutput common;
   double *train_loss, *test_loss, *classification_error;
-  /// Of bulks with overlaps: the spike of each point, gamma L numbers each, and what is fitted along
-  /// the row norms.
+  /// Of bulks with overlaps: the spikes of each point, of one direction gamma of each group, of
+  /// several that with each direction; and what is fitted along the row norms.
   double *r = nullptr, *c = nullptr, *gamma = nullptr, *chi = nullptr;
   /// As in LossOutput; null: not asked for.
   double* slopes = nullptr;
@@ -213,7 +213,8 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
     out.status = Status::diverged;
   else out.status = Status::converged;
   if (slopes && out.status == Status::converged) {
-    const GroupLossSystem system(loss, nodes, map, found.x);
+    auto fresh = make(p);  // whose derivatives are those here
+    const GroupLossSystem system(loss, nodes, fresh, found.x);
     dense::Matrix moves(l.size(), 2);
     moves.col(0) = system.solve(system.by_lam);
     moves.col(1) = system.solve(system.by_ratio) / point.alpha;
@@ -233,6 +234,11 @@ struct GroupLossInput : GroupBatchInput {
 
 /// Solves every point of a batch, lam > 0: spiked models.
 void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out, Interrupt& interrupt);
+
+struct GroupStepInput;
+/// The same of actual steps with several readout values: `steps` has what `sets` would have.
+void solve_group_step_losses(const GroupStepInput& steps, const GroupLossInput& in,
+                             const GroupLossOutput& out, Interrupt& interrupt);
 
 class LayerSource;
 /// The same after several steps, or one towards a target of several directions; no `sets`.
