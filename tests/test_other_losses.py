@@ -575,6 +575,20 @@ def test_a_hinge_that_no_sample_reaches_without_a_step(step):
     assert one.classification_error == pytest.approx(ridge.classification_error, rel=1e-4)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.25])
+def test_a_hinge_that_no_sample_reaches_after_a_step(noise):
+    """Far from the bulk: powers of lam, as other losses have where they are straight."""
+    model = srfx.OneStep("tanh", "hermite3", eta=4, alpha0=4, labels="sign", noise=noise)
+    lam = np.array([30.0, 100.0, 1e4])
+    sol = srfx.solve(model, 1.0, lam, loss="hinge", d=60, bulk="one_step")
+    straight = srfx.solve(model, 1.0, 1e4, loss="logistic", d=60, bulk="one_step")
+    for name, power in (("m", 1), ("theta", 1), ("psi", 1), ("q1", 2), ("q2", 2)):
+        scaled = getattr(sol, name) * lam**power
+        np.testing.assert_allclose(scaled, scaled[0], rtol=1e-9)
+        assert scaled[0] / (2e4) ** power == pytest.approx(getattr(straight, name), rel=1e-3)
+    assert sol.quadrature_error.max() < 1e-9
+
+
 @pytest.mark.parametrize("alpha", [0.5, 2])
 def test_ridge_on_labels_at_tiny_lam_is_that_on_the_numbers(alpha):
     lam = [1e-3, 1e-6, 1e-12]
