@@ -1,5 +1,6 @@
 """Readouts with another loss than the square, and labels of +1 and -1 (THEORY 19)."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -497,6 +498,23 @@ def test_labels_without_noise_at_large_lam(lam):
     if lam == 1:
         # srfx.reference.solve_loss(model, 2, 1, loss="absolute", density=4).test_loss
         assert sharp.test_loss == pytest.approx(0.6213857062, abs=2e-9)
+
+
+def test_a_field_far_narrower_than_its_mean_keeps_its_density():
+    """Where erf is saturated S is 1e-16 of C; the logistic loss was off by .7 percent there.
+
+    srfx.reference.solve_loss(model, 1.76, 0.6241, loss="logistic", density=2).
+    """
+    model = srfx.SpikedRF("erf", "relu", r=3.745, gamma=-0.6032, labels="sign")
+    sol = srfx.solve(model, 1.76, 0.6241, loss="logistic")
+    assert sol.train_loss == pytest.approx(0.6447182764155412, rel=1e-9)
+    assert sol.test_loss == pytest.approx(0.6652887373515548, rel=1e-9)
+    assert sol.classification_error == pytest.approx(0.3941044150366672, rel=1e-8)
+    assert sol.quadrature_error < 1e-9
+    split = dataclasses.replace(model, readout=(0.999, 1.001))  # all but one group
+    assert srfx.solve(split, 1.76, 0.6241, d=1e4, loss="logistic").train_loss == pytest.approx(
+        srfx.solve(model, 1.76, 0.6241, d=1e4, loss="logistic").train_loss, abs=1e-5
+    )
 
 
 def test_a_bend_beyond_all_doubles_is_none():
