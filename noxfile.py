@@ -54,7 +54,7 @@ def site_packages(session: nox.Session, python: str = "python") -> str:
 def tests(session: nox.Session) -> None:
     """Test the package; arguments after -- go to pytest."""
     prepare(session, "test", ".")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session(default=False)

@@ -17,6 +17,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import srfx.models
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`pytest -n auto`: a worker a processor, but no more than the tests can keep busy."""
+    return min(
+        8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+
+
 @pytest.fixture(autouse=True)
 def _warn_again(monkeypatch):
     """Every test sees the warnings that are given once a process."""
