@@ -40,8 +40,9 @@ class Steps {
     if (function_ == nullptr) in.directed = seen_.get();
   }
   const srfx::LayerSource::Parameters& set(std::size_t i) const { return sets_[i]; }
-  srfx::LayerSource source(const Activation& sigma, double readout) const {
-    return {*sigma.value, *sigma.derivative, *seen_, readout, sets_};
+  srfx::LayerSource source(const Activation& sigma, double readout,
+                           const srfx::Labels& labels = {}) const {
+    return {*sigma.value, *sigma.derivative, *seen_, readout, sets_, labels};
   }
 
  private:
@@ -78,22 +79,10 @@ py::dict solve_layer_losses(const Activation& sigma, const py::object& target, c
   steps.set_target(in);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.loss = loss_of(loss), in.labels = laws(labels, slope, set_noise);
-  const py::ssize_t directions = steps.target().directions();
-  const Doubles r(std::vector<py::ssize_t>{1, 1, 1}),
-      gamma(std::vector<py::ssize_t>{1, directions, 1});
-  GroupResults results(n_points, r, gamma, 1);
-  const auto values = [&](const char* name) { return output(results.dict, name, {n_points}); };
-  srfx::GroupLossOutput out{results.common,
-                            values("train_loss"),
-                            values("test_loss"),
-                            values("classification_error"),
-                            values("r"),
-                            values("c"),
-                            output(results.dict, "gamma", {n_points, directions}),
-                            values("chi")};
-  if (slopes) out.slopes = output(results.dict, "slopes", {4, 2, n_points});
+  OverlapResults results(n_points, steps.target().directions(), slopes);
   run_released([&](srfx::Interrupt& interrupt) {
-    srfx::solve_layer_losses(steps.source(sigma, readout), in, out, interrupt);
+    const srfx::Labels law{kind_of(labels), 0, slope};
+    srfx::solve_layer_losses(steps.source(sigma, readout, law), in, results.out, interrupt);
   });
   return results.dict;
 }
