@@ -110,12 +110,12 @@ py::tuple gradient_layers(const Activation& sigma, const py::object& target, dou
 
 py::list spectrum_layers(const Activation& sigma, const py::object& target, double readout,
                          const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
-                         const Doubles& alpha, const Doubles& beta, const Doubles& x,
-                         int n_threads) {
+                         const std::string& labels, double slope, const Doubles& alpha,
+                         const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
   if (noise.size() != n || beta.size() != n) throw py::value_error("one entry a model");
   const Steps steps(sigma, target, eta, inverse_alpha0, noise, readout);
-  const srfx::LayerSource source = steps.source(sigma, readout);
+  const srfx::LayerSource source = steps.source(sigma, readout, {kind_of(labels), 0, slope});
   const double *pa = alpha.data(), *pb = beta.data(), *px = x.data();
   return each_spectrum(n, n_threads, [&](srfx::Index i) {
     return srfx::layer_spectrum(source, i, *sigma.value, pa[i], pb[i], px, n_x);
@@ -166,8 +166,9 @@ void register_layers(py::module_& m) {
         "Derivatives of (test error, training error) at solutions of solve_layers, each of shape "
         "(directions, points). Directions: 0 lam, 1 alpha, 2 beta.");
   m.def("spectrum_layers", &spectrum_layers, arg("sigma"), arg("target"), arg("readout"),
-        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("alpha"), arg("beta"), arg("x"),
-        arg("n_threads"), "As spectrum, for the networks of solve_layers; a row of eta a model.");
+        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("labels"), arg("slope"), arg("alpha"),
+        arg("beta"), arg("x"), arg("n_threads"),
+        "As spectrum, for the networks of solve_layers; a row of eta a model.");
   m.def("layer_map", &layer_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),
         "Spike, bulk variance and alignments after steps, eta and 1/alpha0 of shape (1, steps); "

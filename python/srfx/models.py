@@ -1037,7 +1037,7 @@ def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
     row space of R; where they are fewer than elsewhere, columns of zeros follow.
     """
     check_groups(model)
-    check_model(model, covers=("directions", "steps"))
+    check_model(model, labelled=True, covers=("directions", "steps"))
     sigma = compiled(model.activation)
     inputs = [np.asarray(x, dtype=np.float64) for x in (*model.eta, *model.alpha0, model.noise)]
     shape = np.broadcast_shapes(*(x.shape for x in inputs))
@@ -1049,7 +1049,15 @@ def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
     readout, pi = np.array(model.readout), np.array(probabilities(model))
     try:
         raw = _core.multi_step(
-            sigma, target_of(model), readout, pi, table[:, :t], inverse, table[:, -1]
+            sigma,
+            target_of(model),
+            readout,
+            pi,
+            table[:, :t],
+            inverse,
+            table[:, -1],
+            model.labels,
+            _law_of_labels(model)[1],
         )
     except ValueError as error:
         raise NotImplementedError(
@@ -1129,12 +1137,14 @@ class StepMoments(NamedTuple):
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
-    check_model(model, labelled=model.directions == 1, covers=("directions",))
+    check_model(model, labelled=True, covers=("directions",))
     sigma = gaussian_constants(model.activation, derivative=True)
-    if isinstance(model.target, Target):
-        target = target_constants(model.target)
-        length = float(np.linalg.norm(target["h1"]))
-        direction = target["h1"] / length if length > 0 else np.eye(model.directions)[0]
+    if model.directions > 1:
+        target = _constants_across(model)
+        length = np.linalg.norm(target["h1"], axis=-1)
+        known = length[..., np.newaxis] > 0
+        axis = target["h1"] / np.where(known, length[..., np.newaxis], 1.0)
+        direction = np.where(known, axis, np.eye(model.directions)[0])
     else:
         target = _label_constants(model)
         length, direction = target["h1"], np.ones(1)
@@ -1151,12 +1161,31 @@ def step_moments(model: OneStep) -> StepMoments:
     )
 
 
+def _law_of_labels(model: Model) -> tuple[NDArray[np.float64], float]:
+    """Return the noise and the slope of labels of +1 and -1."""
+    return np.asarray(model.noise, dtype=np.float64), 1.0 if model.slope is None else model.slope
+
+
+def _constants_across(model: OneStep) -> dict[str, Any]:
+    """Return the same of a target of several directions; h1 has an axis of directions."""
+    assert isinstance(model.target, Target)
+    target = model.target
+    if model.labels == "real":
+        return target_constants(target)
+    noise, slope = _law_of_labels(model)
+    core = compiled_target(target)
+    each = [_core.target_constants(core, model.labels, slope, x) for x in noise.ravel()]
+    warn_accuracy(max(x["error"] for x in each), f"the moments of labels of {target.label}", target)
+    out = {name: np.array([x[name] for x in each]) for name in ("mean", "h1")}
+    out = {name: x.reshape((*noise.shape, *x.shape[1:]))[()] for name, x in out.items()}
+    return {**out, "second_moment": 1.0}
+
+
 def _label_constants(model: OneStep) -> dict[str, Any]:
     """Mean, second moment and E[t y] of the labels, without the noise of real ones."""
     if model.labels == "real":
         return gaussian_constants(model.target)
-    noise = np.asarray(model.noise, dtype=np.float64)
-    slope = 1.0 if model.slope is None else model.slope
+    noise, slope = _law_of_labels(model)
     raw = _core.label_moments(compiled(model.target), model.labels, slope, noise.ravel())
     values = {name: values.reshape(noise.shape)[()] for name, values in raw.items()}
     return {**values, "second_moment": 1.0}

@@ -203,7 +203,12 @@ def spectra(
     if bulk != "isotropic" and in_layers(model):
         assert isinstance(model, (OneStep, MultiStep))
         return _core.spectrum_layers(
-            **layer_inputs(model, full), alpha=full(alpha), x=x, n_threads=threads
+            **layer_inputs(model, full),
+            labels=model.labels,
+            slope=1.0 if model.slope is None else model.slope,
+            alpha=full(alpha),
+            x=x,
+            n_threads=threads,
         )
     if bulk == "one_step":
         assert isinstance(model, OneStep)

@@ -78,6 +78,16 @@ class Labels:
             return _ndtr(s / math.sqrt(self.noise))
         return np.asarray(0.5 * (1.0 + np.sign(s)))
 
+    def mean(self) -> Directions | None:
+        """Return E[y | t] of labels of +1 and -1 as a target; None of real ones."""
+        if self.real:
+            return None
+        if isinstance(self.star, Directions):
+            count, planes = self.star.directions, self.star.planes
+        else:
+            count, planes = 1, np.array([(1.0, x) for x in self.star.kinks]).reshape(-1, 2)
+        return Directions(lambda *t: 2.0 * self.plus(*t) - 1.0, count, planes)
+
     def steps(self) -> tuple[Array, Array] | None:
         """Return where P(+|t) steps, ascending, and its values between; None if it varies there."""
         assert isinstance(self.star, Function)
@@ -828,12 +838,11 @@ def solve_loss(
         side, r, c, along, beta = instance(*weights, mean=d is not None)
         spikes = turned(np.array([[r]]), np.array([c]), np.ones(1), np.reshape(along, (-1, 1)))
     elif hasattr(model, "eta") and np.ndim(model.eta) > 0:
-        if not labels.real:
-            raise ValueError("several steps on labels of +1 and -1 are not derived")
+        seen, finer = labels.mean(), math.ceil(density)
         if bulk == "isotropic":
-            spikes, own = multi_step_map(model, density=math.ceil(density)), False
+            spikes, own = multi_step_map(model, density=finer, labels=seen), False
         else:
-            side, spikes = network_of_steps(model, d, math.ceil(density))
+            side, spikes = network_of_steps(model, d, finer, seen)
     elif hasattr(model, "eta"):
         plus = None if labels.real else labels.plus
         side, spikes = network(model, star, plus, d, density)
