@@ -68,20 +68,19 @@ py::dict solve_layers(const Activation& sigma, const py::object& target, double 
 }
 
 py::dict solve_layer_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
-                            const std::string& labels, double slope, double readout,
-                            const Doubles& eta, const Doubles& inverse_alpha0,
-                            const Doubles& set_noise, const Integers& set_index,
-                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
-                            const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
-                            int n_threads, bool slopes) {
+                            const std::string& labels, double readout, const Doubles& eta,
+                            const Doubles& inverse_alpha0, const Doubles& set_noise,
+                            const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                            const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
+                            py::ssize_t n_points, int n_threads, bool slopes) {
   const Steps steps(sigma, target, eta, inverse_alpha0, set_noise, readout);
   srfx::GroupLossInput in;
   steps.set_target(in);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
-  in.loss = loss_of(loss), in.labels = laws(labels, slope, set_noise);
+  in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
   OverlapResults results(n_points, steps.target().directions(), slopes);
   run_released([&](srfx::Interrupt& interrupt) {
-    const srfx::Labels law{kind_of(labels), 0, slope};
+    const srfx::Labels law{kind_of(labels)};
     srfx::solve_layer_losses(steps.source(sigma, readout, law), in, results.out, interrupt);
   });
   return results.dict;
@@ -110,12 +109,12 @@ py::tuple gradient_layers(const Activation& sigma, const py::object& target, dou
 
 py::list spectrum_layers(const Activation& sigma, const py::object& target, double readout,
                          const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
-                         const std::string& labels, double slope, const Doubles& alpha,
-                         const Doubles& beta, const Doubles& x, int n_threads) {
+                         const std::string& labels, const Doubles& alpha, const Doubles& beta,
+                         const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
   if (noise.size() != n || beta.size() != n) throw py::value_error("one entry a model");
   const Steps steps(sigma, target, eta, inverse_alpha0, noise, readout);
-  const srfx::LayerSource source = steps.source(sigma, readout, {kind_of(labels), 0, slope});
+  const srfx::LayerSource source = steps.source(sigma, readout, {kind_of(labels)});
   const double *pa = alpha.data(), *pb = beta.data(), *px = x.data();
   return each_spectrum(n, n_threads, [&](srfx::Index i) {
     return srfx::layer_spectrum(source, i, *sigma.value, pa[i], pb[i], px, n_x);
@@ -155,9 +154,9 @@ void register_layers(py::module_& m) {
       "The target is an Activation or a Target; psi and gamma of a Target are of shape (n_points, "
       "directions).");
   m.def("solve_layer_losses", &solve_layer_losses, arg("sigma"), arg("target"), arg("loss"),
-        arg("labels"), arg("slope"), arg("readout"), arg("eta"), arg("inv_alpha0"),
-        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
-        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        arg("labels"), arg("readout"), arg("eta"), arg("inv_alpha0"), arg("set_noise"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same with another loss than the square, or labels of +1 and -1.");
   m.def("gradient_layers", &gradient_layers, arg("sigma"), arg("target"), arg("readout"),
         arg("eta"), arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"),
@@ -166,8 +165,8 @@ void register_layers(py::module_& m) {
         "Derivatives of (test error, training error) at solutions of solve_layers, each of shape "
         "(directions, points). Directions: 0 lam, 1 alpha, 2 beta.");
   m.def("spectrum_layers", &spectrum_layers, arg("sigma"), arg("target"), arg("readout"),
-        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("labels"), arg("slope"), arg("alpha"),
-        arg("beta"), arg("x"), arg("n_threads"),
+        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("labels"), arg("alpha"), arg("beta"),
+        arg("x"), arg("n_threads"),
         "As spectrum, for the networks of solve_layers; a row of eta a model.");
   m.def("layer_map", &layer_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),

@@ -59,7 +59,7 @@ struct GroupStep {
         iota(inverse_alpha0) {
     const double offset = mean * constants.h0;
     if (target.directed != nullptr) {
-      seen_ = seen_by_steps(*target.directed, {labels.kind, noise, labels.slope});
+      seen_ = seen_by_steps(*target.directed, Labels::of(labels.kind, noise));
       if (!labels.real()) noise = 0;  // theirs is part of what is seen
     }
     const auto build = [&](const ResidualMoments& moments) {
@@ -78,7 +78,7 @@ struct GroupStep {
       }
       align();
     } else if (!labels.real()) {
-      LabelResidual residual(*target.target, {labels.kind, noise, labels.slope}, offset);
+      LabelResidual residual(*target.target, Labels::of(labels.kind, noise), offset);
       build(residual.moments);
       nodes = std::move(residual.nodes);
     } else {

@@ -69,7 +69,7 @@ class LayerSource {
  private:
   /// What the steps of a set see, and the variance of the noise beside it.
   std::shared_ptr<const TargetFunction> seen(Index set) const {
-    return seen_by_steps(*target_, {labels_.kind, sets_[set].noise, labels_.slope});
+    return seen_by_steps(*target_, Labels::of(labels_.kind, sets_[set].noise));
   }
   double noise(Index set) const { return labels_.real() ? sets_[set].noise : 0; }
 
