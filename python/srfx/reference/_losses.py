@@ -303,7 +303,7 @@ def _solve(
     return LossSolution(
         now.train_loss, now.test_loss, now.classification_error, now.test_error, now.train_error,
         out(x.m), rows(x.theta), rows(x.psi), out(x.chi), out(x.q1 / square), out(x.q2),
-        out(x.v1 / square), out(x.v2), defect, identity,
+        out(x.v1 / square), out(x.v2), max(defect, getattr(bulk, "lost", 0.0)), identity,
     )  # fmt: skip
 
 
