@@ -204,7 +204,7 @@ def _check_growth(fn: Callable[..., FloatArray], count: int) -> None:
     if values.size != points[0].size:
         return
     log = 2 * np.log(np.abs(values.reshape(points[0].shape))) - 0.5 * (points**2).sum(axis=0)
-    grows = (log[:, 1] >= log[:, 0]) & (log[:, 2] >= log[:, 1]) & (log[:, 1] > -np.inf)
+    grows = (log[:, 1] >= log[:, 0]) & (log[:, 2] >= log[:, 1]) & np.isfinite(log[:, 1])
     if grows.any():
         first = int(np.argmax(grows))
         at = ", ".join(f"{x:.3g}" for x in points[:, first, 1])
