@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import srfx
-from srfx import _core
+from srfx import _core, reference
 from srfx.models import compiled
 
 VECTORS = ("m", "theta", "psi", "q2", "v2")
@@ -277,3 +277,14 @@ def test_endless_data_are_the_limit_of_much(name, target, eta):
     assert endless.test_error == pytest.approx(more.test_error, rel=1e-9)
     assert endless.test_error == pytest.approx(much.test_error, rel=1e-5)
     assert more.m == pytest.approx(endless.m, rel=1e-8)
+
+
+def test_a_rule_resolves_the_target_where_the_square_of_the_target_tells_nothing():
+    # E[s*^2 | k] = 1 for a sign, and the features of hermite3 at r = 0 are resolved by any rule.
+    model = srfx.OneStep(
+        "hermite3", "sign", eta=5.0, alpha0=14.0, beta=0.68, readout=(0.662, -1.621)
+    )
+    found = srfx.solve(model, alpha=2.0, lam=0.5, bulk="one_step")
+    known = reference.solve_one_step(model, 2.0, 0.5)
+    assert found.test_error == pytest.approx(known.test_error, rel=1e-11)
+    assert found.train_error == pytest.approx(known.train_error, rel=1e-11)

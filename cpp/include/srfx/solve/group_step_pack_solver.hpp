@@ -86,7 +86,7 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
   V difference(const GroupNodes& a, const GroupNodes& b) {
     probe(a, probe_);
     probe(b, denser_);
-    const int n = map.packed, sums = n + k_ + 3;
+    const int n = map.packed, sums = static_cast<int>(denser_.size());
     V worst(0.0);
     // Vh1 acts beside the inverse of X: what is far below 1/(beta V1) does not matter.
     const auto size = [&](int g) {
@@ -95,6 +95,16 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     for (int i = 0; i < sums; ++i) scales_[i] = simd::abs(denser_[i]);
     for (int g = 0; g < k_; ++g)
       for (int h = g; h < k_; ++h) scales_[map.at(g, h)] = simd::sqrt(size(g) * size(h));
+    // Products with the target may vanish, and so may features over axes: beside those of all.
+    const V target = denser_[n + 2 * k_];
+    V* const cross = &scales_[n + 2 * k_ + 3];
+    V norms[3] = {V(0.0), V(0.0), V(0.0)};
+    for (int g = 0; g < k_; ++g) {
+      norms[0] += denser_[n + g], norms[1] += denser_[n + k_ + g], norms[2] += size(g);
+    }
+    for (int i = 0; i < 3 * k_; ++i) cross[i] = simd::sqrt(norms[i % 3] * target);
+    for (int g = 0; g < k_; ++g) scales_[n + k_ + g] = norms[1];
+    cross[3 * k_] = cross[3 * k_ + 1] = target;
     for (int i = 0; i < sums; ++i)
       worst =
           simd::max(worst, simd::select(scales_[i] > V(1e-280),
@@ -245,18 +255,29 @@ class GroupStepPackSolver : public GroupSolver<V, GroupStepPack<V, K, wide>> {
     matrix(out.q1), matrix(out.v1);
   }
 
+  /// E[w e], E[w mu0^2], E[w (k mu1)^2], of the target's square w, w^2, and E w^2; then what the target
+  /// has in common with the features (mu0 h, k mu1 h, mu1 h1 of each group) and the parts of its
+  /// square: that of a sign is 1, whatever a rule makes of h.
   void probe(const GroupNodes& nodes, std::vector<V>& out) {
     this->weigh(nodes);
     const int n = map.packed;
-    out.assign(n + k_ + 3, V(0.0));
+    out.assign(n + 5 * k_ + 5, V(0.0));
     scales_.resize(out.size());
+    V *const features = &out[n], *const rest = features + 2 * k_, *const cross = rest + 3;
     for (Index i = 0; i < nodes.size; ++i) {
       const V w = w_[i], ww = V(nodes.weight[i]) * w;
-      const V norm(nodes.h[i] * nodes.h[i] + nodes.h1[i] * nodes.h1[i] + nodes.rest[i]);
+      const double h = nodes.h[i], h1 = nodes.h1[i];
+      const V norm(h * h + h1 * h1 + nodes.rest[i]);
       for (int j = 0; j < n; ++j) out[j] += ww * V(nodes.e[i * nodes.stride + j]);
-      for (int g = 0; g < k_; ++g)
-        out[n + g] += ww * V(nodes.mu0[i * k_ + g] * nodes.mu0[i * k_ + g]);
-      out[n + k_] += ww * norm, out[n + k_ + 1] += ww * w * norm, out[n + k_ + 2] += ww * w;
+      for (int g = 0; g < k_; ++g) {
+        const double mu0 = nodes.mu0[i * k_ + g], mu1 = nodes.mu1[i * k_ + g],
+                     kmu1 = nodes.kmu1[i * k_ + g];
+        features[g] += ww * V(mu0 * mu0), features[k_ + g] += ww * V(kmu1 * kmu1);
+        cross[3 * g] += ww * V(mu0 * h), cross[3 * g + 1] += ww * V(kmu1 * h);
+        cross[3 * g + 2] += ww * V(mu1 * h1);
+      }
+      rest[0] += ww * norm, rest[1] += ww * w * norm, rest[2] += ww * w;
+      cross[3 * k_] += ww * V(h * h), cross[3 * k_ + 1] += ww * V(h1 * h1);
     }
   }
 

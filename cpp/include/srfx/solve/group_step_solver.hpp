@@ -186,28 +186,50 @@ class GroupStepSolver : public GroupSolver<double, GroupStepBulk> {
     }
   }
 
+  /// The averages, and what their errors are judged by. Of the target not its square alone: that of
+  /// a sign is 1, whatever a rule makes of h.
   Eigen::MatrixXd probe(const GroupNodes& nodes) {
     weigh(nodes);
-    const int n = map.packed;
-    Eigen::MatrixXd out = Eigen::MatrixXd::Zero(n + k_ + 3, 2);
+    const int n = map.packed, rest = n + 2 * k_, cross = rest + 3,
+              squares = cross + (2 + directions_) * k_;
+    Eigen::MatrixXd out = Eigen::MatrixXd::Zero(squares + 1 + directions_, 2);
     for (Index i = 0; i < nodes.size; ++i) {
-      const double ww = nodes.weight[i] * w_[i];
-      double norm = nodes.h[i] * nodes.h[i] + nodes.rest[i];
+      const double w = w_[i], ww = nodes.weight[i] * w, h = nodes.h[i];
+      const double* const h1 = &nodes.h1[i * directions_];
+      double norm = h * h + nodes.rest[i];
       for (int m = 0; m < directions_; ++m) {
-        const double h1 = nodes.h1[i * directions_ + m];
-        norm += h1 * h1;
+        norm += h1[m] * h1[m];
+        out(squares + 1 + m, 0) += ww * h1[m] * h1[m];
       }
+      out(squares, 0) += ww * h * h;
       for (int j = 0; j < n; ++j) out(j, 0) += ww * nodes.e[i * nodes.stride + j];
-      for (int g = 0; g < k_; ++g)
-        out(n + g, 0) += ww * nodes.mu0[i * k_ + g] * nodes.mu0[i * k_ + g];
-      out(n + k_, 0) += ww * norm, out(n + k_ + 1, 0) += ww * w_[i] * norm,
-          out(n + k_ + 2, 0) += ww * w_[i];
+      for (int g = 0; g < k_; ++g) {
+        const double mu0 = nodes.mu0[i * k_ + g], kmu1 = nodes.kmu1[i * k_ + g];
+        out(n + g, 0) += ww * mu0 * mu0, out(n + k_ + g, 0) += ww * kmu1 * kmu1;
+        out(cross + g, 0) += ww * mu0 * h, out(cross + k_ + g, 0) += ww * kmu1 * h;
+        for (int m = 0; m < directions_; ++m)
+          out(cross + (2 + m) * k_ + g, 0) += ww * nodes.mu1[i * k_ + g] * h1[m];
+      }
+      out(rest, 0) += ww * norm, out(rest + 1, 0) += ww * w * norm, out(rest + 2, 0) += ww * w;
     }
     out.col(1) = out.col(0).cwiseAbs();
     // Vh1 acts beside the inverse of X: what is far below 1/(beta V1) does not matter.
     const auto size = [&](int g) {
       return out(map.at(g, g), 0) + 1 / (point_.alpha * v[map.at(g, g)]);
     };
+    // Products with the target may vanish, and so may features over axes: beside those of all.
+    const double target = out(rest, 0);
+    double mu1_square = 0;
+    for (int g = 0; g < k_; ++g) mu1_square += size(g);
+    const auto scale = [&](int first, int count, double norm) {
+      out.col(1).segment(first, count).setConstant(std::sqrt(norm * target));
+    };
+    scale(cross, k_, out.col(0).segment(n, k_).sum());
+    const double spike_square = out.col(0).segment(n + k_, k_).sum();
+    out.col(1).segment(n + k_, k_).setConstant(spike_square);
+    scale(cross + k_, k_, spike_square);
+    scale(cross + 2 * k_, directions_ * k_, mu1_square);
+    scale(squares, 1 + directions_, target);
     for (int g = 0; g < k_; ++g)
       for (int h = g; h < k_; ++h) out(map.at(g, h), 1) = std::sqrt(size(g) * size(h));
     return out;
