@@ -116,9 +116,9 @@ def test_identical_groups_are_one(loss):
     found = []
     for k in (1, 3):
         raw = _core.solve_group_losses(
-            compiled("relu"), compiled("tanh"), ("piecewise", *loss, True), "logit", 2.0,
+            compiled("relu"), compiled("tanh"), ("piecewise", *loss, True), "logit",
             np.full((1, k), 0.9), np.full((1, k), 1.2), np.array([0.8]), np.full(k, 1 / k),
-            np.zeros(1), np.zeros(1, dtype=np.int64), np.ones(1), np.zeros(1), np.array([1.5]),
+            np.full(1, 2.0), np.zeros(1, dtype=np.int64), np.ones(1), np.zeros(1), np.array([1.5]),
             np.array([0.1]), np.array([1 / 300]), 1, 1, merge=False,
         )  # fmt: skip
         assert raw["status"][0] == 0
@@ -187,7 +187,7 @@ def test_the_square_loss_of_networks_is_that_of_their_ridge(name, d):
     given = weights.inputs_of_layers(model, arguments, ())
     square = ("square", 1.0, -np.inf, np.inf, False)
     raw = _core.solve_layer_losses(
-        **given, loss=square, labels="real", slope=1.0, n_points=1, n_threads=1, slopes=True
+        **given, loss=square, labels="real", n_points=1, n_threads=1, slopes=True
     )
     sol = srfx.solve(model, 1.5, 0.1, d=d, bulk=bulk)
     known = weights.solve_layers(model, arguments, (), 1)
@@ -204,6 +204,85 @@ def test_a_network_of_directions_is_what_the_reference_finds():
     for of in ("test_loss", "train_loss", "test_error", "q2", "chi"):
         if hasattr(sol, of) or of in sol.losses:
             assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=2e-8), of
+
+
+def group_step_losses(model, d=np.inf, lam=0.1, alpha=1.5, merge=True, slopes=False):
+    """Square loss by the way of the others."""
+    arguments = {**model.numeric, "lam": lam, "alpha": alpha, "d": d}
+    given = weights.inputs_of_step(model, arguments, ())
+    return _core.solve_group_step_losses(
+        **given, loss=("square", 1.0, -np.inf, np.inf, model.labels != "real"),
+        labels=model.labels, readout=list(model.readout),
+        pi=list(srfx.models.probabilities(model)), n_points=1, n_threads=1, merge=merge,
+        slopes=slopes,
+    )  # fmt: skip
+
+
+VALUES = {"eta": 1.5, "alpha0": 0.7, "readout": (-0.5, 1.5), "weights": (0.4, 0.6)}
+GROUP_STEPS = {
+    "tanh": srfx.OneStep("tanh", "sin", **VALUES, noise=0.1),
+    "relu": srfx.OneStep("relu", "tanh", **VALUES),
+    "directions": srfx.OneStep("tanh", BENT, **VALUES, noise=0.1),
+}
+
+
+@pytest.mark.parametrize("d", [np.inf, 400])
+@pytest.mark.parametrize("name", GROUP_STEPS)
+def test_the_square_loss_of_groups_of_the_step_is_their_ridge(name, d):
+    model = GROUP_STEPS[name]
+    raw = group_step_losses(model, d)
+    arguments = {**model.numeric, "lam": 0.1, "alpha": 1.5, "d": d}
+    known = weights.solve_step(model, arguments, (), 1)
+    assert raw["status"][0] == 0
+    for of in ("test_error", "train_error", "r", "c", "gamma"):
+        assert np.ravel(raw[of]) == pytest.approx(np.ravel(known[of]), rel=1e-9), of
+    for of in (*ORDER, "chi"):
+        size = np.abs(known[of]).max()
+        assert np.ravel(raw[of]) == pytest.approx(np.ravel(known[of]), abs=1e-7 * size), of
+
+
+@pytest.mark.parametrize("target", ["tanh", "step"])
+def test_labels_that_groups_of_a_step_see_are_its_target(target):
+    """Without noise the sign of a target is a target; a step function is its own."""
+    fn = srfx.Activation(lambda t: np.where(t > 0.3, 1.0, -1.0), kinks=[0.3], name="step")
+    given, as_target = ("tanh", "sign") if target == "tanh" else (fn, fn)
+    labels = srfx.OneStep("tanh", given, **VALUES, labels="sign")
+    sol = srfx.solve(labels, 1.5, 0.1, d=400, bulk="one_step")
+    known = srfx.solve(srfx.OneStep("tanh", as_target, **VALUES), 1.5, 0.1, d=400, bulk="one_step")
+    assert sol.train_error == pytest.approx(known.train_error, rel=1e-8)
+    assert sol.q2 == pytest.approx(known.q2, rel=1e-7)
+
+
+def test_identical_groups_of_a_step_are_one():
+    fields = {"eta": 1.5, "alpha0": 0.7, "labels": "sign", "noise": 0.1}
+    raw = group_step_losses(srfx.OneStep("tanh", "tanh", **fields, readout=(1, 1)), merge=False)
+    one = srfx.solve(srfx.OneStep("tanh", "tanh", **fields), 1.5, 0.1, bulk="one_step")
+    for of in ("train_loss", "test_loss", "classification_error", "train_error"):
+        assert raw[of][0] == pytest.approx(getattr(one, of), rel=1e-9), of
+    for of in ("theta", "q2", "v2"):
+        assert raw[of].sum() == pytest.approx(getattr(one, of), rel=1e-7), of
+
+
+def test_groups_of_a_step_are_what_the_reference_finds():
+    model = srfx.OneStep("tanh", "tanh", **VALUES, noise=0.2)
+    sol = srfx.solve(model, 1.5, 0.1, d=400, bulk="one_step", loss=srfx.Huber(0.4))
+    known = solve_loss(model, 1.5, 0.1, 400, loss=srfx.Huber(0.4), density=0.4)
+    for of in ("test_loss", "train_loss", "test_error", "train_error", "q1", "q2", "v1", "v2"):
+        assert getattr(sol, of) == pytest.approx(getattr(known, of), rel=2e-8), of
+
+
+@pytest.mark.parametrize(("loss", "k"), [("hinge", 2), ("logistic", 2), ("squared_hinge", 4)])
+def test_slopes_of_groups_of_a_step_are_those_of_differences(loss, k):
+    values = {"eta": 1, "alpha0": 0.7, "readout": tuple(np.linspace(0.5, 2, k))}
+    model = srfx.OneStep("relu", "tanh", **values, labels="logit", slope=2)
+    for by, at in (("lam", 0.1), ("alpha", 2.0))[: 2 if k == 2 else 1]:
+        h = 1e-3 * at
+        points = {"lam": 0.1, "alpha": 2.0, by: [at - h, at, at + h]}
+        sol = srfx.solve(model, **points, d=300, bulk="one_step", loss=loss)
+        for of in ("train_loss", "test_loss", "classification_error"):
+            values = getattr(sol, of)
+            expected = (values[2] - values[0]) / (2 * h)
+            assert sol.gradient(by, of=of)[1] == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("loss", ["hinge", "logistic", "squared_hinge"])
@@ -246,10 +325,27 @@ def test_scans_and_learned_functions():
     assert abs(far - square) > 1e-4
 
 
+def test_scans_optima_and_learned_functions_of_groups_of_a_step():
+    model = srfx.OneStep("tanh", "tanh", **VALUES, labels="sign", noise=0.1)
+    given = {"d": 400, "bulk": "one_step", "loss": "squared_hinge"}
+    ds = srfx.scan(model, alpha=[1.0, 2.0], lam=0.1, **given, progress=False)
+    sol = srfx.solve(model, [1.0, 2.0], 0.1, **given)
+    assert ds.classification_error.values.ravel() == pytest.approx(sol.classification_error)
+    best = srfx.optimal(model, {"lam": (0.03, 3)}, alpha=2, of="test_loss", **given)
+    assert float(best.test_loss) <= sol.test_loss[1]
+    f = srfx.learned_function(model, 2, 0.1, [1.0, -1.0], **given)
+    assert f[0] == pytest.approx(-f[1])
+    square = srfx.OneStep("tanh", "tanh", **VALUES, noise=0.1)
+    near, known = (
+        srfx.learned_function(square, 2, 0.1, [1.0], d=400, bulk="one_step", loss=loss)
+        for loss in (srfx.Huber(1e3), "square")
+    )
+    assert near == pytest.approx(known, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("model", "bulk", "words"),
     [
-        (srfx.OneStep("tanh", "tanh", readout=(1, 2), **SIGN), "one_step", "bulk must be 'iso"),
         (srfx.OneStep("tanh", BENT, **SIGN), "one_step", "labels must be 'real' here"),
         (srfx.OneStep("tanh", BENT, **SIGN), "isotropic", "labels must be 'real' here"),
         (srfx.SpikedRF(readout=tuple(range(1, 10)), **SIGN), "isotropic", "at most 8 values"),
@@ -260,7 +356,21 @@ def test_what_is_not_covered(model, bulk, words):
         srfx.solve(model, 1.0, 0.1, bulk=bulk, loss="hinge")
 
 
-def test_rare_labels_that_are_not_looked_for_are_told():
-    model = srfx.SpikedRF("tanh", "tanh", r=1, labels="sign", readout=(1, 2))
-    with pytest.warns(srfx.AccuracyWarning, match="labels so rare that no sample has them"):
-        srfx.solve(model, 2.0, 1e-3, d=300, loss="squared_hinge")
+def test_groups_that_hang_on_rare_labels_are_refused():
+    """As one group does, at lam = 1e-6 alone: test_other_losses.py."""
+    split = srfx.SpikedRF("tanh", "tanh", r=2, gamma=0.8, labels="sign", readout=(0.99, 1.01))
+    one = srfx.SpikedRF("tanh", "tanh", r=2, gamma=0.8, labels="sign")
+    for model in (one, split):
+        sol = srfx.solve(model, 0.3, [1e-6, 1e-2], d=300, loss="hinge", errors="record")
+        assert sol.status.tolist() == [srfx.Status.DIVERGED, srfx.Status.CONVERGED], model
+        hard = srfx.solve(model, 0.3, 1, loss="max_margin", errors="record")
+        assert hard.status == srfx.Status.DIVERGED
+
+
+def test_large_penalties_at_infinite_d():
+    """The field's scatter vanishes beside the bends: panels in k of the point's own."""
+    model = srfx.SpikedRF("tanh", "tanh", r=1.5, gamma=0.8, readout=(0.5, 1.5), **SIGN)
+    free, all_but = (srfx.solve(model, 2, 30, d=d, loss="hinge") for d in (None, 1e12))
+    assert free.quadrature_error < 1e-9
+    assert free.test_loss == pytest.approx(all_but.test_loss, rel=1e-10)
+    assert free.classification_error == pytest.approx(all_but.classification_error, rel=1e-9)

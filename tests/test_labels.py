@@ -233,3 +233,32 @@ def test_places_of_labels():
     ):
         with pytest.raises(ValueError, match=message):
             plot._place(values, text)
+
+
+@pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
+def test_a_slope_broadcasts_as_other_numbers_do(bulk):
+    slopes, alpha0 = np.array([0.5, 2.0, 8.0])[:, np.newaxis], np.array([1.0, 3.0])
+    model = srfx.OneStep("tanh", "tanh", alpha0=alpha0, labels="logit", slope=slopes)
+    assert model.numeric_names[-1] == "slope"
+    assert "slope=[[0.5], [2.0], [8.0]]" in repr(model)
+    sol = srfx.solve(model, 2, 0.1, loss="hinge", bulk=bulk)
+    assert sol.shape == (3, 2)
+    assert model.equivalent().r.shape == (3, 2)
+    alone = srfx.OneStep("tanh", "tanh", alpha0=3.0, labels="logit", slope=2)
+    error = srfx.solve(alone, 2, 0.1, loss="hinge", bulk=bulk).classification_error
+    assert sol.classification_error[1, 1] == pytest.approx(error, rel=1e-9)
+
+
+def test_a_slope_is_an_axis_of_scans():
+    model = srfx.SpikedRF("tanh", "tanh", labels="logit")
+    ds = srfx.scan(model, slope=[1.0, 3.0], alpha=2, lam=0.1, loss="logistic", progress=False)
+    own = srfx.SpikedRF("tanh", "tanh", labels="logit", slope=[1.0, 3.0])
+    known = srfx.solve(own, 2, 0.1, loss="logistic").classification_error
+    np.testing.assert_allclose(ds.classification_error.values.ravel(), known, rtol=1e-9)
+    assert ds.slope.values.tolist() == [1.0, 3.0]
+
+
+def test_a_slope_of_several_steps_is_kept_by_its_name():
+    model = srfx.MultiStep("tanh", "tanh", labels="logit", slope=[1.0, 2.0])
+    assert model.shape == (2,)
+    assert srfx.models.with_fields(model, {"slope": 3.0}).slope == 3.0

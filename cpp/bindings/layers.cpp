@@ -67,17 +67,16 @@ py::dict solve_layers(const Activation& sigma, const py::object& target, double 
 }
 
 py::dict solve_layer_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
-                            const std::string& labels, double slope, double readout,
-                            const Doubles& eta, const Doubles& inverse_alpha0,
-                            const Doubles& set_noise, const Integers& set_index,
-                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
-                            const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
-                            int n_threads, bool slopes) {
+                            const std::string& labels, double readout, const Doubles& eta,
+                            const Doubles& inverse_alpha0, const Doubles& set_noise,
+                            const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                            const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
+                            py::ssize_t n_points, int n_threads, bool slopes) {
   const Steps steps(sigma, target, eta, inverse_alpha0, set_noise, readout);
   srfx::GroupLossInput in;
   steps.set_target(in);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
-  in.loss = loss_of(loss), in.labels = laws(labels, slope, set_noise);
+  in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
   const py::ssize_t directions = steps.target().directions();
   const Doubles r(std::vector<py::ssize_t>{1, 1, 1}),
       gamma(std::vector<py::ssize_t>{1, directions, 1});
@@ -166,9 +165,9 @@ void register_layers(py::module_& m) {
       "The target is an Activation or a Target; psi and gamma of a Target are of shape (n_points, "
       "directions).");
   m.def("solve_layer_losses", &solve_layer_losses, arg("sigma"), arg("target"), arg("loss"),
-        arg("labels"), arg("slope"), arg("readout"), arg("eta"), arg("inv_alpha0"),
-        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
-        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        arg("labels"), arg("readout"), arg("eta"), arg("inv_alpha0"), arg("set_noise"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same with another loss than the square, or labels of +1 and -1.");
   m.def("gradient_layers", &gradient_layers, arg("sigma"), arg("target"), arg("readout"),
         arg("eta"), arg("inv_alpha0"), arg("set_noise"), arg("set_index"), arg("beta"),

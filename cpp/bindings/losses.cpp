@@ -3,6 +3,7 @@
 #include "measured.hpp"
 
 #include "srfx/solve/group_losses.hpp"
+#include "srfx/solve/group_step.hpp"
 #include "srfx/solve/losses.hpp"
 
 namespace {
@@ -42,7 +43,7 @@ struct Results {
 };
 
 py::dict solve_losses(const Activation& sigma, const Activation& target, const Numbers& loss,
-                      const std::string& labels, double slope, const Doubles& r, const Doubles& c,
+                      const std::string& labels, const Doubles& r, const Doubles& c,
                       const Doubles& gamma, const Doubles& set_noise, const Integers& set_index,
                       const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                       const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
@@ -51,7 +52,7 @@ py::dict solve_losses(const Activation& sigma, const Activation& target, const N
   set_points(in, sigma, target, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   std::vector<srfx::SpikeParameters> sets(r.size());
   for (py::ssize_t i = 0; i < r.size(); ++i) sets[i] = {r.data()[i], c.data()[i], gamma.data()[i]};
-  const srfx::IsotropicLossSource source(std::move(sets), laws(labels, slope, set_noise));
+  const srfx::IsotropicLossSource source(std::move(sets), laws(labels, set_noise));
   const srfx::Loss chosen = loss_of(loss);
   Results results(n_points, slopes);
   run_released([&](srfx::Interrupt& interrupt) {
@@ -61,8 +62,8 @@ py::dict solve_losses(const Activation& sigma, const Activation& target, const N
 }
 
 py::dict solve_losses_one_step(const Activation& sigma, const Activation& target,
-                               const Numbers& loss, const std::string& labels, double slope,
-                               double readout, const Doubles& eta, const Doubles& inverse_alpha0,
+                               const Numbers& loss, const std::string& labels, double readout,
+                               const Doubles& eta, const Doubles& inverse_alpha0,
                                const Doubles& set_noise, const Integers& set_index,
                                const Doubles& beta, const Doubles& noise, const Doubles& alpha,
                                const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
@@ -73,7 +74,7 @@ py::dict solve_losses_one_step(const Activation& sigma, const Activation& target
   std::vector<srfx::OneStepSource::Parameters> sets(eta.size());
   for (py::ssize_t i = 0; i < eta.size(); ++i)
     sets[i] = {eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]};
-  const srfx::Labels law{kind_of(labels), 0, slope};
+  const srfx::Labels law{kind_of(labels)};
   const srfx::Loss chosen = loss_of(loss);
   Results results(n_points, slopes);
   run_released([&](srfx::Interrupt& interrupt) {
@@ -87,19 +88,18 @@ py::dict solve_losses_one_step(const Activation& sigma, const Activation& target
 }
 
 py::dict solve_losses_empirical(const Activation& sigma, const Activation& target,
-                                const Numbers& loss, const std::string& labels, double slope,
-                                double r, double c, const Doubles& gamma,
-                                const Doubles& eigenvalues, const Doubles& vectors, double beta,
-                                double inverse_d, const Doubles& set_noise,
-                                const Integers& set_index, const Doubles& noise,
-                                const Doubles& alpha, const Doubles& lam, py::ssize_t n_points,
-                                int n_threads, bool slopes) {
+                                const Numbers& loss, const std::string& labels, double r, double c,
+                                const Doubles& gamma, const Doubles& eigenvalues,
+                                const Doubles& vectors, double beta, double inverse_d,
+                                const Doubles& set_noise, const Integers& set_index,
+                                const Doubles& noise, const Doubles& alpha, const Doubles& lam,
+                                py::ssize_t n_points, int n_threads, bool slopes) {
   const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
   const Doubles betas(std::vector<py::ssize_t>{1}, &beta),
       inverse(std::vector<py::ssize_t>{1}, &inverse_d);
   srfx::BatchInput in;
   set_points(in, sigma, target, set_index, betas, noise, alpha, lam, inverse, n_points, n_threads);
-  const srfx::EmpiricalLossSource source(weights, laws(labels, slope, set_noise));
+  const srfx::EmpiricalLossSource source(weights, laws(labels, set_noise));
   const srfx::Loss chosen = loss_of(loss);
   Results results(n_points, slopes);
   run_released([&](srfx::Interrupt& interrupt) {
@@ -109,19 +109,18 @@ py::dict solve_losses_empirical(const Activation& sigma, const Activation& targe
 }
 
 py::dict solve_group_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
-                            const std::string& labels, double slope, const Doubles& r,
-                            const Doubles& c, const Doubles& gamma, const Doubles& pi,
-                            const Doubles& set_noise, const Integers& set_index,
-                            const Doubles& beta, const Doubles& noise, const Doubles& alpha,
-                            const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
-                            int n_threads, bool merge, bool slopes) {
+                            const std::string& labels, const Doubles& r, const Doubles& c,
+                            const Doubles& gamma, const Doubles& pi, const Doubles& set_noise,
+                            const Integers& set_index, const Doubles& beta, const Doubles& noise,
+                            const Doubles& alpha, const Doubles& lam, const Doubles& inverse_d,
+                            py::ssize_t n_points, int n_threads, bool merge, bool slopes) {
   srfx::GroupLossInput in;
   in.sets = group_sets_of(r, c, gamma, pi);
   set_group_target(in, target, r, gamma);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.merge = merge;
   in.loss = loss_of(loss);
-  in.labels = laws(labels, slope, set_noise);
+  in.labels = laws(labels, set_noise);
   GroupResults results(n_points, r, gamma, pi.size());
   srfx::GroupLossOutput out{results.common, output(results.dict, "train_loss", {n_points}),
                             output(results.dict, "test_loss", {n_points}),
@@ -131,10 +130,52 @@ py::dict solve_group_losses(const Activation& sigma, const py::object& target, c
   return results.dict;
 }
 
-py::dict label_moments(const Activation& target, const std::string& labels, double slope,
-                       const Doubles& noise) {
+py::dict solve_group_step_losses(const Activation& sigma, const py::object& target,
+                                 const Numbers& loss, const std::string& labels,
+                                 const std::vector<double>& readout, const std::vector<double>& pi,
+                                 const Doubles& eta, const Doubles& inverse_alpha0,
+                                 const Doubles& set_noise, const Integers& set_index,
+                                 const Doubles& beta, const Doubles& noise, const Doubles& alpha,
+                                 const Doubles& lam, const Doubles& inverse_d, py::ssize_t n_points,
+                                 int n_threads, bool merge, bool slopes) {
+  if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
+  srfx::GroupStepInput steps;
+  steps.sigma = sigma.value.get(), steps.derivative = sigma.derivative.get();
+  steps.readout = readout, steps.pi = pi, steps.merge = merge;
+  steps.labels = {kind_of(labels)};
+  for (py::ssize_t i = 0; i < eta.size(); ++i)
+    steps.sets.push_back({eta.data()[i], inverse_alpha0.data()[i], set_noise.data()[i]});
+  srfx::GroupLossInput in;
+  const py::ssize_t directions = set_own_target(in, target);
+  static_cast<srfx::BatchTarget&>(steps) = in;
+  set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
+  in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
+  const auto k = static_cast<py::ssize_t>(readout.size());
+  const bool directed = in.directed != nullptr;
+  const Doubles r(directed ? std::vector<py::ssize_t>{1, k, 1} : std::vector<py::ssize_t>{1, k}),
+      gamma(std::vector<py::ssize_t>{1, directions, 1});
+  GroupResults results(n_points, r, gamma, k);
+  const auto values = [&](const char* name, std::vector<py::ssize_t> shape) {
+    return output(results.dict, name, std::move(shape));
+  };
+  srfx::GroupLossOutput out{results.common,
+                            values("train_loss", {n_points}),
+                            values("test_loss", {n_points}),
+                            values("classification_error", {n_points}),
+                            values("r", {n_points, k}),
+                            values("c", {n_points, k}),
+                            values("gamma", {n_points, directed ? directions : k}),
+                            values("chi", {n_points, k})};
+  if (slopes) out.slopes = values("slopes", {4, 2, n_points});
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::solve_group_step_losses(steps, in, out, interrupt);
+  });
+  return results.dict;
+}
+
+py::dict label_moments(const Activation& target, const std::string& labels, const Doubles& noise) {
   const py::ssize_t n = noise.size();
-  const std::vector<srfx::Labels> of = laws(labels, slope, noise);
+  const std::vector<srfx::Labels> of = laws(labels, noise);
   py::dict out;
   double* mean = output(out, "mean", {n});
   double* h1 = output(out, "h1", {n});
@@ -150,28 +191,34 @@ py::dict label_moments(const Activation& target, const std::string& labels, doub
 void register_losses(py::module_& m) {
   using py::arg;
   m.def("solve_losses", &solve_losses, arg("sigma"), arg("target"), arg("loss"), arg("labels"),
-        arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("set_noise"), arg("set_index"),
-        arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"),
-        arg("n_threads"), arg("slopes") = false,
-        "Spiked models with another loss or labels; (r, c, gamma, noise) one entry a set. slopes: "
-        "derivatives too, of (train_loss, test_loss, test_error, classification_error) by (lam, "
-        "alpha).");
+        arg("r"), arg("c"), arg("gamma"), arg("set_noise"), arg("set_index"), arg("beta"),
+        arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"), arg("n_points"), arg("n_threads"),
+        arg("slopes") = false,
+        "Spiked models with another loss or labels; (r, c, gamma, noise) one entry a set, of logit "
+        "labels their slope in the place of noise. slopes: derivatives too, of (train_loss, "
+        "test_loss, test_error, classification_error) by (lam, alpha).");
   m.def("solve_losses_one_step", &solve_losses_one_step, arg("sigma"), arg("target"), arg("loss"),
-        arg("labels"), arg("slope"), arg("readout"), arg("eta"), arg("inv_alpha0"),
-        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
-        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        arg("labels"), arg("readout"), arg("eta"), arg("inv_alpha0"), arg("set_noise"),
+        arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
+        arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same of actual one-step networks; (eta, 1/alpha0, noise) one entry a set.");
   m.def("solve_losses_empirical", &solve_losses_empirical, arg("sigma"), arg("target"), arg("loss"),
-        arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("eigenvalues"),
-        arg("vectors"), arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"),
-        arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        arg("labels"), arg("r"), arg("c"), arg("gamma"), arg("eigenvalues"), arg("vectors"),
+        arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"), arg("alpha"),
+        arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same of given weights; noise one entry a set.");
   m.def("solve_group_losses", &solve_group_losses, arg("sigma"), arg("target"), arg("loss"),
-        arg("labels"), arg("slope"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_noise"),
+        arg("labels"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_noise"),
         arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),
         arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
         "The same of K groups, any spikes and directions: shapes as in solve_groups, set_noise one "
         "entry a set.");
-  m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("slope"), arg("noise"),
-        "E y and E t y of labels of +1 and -1, one entry a noise.");
+  m.def("solve_group_step_losses", &solve_group_step_losses, arg("sigma"), arg("target"),
+        arg("loss"), arg("labels"), arg("readout"), arg("pi"), arg("eta"), arg("inv_alpha0"),
+        arg("set_noise"), arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"),
+        arg("inv_d"), arg("n_points"), arg("n_threads"), arg("merge") = true, arg("slopes") = false,
+        "The same of actual one-step networks of several readout values: shapes as in "
+        "solve_one_step_groups.");
+  m.def("label_moments", &label_moments, arg("target"), arg("labels"), arg("noise"),
+        "E y and E t y of labels of +1 and -1, one entry a noise; of logit a slope.");
 }

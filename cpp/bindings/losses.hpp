@@ -20,10 +20,10 @@ inline srfx::Loss loss_of(const Numbers& loss) {
   return out;
 }
 
-/// The labels of each set: one law, with the noise of the set.
-inline std::vector<srfx::Labels> laws(const std::string& labels, double slope,
-                                      const Doubles& noise) {
-  std::vector<srfx::Labels> out(noise.size());
-  for (py::ssize_t i = 0; i < noise.size(); ++i) out[i] = {kind_of(labels), noise.data()[i], slope};
+/// The labels of each set: one law, with a number of the set's own.
+inline std::vector<srfx::Labels> laws(const std::string& labels, const Doubles& numbers) {
+  std::vector<srfx::Labels> out(numbers.size());
+  for (py::ssize_t i = 0; i < numbers.size(); ++i)
+    out[i] = srfx::Labels::of(kind_of(labels), numbers.data()[i]);
   return out;
 }

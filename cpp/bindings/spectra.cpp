@@ -22,17 +22,18 @@ py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, con
 }
 
 py::list one_step(const Activation& sigma, const Activation& target, double readout,
-                  const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
-                  const std::string& labels, double slope, const Doubles& alpha,
-                  const Doubles& beta, const Doubles& x, int n_threads) {
+                  const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& numbers,
+                  const std::string& labels, const Doubles& alpha, const Doubles& beta,
+                  const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
-  const srfx::Labels law{kind_of(labels), 0, slope};
+  const srfx::Labels law{kind_of(labels)};
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
-  if (eta.size() != n || inverse_alpha0.size() != n || noise.size() != n || beta.size() != n)
+  if (eta.size() != n || inverse_alpha0.size() != n || numbers.size() != n || beta.size() != n)
     throw py::value_error("one entry a model");
   std::vector<srfx::OneStepSource::Parameters> sets(static_cast<std::size_t>(n));
   for (py::ssize_t i = 0; i < n; ++i)
-    sets[static_cast<std::size_t>(i)] = {eta.data()[i], inverse_alpha0.data()[i], noise.data()[i]};
+    sets[static_cast<std::size_t>(i)] = {eta.data()[i], inverse_alpha0.data()[i],
+                                         numbers.data()[i]};
   const double *pa = alpha.data(), *pb = beta.data(), *px = x.data();
   std::optional<srfx::OneStepSource> source;
   {
@@ -65,8 +66,8 @@ void register_spectra(py::module_& m) {
         arg("beta"), arg("x"), arg("n_threads"),
         "As spectrum, for K groups: r and c of shape (models, K).");
   m.def("spectrum_one_step", &one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
-        arg("inv_alpha0"), arg("noise"), arg("labels"), arg("slope"), arg("alpha"), arg("beta"),
-        arg("x"), arg("n_threads"), "As spectrum, for actual one-step networks.");
+        arg("inv_alpha0"), arg("noise"), arg("labels"), arg("alpha"), arg("beta"), arg("x"),
+        arg("n_threads"), "As spectrum, for actual one-step networks.");
   m.def("spectrum_empirical", &empirical, arg("sigma"), arg("r"), arg("c"), arg("eigenvalues"),
         arg("vectors"), arg("beta"), arg("alpha"), arg("x"), arg("n_threads"),
         "As spectrum, for given weights.");

@@ -23,8 +23,7 @@ std::unique_ptr<OneStepSource::Shared> OneStepSource::shared(Index set) const {
   auto out = std::make_unique<Shared>();
   const bool allow = path_ == Path::automatic;
   if (!labels_.real()) {
-    LabelResidual residual(*target_, {labels_.kind, p.noise, labels_.slope},
-                           readout_ * constants_.h0);
+    LabelResidual residual(*target_, Labels::of(labels_.kind, p.noise), readout_ * constants_.h0);
     out->step = StepModel(constants_, residual.moments, readout_, p.eta, p.inverse_alpha0, allow);
     out->nodes = std::move(residual.nodes);
     out->nodes_error = out->constants_error = constants_.error;

@@ -1,5 +1,7 @@
 #include "srfx/solve/group_losses.hpp"
 
+#include "srfx/solve/group_step_loss_map.hpp"
+#include "srfx/solve/group_step_set.hpp"
 #include "srfx/solve/layers.hpp"
 #include "srfx/solve/spike_turn.hpp"
 
@@ -77,19 +79,54 @@ class LayerGroupSet {
   CoefficientScratch scratch_;
 };
 
+/// Actual steps with several readout values.
+class GroupStepLossSet {
+ public:
+  static constexpr bool row_norms = true;
+
+  GroupStepLossSet(const GroupStepInput& steps, const GroupStepCommon& common, Index set)
+      : merged(common.merged) {
+    parts_.make(steps, common, set);
+    turn.theta = dense::Matrix::Identity(1, 1), turn.psi = parts_.turn;
+    reduced = parts_.parameters;
+    table = std::move(parts_.table);
+  }
+  GroupStepLossMap map(const Point<double>& p) const { return {*parts_.step, p}; }
+  double error() const { return parts_.step->nodes_error; }
+  void describe(const GroupLossOutput& out, Index i) const {
+    const int k = merged.given(), directions = out.common.directions;
+    for (int g = 0; g < k; ++g) {
+      const SpikeParameters& spike = parts_.step->groups[merged.of[g]].spike;
+      out.r[i * k + g] = merged.sign[g] * spike.r, out.c[i * k + g] = spike.c;
+      if (directions == 1) out.gamma[i * k + g] = reduced.gamma;
+    }
+    for (int l = 0; l < directions && directions > 1; ++l)
+      out.gamma[i * directions + l] = reduced.alignment(l, 0);
+  }
+
+  MergedGroups merged;
+  GroupParameters reduced;
+  std::unique_ptr<GroupTable> table;
+  SpikeTurn turn;
+
+ private:
+  GroupStepParts parts_;
+};
+
 template <class Set>
 void store(const Set& set, const GroupLossPoint& solved, const GroupLossInput& in,
            const GroupLossOutput& out, Index i) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
+  const int given = set.merged.given();
   set.describe(out, i);
   for (Index row = 0; out.slopes && row < 8; ++row)
     out.slopes[row * in.n_points + i] =
         solved.slopes.size() > 0 ? solved.slopes(row / 2, row % 2) : nan;
   if (solved.status != Status::converged) {
-    detail::store_group_failure(out.common, set.merged.given(), i, solved.status, solved.iterations,
+    detail::store_group_failure(out.common, given, i, solved.status, solved.iterations,
                                 solved.residual);
     out.train_loss[i] = out.test_loss[i] = out.classification_error[i] = nan;
-    if (out.chi) out.chi[i] = nan;
+    if (out.chi) std::fill_n(out.chi + i * given, given, nan);
     return;
   }
   const GroupLossNodes& nodes = *solved.nodes;
@@ -116,7 +153,9 @@ void store(const Set& set, const GroupLossPoint& solved, const GroupLossInput& i
   out.common.iterations[i] = solved.iterations;
   out.train_loss[i] = solved.seen.train_loss, out.test_loss[i] = solved.seen.test_loss;
   out.classification_error[i] = in.loss.margin ? solved.seen.classification_error : nan;
-  if (out.chi) out.chi[i] = l.norms > 0 ? x[l.chi()] : 0;
+  for (int g = 0; out.chi && g < given; ++g)
+    out.chi[i * given + g] =
+        set.merged.sign[g] * set.merged.share[g] * x[l.chi() + set.merged.of[g]];
 }
 
 /// make(set) makes a Set.
@@ -169,6 +208,14 @@ void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out,
   solve_sets<IsotropicGroupSet>(
       static_cast<Index>(in.sets.size()), in, out, interrupt,
       [&](Index set) { return std::make_unique<IsotropicGroupSet>(in, set); });
+}
+
+void solve_group_step_losses(const GroupStepInput& steps, const GroupLossInput& in,
+                             const GroupLossOutput& out, Interrupt& interrupt) {
+  const GroupStepCommon common(steps);
+  solve_sets<GroupStepLossSet>(
+      static_cast<Index>(steps.sets.size()), in, out, interrupt,
+      [&](Index set) { return std::make_unique<GroupStepLossSet>(steps, common, set); });
 }
 
 void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,

@@ -1,7 +1,7 @@
 #include "srfx/solve/group_step.hpp"
 
-#include "srfx/solve/group_levels.hpp"
 #include "srfx/solve/group_step_pack_solver.hpp"
+#include "srfx/solve/group_step_set.hpp"
 #include "srfx/solve/group_step_solver.hpp"
 #include "srfx/solve/scan.hpp"
 #include "srfx/gaussian/higher_moments.hpp"
@@ -13,14 +13,9 @@ namespace srfx {
 
 namespace detail {
 
-/// One (eta, alpha0, noise): the step, its groups' coefficients in k. Rules are found under the
-/// mutex.
-struct GroupStepSet {
+/// Rules are found under the mutex.
+struct GroupStepSet : GroupStepParts {
   std::mutex mutex;
-  CoefficientScratch scratch;
-  std::unique_ptr<GroupStep> step;
-  std::unique_ptr<GroupTable> table;
-  dense::Matrix turn;  ///< of the directions: the table's axes in those given
   std::array<std::unique_ptr<std::vector<double>>, GroupTable::n_rungs * n_sizes> muc;
   std::array<std::unique_ptr<GroupNodes>, GroupTable::n_rungs * n_sizes> turned;
   std::optional<GroupStepShared> shared;  ///< of packs of points
@@ -378,40 +373,12 @@ inline void solve_group_step_block(const GroupStepInput& in, const GroupStepOutp
 }  // namespace detail
 
 void solve_group_step(const GroupStepInput& in, const GroupStepOutput& out, Interrupt& interrupt) {
-  const StepConstants constants = step_constants(*in.sigma, *in.derivative);
-  // One and the same: equal readout values, or for odd sigma equal up to sign.
-  GroupParameters values;
-  values.r = in.readout, values.pi = in.pi, values.c.assign(in.readout.size(), 1.0);
-  const MergedGroups merged = merge_groups(values, in.sigma->shape().parity == -1, in.merge);
-  double mean = 0;
-  for (std::size_t g = 0; g < in.readout.size(); ++g) mean += in.pi[g] * in.readout[g];
+  const GroupStepCommon common(in);
+  const MergedGroups& merged = common.merged;
   std::vector<detail::GroupStepSet> sets(in.sets.size());
   parallel_for(static_cast<Index>(sets.size()), in.n_threads, interrupt, [&](Index s, int) {
-    detail::GroupStepSet& set = sets[s];
-    const auto [eta, inverse_alpha0, noise] = in.sets[s];
-    set.step = std::make_unique<GroupStep>(constants, in, merged.distinct.r, merged.distinct.pi,
-                                           mean, eta, inverse_alpha0, noise);
-    GroupParameters p;
-    p.pi = set.step->pi, p.gamma = set.step->gamma, p.alignment = set.step->alignment;
-    for (const StepModel& g : set.step->groups) p.r.push_back(g.spike.r), p.c.push_back(g.spike.c);
-    set.table = std::make_unique<GroupTable>(*in.sigma, in, p, set.scratch);
-    set.turn = set.table->turn();
-    set.step->turn_directions(set.turn);
-    set.step->find_axes(set.table->starter());
-    set.shared.emplace(*set.step);
-    // How good the rule for u is, at a few V.
-    const int k = set.step->k(), pairs = k * (k + 1) / 2;
-    do {
-      double& error = set.step->nodes_error = 0;
-      GroupStepBulk bulk(*set.step, 1.0);
-      for (const double a : {1e-4, 1e-2, 1.0}) {
-        Eigen::VectorXd vh = Eigen::VectorXd::Zero(pairs + k);
-        for (int g = 0; g < k; ++g) vh(detail::index(k, g, g)) = 1, vh(pairs + g) = a;
-        bulk.solve(vh, 0);
-        if (!bulk.failed()) error = std::max(error, bulk.compare(set.step->check));
-      }
-    } while (set.step->refine(set.step->nodes_error));
-    set.step->nodes_error = std::max(set.step->nodes_error, constants.error);
+    sets[s].make(in, common, s);
+    sets[s].shared.emplace(*sets[s].step);
   });
   const PointsBySet by_set(in);
   std::vector<PointBlock> blocks;

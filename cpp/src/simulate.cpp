@@ -96,8 +96,11 @@ template <class T> double memory_bytes(const Experiment& e) {
   double readout = size * p * inputs + (plan.n_primal ? size * p * p : 0) +
                    (plan.n_dual ? size * (nd * nd + nd * p) : 0) + tiles;
   if (e.loss.kind != ReadoutLoss::Kind::square) {
-    const double few = std::min(p, all);  // two matrices of that order, K, and features picked out
-    readout = size * (p * inputs + all * p + few * few + 1.5 * (all > p ? p * p : 0)) + tiles;
+    const double few = std::min(p, all);  // two matrices of that order, K, and features held apart
+    const double held = std::min(all, 1.5 * p);
+    readout = size * (p * inputs + all * p + few * few +
+                      (all > p ? held * p + 0.5 * held * held + 0.5 * p * p : 0)) +
+              tiles;
   }
   double step = 0;
   if (e.stepped()) {

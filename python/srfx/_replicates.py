@@ -160,7 +160,7 @@ def request(
         "readout": readout.tolist(),
         "noise": values["noise"],
         "labels": model.labels,
-        "slope": model.slope or 1.0,
+        "slope": values.get("slope", 1.0),
         "loss": fitted.kind,
         **{name: getattr(fitted, name) for name in ("kappa", "lo", "hi")},
         **settings,

@@ -367,7 +367,8 @@ def flag(name: str, value: object) -> bool:
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """One of a few words; the message names them and, for a near miss, the nearest."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {_listed(choices)}; got {_short(value)}")
+        alone = ", and only one" if isinstance(value, (list, tuple)) else ""
+        raise TypeError(f"{name} must be one of {_listed(choices)}{alone}; got {_short(value)}")
     if value in choices:
         return value
     hint = nearest(value, choices)

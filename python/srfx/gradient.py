@@ -101,7 +101,8 @@ def _of_loss(
         if name not in directions:
             raise NotImplementedError(
                 f"gradient is available in lam and alpha alone with loss={loss.label!r} and "
-                f"labels={solution.model.labels!r}; got {name!r}"
+                f"labels={solution.model.labels!r}; got {name!r}: take differences "
+                "of srfx.solve for the others"
             )
     bulk = solution.bulk if solution.weights is None else solution.weights
     raw = solve_readout(

@@ -180,7 +180,9 @@ def chosen(loss: object, labels: str, lam: object) -> Chosen:
             "for loss='square' alone"
         )
     if isinstance(loss, Huber):
-        piece = Piece(1, -loss.delta, loss.delta)
+        # What bends beyond the range of doubles is the square.
+        bend = loss.delta if loss.delta < 1e100 else math.inf
+        piece = Piece(1, -bend, bend)
     elif isinstance(loss, Quantile):
         piece = Piece(0, -(1 - loss.tau) / 2, loss.tau / 2)
     else:

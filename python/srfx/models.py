@@ -376,10 +376,10 @@ class _Model(Rebuilt):
     target: AnyTarget
     noise: float | FloatArray
     labels: str
-    slope: float | None
+    slope: float | FloatArray | None
 
-    def _checked_labels(self) -> dict[str, Any]:
-        """Labels and slope."""
+    def _checked_labels(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Labels, slope, and the names of the numeric fields, which slope may be one of."""
         labels, slope = check.one_of("labels", self.labels, LABELS), self.slope
         if labels != "logit" and slope is not None:
             raise ValueError(
@@ -387,13 +387,14 @@ class _Model(Rebuilt):
                 f"labels={labels!r}"
             )
         if labels == "logit":
-            slope = check.single("slope", 1.0 if slope is None else slope, check.positive)
+            slope = check.positive("slope", 1.0 if slope is None else slope)
+            names = (*names, "slope")
             if np.any(np.asarray(check.non_negative("noise", self.noise)) != 0):
                 raise ValueError(
                     "noise must be 0 with labels='logit', whose only noise is the draw of the "
                     f"label; got {self.noise!r}: a smaller slope makes the labels noisier"
                 )
-        return {"labels": labels, "slope": slope}
+        return {"labels": labels, "slope": slope, "numeric_names": names}
 
     def _stepping(self) -> str | Activation:
         """Return the activation of a network that makes gradient steps."""
@@ -463,7 +464,8 @@ class _Model(Rebuilt):
         fields = [
             f
             for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if f.name not in unused and (f.name not in _QUIET or getattr(self, f.name) != f.default)
+            if f.name not in unused
+            and (f.name not in _QUIET or np.any(getattr(self, f.name) != f.default))
         ]
         inside = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in fields)
         return f"{type(self).__name__}({inside})"
@@ -533,8 +535,8 @@ class SpikedRF(_Model):
         What y is: "real": ``target(t) + sqrt(noise) eps``, with ``t =
         theta.x/sqrt(d)``; "sign": the sign of that; "logit": 1 with probability ``1/(1 +
         exp(-slope target(t)))`` and -1 otherwise, without further noise (THEORY section 19).
-    slope : float, optional
-        Of labels="logit" alone, > 0; 1 by default.
+    slope : float or array, optional
+        Of labels="logit" alone, > 0; 1 by default. A numeric field then.
 
     Raises
     ------
@@ -574,7 +576,7 @@ class SpikedRF(_Model):
     alignment: FloatArray | None = None
     variances: tuple[float, ...] | None = None
     labels: str = "real"
-    slope: float | None = None
+    slope: float | FloatArray | None = None
 
     numeric_names = ("r", "c", "gamma", "beta", "noise")
 
@@ -603,8 +605,7 @@ class SpikedRF(_Model):
             self._set(gamma=gamma("gamma", self.gamma), readout=readout, weights=weights)
         self._set(
             r=check.finite("r", self.r),
-            numeric_names=tuple(x for x in type(self).numeric_names if x not in unused),
-            **self._checked_labels(),
+            **self._checked_labels(tuple(x for x in type(self).numeric_names if x not in unused)),
         )
         check.common_shape(self.numeric)
 
@@ -700,8 +701,8 @@ class OneStep(_Model):
         What y is, in the gradient step too: "real": ``target(t) + sqrt(noise) eps``, with ``t =
         theta.x/sqrt(d)``; "sign": the sign of that; "logit": 1 with probability ``1/(1 +
         exp(-slope target(t)))`` and -1 otherwise, without further noise (THEORY section 19).
-    slope : float, optional
-        Of labels="logit" alone, > 0; 1 by default.
+    slope : float or array, optional
+        Of labels="logit" alone, > 0; 1 by default. A numeric field then.
 
     Raises
     ------
@@ -727,7 +728,7 @@ class OneStep(_Model):
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
     labels: str = "real"
-    slope: float | None = None
+    slope: float | FloatArray | None = None
 
     numeric_names = ("eta", "alpha0", "beta", "noise")
 
@@ -743,7 +744,7 @@ class OneStep(_Model):
             noise=check.non_negative("noise", self.noise),
             readout=readout,
             weights=weights,
-            **self._checked_labels(),
+            **self._checked_labels(type(self).numeric_names),
         )
         check.common_shape(self.numeric)
 
@@ -767,7 +768,7 @@ class OneStep(_Model):
         Returns
         -------
         SpikedRF
-            With r, c and gamma of the shape of eta, alpha0 and noise broadcast together.
+            With r, c and gamma of the shape of eta, alpha0 and noise (or slope) broadcast together.
 
         Raises
         ------
@@ -877,8 +878,8 @@ class MultiStep(_Model):
         Probabilities of those values, summing to one; equal by default.
     labels : {"real", "sign", "logit"}
         What y is, in the gradient steps too; see `OneStep`.
-    slope : float, optional
-        Of labels="logit" alone, > 0; 1 by default.
+    slope : float or array, optional
+        Of labels="logit" alone, > 0; 1 by default. A numeric field then.
 
     Raises
     ------
@@ -911,7 +912,7 @@ class MultiStep(_Model):
     readout: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] | None = None
     labels: str = "real"
-    slope: float | None = None
+    slope: float | FloatArray | None = None
 
     numeric_names = ("beta", "noise")
 
@@ -934,8 +935,7 @@ class MultiStep(_Model):
             noise=check.non_negative("noise", self.noise),
             readout=readout,
             weights=weights,
-            numeric_names=(*names[0], *names[1], *type(self).numeric_names),
-            **self._checked_labels(),
+            **self._checked_labels((*names[0], *names[1], *type(self).numeric_names)),
         )
         check.common_shape(self.numeric)
 
@@ -1006,6 +1006,8 @@ class MultiStep(_Model):
     def numeric(self) -> dict[str, float | FloatArray]:
         """The numeric fields, by name: those that broadcast."""
         values = (*self.eta, *self.alpha0, self.beta, self.noise)
+        if self.slope is not None:
+            values = (*values, self.slope)
         return dict(zip(self.numeric_names, values, strict=True))
 
     def _with(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -1016,7 +1018,7 @@ class MultiStep(_Model):
             tuple(values[n] for n in self.numeric_names if n.startswith(start))
             for start in ("eta", "alpha0_")
         )
-        others |= {"beta": values["beta"], "noise": values["noise"]}
+        others |= {name: values[name] for name in ("beta", "noise", "slope") if name in values}
         return {**others, "eta": eta, "alpha0": alpha0}
 
 
@@ -1106,7 +1108,7 @@ def structure(model: Model) -> dict[str, Any]:
     elif isinstance(model, SpikedRF) and model.directions > 1:
         out["gamma"] = np.ravel(model.gamma).tolist()
     if model.labels != "real":
-        out |= {"labels": model.labels, "slope": model.slope}
+        out["labels"] = model.labels
     return {name: value for name, value in out.items() if value is not None}
 
 
@@ -1151,14 +1153,18 @@ def step_moments(model: OneStep) -> StepMoments:
     )
 
 
+def label_law(labels: str, numbers: Mapping[str, float | FloatArray]) -> float | FloatArray:
+    """Return the number among these that the labels' law has: of "logit" slope, else noise."""
+    return numbers["slope" if labels == "logit" else "noise"]
+
+
 def _label_constants(model: OneStep) -> dict[str, Any]:
     """Mean, second moment and E[t y] of the labels, without the noise of real ones."""
     if model.labels == "real":
         return gaussian_constants(model.target)
-    noise = np.asarray(model.noise, dtype=np.float64)
-    slope = 1.0 if model.slope is None else model.slope
-    raw = _core.label_moments(compiled(model.target), model.labels, slope, noise.ravel())
-    values = {name: values.reshape(noise.shape)[()] for name, values in raw.items()}
+    law = np.asarray(label_law(model.labels, model.numeric), dtype=np.float64)
+    raw = _core.label_moments(compiled(model.target), model.labels, law.ravel())
+    values = {name: values.reshape(law.shape)[()] for name, values in raw.items()}
     return {**values, "second_moment": 1.0}
 
 

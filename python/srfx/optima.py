@@ -12,7 +12,7 @@ from srfx import _core
 from srfx import _validation as check
 from srfx._points import coefficient_sets, columns, spike_sets
 from srfx.gradient import gradient
-from srfx.losses import Loss, chosen
+from srfx.losses import Loss, chosen, loss_name
 from srfx.models import (
     FloatArray,
     Model,
@@ -693,9 +693,11 @@ def _problem(
     known = problem.compiled() or problem.by_differences() or problem.differentiable()
     if len(ranges) > 1 and not known:
         raise NotImplementedError(
-            "several parameters are optimised together where Solution.gradient is available, as "
-            f"for bulk='isotropic' at lam > 0; got over={tuple(ranges)}, "
-            f"readout={model.readout}, bulk={bulk!r}, lam={lam!r}"
+            "several parameters are optimised together where Solution.gradient is available in all "
+            "of them, as for loss='square' on real labels with bulk='isotropic' at lam > 0; got "
+            f"over={tuple(ranges)}, loss={loss_name(loss)!r}, labels={model.labels!r}, "
+            f"readout={model.readout}, bulk={bulk!r}, lam={lam!r}: optimise over one, along an "
+            "array of the others"
         )
     return problem
 

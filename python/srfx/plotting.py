@@ -37,6 +37,7 @@ _SYMBOLS = {
     "eta": r"$\tilde\eta$",
     "gamma": r"$\gamma$",
     "noise": r"$\Delta$",
+    "slope": "slope",
     "r": "$r$",
     "c": "$c$",
     "d": "$d$",

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from srfx import _core, weights
 from srfx._points import columns, distinct, spike_sets, without_axes_of_one
-from srfx.losses import CLASSIFICATION, Chosen, chosen
+from srfx.losses import CLASSIFICATION, Chosen, Huber, chosen
 from srfx.models import (
-    AccuracyWarning,
     FloatArray,
     Model,
     MultiStep,
@@ -22,10 +21,10 @@ from srfx.models import (
     group_count,
     groups_of,
     label,
+    label_law,
     layout,
     probabilities,
     target_of,
-    warn,
 )
 from srfx.weights import EmpiricalBulk
 
@@ -35,8 +34,6 @@ def is_ridge(model: Model, loss: Chosen) -> bool:
     return loss.loss == "square" and model.labels == "real"
 
 
-#: Losses that a few labels against a strong spike's sense may decide, from this lam on down.
-RARE, RARE_LAM = ("hinge", "squared_hinge", "max_margin"), 1e-3
 #: Groups of neurons that another loss than the square is solved for.
 MAX_LOSS_GROUPS = 8
 
@@ -54,17 +51,10 @@ def check_readout(
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    layered = bulk in ("one_step", "multi_step") and len(model.readout) == 1
-    if bulk != "isotropic" and not _single(model) and not layered:
-        name = repr(bulk) if isinstance(bulk, str) else "an EmpiricalBulk"
-        allowed = (
-            "given weights take"
-            if isinstance(bulk, EmpiricalBulk)
-            else f"with {what} and several readout values bulk must be 'isotropic': the others take"
-        )
+    if isinstance(bulk, EmpiricalBulk) and not _single(model):
         raise NotImplementedError(
-            f"{allowed} loss='square' with real labels alone for this model; got bulk={name}, "
-            f"{what}"
+            "given weights take loss='square' with real labels alone for several directions of the "
+            f"target or steps; got {what}"
         )
     stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
     if model.labels != "real" and stepped:
@@ -104,7 +94,6 @@ def solve_readout(
         "sigma": compiled(model.activation),
         "loss": (loss.kind, loss.kappa, loss.lo, loss.hi, loss.margin),
         "labels": model.labels,
-        "slope": 1.0 if model.slope is None else model.slope,
         "n_points": math.prod(shape),
         "n_threads": n_threads,
     }
@@ -114,11 +103,20 @@ def solve_readout(
         assert isinstance(model, (OneStep, MultiStep))
         given = weights.inputs_of_layers(model, arguments, shape)
         return without_axes_of_one(_core.solve_layer_losses(**(given | common)))
+    if bulk == "one_step" and len(model.readout) > 1:
+        given = weights.inputs_of_step(model, arguments, shape)
+        shares = list(probabilities(model))
+        raw = _core.solve_group_step_losses(
+            **(given | common), readout=list(model.readout), pi=shares
+        )
+        return without_axes_of_one(raw)
     if not _single(model):
-        return _solve_groups(model, loss, common, arguments, shape)
+        return _solve_groups(model, common, arguments, shape)
     common["target"] = compiled(model.target)
     if isinstance(bulk, EmpiricalBulk):
-        table, index = distinct([np.asarray(arguments["noise"], dtype=np.float64)], shape)
+        table, index = distinct(
+            [np.asarray(label_law(model.labels, arguments), dtype=np.float64)], shape
+        )
         given = weights.inputs_of_weights(model, bulk, arguments, shape)
         raw = _core.solve_losses_empirical(
             **(given | common), set_noise=table[:, 0], set_index=index
@@ -129,7 +127,7 @@ def solve_readout(
         raw = _core.solve_losses_one_step(**(given | common), readout=model.readout[0])
     else:
         r, c, gamma = groups_of(model)
-        noises = np.asarray(arguments["noise"], dtype=np.float64)
+        noises = np.asarray(label_law(model.labels, arguments), dtype=np.float64)
         table, index = distinct([r[..., 0], c[..., 0], gamma, noises], shape)
         names = ("r", "c", "gamma", "set_noise")
         sets: dict[str, Any] = dict(zip(names, np.ascontiguousarray(table.T), strict=True))
@@ -149,20 +147,12 @@ def solve_readout(
 
 def _solve_groups(
     model: Model,
-    loss: Chosen,
     common: dict[str, Any],
     arguments: Mapping[str, float | FloatArray],
     shape: tuple[int, ...],
 ) -> dict[str, NDArray[Any]]:
     """Solve every point of several groups, spikes or directions, with an isotropic bulk."""
-    if loss.loss in RARE and (loss.loss == "max_margin" or np.min(arguments["lam"]) <= RARE_LAM):
-        warn(
-            f"with loss={loss.loss!r} at lam <= {RARE_LAM:g} the limit may hang on labels so rare "
-            "that no sample has them; with several readout values, spikes or directions that is "
-            "not looked for: compare with srfx.simulate, or take a larger lam",
-            AccuracyWarning,
-        )
-    sets = spike_sets(model, shape, arguments["noise"])
+    sets = spike_sets(model, shape, label_law(model.labels, arguments))
     r, c, gamma = sets.r, sets.c, sets.gamma
     if sets.alone:  # beside several directions
         r, c = r[:, np.newaxis, np.newaxis], c[:, np.newaxis]
@@ -210,10 +200,14 @@ def remedy(loss: Chosen, model: Model, status: str, at: Mapping[str, float]) -> 
     partial = "errors='record' returns the points that did converge."
     if grows and at["lam"] < 1e-3:
         return f"Perhaps {separable}. Take a larger lam; {partial}"
-    if loss.margin and loss.loss != "square" and at["lam"] >= 1:
-        finite = ", or a finite d" if math.isinf(at["d"]) else ""
+    # What lam is beside: the slopes of the loss, or 1.
+    beside = at["lam"] / min(1.0, loss.hi - loss.lo) if loss.kind == "piecewise" else at["lam"]
+    if loss.loss != "square" and beside >= 1:
+        ways = ["a smaller lam"]
+        ways += ["a larger delta"] if isinstance(loss.loss, Huber) else []
+        ways += ["a finite d"] if math.isinf(at["d"]) else []
         return (
             "So large a penalty leaves predictions whose scatter is narrow beside the bends of "
-            f"the loss, which the method does not resolve: use a smaller lam{finite}; {partial}"
+            f"the loss, which the method does not resolve: use {' or '.join(ways)}; {partial}"
         )
     return None

@@ -19,6 +19,7 @@ from srfx.models import (
     check_model,
     compiled,
     group_count,
+    label_law,
     probabilities,
     spikes_of,
 )
@@ -117,7 +118,7 @@ def feature_spectrum(
     threads = check.thread_count(n_threads)
     relevant = dict(model.numeric)
     if isinstance(model, SpikedRF):
-        relevant = {k: v for k, v in relevant.items() if k not in ("noise", "gamma")}
+        relevant = {k: v for k, v in relevant.items() if k not in ("noise", "slope", "gamma")}
     if isinstance(bulk, EmpiricalBulk):
         check_weights(model, bulk)
         relevant = {"r": bulk.r, "c": bulk.c, "beta": bulk.p / bulk.d}
@@ -215,9 +216,8 @@ def spectra(
             model.readout[0],
             full(model.eta),
             full(inverse_alpha0),
-            full(model.noise),
+            full(label_law(model.labels, model.numeric)),
             model.labels,
-            1.0 if model.slope is None else model.slope,
             full(alpha),
             full(model.beta),
             x,

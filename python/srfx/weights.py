@@ -27,6 +27,7 @@ from srfx.models import (
     gaussian_constants,
     group_count,
     label,
+    label_law,
     probabilities,
     target_of,
     warn,
@@ -479,7 +480,8 @@ def inputs_of_step(
     """Give the arguments that the core's functions for the actual step share."""
     with np.errstate(divide="ignore"):
         inverse_alpha0 = 1 / np.asarray(arguments["alpha0"])
-    values = [np.asarray(arguments["eta"]), inverse_alpha0, np.asarray(arguments["noise"])]
+    law = np.asarray(label_law(model.labels, arguments))
+    values = [np.asarray(arguments["eta"]), inverse_alpha0, law]
     table, index = distinct(values, shape)
     names = ("eta", "inv_alpha0", "set_noise", "beta", "noise", "alpha", "lam", "inv_d")
     vectors = (*np.ascontiguousarray(table.T), *columns(arguments, shape))
@@ -542,7 +544,7 @@ def layer_inputs(
             "readout": model.readout[0],
             "eta": np.stack([full(eta) for _, eta, _ in steps], axis=-1),
             "inv_alpha0": np.stack([full(1 / alpha0) for _, _, alpha0 in steps], axis=-1),
-            "noise": full(model.noise),
+            "noise": full(label_law(model.labels, model.numeric)),
             "beta": full(model.beta),
         }
 
@@ -556,7 +558,11 @@ def inputs_of_layers(
     steps, count = _steps(model), len(_steps(model))
     with np.errstate(divide="ignore"):
         inverse = [1 / alpha0 for _, _, alpha0 in steps]
-    values = [*(eta for _, eta, _ in steps), *inverse, np.asarray(arguments["noise"])]
+    values = [
+        *(eta for _, eta, _ in steps),
+        *inverse,
+        np.asarray(label_law(model.labels, arguments)),
+    ]
     table, index = distinct(values, shape)
     names = ("beta", "noise", "alpha", "lam", "inv_d")
     return {
@@ -644,7 +650,7 @@ def check_weights(model: Model, bulk: EmpiricalBulk) -> None:
             f"its theta had {bulk.directions}"
         )
     for name, value in model.numeric.items():
-        if name not in ("noise", "beta") and np.size(value) != 1:
+        if name not in ("noise", "slope", "beta") and np.size(value) != 1:
             raise ValueError(
                 f"{name} must be a single number with an EmpiricalBulk, which does not use it: the "
                 f"weights hold what the step has done; got shape {np.shape(value)}"

@@ -73,6 +73,18 @@ CASES = {
         0.05,
         "hinge",
     ),
+    "step of groups, hinge": (
+        srfx.OneStep("tanh", "sin", eta=2, alpha0=0.7, readout=(0.5, 1.5), **SIGN),
+        1.5,
+        0.05,
+        "hinge",
+    ),
+    "step of groups, logistic": (
+        srfx.OneStep("relu", "tanh", eta=1, alpha0=1, readout=(0.5, 2), labels="logit", slope=3),
+        1.5,
+        0.05,
+        "logistic",
+    ),
     "step of directions, Huber": (
         srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.2),
         1,

@@ -122,7 +122,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "Labels: the target and its noise; +1 and -1 by the sign of that; or drawn with "
         "probability 1/(1 + exp(-slope target)).",
     },
-    "slope": {"type": float, "help": "With --labels logit: its slope.  [default: 1]"},
+    "slope": _grid("With --labels logit: its slope.  [default: 1]"),
     "loss": {
         "callback": lambda ctx, param, text: loss_of(text),
         "default": "square",
@@ -222,11 +222,11 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
     target, steps = target_of(options["target"], options["directions"]), given.get("steps")
     if steps is not None:
         check.integer("--steps", steps, 1, MAX_STEPS)
-    own = ("readout", "weights", "labels", "slope")
+    own = ("readout", "weights", "labels")
     fields = {n: options[n] for n in own if options.get(n) is not None}
     fields |= {n: given[n] for n in ("spikes", "alignment", "variances") if n in given}
     numbers: list[tuple[tuple[str, ...], float | FloatArray]] = []
-    for name in (*_STEP, "r", "c", "gamma", "beta", "noise", "d", "lam", "alpha"):
+    for name in (*_STEP, "r", "c", "gamma", "beta", "noise", "slope", "d", "lam", "alpha"):
         value = options.get(name)
         if value is None:
             continue
@@ -245,7 +245,7 @@ def model_of(options: dict[str, Any]) -> tuple[Model, Axes]:
             name: tuple(axes.get(name + middle + str(i), default) for i in range(1, steps + 1))
             for name, middle, default in (("eta", "", 1.0), ("alpha0", "_", 1.5))
         }
-    fields |= {name: axes[name] for name in kind.numeric_names if name in axes}
+    fields |= {name: axes[name] for name in (*kind.numeric_names, "slope") if name in axes}
     return kind(options["activation"], target, **fields), axes
 
 

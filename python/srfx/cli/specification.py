@@ -92,7 +92,7 @@ def _model(table: dict[str, Any]) -> Model:
             fields.get("target", "sin"), directions, "directions in [model]"
         )
     several = isinstance(fields.get("target"), Target)
-    for key in kind.numeric_names:
+    for key in (*kind.numeric_names, "slope"):
         if isinstance(fields.get(key), (list, str, dict)) and not (key == "gamma" and several):
             raise ValueError(
                 f"{key} in [model] must be a number; got {fields[key]!r}: grids go to [axes]"

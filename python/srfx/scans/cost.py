@@ -26,6 +26,8 @@ STEP_GROUP_COST = 3.5e-5
 
 #: The same of a point with another loss, or labels of +1 and -1.
 LOSS_COST = 2e-4
+#: And of one of the actual step with several readout values, over the fifth power of their number.
+STEP_GROUP_LOSS_COST = 5e-4
 
 #: Arithmetic of a simulation, operations a second of one thread.
 SIMULATION_RATE = 4e10
@@ -72,7 +74,7 @@ def seconds_of(plan: Plan, lengths: Mapping[str, int]) -> float:
         else:
             point = POINT_COST * (1 if isotropic else 20)
         if plan.loss != "square" or model.labels != "real":
-            point = max(point, LOSS_COST)
+            point = max(point, LOSS_COST if k == 1 or isotropic else k**5 * STEP_GROUP_LOSS_COST)
         return sets * _set_cost(model) * (1 if k == 1 else 2 * k) + points * point
     largest = {name: float(item.values.max()) for name, item in plan.inputs.items()}
     d = largest["d"]

@@ -90,7 +90,8 @@ def read_inputs(
 
 
 _RESERVED = (
-    *("alpha", "lam", "d", "r", "c", "gamma", "beta", "noise", "eta", "alpha0", "replicate"),
+    *("alpha", "lam", "d", "r", "c", "gamma", "beta", "noise", "slope", "eta"),
+    *("alpha0", "replicate"),
     *OBSERVABLES,
 )
 

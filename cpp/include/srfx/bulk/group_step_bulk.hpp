@@ -14,6 +14,20 @@ namespace srfx {
 /// 10 and 14): K x K each; a block after the other for the directions of the target, zhat_m.
 template <class T> struct GroupOverlaps {
   Mat<T> vv, vz, zz, dv, dz, dd, mean;
+
+  /// All but the mean as one symmetric matrix, in the order v, z_1, .., delta.
+  [[gnu::noinline]] Mat<T> joint() const {
+    const Index n = vv.rows(), z = zz.rows(), d = n + z;
+    Mat<T> out(d + n, d + n);
+    const auto put = [&](const Mat<T>& block, Index row, Index column) {
+      for (Index i = 0; i < block.rows(); ++i)
+        for (Index j = 0; j < block.cols(); ++j)
+          out(row + i, column + j) = out(column + j, row + i) = block(i, j);
+    };
+    put(vv, 0, 0), put(vz, 0, n), put(zz, n, n);
+    put(dv, d, 0), put(dz, d, n), put(dd, d, d);
+    return out;
+  }
 };
 
 /// The bulk of groups of the step as a policy: what GroupSolver asks for, and overlaps.
@@ -95,24 +109,26 @@ class GroupStepBulk : public GroupStepMap {
     off(a.dv, b.dv, a.dd, a.vv), off(a.dz, b.dz, a.dd, a.zz), off(a.dd, b.dd, a.dd, a.dd);
     return worst;
   }
+  /// dK along entry j of (Vh1, A).
+  GroupOverlaps<double> slope(int j) const {
+    const GroupOverlaps<C> k = overlaps<C>(parameters<C>(shifted(j)), moved_[j]);
+    const auto of = [](const Mat<C>& matrix) { return Mat<double>(matrix.imag() / tiny); };
+    return {of(k.vv), of(k.vz), of(k.zz), of(k.dv), of(k.dz), of(k.dd), of(k.mean)};
+  }
   /// -d(hat^T K hat)/d(Vh1, A) at fixed hats (columns v, z_1, .., delta, mean of `hats`; the mean
-  /// scaled by sqrt(beta d)), packed.
-  Eigen::VectorXd sources(const Eigen::MatrixXd& hats) const {
-    Eigen::VectorXd out(packed);
-    const int count = step_->directions();
-    const Eigen::VectorXd v = hats.col(0), d = hats.col(count + 1), m = hats.col(count + 2),
-                          z = Eigen::Map<const Eigen::VectorXd>(hats.data() + k_, count * k_);
-    for (int j = 0; j < packed; ++j) {
-      const GroupOverlaps<C> k = overlaps<C>(parameters<C>(shifted(j)), moved_[j]);
-      const auto of = [](const Eigen::VectorXd& x, const Mat<C>& matrix, const Eigen::VectorXd& y) {
-        return x.dot(detail::apply(matrix.imag() / tiny, y));
-      };
-      const double change = of(v, k.vv, v) + of(z, k.zz, z) + of(d, k.dd, d) + of(m, k.mean, m) +
-                            2 * of(v, k.vz, z) + 2 * of(d, k.dv, v) + 2 * of(d, k.dz, z);
-      out(j) = -change / twice[j];
+  /// scaled by sqrt(beta d)), packed; the first `count` entries.
+  Eigen::VectorXd sources(const Eigen::MatrixXd& hats, int count) const {
+    Eigen::VectorXd out(count);
+    const Index n = hats.size() - k_;
+    const Eigen::VectorXd h = Eigen::Map<const Eigen::VectorXd>(hats.data(), n),
+                          m = Eigen::Map<const Eigen::VectorXd>(hats.data() + n, k_);
+    for (int j = 0; j < count; ++j) {
+      const GroupOverlaps<double> k = slope(j);
+      out(j) = -(h.dot(detail::apply(k.joint(), h)) + m.dot(detail::apply(k.mean, m))) / twice[j];
     }
     return out;
   }
+  Eigen::VectorXd sources(const Eigen::MatrixXd& hats) const { return sources(hats, packed); }
 
  private:
   // --- overlaps: (s, x) stands for s - L^T x L with L L^T = VV ---

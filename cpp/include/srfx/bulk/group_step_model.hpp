@@ -10,13 +10,15 @@
 #include "srfx/core/dense.hpp"
 #include "srfx/bulk/group_map.hpp"
 #include "srfx/bulk/one_step.hpp"
+#include "srfx/gaussian/label_residual.hpp"
 
 #include <array>
 #include <functional>
 
 namespace srfx {
 
-/// What all points of one (eta, alpha0, noise) share.
+/// What all points of one (eta, alpha0, noise) share. The step sees the labels, whose noise is that
+/// of the set.
 struct GroupStep {
   std::vector<double> a, pi;  ///< readout values and probabilities
   std::vector<StepModel> groups;
@@ -48,7 +50,7 @@ struct GroupStep {
 
   GroupStep(const StepConstants& constants_of_sigma, const BatchTarget& target,
             std::vector<double> values, std::vector<double> weights, double mean,
-            double learning_rate, double inverse_alpha0, double noise)
+            double learning_rate, double inverse_alpha0, double noise, const Labels& labels = {})
       : a(std::move(values)),
         pi(std::move(weights)),
         constants(constants_of_sigma),
@@ -70,6 +72,10 @@ struct GroupStep {
         before = last;
       }
       align();
+    } else if (!labels.real()) {
+      LabelResidual residual(*target.target, Labels::of(labels.kind, noise), offset);
+      build(residual.moments);
+      nodes = std::move(residual.nodes);
     } else {
       build(widened(ResidualMoments(residual_rule(*target.target, offset, 1.0, 1.5, 16)), noise));
     }
@@ -102,6 +108,10 @@ struct GroupStep {
       if (g.stepped) gamma = g.spike.gamma;
     }
     l = groups[0].l;
+    if (!labels.real() && target.directed == nullptr) {  // the two values of u
+      check = nodes;
+      return;
+    }
     if (target.directed != nullptr) {
       finer_ = [of = target.directed, offset, noise, delta, angle](double fineness) {
         return residual_nodes(*of, offset, noise, delta, angle, fineness);

@@ -11,6 +11,7 @@
 #include "srfx/gaussian/k_rules.hpp"
 #include "srfx/gaussian/labels.hpp"
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -63,6 +64,15 @@ struct LossNodes {
       for (int j = 0; j < 3; ++j) gram[i][j] += other.gram[i][j];
   }
 };
+
+/// A field given k and z, of mean C + tilt z and deviation s, and where the loss bends in e = s* - f:
+/// what is narrow in z where the target has no noise to speak of.
+struct LossBends {
+  double mean, tilt, sd;
+  double at[2];
+  int count;
+};
+using BendsOf = std::function<LossBends(const LossNode&)>;
 
 /// What the nodes of one coefficient set are made from.
 class LossNodesMaker {
@@ -155,41 +165,34 @@ class LossNodesMaker {
     return out;
   }
 
-  /// One panel in k of Gauss and Legendre.
-  LossNodes make_panel(double lo, double hi, int rung_z) const {
+  /// One panel in k of Gauss and Legendre; with `bends` nodes in z are dense where these are.
+  LossNodes make_panel(double lo, double hi, int rung_z, const BendsOf& bends = {}) const {
     Rule in_k;
     // Whole packs for labels' series.
     in_k.push_panels(lo, hi, hi - lo, labels_.real() ? 10 : 16);
     for (double& w : in_k.w) w *= folded_ ? 2 : 1;
     in_k.finish();
-    LossNodes out = at(in_k, 1, rung_z);
+    LossNodes out = at(in_k, 1, rung_z, bends);
     out.series = series(out);
     return out;
   }
-  /// Where panels in k begin: at kinks, and no farther from each other than they are smooth.
-  std::vector<double> panel_edges() const {
+  static constexpr double reach_in_k = 9.6;
+  bool folded() const { return folded_; }
+  /// Where panels in k should begin: at kinks.
+  std::vector<double> kinks_in_k() const {
     const SpikeParameters& p = coefficients_->parameters();
-    std::vector<double> edges{folded_ ? 0 : -reach_in_k_, 0, reach_in_k_};
+    std::vector<double> out;
     const auto add = [&](const std::vector<double>& kinks, double slope) {
       for (const double kink : kinks)
-        if (slope != 0)
-          for (const double k : {kink / slope, folded_ ? -kink / slope : kink / slope})
-            if (k > edges.front() && k < reach_in_k_) edges.push_back(k);
+        if (slope != 0) out.push_back(kink / slope);
     };
     add(coefficients_->sigma_shape().kinks, p.r);
     add(shape_.kinks, p.gamma);
-    std::sort(edges.begin() + 1, edges.end());
-    std::vector<double> out{edges.front()};
-    for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
-      const double width = edges[i + 1] - edges[i];
-      const int count = static_cast<int>(std::ceil(width / 1.6));
-      for (int j = 1; j <= count && width > 0; ++j) out.push_back(edges[i] + width * j / count);
-    }
     return out;
   }
 
  private:
-  LossNodes at(const Rule& in_k, double mass, int rung_z) const {
+  LossNodes at(const Rule& in_k, double mass, int rung_z, const BendsOf& bends = {}) const {
     const SpikeParameters& p = coefficients_->parameters();
     Level level;
     coefficients_->append(in_k, level);
@@ -206,6 +209,7 @@ class LossNodesMaker {
     out.field_step = field_steps[rung_z];
     Rule in_z;
     std::vector<double> t, s;
+    std::vector<Turn> narrow;
     for (std::size_t i = 0; i < level.k.size(); ++i) {
       const Node& at = level.nodes[i];
       LossNode node{at.weight / mass,
@@ -227,8 +231,9 @@ class LossNodesMaker {
         for (int b = 0; b < 3; ++b) out.gram[a][b] += node.weight * features[a] * features[b];
       out.mean_u1 += node.weight * at.u1, out.mean_u2 += node.weight * at.u2;
       in_z.clear();
-      rule_in_z(p.gamma * node.k, p.rho(), rung_z,
-                loss_.hard() ? reaches_[rung_z] : reach_of(rung_z, node.k), in_z);
+      const double reach = loss_.hard() ? reaches_[rung_z] : reach_of(rung_z, node.k);
+      if (bends) find_bends(bends(node), p.gamma * node.k, p.rho(), reach, narrow);
+      rule_in_z(p.gamma * node.k, p.rho(), rung_z, reach, in_z, narrow);
       const Index n = in_z.size();
       t.resize(n), s.resize(n);
       for (Index j = 0; j < n; ++j) t[j] = p.gamma * node.k + p.rho() * in_z.x[j];
@@ -264,7 +269,6 @@ class LossNodesMaker {
     return out;
   }
 
-  static constexpr double reach_in_k_ = 9.6;
   // Each rung of the rules is denser, and reaches farther out.
   static constexpr double reaches_[n_rungs] = {4.5, 6, 7, 7.7, 8.3, 8.7, 9, 9, 9, 9, 9};
   static constexpr double steps_[n_rungs] = {0.75, 0.55, 0.42,  0.32,  0.24, 0.18,
@@ -284,15 +288,68 @@ class LossNodesMaker {
     return std::min(reaches_[rung_z], std::sqrt(std::max(60 - k * k, 9.0)));
   }
 
-  /// Nodes in z at this gamma k, |z| <= reach, with the density.
-  void rule_in_z(double mean, double rho, int rung, double reach, Rule& out) const {
+  /// Where e(z) = s*(mean + rho z) - C - tilt z comes to a bend, and over which distance in z the
+  /// field's scatter smooths that.
+  void find_bends(const LossBends& of, double mean, double rho, double reach,
+                  std::vector<Turn>& out) const {
+    constexpr Index n = 400;
+    out.clear();
+    if (rho == 0) return;
+    const double h = 2 * reach / (n - 1);
+    std::vector<double> t(n), e(n);
+    const auto evaluate = [&](std::vector<double>& z, std::vector<double>& into) {
+      for (double& x : z) x = mean + rho * x;
+      coefficients_->target().evaluate(z.data(), into.data(), static_cast<Index>(z.size()));
+      for (std::size_t i = 0; i < z.size(); ++i) {
+        z[i] = (z[i] - mean) / rho;
+        into[i] -= of.mean + of.tilt * z[i];
+      }
+    };
+    for (Index i = 0; i < n; ++i) t[i] = -reach + h * static_cast<double>(i);
+    evaluate(t, e);
+    for (int b = 0; b < of.count; ++b) {
+      const std::size_t before = out.size();
+      std::vector<double> lo, hi, middle, value;
+      std::vector<bool> falls;
+      for (Index i = 1; i + 2 < n; ++i) {
+        const double x = e[i] - of.at[b], y = e[i + 1] - of.at[b], last = e[i - 1] - of.at[b];
+        const double bent =
+            std::max(std::abs(last - 2 * x + y), std::abs(x - 2 * y + e[i + 2] - of.at[b])) /
+            (h * h);
+        // Within sd of the bend: by the slope, or by the curvature where it turns back.
+        const double turning = std::sqrt(2 * of.sd / std::max(bent, 1e-300));
+        if ((x > 0) != (y > 0)) {
+          lo.push_back(t[i]), hi.push_back(t[i + 1]), falls.push_back(x > 0);
+          out.push_back({0, std::min(turning, of.sd * h / std::max(std::abs(y - x), 1e-300))});
+        } else if (std::abs(x) <= std::abs(last) && std::abs(x) < std::abs(y) &&
+                   std::abs(x) < 12 * of.sd + bent * h * h) {
+          lo.push_back(t[i]), hi.push_back(t[i]), falls.push_back(x > 0);
+          out.push_back({0, turning});
+        }
+      }
+      for (int pass = 0; pass < 24 && !lo.empty(); ++pass) {
+        middle.resize(lo.size()), value.resize(lo.size());
+        for (std::size_t j = 0; j < lo.size(); ++j) middle[j] = 0.5 * (lo[j] + hi[j]);
+        evaluate(middle, value);
+        for (std::size_t j = 0; j < lo.size(); ++j)
+          ((value[j] - of.at[b] > 0) == falls[j] ? lo : hi)[j] = middle[j];
+      }
+      for (std::size_t j = 0; j < lo.size(); ++j) out[before + j].at = 0.5 * (lo[j] + hi[j]);
+    }
+  }
+
+  /// Nodes in z at this gamma k, |z| <= reach, with the density; `bends` are places in z.
+  void rule_in_z(double mean, double rho, int rung, double reach, Rule& out,
+                 const std::vector<Turn>& bends = {}) const {
     if (rho == 0) {
       out.push(0, 1);
       return;
     }
     const double fine = std::min(1.0, 1.6 * sharp_ / rho);
     const bool narrow = shape_.smooth && shape_.strip < 0.4 * rho;
-    if (shape_.smooth && fine > 0.3 && !narrow) {
+    bool bent = false;
+    for (const Turn& bend : bends) bent = bent || bend.scale < 0.5;
+    if (shape_.smooth && fine > 0.3 && !narrow && !bent) {
       // Whole vectors of nodes, half of them on either side; the same step at every k.
       const auto fours = [](double x) { return 4 * std::ceil(x / 4 - 1e-9); };
       const double step = reaches_[rung] / fours(reaches_[rung] / (steps_[rung] * fine));
@@ -305,8 +362,12 @@ class LossNodesMaker {
       for (double kink : shape_.kinks) add((kink - mean) / rho);
       for (const Turn& turn : turns_)
         for (double side : {-8.0, 0.0, 8.0}) add((turn.at + side * turn.scale - mean) / rho);
+      for (const Turn& bend : bends)
+        for (double side : {-8.0, 0.0, 8.0})
+          if (bend.scale < 0.5) add(bend.at + side * bend.scale);
       std::sort(edges.begin(), edges.end());
       for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+        if (edges[i + 1] - edges[i] < 1e-14) continue;
         const double middle = mean + rho * 0.5 * (edges[i] + edges[i + 1]);
         double scale = 1;  // a panel of 7 such scales may be one
         if (!shape_.smooth || narrow) scale = std::min(scale, 0.5 * shape_.panel / rho);
@@ -314,6 +375,9 @@ class LossNodesMaker {
         for (const Turn& turn : turns_)
           if (std::abs(middle - turn.at) < 8 * turn.scale)
             scale = std::min(scale, 0.7 * turn.scale / rho);
+        for (const Turn& bend : bends)
+          if (std::abs((middle - mean) / rho - bend.at) < 8 * bend.scale)
+            scale = std::min(scale, 0.7 * bend.scale);
         // As many nodes as the length asks for, in panels of 24 at most.
         const double length = edges[i + 1] - edges[i],
                      asked = length / scale * densities_[rung] + orders_[rung];

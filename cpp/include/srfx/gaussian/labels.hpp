@@ -20,6 +20,10 @@ struct Labels {
   double noise = 0;  ///< of "real" and "sign"
   double slope = 1;  ///< of "logit"
 
+  /// The law of a number: of "logit" the slope, else the noise.
+  static Labels of(Kind kind, double number) {
+    return kind == Kind::logit ? Labels{kind, 0, number} : Labels{kind, number, 1};
+  }
   bool real() const { return kind == Kind::real; }
   /// P(+|t) where the target has the value s.
   double plus(double s) const {

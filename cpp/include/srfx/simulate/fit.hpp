@@ -10,8 +10,11 @@
 // semismooth where the second derivative
 //   jumps, with a line search that costs nothing, since Phi da is known; far from the end its
 //   systems are solved roughly.
-// - With bends (kappa = 0), and where Newton's method goes from piece to piece for too long, an
-// interior-point method: g inside its
+// - With bends (kappa = 0) and bounds, the same on the loss less kappa (g - g0)^2, where g0 is the
+// last g and kappa falls: g moves less and less, and the loss is met (R. T. Rockafellar, Math. Oper.
+// Res. 1 (1976) 97). Its systems are of the samples at bends alone.
+// - Where that, or Newton's method, goes from piece to piece for too long, an interior-point method: g
+// inside its
 //   bounds, e - kappa g = u - v with u, v > 0, u (hi - g) and v (g - lo) driven to zero together, a
 //   predictor and a corrector on one factor (S. Mehrotra, SIAM J. Optim. 2 (1992) 575).
 // - Maximum margin: hi = inf, so u = 0, and lam = 1. Scaled to the least y f = 1, a is feasible,
@@ -53,7 +56,9 @@ class Fit {
     n_ = n, lam_ = loss_.kind == ReadoutLoss::Kind::max_margin ? 1.0 : lam, a_ = a, g_ = g;
     for (auto* v : {&f_, &df_, &q_, &h_}) std::fill(v->begin() + n, v->end(), 0.0);
     system_.samples().apply(n, a, f_.data());
-    return loss_.bent() ? interior_point() : newton();
+    if (!loss_.bent()) return newton();
+    double gap = 0;
+    return above() && proximal(gap) ? gap : interior_point();
   }
 
   /// Predictions of the samples by the last readout.
@@ -96,20 +101,21 @@ class Fit {
       if (gap <= tolerance * objective) return gap / objective;
       system_.set(n_, lam_, h_);
       if (!system_.solve_roughly(r_, da_, df_) && !system_.solve(r_, da_, df_)) break;
-      step(line_search());
+      step(line_search([&](Index, double e) { return loss_.derivatives(e).g; }));
     }
     if (piecewise) return interior_point();
     throw NoReadout(false);
   }
 
-  /// Where the slope of the objective along da, which is negative, is a tenth of what it was.
-  double line_search() const {
+  /// Where the slope of the objective along da, which is negative, is a tenth of what it was;
+  /// half(sample, e) is half the slope of its loss.
+  template <class Half> double line_search(Half&& half) const {
     const double first = dot(a_, da_.data(), p_), second = dot(da_.data(), da_.data(), p_);
     const auto slope = [&](double t) {
       double sum = 0;
       for (Index s = 0; s < n_; ++s) {
         const double e = loss_.error(y_[s], f_[s] + t * df_[s]);
-        sum += loss_.derivatives(e).g * loss_.slope(y_[s]) * df_[s];
+        sum += half(s, e) * loss_.slope(y_[s]) * df_[s];
       }
       return sum + lam_ * (first + t * second);
     };
@@ -136,6 +142,43 @@ class Fit {
 
   // --- piecewise quadratic losses
   // ---------------------------------------------------------------------------------------------
+
+  /// True where it gets to the tolerance; g0 is in v_.
+  bool proximal(double& gap) {
+    double size = 0;
+    for (Index s = 0; s < n_; ++s) {
+      size += std::abs(loss_.error(y_[s], f_[s]));
+      v_[s] = std::clamp(g_[s], loss_.lo, loss_.hi);
+    }
+    double kappa = std::max(size / static_cast<double>(n_), 1e-300) / (loss_.hi - loss_.lo);
+    const auto half = [&](Index s, double e) {
+      return std::clamp(v_[s] + e / kappa, loss_.lo, loss_.hi);
+    };
+    for (int k = 0; k < 80;) {
+      double objective = 0, excess = 0;
+      for (Index s = 0; s < n_; ++s) {
+        const double e = loss_.error(y_[s], f_[s]);
+        g_[s] = half(s, e), h_[s] = g_[s] > loss_.lo && g_[s] < loss_.hi ? 1 / kappa : 0.0;
+        objective += loss_.value(e), excess += loss_.excess(e, g_[s]);
+      }
+      link();
+      objective += lam_ * dot(a_, a_, p_);
+      const double rest = dot(r_.data(), r_.data(), p_) / lam_;
+      gap = (excess + rest) / objective;
+      if (gap <= tolerance) return true;
+      if (rest <= std::max(0.1 * excess, 1e-2 * tolerance * objective)) {
+        if (kappa < 1e-12 * size) return false;
+        std::copy_n(g_, n_, v_.begin());
+        kappa *= 0.5;
+        continue;
+      }
+      system_.set(n_, lam_, h_);
+      if (!system_.solve(r_, da_, df_)) return false;
+      step(line_search(half));
+      ++k;
+    }
+    return false;
+  }
 
   bool above() const { return loss_.hi < std::numeric_limits<double>::infinity(); }
 

@@ -143,17 +143,19 @@ void multiply(const Panels<T>& a, const Panels<T>& b, Panels<T>& c, Index column
   });
 }
 
-/// G += A A^T, lower triangle, for the first `columns` columns of A.
+/// G += A A^T, lower triangle, for the first `columns` columns of A: panels first to last of G, all
+/// of them where that is -1.
 template <class T>
 void rank_update(const Panels<T>& a, Index columns, PackedLower<T>& g, int threads,
-                 Interrupt& interrupt) {
+                 Interrupt& interrupt, Index first = 0, Index last = -1) {
   constexpr Index nr = Tile<T>::nr, mr = Tile<T>::mr, block = Tile<T>::block;
   constexpr Index per_panel = mr / nr;
-  const std::vector<Index> rows = cuts(std::min(a.count(), g.count()), block);
+  const std::vector<Index> rows = cuts(last < 0 ? std::min(a.count(), g.count()) : last, block);
   std::vector<Piece> pieces;
-  for (std::size_t i = rows.size() - 1; i > 0; --i)
+  for (std::size_t i = rows.size() - 1; i > 0 && rows[i] > first; --i)
     for (std::size_t j = 1; j <= i; ++j)
-      pieces.push_back({rows[i - 1], rows[i], rows[j - 1] * per_panel, rows[j] * per_panel});
+      pieces.push_back(
+          {std::max(first, rows[i - 1]), rows[i], rows[j - 1] * per_panel, rows[j] * per_panel});
   parallel_for(static_cast<Index>(pieces.size()), threads, interrupt, [&](Index n, int) {
     const Piece& q = pieces[n];
     const Index j0 = q.j0, j1 = q.j1;

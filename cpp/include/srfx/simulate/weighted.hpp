@@ -3,11 +3,13 @@
 //
 // With w = h (t - Phi da) it is lam da = r + Phi^T w, and (K_FF + lam/h) w = lam t - Phi r over the
 // samples F of positive weight, K = Phi Phi^T. The smaller of the two matrices is factorised, units
-// or F. K is kept where samples are fewer than units.
+// or F. K is kept where samples are fewer than units; where they are more,
+// of those that were in F before, with their features side by side.
 #pragma once
 
 #include "srfx/simulate/products.hpp"
 
+#include <memory>
 #include <vector>
 
 namespace srfx {
@@ -22,7 +24,8 @@ class WeightedSystem {
         threads_(threads),
         interrupt_(interrupt),
         samples_(phi, units, threads, interrupt),
-        kernel_(dual) {
+        kernel_(dual),
+        place_(static_cast<std::size_t>(most_samples), -1) {
     for (auto* v : {&along_, &work_}) v->assign(padded(most_samples), 0.0);
     for (auto* v : {&image_, &residual_, &gradient_, &direction_}) v->assign(padded(units), 0.0);
     if (dual > 0) {
@@ -119,17 +122,25 @@ class WeightedSystem {
   void over_samples(const std::vector<double>& r, const double* t, double* w,
                     std::vector<double>& da) {
     const Index m = static_cast<Index>(active_.size());
+    const bool apart = n_ > dual_;  // F among the samples that are held
+    Samples& samples = apart ? *held_samples_ : samples_;
+    const Index rows = apart ? static_cast<Index>(held_list_.size()) : n_;
+    const auto row = [&](Index sample) { return apart ? place_[sample] : sample; };
     std::fill(work_.begin(), work_.end(), 0.0);
+    if (w) std::fill_n(w, n_, 0.0);
     if (m > 0) {
-      samples_.apply(n_, r.data(), along_.data());
+      samples.apply(rows, r.data(), along_.data());
       std::vector<double> x(padded(m), 0.0);
-      for (Index i = 0; i < m; ++i) x[i] = (t ? lam_ * t[active_[i]] : 0.0) - along_[active_[i]];
+      for (Index i = 0; i < m; ++i)
+        x[i] = (t ? lam_ * t[active_[i]] : 0.0) - along_[row(active_[i])];
       solve_forward(small_, m, x.data());
       solve_transposed(small_, m, x.data(), threads_, interrupt_);
-      for (Index i = 0; i < m; ++i) work_[active_[i]] = x[i];
+      for (Index i = 0; i < m; ++i) {
+        work_[row(active_[i])] = x[i];
+        if (w) w[active_[i]] = x[i];
+      }
     }
-    if (w) std::copy_n(work_.begin(), n_, w);
-    samples_.project(n_, work_.data(), image_.data());
+    samples.project(rows, work_.data(), image_.data());
     for (Index u = 0; u < p_; ++u) da[u] = (r[u] + image_[u]) / lam_;
   }
 
@@ -199,6 +210,7 @@ class WeightedSystem {
   bool factorise_samples() {
     const Index m = static_cast<Index>(active_.size());
     small_ = PackedLower<double>(m);
+    if (n_ > dual_) hold_active();
     if (m == 0) return ready_ = true;
     gram_of_active();
     for (Index i = 0; i < m; ++i) small_(i, i) += lam_ / h_[active_[i]];
@@ -206,37 +218,76 @@ class WeightedSystem {
     return ready_ = cholesky(small_, 0.0, threads_, interrupt_);
   }
 
-  /// K of the samples F, from the matrix that is kept or from their features.
+  /// Holds the samples F: their features and K.
+  void hold_active() {
+    constexpr Index mr = Samples::mr;
+    const Index most = std::min(static_cast<Index>(place_.size()), p_ + p_ / 2 + mr);
+    if (held_.rows() == 0) {
+      held_ = Panels<double>(most, p_);
+      held_.set_zero();
+      held_kernel_ = PackedLower<double>(most);
+      held_samples_ = std::make_unique<Samples>(held_, p_, threads_, interrupt_);
+    }
+    std::vector<Index> added;
+    const auto find_added = [&] {
+      for (const Index s : active_)
+        if (place_[s] < 0) added.push_back(s);
+    };
+    find_added();
+    if (static_cast<Index>(held_list_.size() + added.size()) > most) {
+      std::fill(place_.begin(), place_.end(), -1);
+      held_list_.clear(), added.clear();
+      find_added();
+    }
+    if (added.empty()) return;
+    const Index first = static_cast<Index>(held_list_.size());
+    for (const Index s : added) {
+      place_[s] = static_cast<Index>(held_list_.size());
+      held_list_.push_back(s);
+    }
+    const Index count = static_cast<Index>(held_list_.size()), from = first / mr,
+                to = ceil_div(count, mr);
+    const Panels<double>& phi = samples_.phi();
+    parallel_for(to - from, threads_, interrupt_, [&](Index n, int) {
+      const Index i = from + n;
+      for (Index row = std::max(first, i * mr); row < std::min(count, (i + 1) * mr); ++row)
+        for (Index u = 0; u < p_; ++u) held_.at(i, u)[row % mr] = phi(held_list_[row], u);
+      std::fill_n(held_kernel_.at(i, 0), (i + 1) * mr * mr, 0.0);
+    });
+    rank_update(held_, p_, held_kernel_, threads_, interrupt_, from, to);
+  }
+
+  /// K of the samples F, from what is kept of it.
   void gram_of_active() {
     constexpr Index mr = Samples::mr;
     const Index m = static_cast<Index>(active_.size());
-    const Panels<double>& phi = samples_.phi();
-    if (n_ <= dual_) {
-      parallel_for(small_.count(), threads_, interrupt_, [&](Index i, int) {
-        for (Index j = 0; j < (i + 1) * mr; ++j)
-          for (Index r = 0; r < mr; ++r) {
-            const Index row = i * mr + r;
-            small_.at(i, j)[r] = row < m && j <= row ? kernel_(active_[row], active_[j]) : 0.0;
+    const bool apart = n_ > dual_;
+    parallel_for(small_.count(), threads_, interrupt_, [&](Index i, int) {
+      for (Index j = 0; j < (i + 1) * mr; ++j)
+        for (Index r = 0; r < mr; ++r) {
+          const Index row = i * mr + r;
+          double& out = small_.at(i, j)[r];
+          if (row >= m || j > row) {
+            out = 0.0;
+          } else if (apart) {
+            const Index a = place_[active_[row]], b = place_[active_[j]];
+            out = held_kernel_(std::max(a, b), std::min(a, b));
+          } else {
+            out = kernel_(active_[row], active_[j]);
           }
-      });
-      return;
-    }
-    Panels<double> some(m, p_);
-    parallel_for(some.count(), threads_, interrupt_, [&](Index i, int) {
-      for (Index r = 0; r < mr; ++r) {
-        const Index row = i * mr + r;
-        for (Index u = 0; u < p_; ++u) some.at(i, u)[r] = row < m ? phi(active_[row], u) : 0.0;
-      }
+        }
     });
-    small_.set_zero();
-    rank_update(some, p_, small_, threads_, interrupt_);
   }
 
   Index p_, dual_;
   int threads_;
   Interrupt& interrupt_;
   Samples samples_;
-  PackedLower<double> kernel_, units_, small_;
+  PackedLower<double> kernel_;
+  std::vector<Index> place_, held_list_;  ///< of a sample among those held, or -1; and back
+  Panels<double> held_;
+  PackedLower<double> held_kernel_, units_, small_;
+  std::unique_ptr<Samples> held_samples_;
   bool ready_ = false, kept_ = false;
   Index n_ = 0;
   double lam_ = 1;

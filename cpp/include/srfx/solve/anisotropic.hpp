@@ -240,7 +240,7 @@ class OneStepSource {
  public:
   static constexpr bool directed = false;  ///< targets of one direction alone
   struct Parameters {
-    double eta, inverse_alpha0, noise;
+    double eta, inverse_alpha0, noise;  ///< the last: of "logit" labels their slope
   };
   enum class Path { automatic, matrix };
 

@@ -42,17 +42,17 @@ struct GroupLossNodes {
   std::vector<double> e;         ///< size x packed: mu1_g mu1_h for g <= h, then mu2_g^2
   std::vector<double> features;  ///< size x features: mu0, k_j mu1, mu_c
   std::vector<double> mu1;       ///< size x groups
-  std::vector<bool> far;         ///< |k| > 6
+  std::vector<double> near;      ///< density of k, 1 at 0
   std::vector<double> mean_e;
-  dense::Matrix gram;     ///< E of two features
-  dense::Matrix to_m;     ///< m = to_m times its unknowns
-  dense::Matrix from_m;   ///< and they, given m: by projection of mu0.m on their features
-  bool penalised = true;  ///< m pays for the mean of the features: finite d
-  double error = 0;       ///< of the coefficients
+  dense::Matrix gram;    ///< E of two features
+  dense::Matrix to_m;    ///< m = to_m times its unknowns
+  dense::Matrix from_m;  ///< and they, given m: by projection of mu0.m on their features
+  double error = 0;      ///< of the coefficients
 
   std::vector<Index> first;          ///< of the atoms of a node, whole vectors; size + 1
   std::vector<double> w;             ///< under one k they sum to one
   std::vector<double> target, sign;  ///< e = target - sign f: s* or 1, and 1 or the label
+  std::vector<double> density;       ///< of labels: of z, 1 at 0, times the label's probability
   std::vector<double> z[GroupLossLayout::most_across];
   double label_noise = 0;  ///< variance of e beside that of f
   double field_step = 0.6;
@@ -143,29 +143,75 @@ class GroupLossNodesMaker {
     return in_z * in_k * (across_.size() > 1 || !rules_ ? 0.6 : 1.0);
   }
 
-  GroupLossNodes make(int rung_k, int rung_z, bool penalised) const {
+  /// Which features m has: those of all groups where it is penalised, else a basis of their span;
+  /// or, of a part of the line, those of all groups though they may vanish there.
+  enum class Means { penalised, free, all };
+
+  GroupLossNodes make(int rung_k, int rung_z, Means means) const {
     GroupRung rung =
         !rules_
             ? table_->unfolded(std::min(2 * rung_k, table_->n_spike_rungs() - 1))
             : table_->rung_on(panels_in_k_ ? rules_->panels(rung_k)
                               : rung_k < 7 ? rules_->trapezoid(2 * rung_k, 0, 4.6 + 0.7 * rung_k)
                                            : rules_->panels(rung_k - 4));
+    return make_on(rung, rung_z, means);
+  }
+
+  /// Beside one spike: panels in k, of so many nodes.
+  bool takes_panels() const { return rules_.has_value(); }
+  static constexpr double reach_in_k = 9.6;
+  static constexpr int panel_order = 16;
+  /// Where panels should begin: at kinks.
+  std::vector<double> kinks_in_k() const {
+    std::vector<double> out;
+    const auto add = [&](const std::vector<double>& kinks, double slope) {
+      for (const double kink : kinks)
+        if (slope != 0) out.push_back(kink / slope);
+    };
+    for (const Coefficients& of : table_->coefficients())
+      add(of.sigma_shape().kinks, of.parameters().r);
+    add(shape_.kinks, gamma_[0]);
+    return out;
+  }
+  /// One panel, its weights not made to sum to one.
+  GroupLossNodes make_panel(double lo, double hi, int rung_z) const {
+    Rule rule;
+    rule.push_panels(lo, hi, hi - lo, panel_order);
+    rule.finish();
+    double mass = 0;
+    for (const double w : rule.w) mass += w;
+    GroupRung rung = table_->rung_on(rule);
+    GroupLossNodes out = make_on(rung, rung_z, Means::all, mass);
+    for (double& w : out.weight) w *= mass;
+    return out;
+  }
+  GroupLossNodes make_panels(const std::vector<std::pair<double, double>>& panels, int rung_z,
+                             Means means) const {
+    Rule rule;
+    for (const auto& [lo, hi] : panels) rule.push_panels(lo, hi, hi - lo, panel_order);
+    rule.finish();
+    GroupRung rung = table_->rung_on(rule);
+    return make_on(rung, rung_z, means);
+  }
+
+ private:
+  /// `mass`: of the rule in k, whose weights are made to sum to one.
+  GroupLossNodes make_on(GroupRung& rung, int rung_z, Means means, double mass = 1) const {
     GroupLossNodes out;
-    coefficients(rung, penalised, out);
+    coefficients(rung, means, out);
     out.label_noise = labels_.real() ? labels_.noise : 0;
     static constexpr double field_steps[n_rungs_z] = {1.1,  0.8, 0.68, 0.6, 0.55, 0.5,
                                                       0.45, 0.4, 0.3,  0.2, 0.1};
     out.field_step = field_steps[rung_z];
     for (Index i = 0; i < out.size; ++i) {
       out.first.push_back(static_cast<Index>(out.w.size()));
-      atoms(&rung.at[i * rung.spikes], rung_z, std::min(1e-6, 1e-19 / out.weight[i]), out);
+      atoms(&rung.at[i * rung.spikes], rung_z, std::min(1e-6, 1e-19 / (mass * out.weight[i])), out);
     }
     out.first.push_back(static_cast<Index>(out.w.size()));
     return out;
   }
 
- private:
-  void coefficients(GroupRung& rung, bool penalised, GroupLossNodes& out) const {
+  void coefficients(GroupRung& rung, Means means, GroupLossNodes& out) const {
     const GroupNodes nodes = gather_nodes(rung, rung.size());
     GroupLossLayout& l = out.layout;
     const int k = l.groups = nodes.groups;
@@ -173,8 +219,8 @@ class GroupLossNodesMaker {
     l.norms = row_norms_ ? k : 0;
     bool any = false;
     for (double size : nodes.rms_mu0) any = any || size > 0;
-    l.means = !any ? 0 : penalised ? k : nodes.rank;
-    out.penalised = penalised;
+    const bool penalised = means != Means::free;
+    l.means = !any && means != Means::all ? 0 : penalised ? k : nodes.rank;
     out.to_m = dense::Matrix::Zero(k, l.means);
     out.from_m = dense::Matrix::Zero(l.means, k);
     if (penalised) out.from_m.setIdentity();
@@ -199,7 +245,7 @@ class GroupLossNodesMaker {
       const double* const own = &nodes.kmu1[i * nodes.n_columns()];
       out.features.insert(out.features.end(), own, own + nodes.n_columns());
       for (const std::vector<double>& of : muc) out.features.push_back(of[i]);
-      out.far.push_back(rung.radius(i) > 6);
+      out.near.push_back(std::exp(-0.5 * rung.radius(i) * rung.radius(i)));
       const double* const f = &out.features[i * features];
       for (int a = 0; a < features; ++a)
         for (int b = 0; b < features; ++b) out.gram(a, b) += out.weight[i] * f[a] * f[b];
@@ -277,13 +323,28 @@ class GroupLossNodesMaker {
         ((s[i] > 0) == b.rising ? b.hi : b.lo) = 0.5 * (b.lo + b.hi);
       }
     }
+    // What the axes after this one make of s* within a deviation smooths the turn as noise does.
+    std::vector<double> smoothed(found.size(), width);
+    for (int l = j + 1; l < n_axes_ && width > 0 && !found.empty(); ++l) {
+      std::vector<double> side[2];
+      for (int of : {0, 1}) {
+        points.clear();
+        for (const Bracket& b : found) {
+          add(lines[b.line], 0.5 * (b.lo + b.hi));
+          points[points.size() - n_axes_ + l] += (2 * of - 1) * rho_[l];
+        }
+        side[of] = values_at(points);
+      }
+      for (std::size_t i = 0; i < found.size(); ++i)
+        smoothed[i] += 0.5 * std::abs(side[1][i] - side[0][i]);
+    }
     for (const Bracket& b : found) {
       int& place = lines[b.line].turns;
       if (place < 0) {
         place = static_cast<int>(turns.size());
         turns.emplace_back();
       }
-      turns[place].push_back({0.5 * (b.lo + b.hi), width > 0 ? width / b.slope : 0});
+      turns[place].push_back({0.5 * (b.lo + b.hi), smoothed[&b - found.data()] / b.slope});
     }
   }
 
@@ -369,18 +430,24 @@ class GroupLossNodesMaker {
     for (const Line& line : lines)
       points.insert(points.end(), line.t.data(), line.t.data() + n_axes_);
     const std::vector<double> s = values_at(points);
-    const auto add = [&](const Line* line, double w, double target, double sign) {
+    const auto add = [&](const Line* line, double chance, double target, double sign) {
+      const double w = line ? line->weight * chance : 0;
       if (line && w < least) return;
+      double square = 0;
       out.w.push_back(w), out.target.push_back(target), out.sign.push_back(sign);
-      for (std::size_t m = 0; m < across_.size(); ++m) out.z[m].push_back(line ? line->z[m] : 0);
+      for (std::size_t m = 0; m < across_.size(); ++m) {
+        const double z = line ? line->z[m] : 0;
+        out.z[m].push_back(z), square += z * z;
+      }
+      out.density.push_back(chance * std::exp(-0.5 * square));
     };
     for (std::size_t i = 0; i < lines.size(); ++i) {
       const Line* const at = &lines[i];
       if (labels_.real()) {
-        add(at, at->weight, s[i], 1);
+        add(at, 1, s[i], 1);
       } else {
-        add(at, at->weight * labels_.plus(s[i]), 1, 1);
-        add(at, at->weight * labels_.plus(-s[i]), 1, -1);
+        add(at, labels_.plus(s[i]), 1, 1);
+        add(at, labels_.plus(-s[i]), 1, -1);
       }
     }
     while (out.w.size() % 8 != 0) add(nullptr, 0, labels_.real() ? 0 : 1, 1);

@@ -262,7 +262,7 @@ inline GroupLossAverages group_loss_averages(const Loss& loss, const GroupLossNo
     for (int i = 0; i < n; ++i) {
       const double value = w * at.feature[i] * average[at.kind[i]];
       out.value(i) += value;
-      if (nodes.far[node]) out.beyond(i) += value;
+      if (nodes.near[node] < 1.5e-8) out.beyond(i) += value;
     }
     for (int j = 0; j < n; ++j) {
       const double wf = w * at.factor[j];

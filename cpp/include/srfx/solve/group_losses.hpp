@@ -6,7 +6,7 @@
 // point alone.
 #pragma once
 
-#include "srfx/solve/group_loss_solver.hpp"
+#include "srfx/solve/group_loss_panels.hpp"
 #include "srfx/solve/groups.hpp"
 
 #include <map>
@@ -20,33 +20,11 @@ namespace srfx {
 struct GroupLossOutput {
   GroupBatchOutput common;
   double *train_loss, *test_loss, *classification_error;
-  /// Of bulks with overlaps: the spike of each point, gamma L numbers each, and what is fitted along
-  /// the row norms.
+  /// Of bulks with overlaps: the spikes of each point, of one direction gamma of each group, of
+  /// several that with each direction; and what is fitted along the row norms.
   double *r = nullptr, *c = nullptr, *gamma = nullptr, *chi = nullptr;
   /// As in LossOutput; null: not asked for.
   double* slopes = nullptr;
-};
-
-/// Nodes of one coefficient set, made when first asked for.
-class GroupLossRules {
- public:
-  explicit GroupLossRules(GroupLossNodesMaker maker) : maker_(std::move(maker)) {}
-
-  int n_rungs_k() const { return maker_.n_rungs_k(); }
-  bool affordable(int rung_k, int rung_z) const {
-    return maker_.cost(rung_k, rung_z) < GroupLossNodesMaker::most_atoms;
-  }
-  const GroupLossNodes& find(int rung_k, int rung_z, bool penalised) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    std::unique_ptr<GroupLossNodes>& out = made_[{rung_k, rung_z, penalised}];
-    if (!out) out = std::make_unique<GroupLossNodes>(maker_.make(rung_k, rung_z, penalised));
-    return *out;
-  }
-
- private:
-  std::mutex mutex_;
-  GroupLossNodesMaker maker_;
-  std::map<std::tuple<int, int, bool>, std::unique_ptr<GroupLossNodes>> made_;
 };
 
 /// What a point's solution is.
@@ -57,37 +35,19 @@ struct GroupLossPoint {
   double residual = infinity, quadrature_error = 0;
   int iterations = 0;
   const GroupLossNodes* nodes = nullptr;
+  std::shared_ptr<const GroupLossNodes> own;  ///< they, if they are of this point alone
   dense::Matrix slopes;  ///< of the four observables (group_loss_slopes) by lam and alpha
 };
 
 namespace detail {
 
-/// How far two solutions are apart: V and Q relative, the features in units of the field.
-inline double apart(const GroupLossNodes& nodes, const GroupLossSystem& system,
-                    const dense::Vector& x, const dense::Vector& y) {
-  const GroupLossLayout& l = nodes.layout;
-  double out = 0, change = 0;
-  for (int i = 0; i < l.features(); ++i)
-    for (int j = 0; j < l.features(); ++j)
-      change += nodes.gram(i, j) * (x(l.m() + i) - y(l.m() + i)) * (x(l.m() + j) - y(l.m() + j));
-  out = std::sqrt(std::max(change, 0.0)) / system.field;
-  for (int i = 0; i < l.size(); ++i)
-    if (i < l.m() || i >= l.psi()) out = std::max(out, std::abs(x(i) - y(i)) / system.unit(i));
-  return out;
-}
-
-}  // namespace detail
-
-/// Solves one point: `rules` of its set, make(Point) a map of its bulk.
+/// From nowhere: the point on coarse rules, then ever denser ones in z and in k.
 template <class MakeMap>
-GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
-                                      const std::vector<double>& pi, const Point<double>& point,
-                                      bool slopes, MakeMap&& make) {
+GroupLossFound climb(const Loss& loss, GroupLossRules& rules, const std::vector<double>& shares,
+                     const Point<double>& p, MakeMap&& make) {
   constexpr double enough = 1e-10;
-  Point<double> p = point;
-  if (loss.hard()) p.lam = 1;  // V goes as 1/lam, the readout does not know it
   const bool penalised = p.inverse_d > 0;
-  GroupLossPoint out;
+  GroupLossFound out;
   const auto solve_on = [&](const GroupLossNodes& nodes, double tolerance) {
     const GroupLossLayout& l = nodes.layout;
     return solve_by_continuation<dense::Vector>(
@@ -100,8 +60,8 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
         [&](double v) {
           dense::Vector x = dense::Vector::Zero(l.size());
           for (int g = 0; g < l.groups; ++g) {
-            x(detail::index(l.groups, g, g)) = x(l.pairs() + g) = v * pi[g];
-            x(l.q() + detail::index(l.groups, g, g)) = x(l.q() + l.pairs() + g) = 0.5 * pi[g];
+            x(index(l.groups, g, g)) = x(l.pairs() + g) = v * shares[g];
+            x(l.q() + index(l.groups, g, g)) = x(l.q() + l.pairs() + g) = 0.5 * shares[g];
           }
           return x;
         },
@@ -117,7 +77,6 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
   }
   out.nodes = &rules.find(base_k, base_z, penalised);
   auto map = make(p);
-  double error = 0;
   if (at.converged) {
     // Down one ladder, then the other: the first rung whose successor would not move the solution.
     // Rules in k are judged where that in z is good: a coarse one changes abruptly with k.
@@ -141,8 +100,8 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
           left = 1;
           continue;
         }
-        const dense::Vector next = detail::moved(nodes, system, from, step, 1);
-        double move = detail::apart(nodes, system, next, from);
+        const dense::Vector next = moved(nodes, system, from, step, 1);
+        double move = apart(nodes, system, next, from);
         if (loss.margin) {
           const double now = group_loss_observables(loss, nodes, next, true).classification_error;
           if (classes >= 0) move = std::max(move, std::abs(now - classes));
@@ -156,16 +115,23 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
       return left;
     };
     dense::Vector x = at.x;
+    double left_k = 0, left_z = 0;
     if (out.nodes->layout.across > 0 || loss.logistic())
-      error = descend(rung_z, GroupLossNodesMaker::n_rungs_z - 1, x);
-    error += descend(rung_k, rules.n_rungs_k() - 1, x);
+      left_z = descend(rung_z, GroupLossNodesMaker::n_rungs_z - 1, x);
+    left_k = descend(rung_k, rules.n_rungs_k() - 1, x);
+    out.error = left_k + left_z, out.rung_z = rung_z;
     out.nodes = &rules.find(rung_k, rung_z, penalised);
-    x = carried(*on, *out.nodes, x);
+    out.x = x = carried(*on, *out.nodes, x);
+    if (left_k > 10 * enough && rules.takes_panels()) {  // what is narrow in k is met by panels
+      out.error = left_z;
+      to_panels(loss, rules, p, map, out);
+      x = out.x;
+    }
     const GroupLossLayout& l = out.nodes->layout;
     bool usable = true;
     for (int block : {0, l.q()})
       for (int g = 0; g < l.groups && usable; ++g)
-        usable = x(block + detail::index(l.groups, g, g)) > 0 && x(block + l.pairs() + g) > 0;
+        usable = x(block + index(l.groups, g, g)) > 0 && x(block + l.pairs() + g) > 0;
     if (usable) {
       at = group_loss_newton(loss, *out.nodes, map, x, 1e-11, 40);
       out.iterations += at.iterations;
@@ -175,40 +141,85 @@ GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
       out.iterations += at.iterations;
     }
   }
-  const GroupLossNodes& nodes = *out.nodes;
-  const GroupLossLayout& l = nodes.layout;
-  out.x = at.x;
-  out.residual = at.residual;
-  out.quadrature_error = error + nodes.error;
-  double q2 = 0, scale = 0;
-  for (int g = 0; g < l.groups; ++g) {
-    q2 += at.x(l.q() + l.pairs() + g);
-    scale +=
-        nodes.mean_e[l.pairs() + g] * at.x(l.q() + l.pairs() + g) +
-        nodes.mean_e[detail::index(l.groups, g, g)] * at.x(l.q() + detail::index(l.groups, g, g));
-  }
-  bool finite = at.converged;
-  if (at.converged) {
-    out.seen = group_loss_observables(loss, nodes, at.x);
+  out.x = at.x, out.residual = at.residual, out.tail = at.tail, out.good = at.converged;
+  return out;
+}
+
+}  // namespace detail
+
+/// Solves one point: `rules` of its set, make(Point) a map of its bulk.
+template <class MakeMap>
+GroupLossPoint solve_group_loss_point(const Loss& loss, GroupLossRules& rules,
+                                      const std::vector<double>& shares, const Point<double>& point,
+                                      bool slopes, MakeMap&& make) {
+  Point<double> p = point;
+  if (loss.hard()) p.lam = 1;  // V goes as 1/lam, the readout does not know it
+  auto map = make(p);
+  GroupLossPoint out;
+  GroupLossFound found;
+  const auto observe = [&] {
+    out.residual = found.residual;
+    if (!found.good) return;
+    const GroupLossLayout& l = found.nodes->layout;
+    const double q2 = found.x.segment(l.q() + l.pairs(), l.groups).sum();
+    out.seen = group_loss_observables(loss, *found.nodes, found.x);
     const double pull = p.lam / p.ratio * q2;
     out.residual = std::max(out.residual, std::abs(out.seen.pull - pull) /
                                               std::max(std::abs(pull), std::abs(out.seen.pull)));
-    finite = std::isfinite(at.x.sum()) && std::isfinite(out.seen.train_loss) &&
-             std::isfinite(out.seen.test_error);
+  };
+  found = detail::climb(loss, rules, shares, p, make);
+  observe();
+  const bool resolved = found.good && out.residual <= 1e-8 && found.error < 1e-6;
+  if (!resolved && rules.takes_panels() && !loss.logistic() && !loss.hard() && !loss.square() &&
+      p.lam > 0.3) {
+    const int before = found.iterations;
+    GroupLossFound other = from_smaller_lam(
+        p,
+        [&](const Point<double>& q) {
+          GroupLossFound at = detail::climb(loss, rules, shares, q, make);
+          auto there = make(q);
+          if (at.good) at.good = detail::newton_step(loss, there, at) < 1e-3;
+          return at;
+        },
+        [](const GroupLossFound& at, double from, double to) {
+          return detail::ahead(at, from, to);
+        },
+        [&](const Point<double>& q, GroupLossFound& at) {
+          auto there = make(q);
+          at.error = 0;
+          return detail::to_panels(loss, rules, q, there, at);
+        });
+    if (other.good || !found.good) found = std::move(other);
+    found.iterations += before;
+    observe();
   }
-  if (!at.converged)
+  const GroupLossNodes& nodes = *found.nodes;
+  const GroupLossLayout& l = nodes.layout;
+  out.x = found.x, out.iterations = found.iterations;
+  out.nodes = found.nodes, out.own = found.adapted;
+  out.quadrature_error = found.error + nodes.error;
+  double scale = 0;
+  for (int g = 0; g < l.groups; ++g)
+    for (const int i : {detail::index(l.groups, g, g), l.pairs() + g})
+      scale += nodes.mean_e[i] * found.x(l.q() + i);
+  if (!found.good)
     out.status = scale > 1e8 || loss.hard() ? Status::diverged : Status::max_iterations;
-  else if (!finite) out.status = Status::non_finite;
-  else if (!(out.residual <= 1e-8)) out.status = Status::max_iterations;
-  else if (at.tail > 1e-3) out.status = Status::diverged;
+  else if (!std::isfinite(found.x.sum() + out.seen.train_loss + out.seen.test_error))
+    out.status = Status::non_finite;
+  else if (!(out.residual <= 1e-8) || found.error > 0.1)  // no rule resolves the latter
+    out.status = Status::max_iterations;
+  else if (found.tail > 1e-3 || (loss.hard() && detail::rare_share(loss, nodes, found.x) > 1e-3) ||
+           detail::hangs_on_rare(loss, map, found))
+    out.status = Status::diverged;
   else out.status = Status::converged;
   if (slopes && out.status == Status::converged) {
-    const GroupLossSystem system(loss, nodes, map, at.x);
+    auto fresh = make(p);  // whose derivatives are those here
+    const GroupLossSystem system(loss, nodes, fresh, found.x);
     dense::Matrix moves(l.size(), 2);
     moves.col(0) = system.solve(system.by_lam);
     moves.col(1) = system.solve(system.by_ratio) / point.alpha;
     if (loss.hard()) moves.col(0).setZero();
-    out.slopes = group_loss_slopes(loss, nodes, at.x).lazyProduct(moves);
+    out.slopes = group_loss_slopes(loss, nodes, found.x).lazyProduct(moves);
   }
   if (loss.hard())
     for (int i = 0; i < l.packed(); ++i) out.x(i) /= point.lam;
@@ -223,6 +234,11 @@ struct GroupLossInput : GroupBatchInput {
 
 /// Solves every point of a batch, lam > 0: spiked models.
 void solve_group_losses(const GroupLossInput& in, const GroupLossOutput& out, Interrupt& interrupt);
+
+struct GroupStepInput;
+/// The same of actual steps with several readout values: `steps` has what `sets` would have.
+void solve_group_step_losses(const GroupStepInput& steps, const GroupLossInput& in,
+                             const GroupLossOutput& out, Interrupt& interrupt);
 
 class LayerSource;
 /// The same after several steps, or one towards a target of several directions; no `sets`.

@@ -3,6 +3,7 @@
 // group_step_map.hpp and group_step_bulk.hpp the equations of the bulk.
 #pragma once
 
+#include "srfx/gaussian/labels.hpp"
 #include "srfx/solve/groups.hpp"
 
 #include <array>
@@ -14,6 +15,7 @@ struct GroupStepInput : BatchTarget {
   const Function *sigma = nullptr, *derivative = nullptr;
   std::vector<double> readout, pi;
   std::vector<std::array<double, 3>> sets;  ///< eta, 1/alpha0, noise
+  Labels labels;                            ///< that the step sees; their noise is that of each set
   const std::int64_t* set_index = nullptr;
   Index set_stride = 0;
   Column alpha, beta, lam, noise, inverse_d;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "srfx/solve/loss_path.hpp"
+#include "srfx/solve/loss_rare.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -12,78 +13,72 @@ namespace srfx {
 
 namespace detail {
 
-/// What the halving of a panel in k is judged by: the averages and what fresh labels are met by.
-struct PanelValue {
-  std::array<double, n_loss_unknowns + 2> value{};
-  double square = 0;  ///< E g^2
-  PanelValue() = default;
-  PanelValue(const Loss& loss, const LossNodes& nodes, const LossVector& x) {
-    const LossAverages averages = averages_of(loss, nodes, x);
-    std::copy(averages.value.begin(), averages.value.end(), value.begin());
-    square = averages.square;
-    const FreshLabel fresh = fresh_label(loss, nodes, x);
-    value[n_loss_unknowns] = fresh.missed, value[n_loss_unknowns + 1] = fresh.loss;
-  }
-};
+/// So often panels are made anew where a solution moved on them: they are dense where it bends.
+constexpr int most_rounds = 5;
 
-/// Nodes of panels in k that are halved where that moves the averages at x: where labels change or
-/// the loss bends between nodes, for a field that is narrow there. They are judged on a coarse rule
-/// in z. `error` is what further halvings would have moved, relative.
+/// Nodes of panels of its own for a solution at x. Panels are judged by the averages and by what
+/// fresh labels are met by, on a coarse rule in z.
 inline std::shared_ptr<const LossNodes> adapted_nodes(const Loss& loss, LossRules& rules,
                                                       int rung_z, const LossVector& x,
                                                       const Point<double>& p, double& error) {
-  constexpr double enough = 4e-10;
-  constexpr int judged = 1;          // rung in z
-  constexpr std::size_t most = 160;  // panels
+  constexpr int judged = 1, judged_narrow = 4, final_narrow = 6, missed = n_loss_unknowns,
+                square = n_loss_unknowns + 2;
   if (rules.atoms) rung_z = std::max(rung_z, 4);
-  struct Part {
-    LossRules::Panel panel;
-    PanelValue value;
+  using List = std::array<double, n_loss_unknowns + 3>;
+  const LossNodes& coarse = rules.find(0, 0);
+  const bool narrow = rules.narrow_in_z();
+  const BendsOf bends = [&](const LossNode& at) {
+    const LossField field = field_at(coarse, at, x);
+    const double curve = loss.kappa + field.v;
+    LossBends out{field.mean, field.tilt, std::sqrt(field.variance), {}, 0};
+    if (loss.bounded_below()) out.at[out.count++] = curve * loss.lo;
+    if (loss.bounded_above()) out.at[out.count++] = curve * loss.hi;
+    return out;
   };
-  std::vector<Part> open, next;
-  std::vector<LossRules::Panel> leaves;
-  PanelValue size;
-  for (int i = 0; i < rules.first_panels(); ++i) {
-    const LossRules::Panel panel{i, 0, 0};
-    open.push_back({panel, PanelValue(loss, rules.find(panel, judged), x)});
-    for (std::size_t j = 0; j < size.value.size(); ++j)
-      size.value[j] += std::abs(open.back().value.value[j]);
-    size.square += open.back().value.square;
-  }
+  const auto value_on = [&](const LossNodes& nodes) {
+    const LossAverages averages = averages_of(loss, nodes, x);
+    const FreshLabel fresh = fresh_label(loss, nodes, x);
+    List out;
+    std::copy(averages.value.begin(), averages.value.end(), out.begin());
+    out[missed] = fresh.missed, out[missed + 1] = fresh.loss, out[square] = averages.square;
+    return out;
+  };
+  const auto value = [&](const LossPanel& panel) {
+    return narrow ? value_on(rules.make(panel, judged_narrow, bends))
+                  : value_on(rules.find(panel, judged));
+  };
   // An average that vanishes, by symmetry or where the loss is straight, has the size of what it
   // stands beside.
-  const LossNodes& coarse = rules.find(0, 0);
-  const double features[3] = {coarse.gram[0][0], coarse.gram[1][1], coarse.gram[2][2]};
-  static constexpr int of[3] = {at_m, at_theta, at_chi};
-  for (int j = 0; j < 3; ++j)
-    size.value[of[j]] = std::max(size.value[of[j]], std::sqrt(features[j] * size.square));
-  size.value[at_psi] = std::max(size.value[at_psi], std::sqrt(coarse.mean_u1 * size.square));
-  for (int j : {at_v1, at_v2}) size.value[j] = std::max(size.value[j], p.lam / p.ratio);
-  size.value[n_loss_unknowns] = 1;
-  error = 0;
-  for (; !open.empty(); open.swap(next), next.clear())
-    for (const Part& at : open) {
-      const auto [left, right] = at.panel.halves();
-      const Part halves[2] = {{left, PanelValue(loss, rules.find(left, judged), x)},
-                              {right, PanelValue(loss, rules.find(right, judged), x)}};
-      double moved = 0;
-      for (std::size_t j = 0; j < size.value.size(); ++j)
-        if (size.value[j] > 0)
-          moved = std::max(moved, std::abs(halves[0].value.value[j] + halves[1].value.value[j] -
-                                           at.value.value[j]) /
-                                      size.value[j]);
-      if (moved > enough && leaves.size() / 2 + open.size() + next.size() < most) {
-        next.insert(next.end(), halves, halves + 2);
-        continue;
-      }
-      // The halves are nearer by far where the integrand is resolved, and by a digit where it is
-      // not.
-      error += 0.1 * moved;
-      leaves.push_back(left), leaves.push_back(right);
-    }
+  const auto enlarge = [&](List& size) {
+    static constexpr int of[3] = {at_m, at_theta, at_chi};
+    for (int j = 0; j < 3; ++j)
+      size[of[j]] = std::max(size[of[j]], std::sqrt(coarse.gram[j][j] * size[square]));
+    size[at_psi] = std::max(size[at_psi], std::sqrt(coarse.mean_u1 * size[square]));
+    for (int j : {at_v1, at_v2}) size[j] = std::max(size[j], p.lam / p.ratio);
+    size[missed] = 1;
+  };
   auto out = std::make_shared<LossNodes>();
-  for (const LossRules::Panel& panel : leaves) out->append(rules.find(panel, rung_z));
+  const std::vector<LossPanel> panels = halved_panels(rules.first_panels(), value, enlarge, error);
+  for (const LossPanel& panel : panels) {
+    if (narrow) out->append(rules.make(panel, final_narrow, bends));
+    else out->append(rules.find(panel, rung_z));
+  }
   out->size0 = out->gram[0][0];
+  if (narrow) {  // the rules in z are too: each was judged on a coarser one
+    List coarser{};
+    for (const LossPanel& panel : panels) {
+      const List part = value(panel);
+      for (std::size_t j = 0; j < part.size(); ++j) coarser[j] += part[j];
+    }
+    const List finer = value_on(*out);
+    List size = finer;
+    for (double& of : size) of = std::abs(of);
+    enlarge(size);
+    double moved = 0;
+    for (std::size_t j = 0; j < size.size(); ++j)
+      if (size[j] > 0) moved = std::max(moved, std::abs(finer[j] - coarser[j]) / size[j]);
+    error += 0.1 * moved;
+  }
   return out;
 }
 
@@ -166,37 +161,44 @@ LossFound climb(const Loss& loss, LossRules& rules, const Point<double>& p, Make
     if (!(x[j] > 0)) x[j] = both[j];
   out.on = out.rungs;
   out.nodes = &rules.find(out.rungs.k, out.rungs.z);
-  if (left_k > enough) {  // what is narrow in k is met by panels
-    out.adapted = adapted_nodes(loss, rules, out.rungs.z, x, p, out.error);
-    out.error += left_z;
-    out.nodes = out.adapted.get();
+  const bool narrow = rules.narrow_in_z() && left_z > enough;
+  const bool adapts = left_k > enough || narrow;
+  for (int round = 0; round < (adapts ? most_rounds : 1); ++round) {
+    if (adapts) {  // what is narrow is met by panels
+      out.adapted = adapted_nodes(loss, rules, out.rungs.z, x, p, out.error);
+      if (!narrow) out.error += left_z;
+      out.nodes = out.adapted.get();
+    }
+    at = loss_newton(loss, *out.nodes, map, x, 1e-11, 40);
+    iterations += at.iterations;
+    if (!at.converged || apart(*out.nodes, at.x, x) < rules.steady()) break;
+    x = at.x;
   }
-  at = loss_newton(loss, *out.nodes, map, x, 1e-11, 40);
-  out.iterations = iterations + at.iterations;
+  out.iterations = iterations;
   out.x = at.x, out.residual = at.residual, out.tail = at.tail, out.good = at.converged;
   return out;
 }
 
 /// On panels of its own, for a point that is all but solved on rules that are not dense enough.
+/// Yields the last move.
 template <class Map>
-void to_panels(const Loss& loss, LossRules& rules, const Point<double>& p, Map& map, LossFound& at,
-               double& by) {
-  double error = 0;
-  at.adapted = adapted_nodes(loss, rules, at.rungs.z, at.x, p, error);
-  at.error += error;
-  at.nodes = at.adapted.get();
-  by = infinity;
-  for (int pass = 0; pass < 4 && !(by < 1e-7); ++pass)
-    by = newton_step(loss, *at.nodes, map, at, true);
+double to_panels(const Loss& loss, LossRules& rules, const Point<double>& p, Map& map,
+                 LossFound& at) {
+  const double before = at.error;
+  double by = infinity;
+  for (int round = 0; round < most_rounds; ++round) {
+    const LossVector start = at.x;
+    at.adapted = adapted_nodes(loss, rules, at.rungs.z, at.x, p, at.error);
+    at.error += before;
+    at.nodes = at.adapted.get();
+    by = infinity;
+    for (int pass = 0; pass < 4 && !(by < 1e-7); ++pass)
+      by = newton_step(loss, *at.nodes, map, at, true);
+    if (!(by < 3) || apart(*at.nodes, at.x, start) < rules.steady()) break;
+  }
   at.residual = 10 * by * by;
   at.good = by < 1e-7;
-}
-
-template <class Map>
-void to_panels(const Loss& loss, LossRules& rules, const Point<double>& p, Map& map,
-               LossFound& at) {
-  double by = 0;
-  to_panels(loss, rules, p, map, at, by);
+  return by;
 }
 
 /// What fresh labels are met by at a solution, on rungs of its own: where the field is narrow beside
@@ -226,93 +228,61 @@ inline bool settle_fresh(const Loss& loss, LossRules& rules, LossFound& at, Fres
   return move * rate <= enough;
 }
 
-/// A point at a large lam from one at a smaller, on panels of its own all the way: as lam grows the
-/// field's scatter vanishes beside the bends of a loss, and no rule is dense enough but where they
-/// are.
+/// A point at a large lam from one at a smaller.
 template <class MakeMap>
 LossFound from_smaller_lam(const Loss& loss, LossRules& rules, const Point<double>& p,
                            MakeMap&& make) {
-  Point<double> q = p;
-  LossFound at;
-  int iterations = 0;
-  for (q.lam = std::min(1.0, 0.3 * p.lam); q.lam > 1e-3; q.lam *= 0.3) {
-    at = climb(loss, rules, q, make, nullptr);
-    iterations += at.iterations;
-    if (at.good) break;
-  }
-  if (!at.good) return at;
-  {
-    auto map = make(q);
-    newton_step(loss, *at.nodes, map, at, true);
-  }
-  double factor = 2;
-  for (int pass = 0; pass < 80 && q.lam < p.lam; ++pass) {
-    Point<double> next = q;
-    next.lam = std::min(p.lam, q.lam * factor);
-    LossFound trial = at;
-    for (int j = 0; j < n_loss_unknowns; ++j) {  // by powers of lam
-      const double power = at.by_lam[j] * q.lam / at.x[j];
-      if (std::abs(power) < 4) trial.x[j] *= std::pow(next.lam / q.lam, power);
-    }
-    auto map = make(next);
-    double by = infinity;
-    for (int round = 0; round < 8 && !(by < 1e-7); ++round) {
-      trial.error = 0;
-      to_panels(loss, rules, next, map, trial, by);
-      if (!(by < 3)) break;
-    }
-    iterations += trial.iterations, trial.iterations = 0;
-    if (by < 1e-7) at = trial, q = next, factor = std::min(4.0, factor * factor);
-    else if ((factor = std::sqrt(factor)) < 1.02) break;
-  }
-  at.good = q.lam == p.lam;
-  at.iterations = iterations;
-  return at;
+  return from_smaller_lam(
+      p,
+      [&](const Point<double>& q) {
+        LossFound at = climb(loss, rules, q, make, nullptr);
+        if (!at.good) return at;
+        auto map = make(q);
+        newton_step(loss, *at.nodes, map, at, true);
+        return at;
+      },
+      [](LossFound at, double from, double to) {
+        for (int j = 0; j < n_loss_unknowns; ++j) {  // by powers of lam
+          const double power = at.by_lam[j] * from / at.x[j];
+          if (std::abs(power) < 4) at.x[j] *= std::pow(to / from, power);
+        }
+        return at;
+      },
+      [&](const Point<double>& q, LossFound& at) {
+        auto map = make(q);
+        at.error = 0;
+        return to_panels(loss, rules, q, map, at);
+      });
 }
 
-/// The part of E g^2 that labels of less than this density have.
-inline double rare_square(const Loss& loss, const LossNodes& nodes, const LossVector& x,
-                          double rare) {
-  using V = LossLanes;
-  double out = 0;
-  for (const LossNode& at : nodes.nodes) {
-    const LossField field = field_at(nodes, at, x);
-    const double sd = std::sqrt(field.variance);
-    for (Index i = at.first; i < at.last; i += 8) {
-      const auto seldom = V::load(&nodes.density[i]) * V(at.density) < V(rare);
-      if (!simd::any(seldom)) continue;
-      const V f = simd::fma(V(field.tilt), V::load(&nodes.z[i]), V(field.mean));
-      const V m = V::load(&nodes.e[i]) - V::load(&nodes.sign[i]) * f;
-      const V gg = moments_of(loss, loss.kappa + field.v, sd, m).gg * V::load(&nodes.w[i]);
-      out += at.weight * lane_total(simd::select(seldom, gg, V(0.0)));
-    }
-  }
-  return out;
-}
-
-/// Whether a solution hangs on labels that no sample of n has, n = alpha d or a million at d = inf:
-/// whether it moves by a tenth once those are left out whose density is below 1/n of the largest. At
-/// tiny lam a strong spike makes labels against its sense very rare, and g for them large: theory
-/// without them is what samples of n show.
+/// Whether a solution hangs on labels that no sample of n has: whether fresh labels are met by
+/// something else once those are left out.
 template <class Map>
 bool hangs_on_rare(const Loss& loss, const LossNodes& nodes, Map& map, const LossVector& x,
                    double all) {
-  constexpr double bearable = 0.1;
-  const Point<double>& p = map.point();
-  const double rare = p.inverse_d > 0 ? p.inverse_d / p.alpha : 1e-6;
-  if (!loss.margin || loss.logistic() || loss.square() || p.lam > 1e-3) return false;
-  // Seldom: only where what is rare makes more than a hundredth of E g^2.
-  if (rare_square(loss, nodes, x, rare) < 1e-2 * all) return false;
+  const double part = rare_part(loss, map.point());
+  if (part == 0) return false;
+  std::vector<std::pair<double, double>> labels;
+  const auto each = [&](auto&& work) {
+    for (const LossNode& at : nodes.nodes)
+      for (Index i = at.first; i < at.last; ++i) work(at, i, at.density * nodes.density[i]);
+  };
+  each([&](const LossNode& at, Index i, double density) {
+    labels.emplace_back(density, at.weight * nodes.w[i]);
+  });
+  const double rare = rare_density(std::move(labels), part);
   LossNodes often = nodes;
   often.series.reset();
-  for (const LossNode& at : often.nodes)
-    for (Index i = at.first; i < at.last; ++i)
-      if (at.density * often.density[i] < rare) often.w[i] = 0;
+  each([&](const LossNode&, Index i, double density) {
+    if (density < rare) often.w[i] = 0;
+  });
+  if (all - averages_of(loss, often, x).square < small_part * all) return false;
   LossFound moved;
   moved.x = x;
   double by = 0;
   for (int pass = 0; pass < 3; ++pass) by = newton_step(loss, often, map, moved);
-  return !(apart(nodes, moved.x, x) < bearable) || !(by < 3);
+  const FreshLabel with = fresh_label(loss, nodes, x), without = fresh_label(loss, nodes, moved.x);
+  return !(by < 3) || shows(with.missed, without.missed) || shows(with.loss, without.loss);
 }
 
 }  // namespace detail

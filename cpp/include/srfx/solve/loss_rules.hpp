@@ -3,6 +3,7 @@
 #pragma once
 
 #include "srfx/data/loss_nodes.hpp"
+#include "srfx/solve/loss_panels.hpp"
 
 #include <cmath>
 #include <map>
@@ -17,7 +18,7 @@ class LossRules {
  public:
   LossRules(Coefficients& coefficients, const Loss& loss, const Labels& labels, bool row_norms)
       : maker_(coefficients, loss, labels, row_norms),
-        edges_(maker_.panel_edges()) {}
+        edges_(first_edges(LossNodesMaker::reach_in_k, maker_.folded(), maker_.kinks_in_k())) {}
 
   const LossNodes& find(int rung_k, int rung_z) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -37,26 +38,24 @@ class LossRules {
   /// The densest rung in k that is no worse than panels halved where it matters.
   int most_k() const { return maker_.panels_in_k() ? 3 : maker_.labels().real() ? 6 : 9; }
 
-  /// Panels in k that are halved again and again; the first ones have depth 0.
-  struct Panel {
-    int first, depth;
-    long place;  ///< among the 2^depth parts of the first
-    std::pair<Panel, Panel> halves() const {
-      return {{first, depth + 1, 2 * place}, {first, depth + 1, 2 * place + 1}};
-    }
-  };
   int first_panels() const { return static_cast<int>(edges_.size()) - 1; }
-  const LossNodes& find(const Panel& panel, int rung_z) {
+  const LossNodes& find(const LossPanel& panel, int rung_z) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::unique_ptr<LossNodes>& out = panels_[{panel.first, panel.depth, panel.place, rung_z}];
     if (!out) {
-      const double from = edges_[panel.first],
-                   width = std::ldexp(edges_[panel.first + 1] - from, -panel.depth);
-      out = std::make_unique<LossNodes>(
-          maker_.make_panel(from + width * static_cast<double>(panel.place),
-                            from + width * static_cast<double>(panel.place + 1), rung_z));
+      const auto [from, to] = panel.ends(edges_);
+      out = std::make_unique<LossNodes>(maker_.make_panel(from, to, rung_z));
     }
     return *out;
+  }
+  /// Whether the target has so little noise that bends are narrow in z.
+  bool narrow_in_z() const { return real() && maker_.labels().noise < 0.03; }
+  /// How little a solution may move on panels that were made for it.
+  double steady() const { return narrow_in_z() ? 1e-7 : 1e-3; }
+  LossNodes make(const LossPanel& panel, int rung_z, const BendsOf& bends) {
+    const auto [from, to] = panel.ends(edges_);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return maker_.make_panel(from, to, rung_z, bends);
   }
 
  private:

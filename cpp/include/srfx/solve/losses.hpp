@@ -233,9 +233,7 @@ class OneStepLossSource {
       : source_(std::move(source)),
         labels_(labels) {}
   Index size() const { return source_.size(); }
-  Labels labels(Index set) const {
-    return {labels_.kind, source_.parameters(set).noise, labels_.slope};
-  }
+  Labels labels(Index set) const { return Labels::of(labels_.kind, source_.parameters(set).noise); }
 
   class Shared {
     using Bulk = OneStepBulk<std::complex<double>>;
