@@ -1,5 +1,6 @@
 """Readouts with another loss than the square, and labels of +1 and -1 (THEORY 19)."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -499,6 +500,23 @@ def test_labels_without_noise_at_large_lam(lam):
         assert sharp.test_loss == pytest.approx(0.6213857062, abs=2e-9)
 
 
+def test_a_field_far_narrower_than_its_mean_keeps_its_density():
+    """Where erf is saturated S is 1e-16 of C; the logistic loss was off by .7 percent there.
+
+    srfx.reference.solve_loss(model, 1.76, 0.6241, loss="logistic", density=2).
+    """
+    model = srfx.SpikedRF("erf", "relu", r=3.745, gamma=-0.6032, labels="sign")
+    sol = srfx.solve(model, 1.76, 0.6241, loss="logistic")
+    assert sol.train_loss == pytest.approx(0.6447182764155412, rel=1e-9)
+    assert sol.test_loss == pytest.approx(0.6652887373515548, rel=1e-9)
+    assert sol.classification_error == pytest.approx(0.3941044150366672, rel=1e-8)
+    assert sol.quadrature_error < 1e-9
+    split = dataclasses.replace(model, readout=(0.999, 1.001))  # all but one group
+    assert srfx.solve(split, 1.76, 0.6241, d=1e4, loss="logistic").train_loss == pytest.approx(
+        srfx.solve(model, 1.76, 0.6241, d=1e4, loss="logistic").train_loss, abs=1e-5
+    )
+
+
 def test_a_bend_beyond_all_doubles_is_none():
     model = srfx.SpikedRF("tanh", "tanh", gamma=0.9)
     square = srfx.solve(model, 2, 0.1)
@@ -573,6 +591,20 @@ def test_a_hinge_that_no_sample_reaches_without_a_step(step):
     assert one.classification_error == pytest.approx(other.classification_error, rel=1e-10)
     ridge = srfx.solve(model, 4.0, 1e4, d=400)
     assert one.classification_error == pytest.approx(ridge.classification_error, rel=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.25])
+def test_a_hinge_that_no_sample_reaches_after_a_step(noise):
+    """Far from the bulk: powers of lam, as other losses have where they are straight."""
+    model = srfx.OneStep("tanh", "hermite3", eta=4, alpha0=4, labels="sign", noise=noise)
+    lam = np.array([30.0, 100.0, 1e4])
+    sol = srfx.solve(model, 1.0, lam, loss="hinge", d=60, bulk="one_step")
+    straight = srfx.solve(model, 1.0, 1e4, loss="logistic", d=60, bulk="one_step")
+    for name, power in (("m", 1), ("theta", 1), ("psi", 1), ("q1", 2), ("q2", 2)):
+        scaled = getattr(sol, name) * lam**power
+        np.testing.assert_allclose(scaled, scaled[0], rtol=1e-9)
+        assert scaled[0] / (2e4) ** power == pytest.approx(getattr(straight, name), rel=1e-3)
+    assert sol.quadrature_error.max() < 1e-9
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2])

@@ -204,7 +204,11 @@ def spectra(
     if bulk != "isotropic" and in_layers(model):
         assert isinstance(model, (OneStep, MultiStep))
         return _core.spectrum_layers(
-            **layer_inputs(model, full), alpha=full(alpha), x=x, n_threads=threads
+            **layer_inputs(model, full),
+            labels=model.labels,
+            alpha=full(alpha),
+            x=x,
+            n_threads=threads,
         )
     if bulk == "one_step":
         assert isinstance(model, OneStep)

@@ -303,7 +303,7 @@ def _solve(
     return LossSolution(
         now.train_loss, now.test_loss, now.classification_error, now.test_error, now.train_error,
         out(x.m), rows(x.theta), rows(x.psi), out(x.chi), out(x.q1 / square), out(x.q2),
-        out(x.v1 / square), out(x.v2), defect, identity,
+        out(x.v1 / square), out(x.v2), max(defect, getattr(bulk, "lost", 0.0)), identity,
     )  # fmt: skip
 
 
@@ -365,12 +365,11 @@ def solve_loss(
         side, r, c, along, beta = instance(*weights, mean=d is not None)
         spikes = turned(np.array([[r]]), np.array([c]), np.ones(1), np.reshape(along, (-1, 1)))
     elif hasattr(model, "eta") and np.ndim(model.eta) > 0:
-        if not labels.real:
-            raise ValueError("several steps on labels of +1 and -1 are not derived")
+        seen, finer = labels.mean(), math.ceil(density)
         if bulk == "isotropic":
-            spikes, own = multi_step_map(model, density=math.ceil(density)), False
+            spikes, own = multi_step_map(model, density=finer, labels=seen), False
         else:
-            side, spikes = network_of_steps(model, d, math.ceil(density))
+            side, spikes = network_of_steps(model, d, finer, seen)
     elif hasattr(model, "eta"):
         plus = None if labels.real else labels.plus
         side, spikes = network(model, star, plus, d, density)

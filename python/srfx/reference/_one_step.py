@@ -366,6 +366,9 @@ class OneGroup:
 
     def __init__(self) -> None:
         self._last: tuple[float, Array, Array] | None = None
+        self.lost = (
+            0.0  # what rounding makes of K + s K', of order 1/s^2, where it was last asked for
+        )
 
     def on(self, rule: Residual) -> OneGroup:
         """Return the same bulk on another rule."""
@@ -427,6 +430,7 @@ class OneGroup:
         if not float(np.real(b)) > least:  # on the way there a loss may be straight at all samples
             b = b - np.real(b) + least  # s stays finite
         s = a[0] / b
+        self.lost = 1e-16 * float(np.real(s)) ** 2
         x, slope = self.root(float(np.real(s)))
         if np.iscomplexobj(vh1) or np.iscomplexobj(a):
             x = follow(lambda y: self.defect(y, s), x, slope)

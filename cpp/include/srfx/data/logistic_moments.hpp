@@ -77,13 +77,14 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
   const double reach = 7.6 * std::sqrt(field.variance + tilt * tilt);
   const double step = std::max(fine * sd / std::sqrt(1 + sd * sd), 2 * reach / most);
   const Index count = static_cast<Index>(std::ceil(2 * reach / step / 8)) * 8;
-  const double first = field.mean - 0.5 * step * static_cast<double>(count - 1);
+  // By what omega is beside C: where S is far below C a sum of both has lost it.
+  const double first = -0.5 * step * static_cast<double>(count - 1);
   const V inverse(1 / sd);
   const double scale = 0.39894228040143267794 * step / sd * vecmath::detail::lifted<double>;
   for (Index j = 0; j < count; j += 8) {
     alignas(64) double grid[8];
     for (int i = 0; i < 8; ++i) grid[i] = first + step * static_cast<double>(j + i);
-    const V omega = V::load(grid);
+    const V beside = V::load(grid), omega = V(field.mean) + beside;
     V plus[3] = {V(0.0), V(0.0), V(0.0)}, minus[3] = {V(0.0), V(0.0), V(0.0)};
     double last_z = std::numeric_limits<double>::quiet_NaN();
     V density(0.0);
@@ -91,7 +92,7 @@ void each_field(const LossNodes& nodes, const LossNode& at, const LossField& fie
       const double z = nodes.z[i], w = nodes.w[i];
       if (w == 0) continue;
       if (z != last_z) {
-        const V d = (omega - V(field.mean + tilt * z)) * inverse;
+        const V d = (beside - V(tilt * z)) * inverse;
         const V y = simd::max(V(-0.5) * d * d, V(-740.0));
         const auto [p, s] = vecmath::detail::exponential<vecmath::detail::lift>(y);
         density = V(scale) * simd::fma(s, p, s);

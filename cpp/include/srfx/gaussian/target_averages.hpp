@@ -40,7 +40,7 @@ class TargetAverages {
   TargetAverages(const TargetFunction& target, const Directions& directions, double density)
       : target_(&target),
         axes_(directions),
-        planes_(target.shape(), directions.turn),
+        planes_(target, directions.turn),
         smooth_(!planes_.any()),
         density_(density),
         n_axes_(directions.directions()),

@@ -80,26 +80,26 @@ void each_group_field(const GroupLossNodes& nodes, Index node, const GroupLossFi
   const double reach = 7.6 * std::sqrt(field.whole);
   const double step = std::max(nodes.field_step * std::min(sd, 1.0), 2 * reach / most);
   const Index count = static_cast<Index>(std::ceil(2 * reach / step / 8)) * 8;
-  const double start = field.mean - 0.5 * step * static_cast<double>(count - 1);
+  const double start = -0.5 * step * static_cast<double>(count - 1);  // beside C
   const double inverse = 1 / sd;
   const double scale = 0.39894228040143267794 * step * inverse * vecmath::detail::lifted<double>;
   for (Index j = 0; j < count; j += 8) {
     alignas(64) double grid[8];
     for (int i = 0; i < 8; ++i) grid[i] = start + step * static_cast<double>(j + i);
-    const V omega = V::load(grid);
+    const V beside = V::load(grid), omega = V(field.mean) + beside;
     V plus[second], minus[second];
     for (int i = 0; i < second; ++i) plus[i] = minus[i] = V(0.0);
     double w[second];
     for (Index i = nodes.first[node]; i < nodes.first[node + 1]; ++i) {
       w[0] = nodes.w[i] * scale;
       if (w[0] == 0) continue;
-      double f = field.mean;
+      double f = 0;
       for (int m = 0; m < across; ++m) f += field.tilt[m] * nodes.z[m][i];
       if (std::abs(grid[0] + 3.5 * step - f) > 9 * sd + 4 * step) continue;
       for (int m = 0; m < across; ++m) w[1 + m] = w[0] * nodes.z[m][i];
       for (int m = 0, at = 1 + across; m < across; ++m)
         for (int l = m; l < across; ++l) w[at++] = w[1 + m] * nodes.z[l][i];
-      const V d = (omega - V(f)) * V(inverse);
+      const V d = (beside - V(f)) * V(inverse);
       const auto [p, s] = vecmath::detail::exponential<vecmath::detail::lift>(
           simd::max(V(-0.5) * d * d, V(-740.0)));
       const V density = simd::fma(s, p, s);

@@ -61,10 +61,25 @@ HatsOf<T> isotropic_map(const SpectralAverages<T>& y, const Point<double>& p, co
   return out;
 }
 
-/// K + s K' of a bulk. Both are of order 1/s and their sum of order 1/s^2: beyond `most_s`, where it
-/// would lose its digits, s^2 (K + s K') is the parabola in 1/s through three places before.
+/// Far from the bulk, at s beyond this, K comes from places before: it is made of differences of
+/// numbers of order 1, but vanishes as 1/s.
+constexpr double most_s = 4e4;
+
+/// What f(most_s/2^i), i < n, count in f(s), for s^order f(s) a polynomial in 1/s.
+template <int n, class T> std::array<T, n> far_weights(const T& s, int order) {
+  const T x = T(1) / s;
+  std::array<T, n> out;
+  for (int i = 0; i < n; ++i) {
+    out[i] = T(std::pow(most_s / (1 << i), order));
+    for (int j = 0; j < order; ++j) out[i] = out[i] * x;
+    for (int j = 0; j < n; ++j)
+      if (j != i) out[i] = out[i] * (x * T(most_s) - T(1 << j)) / T((1 << i) - (1 << j));
+  }
+  return out;
+}
+
+/// K + s K' of a bulk. Both are of order 1/s and their sum of order 1/s^2.
 template <class T> struct KernelSlopes {
-  static constexpr double most_s = 4e4;
   static constexpr int most = Overlaps<T>::most + 2;
   int size = 0;
   T k[most][most], cross[most], mean;
@@ -73,22 +88,25 @@ template <class T> struct KernelSlopes {
   explicit KernelSlopes(const Overlaps<T>& at) : size(at.size()) {
     each(at, [&](T& out, const Along<T>& entry) { out = entry.v + at.s * entry.d; });
   }
-  /// `overlaps(s)` are those at another s.
-  template <class At> static KernelSlopes of(const Overlaps<T>& at, At&& overlaps) {
+  /// `overlaps(s)` are those at another s. Far from the bulk K is put right too.
+  template <class At> static KernelSlopes of(Overlaps<T>& at, At&& overlaps) {
     if (!(real_part(at.s) > most_s)) return KernelSlopes(at);
-    const T x = T(1) / at.s;
+    constexpr int n = 4;
+    const auto by_slopes = far_weights<n>(at.s, 2), by_kernel = far_weights<n>(at.s, 1);
     KernelSlopes out;
     out.size = at.size();
     out.each([](T& sum) { sum = T(0); });
-    for (int i = 0; i < 3; ++i) {
-      T share = x * x;
-      for (int j = 0; j < 3; ++j)
-        if (j != i) share = share * (x * T(most_s) - T(1 << j)) / T((1 << i) - (1 << j));
-      const double s = most_s / (1 << i);
-      const KernelSlopes there(overlaps(s));
-      const T weight = share * T(s * s);
+    for (int a = 0; a < out.size; ++a)
+      for (int b = 0; b < out.size; ++b) at.k[a][b].v = T(0);
+    for (int i = 0; i < n; ++i) {
+      const Overlaps<T> before = overlaps(most_s / (1 << i));
+      const KernelSlopes there(before);
+      const T& weight = by_slopes[i];
       for (int a = 0; a < out.size; ++a) {
-        for (int b = 0; b < out.size; ++b) out.k[a][b] = out.k[a][b] + weight * there.k[a][b];
+        for (int b = 0; b < out.size; ++b) {
+          at.k[a][b].v = at.k[a][b].v + by_kernel[i] * before.k[a][b].v;
+          out.k[a][b] = out.k[a][b] + weight * there.k[a][b];
+        }
         out.cross[a] = out.cross[a] + weight * there.cross[a];
       }
       out.mean = out.mean + weight * there.mean;
