@@ -13,6 +13,7 @@ from srfx.reference._steps import multi_step_map
 from srfx.targets import compiled_target
 
 BENT = srfx.Target(lambda a, b: np.tanh(a) + 0.5 * a * b, directions=2, name="bent")
+FOUR = srfx.Target(lambda a, b, c, d: np.tanh(a) + b * c + d, directions=4)
 SIGN = {"labels": "sign", "noise": 0.2}
 R, GAMMA = [[1, 0.3], [-0.4, 1.2]], [[0.8, 0.1], [-0.2, 0.7]]
 ERRORS = ("train_loss", "test_loss", "classification_error", "test_error", "train_error")
@@ -352,6 +353,7 @@ def test_scans_optima_and_learned_functions_of_groups_of_a_step():
     [
         (srfx.OneStep(readout=tuple(range(1, 10)), **SIGN), "one_step", "at most 8 values"),
         (srfx.SpikedRF(readout=tuple(range(1, 34)), **SIGN), "isotropic", "at most 32 values"),
+        (srfx.OneStep("tanh", FOUR, labels="sign"), "isotropic", "signs without noise"),
     ],
 )
 def test_what_is_not_covered(model, bulk, words):

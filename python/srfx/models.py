@@ -1224,9 +1224,11 @@ def check_model(
         )
     if model.directions > BENDING and "bends" not in covers:
         assert isinstance(model.target, Target)
-        if compiled_target(model.target).kinks:
+        jumps = not isinstance(model, SpikedRF) and model.labels == "sign"
+        if compiled_target(model.target).kinks or (jumps and not np.all(model.noise)):
             raise NotImplementedError(
-                f"target must have at most {BENDING} directions where it has kinks or jumps, whose "
+                f"target must have at most {BENDING} directions where it has kinks or jumps, or "
+                "its signs without noise are what a gradient step sees: their "
                 f"averages over more would take too long; got {model.directions}, of the target "
                 f"{label(model.target)}: srfx.simulate takes it"
             )

@@ -87,19 +87,20 @@ class AxisPlanes {
            std::any_of(on_.begin(), on_.end(), [](const auto& planes) { return !planes.empty(); });
   }
 
-  /// Appends edges around kinks that the first axis crosses steeply: the averages over the others
-  /// smear them, but a step of the width 1/s, with s the steepness, is still one for a panel of
-  /// unit width.
-  void smeared_edges(std::vector<double>& out) const {
-    for (std::size_t later = 1; later < on_.size(); ++later)
+  /// Appends edges around kinks that axis j crosses steeply, given those before it: the averages
+  /// over the later ones smear them, but a step of the width 1/s, with s the steepness, is still one
+  /// for a panel of unit width.
+  void smeared_edges(int j, const double* t, std::vector<double>& out) const {
+    const std::size_t own = static_cast<std::size_t>(j);
+    for (std::size_t later = own + 1; later < on_.size(); ++later)
       for (const Plane& plane : on_[later]) {
-        double square = 0;
-        for (std::size_t l = 1; l < plane.normal.size(); ++l)
+        double square = 0, left = plane.offset;
+        for (std::size_t l = own + 1; l < plane.normal.size(); ++l)
           square += plane.normal[l] * plane.normal[l];
-        const double along = plane.normal[0], width = std::sqrt(square) / std::abs(along);
-        if (width > 0.5) continue;
-        for (double distance : {-7, -2, 0, 2, 7})
-          out.push_back(plane.offset / along + distance * width);
+        const double along = plane.normal[own], width = std::sqrt(square) / std::abs(along);
+        if (!(width <= 0.5)) continue;
+        for (std::size_t l = 0; l < own; ++l) left -= plane.normal[l] * t[l];
+        for (double distance : {-7, -2, 0, 2, 7}) out.push_back(left / along + distance * width);
       }
   }
 

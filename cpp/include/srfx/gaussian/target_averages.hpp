@@ -175,6 +175,7 @@ class TargetAverages {
     out.clear();
     edges_.clear();
     planes_.edges(j, at_.data(), edges_);
+    planes_.smeared_edges(j, at_.data(), edges_);
     // One set of nodes for all k, unless rho is so small that it takes more of them than one set
     // for each.
     Index n_weights = 0;
