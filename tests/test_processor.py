@@ -206,7 +206,7 @@ def test_sets_that_cannot_be_are_refused(tmp_path, isa, message):
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64")
-def test_what_is_compiled_unasked_runs_on_less(tmp_path):
+def test_auto_names_levels(tmp_path):
     """Levels, not this processor's own features; below AVX-512 also AVX2."""
     status, said = configured(tmp_path, "auto")
     assert status == 0, said
