@@ -328,9 +328,6 @@ def test_limits_and_shapes_of_the_actual_step():
 
     at_zero = srfx.solve(srfx.OneStep("relu", "tanh", eta=0.0), 1.2, 0.1, bulk="one_step")
     assert at_zero.gradient("eta") == pytest.approx(central(error, 0.0, 1e-2), rel=1e-6)
-    groups = srfx.OneStep(readout=(0.5, 1.5))
-    with pytest.raises(NotImplementedError, match="for a single one; got readout"):
-        srfx.solve(groups, 1.2, 0.1, bulk="one_step").gradient("lam")
 
 
 @pytest.mark.parametrize("bulk", ["isotropic", "one_step"])
@@ -449,3 +446,61 @@ def test_the_length_of_the_alignment_with_several_directions(activation, target,
             y = [getattr(x, of) for x in e]
             slope = (y[0] - 8 * y[1] + 8 * y[2] - y[3]) / (12 * step)
             assert solution.gradient(name, of=of) == pytest.approx(slope, rel=1e-7)
+
+
+# --- by differences ---
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize("bulk", ["isotropic", "own"])
+@pytest.mark.parametrize(
+    "target", ["sin", srfx.Target(lambda a, b: np.sin(a) + np.tanh(b), directions=2)]
+)
+@pytest.mark.parametrize("noise", [0, 0.1])
+def test_one_of_several_steps_has_the_slopes_of_a_step(bulk, target, noise):
+    alpha = [0.7, 2.0]
+    fields = {"noise": noise, "beta": 0.8}
+    one = srfx.OneStep("tanh", target, eta=2, alpha0=0.5, **fields)
+    # a second step that does nothing
+    two = srfx.MultiStep("tanh", target, eta=(2, 0), alpha0=(0.5, 1), **fields)
+    exact = srfx.solve(one, alpha, 0.1, bulk=bulk if bulk == "isotropic" else "one_step")
+    other = srfx.solve(two, alpha, 0.1, bulk=bulk if bulk == "isotropic" else "multi_step")
+    for of in ("test_error", "train_error"):
+        for name, own in (("eta", "eta1"), ("alpha0", "alpha0_1"), ("noise", "noise")):
+            np.testing.assert_allclose(
+                other.gradient(own, of=of), exact.gradient(name, of=of), rtol=1e-8
+            )
+    np.testing.assert_allclose(other.gradient("alpha0_2"), 0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize("name", ["lam", "alpha", "beta", "noise", "eta", "alpha0"])
+def test_identical_groups_have_the_slopes_of_one(name):
+    fields = {"eta": [0.5, 2.0], "alpha0": 0.5, "noise": 0.1}
+    sine = srfx.Target(lambda a, b: np.sin(a) + np.tanh(b), directions=2)
+    for target, bulk in (("sin", "one_step"), (sine, "isotropic")):
+        one, two = (
+            srfx.solve(srfx.OneStep("tanh", target, readout=a, **fields), 1.5, 0.1, bulk=bulk)
+            for a in ((1.0,), (1.0, 1.0))
+        )
+        np.testing.assert_allclose(two.gradient(name), one.gradient(name), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["beta", "noise", "r", "c", "gamma"])
+def test_a_loss_that_is_nearly_the_square_has_its_slopes(name):
+    model = srfx.SpikedRF(r=[0.7, 1.2], gamma=0.85, noise=0.2)
+    square = srfx.solve(model, 1.5, 0.1)
+    huber = srfx.solve(model, 1.5, 0.1, loss=srfx.Huber(30))
+    np.testing.assert_allclose(huber.gradient(name), square.gradient(name), rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+def test_slopes_of_steps_where_there_are_none():
+    jump = srfx.solve(srfx.MultiStep(eta=(0.0,), alpha0=(1.0,)), 1.5, 0.1)
+    assert np.isnan(jump.gradient("eta1"))
+    endless = srfx.solve(srfx.MultiStep(eta=(2.0,), alpha0=(np.inf,)), 1.5, 0.1)
+    assert endless.gradient("alpha0_1") == 0
+    none = srfx.solve(srfx.MultiStep(eta=(2.0,), alpha0=(0.0,)), 1.5, 0.1)
+    assert none.gradient("eta1") == 0
+    with pytest.raises(ValueError, match=r"alpha0_1 must be > 0 for a derivative.*got 0"):
+        none.gradient("alpha0_1")

@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 import srfx
 from srfx import _core, weights
 from srfx.models import compiled
 from srfx.reference import solve_loss
+from srfx.reference._labels import Labels
+from srfx.reference._steps import multi_step_map
+from srfx.targets import compiled_target
 
 BENT = srfx.Target(lambda a, b: np.tanh(a) + 0.5 * a * b, directions=2, name="bent")
+FOUR = srfx.Target(lambda a, b, c, d: np.tanh(a) + b * c + d, directions=4)
 SIGN = {"labels": "sign", "noise": 0.2}
 R, GAMMA = [[1, 0.3], [-0.4, 1.2]], [[0.8, 0.1], [-0.2, 0.7]]
 ERRORS = ("train_loss", "test_loss", "classification_error", "test_error", "train_error")
@@ -346,9 +351,9 @@ def test_scans_optima_and_learned_functions_of_groups_of_a_step():
 @pytest.mark.parametrize(
     ("model", "bulk", "words"),
     [
-        (srfx.OneStep("tanh", BENT, **SIGN), "one_step", "labels must be 'real' here"),
-        (srfx.OneStep("tanh", BENT, **SIGN), "isotropic", "labels must be 'real' here"),
-        (srfx.SpikedRF(readout=tuple(range(1, 10)), **SIGN), "isotropic", "at most 8 values"),
+        (srfx.OneStep(readout=tuple(range(1, 10)), **SIGN), "one_step", "at most 8 values"),
+        (srfx.SpikedRF(readout=tuple(range(1, 34)), **SIGN), "isotropic", "at most 32 values"),
+        (srfx.OneStep("tanh", FOUR, labels="sign"), "isotropic", "signs without noise"),
     ],
 )
 def test_what_is_not_covered(model, bulk, words):
@@ -374,3 +379,132 @@ def test_large_penalties_at_infinite_d():
     assert free.quadrature_error < 1e-9
     assert free.test_loss == pytest.approx(all_but.test_loss, rel=1e-10)
     assert free.classification_error == pytest.approx(all_but.classification_error, rel=1e-9)
+
+
+# ------------------------------------------------------------------- labels that steps see
+
+STEPS = {"eta": (2, 1.5), "alpha0": (1, 0.7)}
+LOSS = {"d": 400, "loss": "squared_hinge"}
+
+
+def same(one, two, names=("train_loss", "test_loss", "q2", "v2"), rel=1e-8):
+    for name in names:
+        assert getattr(one, name) == pytest.approx(getattr(two, name), rel=rel), name
+
+
+@pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("labels", [{"labels": "sign"}, SIGN, {"labels": "logit", "slope": 3}])
+def test_one_of_several_steps_sees_labels_as_a_single_one_does(activation, labels):
+    shift = srfx.Activation(lambda t: np.tanh(t - 0.3))
+    several = srfx.MultiStep(activation, shift, eta=(1.5,), alpha0=(0.7,), **labels)
+    single = srfx.OneStep(activation, shift, eta=1.5, alpha0=0.7, **labels)
+    one = srfx.solve(several, 1.5, 0.1, bulk="multi_step", loss="squared_hinge")
+    same(one, srfx.solve(single, 1.5, 0.1, bulk="one_step", loss="squared_hinge"))
+    spike, known = several.equivalent(), single.equivalent()
+    for of in ("r", "c", "gamma"):
+        assert getattr(spike, of) == pytest.approx(getattr(known, of), rel=1e-9), of
+
+
+def test_signs_that_steps_see_are_a_target():
+    labels = srfx.MultiStep("tanh", "tanh", **STEPS, labels="sign")
+    real = srfx.MultiStep("tanh", "sign", **STEPS)
+    for bulk in ("multi_step", "isotropic"):
+        sol, known = (srfx.solve(x, 1.5, 0.1, d=400, bulk=bulk) for x in (labels, real))
+        assert sol.train_error == pytest.approx(known.train_error, rel=1e-7)
+    pair = srfx.Target("sign_product", directions=2)
+    two = [
+        srfx.OneStep("relu", pair, eta=2, alpha0=1, **fields) for fields in ({"labels": "sign"}, {})
+    ]
+    sol, known = (srfx.solve(x, 1.5, 0.1, d=400, bulk="one_step") for x in two)
+    assert sol.train_error == pytest.approx(known.train_error, rel=1e-7)
+
+
+@pytest.mark.parametrize("readout", [(1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_labels_of_an_index_of_two_are_those_of_one_direction(readout, noise):
+    """Without noise the label jumps on a line askew to the axes, as on any curve."""
+    two = srfx.Target(lambda a, b: np.tanh(0.6 * a + 0.8 * b - 0.2), directions=2)
+    one = srfx.Activation(lambda t: np.tanh(t - 0.2))
+    fields = {"eta": 1.5, "alpha0": 0.7, "labels": "sign", "noise": noise, "readout": readout}
+    for bulk in ("one_step", "isotropic"):
+        sol, known = (
+            srfx.solve(srfx.OneStep("tanh", target, **fields), 1.5, 0.1, bulk=bulk, **LOSS)
+            for target in (two, one)
+        )
+        same(sol, known, rel=1e-7)
+
+
+def test_signs_of_a_smooth_target_that_steps_see_jump_on_curves():
+    sharp = srfx.solve(
+        srfx.OneStep("tanh", BENT, eta=2, alpha0=1, labels="sign"), 1.5, 0.1, bulk="one_step"
+    )
+    assert sharp.quadrature_error < 1e-6
+    # the sign is that of a times that of b + 2 tanh(a)/a
+    found = _core.target_constants(compiled_target(BENT), "sign", 0.0)
+    a = (np.arange(4000) + 0.5) * 0.0025
+    along = 2 * np.exp(-(a**2) / 2) / np.sqrt(2 * np.pi) * 0.0025 * a
+    expected = along @ erf(np.sqrt(2) * np.tanh(a) / a)
+    assert found["h1"] == pytest.approx([expected, 0], abs=2e-7)
+    assert found["error"] < 1e-8
+
+
+def test_noise_of_labels_that_a_step_sees_broadcasts():
+    noise = np.array([0.1, 0.3])
+    fields = {"eta": 1.5, "alpha0": 0.7, "labels": "sign"}
+    for bulk in ("one_step", "isotropic"):
+        both = srfx.solve(srfx.OneStep("tanh", BENT, noise=noise, **fields), 1.5, 0.1, bulk=bulk)
+        one = srfx.solve(srfx.OneStep("tanh", BENT, noise=0.3, **fields), 1.5, 0.1, bulk=bulk)
+        assert both.test_loss[1] == pytest.approx(one.test_loss, rel=1e-10)
+        assert both.test_loss[0] < both.test_loss[1]
+
+
+def test_steps_that_see_labels_are_what_the_reference_finds():
+    model = srfx.MultiStep("tanh", "tanh", **STEPS, labels="logit", slope=2)
+    sol = srfx.solve(model, 1.5, 0.1, bulk="multi_step", **LOSS)
+    known = solve_loss(model, 1.5, 0.1, 400, loss="squared_hinge", density=0.25)
+    same(sol, known, ("train_loss", "test_loss", "classification_error", "q2", "v1"), rel=2e-8)
+    groups = srfx.MultiStep("relu", "tanh", **STEPS, readout=(0.5, 1.5), labels="sign")
+    spikes = multi_step_map(groups, labels=Labels.of(groups).mean())
+    found = groups.equivalent()
+    assert found.spikes @ found.spikes.T == pytest.approx(spikes.R @ spikes.R.T, rel=1e-8)
+    assert found.variances == pytest.approx(spikes.c, rel=1e-9)
+
+
+def test_the_spectrum_knows_what_the_steps_saw():
+    x = np.linspace(0.05, 3, 40)
+    models = [
+        (srfx.MultiStep("tanh", "tanh", eta=(1.5,), alpha0=(0.7,), **SIGN), "multi_step"),
+        (srfx.OneStep("tanh", "tanh", eta=1.5, alpha0=0.7, **SIGN), "one_step"),
+    ]
+    one, two = (srfx.feature_spectrum(m, alpha=2, x=x, bulk=bulk) for m, bulk in models)
+    assert one.density.values == pytest.approx(two.density.values, abs=1e-8)
+
+
+# -------------------------------------------------------- given weights towards several directions
+
+
+def test_given_weights_of_directions_take_a_loss():
+    model = srfx.OneStep("tanh", BENT, eta=2, alpha0=1, noise=0.1)
+    weights_of = srfx.simulation.sample_weights(model, d=120, seed=3)
+    bulk = srfx.EmpiricalBulk.from_weights(*weights_of)
+    huge, ridge = (
+        srfx.solve(model, 1.5, 0.1, bulk=bulk, loss=x) for x in (srfx.Huber(1e4), "square")
+    )
+    same(
+        huge, ridge, ("test_error", "train_error", "theta", "psi", "q1", "q2", "v1", "m"), rel=1e-7
+    )
+    sol = srfx.solve(model, 1.5, 0.1, bulk=bulk, loss=srfx.Huber(0.3))
+    known = solve_loss(model, 1.5, 0.1, 120, loss=srfx.Huber(0.3), weights=weights_of, density=0.4)
+    same(sol, known, ("train_loss", "test_loss", "test_error", "q2", "v2"), rel=1e-5)
+    h = 1e-4
+    around = srfx.solve(model, 1.5, [0.1 - h, 0.1 + h], bulk=bulk, loss=srfx.Huber(0.3)).test_loss
+    slope = sol.gradient("lam", of="test_loss")
+    assert slope == pytest.approx((around[1] - around[0]) / (2 * h), rel=1e-4)
+
+
+def test_given_weights_of_several_steps_take_labels():
+    several = srfx.MultiStep("tanh", "tanh", **STEPS, **SIGN)
+    bulk = srfx.EmpiricalBulk.from_weights(*srfx.simulation.sample_weights(several, d=100, seed=1))
+    single = srfx.OneStep("tanh", "tanh", **SIGN)
+    same(*(srfx.solve(x, 1.5, 0.1, bulk=bulk, loss="hinge") for x in (several, single)), rel=1e-14)

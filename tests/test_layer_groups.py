@@ -136,5 +136,3 @@ def test_what_is_not_derived_is_refused() -> None:
     endless = srfx.models.with_fields(MODEL, {"alpha0": np.inf})
     with pytest.raises(ValueError, match="alpha0 must be finite with bulk='one_step'"):
         srfx.solve(endless, 1, 0.1, bulk="one_step")
-    with pytest.raises(NotImplementedError, match="gradient is available for several readout"):
-        solved(MODEL).gradient("lam")

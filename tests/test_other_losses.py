@@ -473,8 +473,6 @@ def test_what_is_refused(model, loss, lam, words):
 
 def test_what_is_not_covered():
     sol = srfx.solve(model_of("sign"), 1.0, 0.1, loss="hinge")
-    with pytest.raises(NotImplementedError, match="gradient is available in lam and alpha alone"):
-        sol.gradient("r")
     with pytest.raises(ValueError, match="of must be one of"):
         sol.gradient("lam", of="train_error")
 

@@ -246,6 +246,41 @@ def test_groups_that_are_one():
         np.testing.assert_allclose(two.density, one.density, rtol=1e-8)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_distribution_beside_two_spikes(activation):
+    """Of groups whose spikes span a plane: eigenvalues, total mass and first moment."""
+    d, alpha = 700, 2.0
+    model = srfx.SpikedRF(
+        activation,
+        "sin",
+        spikes=[[1.0, 0.3], [-0.4, 1.2]],
+        variances=(1.1, 1.4),
+        alignment=[[0.8, 0.1]],
+    )
+    w, _, _ = srfx.simulation.sample_weights(model, d=d, seed=3)
+    seen = eigenvalues_of(activation, w, round(alpha * d), np.random.default_rng(3))
+    edges = srfx.feature_spectrum(model, alpha, 1.0).edges.values
+    x = np.geomspace(edges[0], edges[-1], 1001)[1:-1]
+    ds = srfx.feature_spectrum(model, alpha, x)
+    assert ds.mass.item() == pytest.approx(1, abs=1e-8)
+    assert ds.first_moment.item() == pytest.approx(ds.expected_first_moment.item(), rel=1e-7)
+    assert_distribution(ds, seen, x, d, outliers=5)
+
+
+def test_spikes_nearly_along_one_line():
+    """A further spike too weak to matter leaves the spectrum of one."""
+    x = np.geomspace(0.03, 2, 12)
+    fields = {"variances": (1.1, 1.4)}
+    one = srfx.SpikedRF("tanh", "sin", spikes=[[0.5], [1.0]], alignment=[[0.5]], **fields)
+    several = srfx.SpikedRF(
+        "tanh", "sin", spikes=[[0.5, 0.0], [1.0, 1e-5]], alignment=[[0.5, 0.0]], **fields
+    )
+    expected = srfx.feature_spectrum(one, 2.0, x)
+    found = srfx.feature_spectrum(several, 2.0, x)
+    np.testing.assert_allclose(found.density, expected.density, rtol=1e-6, atol=1e-7)
+    assert found.outlier_over_d.item() == pytest.approx(expected.outlier_over_d.item(), rel=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::srfx.ApproximationWarning")
 @pytest.mark.parametrize(
     ("activation", "target", "eta", "alpha0", "labels"),

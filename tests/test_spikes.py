@@ -373,17 +373,10 @@ def test_refusals() -> None:
     model = srfx.SpikedRF("tanh", TANH_PRODUCT, r=1.2, gamma=(0.6, -0.7))
     with pytest.raises(ValueError, match="t must have one coordinate for each of the 2 directions"):
         srfx.learned_function(model, 1.5, 0.1, [0.0, 1.0, 2.0])
-    step = srfx.solve(srfx.OneStep("tanh", SIN_TANH, readout=(1, 2)), 1.5, 0.1)
-    with pytest.raises(NotImplementedError, match=r"alpha0 and noise of a step.*single readout"):
-        step.gradient("noise")
-    with pytest.raises(NotImplementedError, match="lam, alpha and beta"):
-        srfx.solve(MultiStep("tanh", "sin"), 1.5, 0.1).gradient("eta1")
     with pytest.raises(ValueError, match="span at most 3"):
         srfx.solve(
             srfx.SpikedRF("tanh", "sin", spikes=np.eye(4), alignment=[[0.5, 0, 0, 0]]), 1.5, 0.1
         )
-    with pytest.raises(NotImplementedError, match="multiples of one"):
-        srfx.feature_spectrum(two_spikes(), 2, [0.5, 1.0])
     with pytest.raises(ValueError, match="single numbers"):
         MultiStep("tanh", SIN_TANH, eta=([1, 2], 1), alpha0=(1, 1)).equivalent()
 

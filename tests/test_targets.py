@@ -319,3 +319,22 @@ def test_kinks_in_many_directions_are_refused_at_once():
     options = {"d": 40, "replicates": 1, "progress": False}
     assert srfx.simulate(srfx.OneStep("tanh", many), 1.0, 0.1, **options).test_error.size == 1
     assert srfx.solve(srfx.OneStep("tanh", srfx.Target("product", directions=4)), 1.0, 0.1).success
+
+
+def test_targets_without_a_mean_square_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"finite mean square over Gaussian inputs.*at \(11"):
+        Target(lambda a, b: np.exp(a**2) + b, directions=2)
+    for fn in (
+        lambda a, b: np.exp(a) * b**9,
+        lambda a, b: np.exp(0.2 * a**2),
+        lambda a, b: 1 / a + 0 * b,
+        lambda a, b: np.exp(-(a**2)),
+    ):
+        Target(fn, directions=2)
+    Target(lambda *t: np.tanh(sum(t)), directions=16)
+
+
+def test_a_refusal_comes_alone() -> None:
+    """No warning of NumPy beside it: warnings are errors here."""
+    with pytest.raises(ValueError, match="fn must return finite values; at"):
+        Target(lambda a, b: np.sqrt(a) + b, directions=2)

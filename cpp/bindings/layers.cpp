@@ -40,8 +40,9 @@ class Steps {
     if (function_ == nullptr) in.directed = seen_.get();
   }
   const srfx::LayerSource::Parameters& set(std::size_t i) const { return sets_[i]; }
-  srfx::LayerSource source(const Activation& sigma, double readout) const {
-    return {*sigma.value, *sigma.derivative, *seen_, readout, sets_};
+  srfx::LayerSource source(const Activation& sigma, double readout,
+                           const srfx::Labels& labels = {}) const {
+    return {*sigma.value, *sigma.derivative, *seen_, readout, sets_, labels};
   }
 
  private:
@@ -77,22 +78,10 @@ py::dict solve_layer_losses(const Activation& sigma, const py::object& target, c
   steps.set_target(in);
   set_points(in, sigma, set_index, beta, noise, alpha, lam, inverse_d, n_points, n_threads);
   in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
-  const py::ssize_t directions = steps.target().directions();
-  const Doubles r(std::vector<py::ssize_t>{1, 1, 1}),
-      gamma(std::vector<py::ssize_t>{1, directions, 1});
-  GroupResults results(n_points, r, gamma, 1);
-  const auto values = [&](const char* name) { return output(results.dict, name, {n_points}); };
-  srfx::GroupLossOutput out{results.common,
-                            values("train_loss"),
-                            values("test_loss"),
-                            values("classification_error"),
-                            values("r"),
-                            values("c"),
-                            output(results.dict, "gamma", {n_points, directions}),
-                            values("chi")};
-  if (slopes) out.slopes = output(results.dict, "slopes", {4, 2, n_points});
+  OverlapResults results(n_points, steps.target().directions(), slopes);
   run_released([&](srfx::Interrupt& interrupt) {
-    srfx::solve_layer_losses(steps.source(sigma, readout), in, out, interrupt);
+    const srfx::Labels law{kind_of(labels)};
+    srfx::solve_layer_losses(steps.source(sigma, readout, law), in, results.out, interrupt);
   });
   return results.dict;
 }
@@ -120,12 +109,12 @@ py::tuple gradient_layers(const Activation& sigma, const py::object& target, dou
 
 py::list spectrum_layers(const Activation& sigma, const py::object& target, double readout,
                          const Doubles& eta, const Doubles& inverse_alpha0, const Doubles& noise,
-                         const Doubles& alpha, const Doubles& beta, const Doubles& x,
-                         int n_threads) {
+                         const std::string& labels, const Doubles& alpha, const Doubles& beta,
+                         const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), n_x = x.size();
   if (noise.size() != n || beta.size() != n) throw py::value_error("one entry a model");
   const Steps steps(sigma, target, eta, inverse_alpha0, noise, readout);
-  const srfx::LayerSource source = steps.source(sigma, readout);
+  const srfx::LayerSource source = steps.source(sigma, readout, {kind_of(labels)});
   const double *pa = alpha.data(), *pb = beta.data(), *px = x.data();
   return each_spectrum(n, n_threads, [&](srfx::Index i) {
     return srfx::layer_spectrum(source, i, *sigma.value, pa[i], pb[i], px, n_x);
@@ -176,8 +165,9 @@ void register_layers(py::module_& m) {
         "Derivatives of (test error, training error) at solutions of solve_layers, each of shape "
         "(directions, points). Directions: 0 lam, 1 alpha, 2 beta.");
   m.def("spectrum_layers", &spectrum_layers, arg("sigma"), arg("target"), arg("readout"),
-        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("alpha"), arg("beta"), arg("x"),
-        arg("n_threads"), "As spectrum, for the networks of solve_layers; a row of eta a model.");
+        arg("eta"), arg("inv_alpha0"), arg("noise"), arg("labels"), arg("alpha"), arg("beta"),
+        arg("x"), arg("n_threads"),
+        "As spectrum, for the networks of solve_layers; a row of eta a model.");
   m.def("layer_map", &layer_map, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"),
         "Spike, bulk variance and alignments after steps, eta and 1/alpha0 of shape (1, steps); "

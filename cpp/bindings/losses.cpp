@@ -108,6 +108,28 @@ py::dict solve_losses_empirical(const Activation& sigma, const Activation& targe
   return results.dict;
 }
 
+py::dict solve_group_losses_empirical(const Activation& sigma, const py::object& target,
+                                      const Numbers& loss, const std::string& labels, double r,
+                                      double c, const Doubles& gamma, const Doubles& eigenvalues,
+                                      const Doubles& vectors, double beta, double inverse_d,
+                                      const Doubles& set_noise, const Integers& set_index,
+                                      const Doubles& noise, const Doubles& alpha,
+                                      const Doubles& lam, py::ssize_t n_points, int n_threads,
+                                      bool slopes) {
+  const srfx::MeasuredWeights weights = measured(r, c, gamma, eigenvalues, vectors);
+  const Doubles betas(std::vector<py::ssize_t>{1}, &beta),
+      inverse(std::vector<py::ssize_t>{1}, &inverse_d);
+  srfx::GroupLossInput in;
+  const py::ssize_t directions = set_own_target(in, target);
+  set_points(in, sigma, set_index, betas, noise, alpha, lam, inverse, n_points, n_threads);
+  in.loss = loss_of(loss), in.labels = laws(labels, set_noise);
+  OverlapResults results(n_points, directions, slopes);
+  run_released([&](srfx::Interrupt& interrupt) {
+    srfx::solve_weights_losses(weights, in, results.out, interrupt);
+  });
+  return results.dict;
+}
+
 py::dict solve_group_losses(const Activation& sigma, const py::object& target, const Numbers& loss,
                             const std::string& labels, const Doubles& r, const Doubles& c,
                             const Doubles& gamma, const Doubles& pi, const Doubles& set_noise,
@@ -207,6 +229,11 @@ void register_losses(py::module_& m) {
         arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"), arg("alpha"),
         arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
         "The same of given weights; noise one entry a set.");
+  m.def("solve_group_losses_empirical", &solve_group_losses_empirical, arg("sigma"), arg("target"),
+        arg("loss"), arg("labels"), arg("r"), arg("c"), arg("gamma"), arg("eigenvalues"),
+        arg("vectors"), arg("beta"), arg("inv_d"), arg("set_noise"), arg("set_index"), arg("noise"),
+        arg("alpha"), arg("lam"), arg("n_points"), arg("n_threads"), arg("slopes") = false,
+        "The same towards several directions.");
   m.def("solve_group_losses", &solve_group_losses, arg("sigma"), arg("target"), arg("loss"),
         arg("labels"), arg("r"), arg("c"), arg("gamma"), arg("pi"), arg("set_noise"),
         arg("set_index"), arg("beta"), arg("noise"), arg("alpha"), arg("lam"), arg("inv_d"),

@@ -10,13 +10,17 @@ namespace {
 py::list groups(const Activation& sigma, const Doubles& r, const Doubles& c, const Doubles& pi,
                 const Doubles& alpha, const Doubles& beta, const Doubles& x, int n_threads) {
   const py::ssize_t n = alpha.size(), k = pi.size(), n_x = x.size();
-  if (r.size() != n * k || c.size() != n * k || beta.size() != n)
-    throw py::value_error("r and c must have shape (models, groups)");
+  if (r.ndim() != 3 || r.shape(0) != n || r.shape(1) != k || c.size() != n * k || beta.size() != n)
+    throw py::value_error("r must have shape (models, groups, spikes), c (models, groups)");
+  const py::ssize_t q = r.shape(2);
   const double *pr = r.data(), *pc = c.data(), *pp = pi.data(), *pa = alpha.data(),
                *pb = beta.data(), *px = x.data();
   return each_spectrum(n, n_threads, [&](srfx::Index i) {
-    const srfx::GroupParameters p{
-        {pr + i * k, pr + (i + 1) * k}, {pc + i * k, pc + (i + 1) * k}, {pp, pp + k}, 0};
+    srfx::GroupParameters p{
+        std::vector<double>(k, 0.0), {pc + i * k, pc + (i + 1) * k}, {pp, pp + k}, 0};
+    p.rows.resize(k, q);
+    for (py::ssize_t g = 0; g < k; ++g)
+      for (py::ssize_t j = 0; j < q; ++j) p.rows(g, j) = pr[(i * k + g) * q + j];
     return srfx::group_spectrum(*sigma.value, p, pa[i], pb[i], px, n_x);
   });
 }
@@ -64,7 +68,7 @@ void register_spectra(py::module_& m) {
   using py::arg;
   m.def("spectrum_groups", &groups, arg("sigma"), arg("r"), arg("c"), arg("pi"), arg("alpha"),
         arg("beta"), arg("x"), arg("n_threads"),
-        "As spectrum, for K groups: r and c of shape (models, K).");
+        "As spectrum, for K groups and q spikes: r of shape (models, K, q), c (models, K).");
   m.def("spectrum_one_step", &one_step, arg("sigma"), arg("target"), arg("readout"), arg("eta"),
         arg("inv_alpha0"), arg("noise"), arg("labels"), arg("alpha"), arg("beta"), arg("x"),
         arg("n_threads"), "As spectrum, for actual one-step networks.");

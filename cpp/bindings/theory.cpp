@@ -2,6 +2,7 @@
 #include "batch.hpp"
 
 #include "srfx/data/observables.hpp"
+#include "srfx/gaussian/label_target.hpp"
 #include "srfx/solve/multi_step.hpp"
 #include "srfx/solve/scan.hpp"
 
@@ -153,7 +154,7 @@ py::array_t<double> learned_points(const Activation& sigma, const Doubles& s, co
 /// columns than elsewhere zeros follow.
 py::dict multi_step(const Activation& sigma, const Target& target, const Doubles& readout,
                     const Doubles& pi, const Doubles& eta, const Doubles& inverse_alpha0,
-                    const Doubles& noise, int n_threads) {
+                    const Doubles& noise, const std::string& labels, int n_threads) {
   if (!sigma.derivative) throw py::value_error(sigma.name + " has no derivative");
   const py::ssize_t n = noise.size(), k = readout.size(), n_steps = n > 0 ? eta.size() / n : 0,
                     count = target.value->directions();
@@ -168,8 +169,12 @@ py::dict multi_step(const Activation& sigma, const Target& target, const Doubles
   const double *rate = eta.data(), *inverse = inverse_alpha0.data(), *delta = noise.data();
   run_released([&](srfx::Interrupt& interrupt) {
     srfx::parallel_for(n, n_threads, interrupt, [&](srfx::Index i, int) {
-      states[i] = srfx::multi_step(model, rate + i * n_steps, inverse + i * n_steps,
-                                   static_cast<int>(n_steps), delta[i]);
+      const srfx::Labels law = srfx::Labels::of(kind_of(labels), delta[i]);
+      const auto seen = srfx::seen_by_steps(*model.target, law);
+      srfx::MultiStepModel own = model;
+      own.target = seen.get();
+      states[i] = srfx::multi_step(own, rate + i * n_steps, inverse + i * n_steps,
+                                   static_cast<int>(n_steps), law.real() ? delta[i] : 0);
     });
   });
   py::ssize_t q = 1;
@@ -192,9 +197,10 @@ py::dict multi_step(const Activation& sigma, const Target& target, const Doubles
   return out;
 }
 
-py::dict target_constants(const Target& target) {
+py::dict target_constants(const Target& target, const std::string& labels, double noise) {
   srfx::TargetConstants value;
-  run_released([&](srfx::Interrupt&) { value = srfx::target_constants(*target.value); });
+  const auto seen = srfx::seen_by_steps(*target.value, srfx::Labels::of(kind_of(labels), noise));
+  run_released([&](srfx::Interrupt&) { value = srfx::target_constants(*seen); });
   py::dict out;
   out["mean"] = value.mean;
   out["second_moment"] = value.second_moment;
@@ -224,10 +230,13 @@ void register_theory(py::module_& m) {
         arg("mean"), arg("first"), arg("n_threads"),
         "m M0 + first M1 + second (M2 - M0), M_i = E Z^i sigma(mean + s Z): shape of mean.");
   m.def("multi_step", &multi_step, arg("sigma"), arg("target"), arg("readout"), arg("pi"),
-        arg("eta"), arg("inverse_alpha0"), arg("noise"), arg("n_threads") = 1,
+        arg("eta"), arg("inverse_alpha0"), arg("noise"), arg("labels") = "real",
+        arg("n_threads") = 1,
         "R (sets, K, q), c (sets, K) and the alignment (sets, L, q) after several steps.");
-  m.def("target_constants", &target_constants, arg("target"),
-        "Moments of a target of several directions under N(0, I).");
+  m.def("target_constants", &target_constants, arg("target"), arg("labels") = "real",
+        arg("noise") = 0.0,
+        "Moments of a target of several directions under N(0, I); of labels of +1 and -1, those of "
+        "E[y | t].");
   m.def("gaussian_constants", &gaussian_constants, arg("activation"), arg("derivative"),
         "Moments of an activation under N(0,1); h2 and hc1 of its derivative.");
 }

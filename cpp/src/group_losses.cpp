@@ -1,5 +1,6 @@
 #include "srfx/solve/group_losses.hpp"
 
+#include "srfx/solve/anisotropic.hpp"
 #include "srfx/solve/group_step_loss_map.hpp"
 #include "srfx/solve/group_step_set.hpp"
 #include "srfx/solve/layers.hpp"
@@ -38,15 +39,23 @@ class IsotropicGroupSet {
   CoefficientScratch scratch_;
 };
 
-/// Networks after several steps, or one towards a target of several directions.
-class LayerGroupSet {
-  using Bulk = LayerBulk<std::complex<double>>;
+LayerBulk<std::complex<double>> complex_bulk(const LayerSource::Shared& shared) {
+  return LayerBulk<std::complex<double>>(*shared.layer);
+}
+EmpiricalBulk<std::complex<double>> complex_bulk(const EmpiricalSource::Shared& shared) {
+  return EmpiricalBulk<std::complex<double>>(shared.weights());
+}
+
+/// One group of a bulk with overlaps, towards any directions: networks after steps, given weights.
+template <class Source> class OverlapGroupSet {
+  using Shared = typename Source::Shared;
+  using Bulk = decltype(complex_bulk(std::declval<const Shared&>()));
 
  public:
   static constexpr bool row_norms = true;
 
-  LayerGroupSet(const LayerSource& source, const GroupLossInput& in, Index set)
-      : shared_(source.shared(set)) {
+  OverlapGroupSet(std::unique_ptr<Shared> shared, const GroupLossInput& in)
+      : shared_(std::move(shared)) {
     const SpikeParameters& spike = shared_->spike();
     reduced = {{spike.r}, {spike.c}, {1.0}, spike.gamma, {}, {}};
     if (in.directed)
@@ -58,15 +67,14 @@ class LayerGroupSet {
     turn.theta = dense::Matrix::Identity(1, 1), turn.psi = table->turn();
   }
   AnisotropicGroupLossMap<Bulk> map(const Point<double>& p) const {
-    return {p, Bulk(*shared_->layer), Bulk(*shared_->layer)};
+    return {p, complex_bulk(*shared_), complex_bulk(*shared_)};
   }
-  double error() const { return shared_->nodes_error; }
+  double error() const { return shared_->table_error(); }
   void describe(const GroupLossOutput& out, Index i) const {
-    const std::size_t n = shared_->layer->gamma.size();
+    const Index n = std::max<Index>(1, reduced.alignment.rows());
     out.r[i] = reduced.r[0], out.c[i] = reduced.c[0];
-    const dense::Vector gamma =
-        n > 1 ? dense::Vector(reduced.alignment.col(0)) : dense::Vector::Constant(1, reduced.gamma);
-    std::copy(gamma.data(), gamma.data() + n, out.gamma + i * static_cast<Index>(n));
+    for (Index l = 0; l < n; ++l)
+      out.gamma[i * n + l] = reduced.alignment.size() > 0 ? reduced.alignment(l, 0) : reduced.gamma;
   }
 
   MergedGroups merged;
@@ -75,7 +83,7 @@ class LayerGroupSet {
   SpikeTurn turn;
 
  private:
-  std::unique_ptr<LayerSource::Shared> shared_;
+  std::unique_ptr<Shared> shared_;
   CoefficientScratch scratch_;
 };
 
@@ -220,9 +228,18 @@ void solve_group_step_losses(const GroupStepInput& steps, const GroupLossInput& 
 
 void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,
                         const GroupLossOutput& out, Interrupt& interrupt) {
-  solve_sets<LayerGroupSet>(source.size(), in, out, interrupt, [&](Index set) {
-    return std::make_unique<LayerGroupSet>(source, in, set);
+  solve_sets<OverlapGroupSet<LayerSource>>(source.size(), in, out, interrupt, [&](Index set) {
+    return std::make_unique<OverlapGroupSet<LayerSource>>(source.shared(set), in);
   });
+}
+
+void solve_weights_losses(const MeasuredWeights& weights, const GroupLossInput& in,
+                          const GroupLossOutput& out, Interrupt& interrupt) {
+  const EmpiricalSource source(weights);
+  solve_sets<OverlapGroupSet<EmpiricalSource>>(
+      static_cast<Index>(in.labels.size()), in, out, interrupt, [&](Index set) {
+        return std::make_unique<OverlapGroupSet<EmpiricalSource>>(source.shared(set), in);
+      });
 }
 
 }  // namespace srfx

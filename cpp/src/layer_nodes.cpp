@@ -19,6 +19,7 @@ struct TargetPoints {
 
   Index size() const { return static_cast<Index>(w.size()); }
 
+  TargetPoints() = default;
   TargetPoints(const TargetFunction& target, const dense::Matrix& turn, const AxisPlanes& planes,
                const std::vector<double>& a, double width) {
     const Index n = target.directions();
@@ -39,9 +40,27 @@ struct TargetPoints {
         }
     y.resize(w.size());
     if (size() > 0) target.evaluate(t.data(), y.data(), size());
+    if (target.shape().labels) split(n - 1);
   }
 
  private:
+  /// Points with E[y] become points with y, of +1 and of -1.
+  void split(Index n_across) {
+    TargetPoints out;
+    for (std::size_t i = 0; i + 1 < first.size(); ++i) {
+      for (Index j = first[i]; j < first[i + 1]; ++j)
+        for (const double label : {1.0, -1.0}) {
+          const double weight = w[j] * 0.5 * (1 + label * y[j]);
+          if (weight == 0) continue;
+          const auto from = across.begin() + j * n_across;
+          out.across.insert(out.across.end(), from, from + n_across);
+          out.w.push_back(weight), out.y.push_back(label);
+        }
+      out.first.push_back(out.size());
+    }
+    *this = std::move(out);
+  }
+
   void list(const AxisPlanes& planes, double width, Index j, double weight, double least,
             std::vector<double>& at) {
     if (j == static_cast<Index>(at.size())) {
@@ -148,7 +167,7 @@ class TargetView {
       turn_ = axes.turn;
       if (axes.turn_spikes(0, 0) < 0) turn_.col(0) *= -1;
     }
-    planes_ = AxisPlanes(target.shape(), turn_);
+    planes_ = AxisPlanes(target, turn_);
   }
 
   double rho() const { return rho_; }

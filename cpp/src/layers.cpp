@@ -401,10 +401,11 @@ std::shared_ptr<const LayerModel> layers_after(const Function& sigma, const Func
 
 std::shared_ptr<const LayerModel> LayerSource::positive(Index set) const {
   const Parameters& p = sets_[static_cast<std::size_t>(set)];
+  const auto target = seen(set);
   std::shared_ptr<const LayerModel> out;
   const auto take = [&](const StepSize& step) {
     const StepNodes nodes =
-        positive_nodes(out.get(), *sigma_, *derivative_, *target_, p.noise, readout_, step);
+        positive_nodes(out.get(), *sigma_, *derivative_, *target, noise(set), readout_, step);
     out = layer_after(out, nodes, readout_, step);
   };
   for (const StepSize& step : p.steps)
@@ -416,8 +417,8 @@ std::shared_ptr<const LayerModel> LayerSource::positive(Index set) const {
 std::unique_ptr<LayerSource::Shared> LayerSource::shared(Index set) const {
   const Parameters& p = sets_[static_cast<std::size_t>(set)];
   auto out = std::make_unique<Shared>();
-  out->layer =
-      layers_after(*sigma_, *derivative_, *target_, p.noise, readout_, p.steps, out->nodes_error);
+  out->layer = layers_after(*sigma_, *derivative_, *seen(set), noise(set), readout_, p.steps,
+                            out->nodes_error);
   return out;
 }
 

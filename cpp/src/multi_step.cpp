@@ -101,7 +101,8 @@ class StepAverager {
       const double* const v = &table.values[i * table.channels];
       double f = 0;
       for (Index g = 0; g < k; ++g) f += model_->pi[g] * model_->readout[g] * value[g][i].m0;
-      const double u = v[0] - f, spread = std::max(0.0, v[axes + 1] - v[0] * v[0]),
+      const double square = model_->target->shape().labels ? 1 : v[axes + 1];
+      const double u = v[0] - f, spread = std::max(0.0, square - v[0] * v[0]),
                    uu = spread + u * u + noise_;
       for (Index g = 0; g < k; ++g) {
         const Moments& s = slope[g][i];

@@ -206,7 +206,7 @@ void list_points(const AxisPlanes& planes, double width, Index j, double weight,
 
 ResidualRule target_rule(const TargetFunction& target, double fineness) {
   const Index directions = target.directions();
-  const AxisPlanes planes(target.shape(), dense::Matrix::Identity(directions, directions));
+  const AxisPlanes planes(target, dense::Matrix::Identity(directions, directions));
   ResidualRule out;
   out.directions = directions;
   std::vector<double> at(static_cast<std::size_t>(directions));
@@ -217,7 +217,17 @@ ResidualRule target_rule(const TargetFunction& target, double fineness) {
   for (Index i = 0; i < count; ++i)
     for (Index l = 0; l < directions; ++l) by_direction[l * count + i] = out.t[i * directions + l];
   target.evaluate(by_direction.data(), out.u.data(), count);
-  return out;
+  if (!target.shape().labels) return out;
+  ResidualRule labels;  // points with y in place of E[y]
+  labels.directions = directions;
+  for (Index i = 0; i < count; ++i)
+    for (const double y : {1.0, -1.0}) {
+      const double weight = out.w[i] * 0.5 * (1 + y * out.u[i]);
+      if (weight == 0) continue;
+      labels.t.insert(labels.t.end(), &out.t[i * directions], &out.t[i * directions] + directions);
+      labels.w.push_back(weight), labels.u.push_back(y);
+    }
+  return labels;
 }
 
 ResidualMoments widened(const ResidualMoments& moments, double noise) {

@@ -52,11 +52,11 @@ Spectrum weights_spectrum(const MeasuredWeights& weights, const Function& sigma,
 
 Spectrum group_spectrum(const Function& sigma, const GroupParameters& p, double alpha, double beta,
                         const double* x, Index n) {
-  CoefficientScratch scratch;
   GroupParameters alone = merge_groups(p, sigma.shape().parity == -1).distinct;
+  alone.alignment = dense::Matrix::Zero(1, alone.spikes());
+  reduce_spikes(alone);
   alone.gamma = 0;
-  GroupTable table(sigma, sigma, alone, scratch);
-  const GroupSpectrum system(table, alone, alpha, beta);
+  const GroupSpectrum system(sigma, alone, alpha, beta);
   return SpectrumSolver(system)(x, n);
 }
 

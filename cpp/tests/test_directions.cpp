@@ -172,6 +172,25 @@ void three_directions() {
   CHECK_REL(sum, 1.0 / 3, 1e-12);
 }
 
+/// A kink nearly across the first axis: what the second axis smears it to is resolved, on any
+/// number of nodes.
+void steep_kinks() {
+  const NamedTarget target(TargetId::sign_product, 2);
+  dense::Matrix alignment(2, 2);
+  alignment << 0.547, -0.285, -0.130, -0.166;
+  const Directions axes(alignment);
+  const auto at = [&](double density) {
+    return TargetAverages(target, axes, density).at([](int, const std::vector<double>&) {
+      Rule rule;
+      rule.push(-1.3, 1), rule.push(0.3, 1), rule.push(2.2, 1);
+      return rule;
+    });
+  };
+  const TargetTable coarse = at(0.9), fine = at(3);
+  for (std::size_t i = 0; i < fine.values.size(); ++i)
+    CHECK_ABS(coarse.values[i], fine.values[i], 1e-11);
+}
+
 /// Masses that nodes carry: averages of functions with poles at delta from [-1, 1] stay.
 void carried_masses() {
   const double delta = 0.2, far = 60;
@@ -208,6 +227,7 @@ void carried_masses() {
 }  // namespace
 
 int main() {
+  steep_kinks();
   carried_masses();
   planes_are_eliminated();
   for (const bool kinked : {false, true}) {

@@ -37,10 +37,8 @@ void identical_groups() {
   const NamedFunction sigma(activation_from_name("tanh"));
   const double x[3] = {0.05, 0.4, 1.5};
   const Spectrum one = spectrum(sigma, {0.9, 1.2, 0}, 2.0, 1.0, x, 3);
-  CoefficientScratch scratch;
   const GroupParameters p{{0.9, 0.9}, {1.2, 1.2}, {0.4, 0.6}, 0};
-  GroupTable table(sigma, sigma, p, scratch);
-  const GroupSpectrum system(table, p, 2.0, 1.0);
+  const GroupSpectrum system(sigma, p, 2.0, 1.0);
   SpectrumSolver<GroupSpectrum> solver(system);
   SpectrumPoint<std::vector<Complex>> at;
   for (std::size_t i = 3; i-- > 0;) {

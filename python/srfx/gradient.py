@@ -1,4 +1,8 @@
-"""Derivatives of the errors, by implicit differentiation of a solution."""
+"""Derivatives of the errors: of a solution by implicit differentiation, or by differences.
+
+The core differentiates the equations wherever it knows how everything moves. What is left, several
+steps in what they are made of above all, is taken from solutions beside the one at hand.
+"""
 
 from __future__ import annotations
 
@@ -52,40 +56,163 @@ def gradient(
     for name in of:
         check.one_of("of", name, ERRORS if ridge else _OF_LOSS[: 4 if known_loss.margin else 3])
     threads = check.thread_count(n_threads)
-    if not ridge:
-        return _of_loss(solution, known_loss, names, of, threads)
-    if solution.bulk == "one_step" and len(model.readout) > 1:
-        raise NotImplementedError(
-            "gradient is available for several readout values with bulk='isotropic', and with "
-            f"bulk='one_step' for a single one; got readout={model.readout}"
-        )
     if solution.bulk == "empirical":
         for name in names:
             check.one_of("name", name, ("lam", "alpha", "noise"))  # the rest is the weights'
-    elif isinstance(model, MultiStep):
-        for name in names:
-            if name not in ("lam", "alpha", "beta"):
-                raise NotImplementedError(
-                    "gradient of a MultiStep is available in lam, alpha and beta, which leave the "
-                    f"steps alone; got name={name!r}"
-                )
     lam = solution.arguments["lam"]
-    if np.any(np.isinf(solution.v2)):
+    if ridge and np.any(np.isinf(solution.v2)):
         raise NotImplementedError(
             "gradient is not available in the ridgeless limit at or below the interpolation "
             f"threshold, where V is infinite; use a small lam > 0; got lam={lam!r}"
         )
+    out: dict[tuple[str, str], FloatArray] = {}
+    exact = []
+    for name in names:
+        if _is_exact(solution, name, ridge):
+            exact.append(name)
+        else:
+            out |= _by_differences(solution, name, of, threads)
+    if not exact:
+        return out
+    if not ridge:
+        return out | _of_loss(solution, known_loss, exact, of, threads)
     ways = {"one": _along, "groups": _along_groups, "spikes": _along_spikes}
     along = ways[layout(model)]
     if solution.bulk != "isotropic":
         along = _along_step
-    raw = along(solution, names, threads)
-    jumps = {name: _jumps(solution, name, threads) for name in names}
-    return {
+    raw = along(solution, exact, threads)
+    jumps = {name: _jumps(solution, name, threads) for name in exact}
+    return out | {
         (error, name): np.where(jumps[name], np.nan, raw[error, name])[()]
         for error in of
-        for name in names
+        for name in exact
     }
+
+
+def _is_exact(solution: Solution, name: str, ridge: bool) -> bool:
+    """Whether the core differentiates the equations in a parameter."""
+    model, bulk = solution.model, solution.bulk
+    if not ridge:
+        return name in ("lam", "alpha")
+    if bulk == "empirical":
+        return True
+    if bulk == "one_step" and len(model.readout) > 1:
+        return False
+    if name in ("lam", "alpha", "beta"):
+        return True
+    if isinstance(model, MultiStep):
+        return False
+    several = layout(model) == "spikes"
+    if several and isinstance(model, OneStep) and name in ("alpha0", "noise"):
+        return False  # the spike turns among the directions of the target
+    if several and name in ("r", "eta"):
+        # groups without a spike have no direction to grow in
+        rows, _, _ = spikes_of(model)
+        return bool(np.all(np.any(rows != 0, axis=-1)))
+    # without a step the layers of several directions have no frame
+    assert isinstance(model, (SpikedRF, OneStep))
+    framed = bulk == "one_step" and weights.in_layers(model) and name == "eta"
+    return not (framed and np.any(np.asarray(model.numeric["eta"]) == 0))
+
+
+#: Central differences of the first derivative: weights of f(x + j h) - f(x - j h), j = 1, .., by
+#: order; and of f(x + j h) + f(x - j h) for what they say of f(x).
+EIGHTH, _SIXTH = (4 / 5, -1 / 5, 4 / 105, -1 / 280), (3 / 4, -3 / 20, 1 / 60, 0)
+_MIDDLE = (4 / 5, -2 / 5, 4 / 35, -1 / 70)
+
+
+def _by_differences(
+    solution: Solution, name: str, of: Sequence[str], threads: int
+) -> dict[tuple[str, str], FloatArray]:
+    """Differentiate by differences of eighth order, of steps that shrink until they agree.
+
+    The coordinate is the logarithm of what has to be positive, and the noise itself, from the
+    inside where there is little. Where the error at the point is not what lies between those
+    beside it, it jumps there.
+    """
+    here, shape = np.array(solution.inputs[name], dtype=np.float64), solution.shape
+    if name.startswith("alpha0") and np.any(here == 0):
+        raise ValueError(
+            f"{name} must be > 0 for a derivative in it: 0 means no step, which no small value "
+            f"comes near; got {solution.arguments[name]!r}"
+        )
+    positive = name not in ("eta", "r", "gamma", "noise") and not name.startswith("eta")
+    scale = np.ones(shape) if positive else np.maximum(np.abs(here), 0.3)
+    if name == "noise":
+        scale = np.maximum(here, np.minimum(0.3, np.asarray(solution.test_error)))
+    offsets = np.array([1, 2, 3, 4, -1, -2, -3, -4])
+    inside = name == "noise" and bool(np.any(here < 0.2 * scale))
+    if inside or (name == "gamma" and bool(np.any(np.abs(here) > 0.8))):
+        offsets = np.arange(1, 9)
+        scale = -np.copysign(scale, here) if name == "gamma" else scale
+    central = offsets[-1] < 0
+    ways = (
+        [_stencil(EIGHTH), _stencil(_SIXTH)]
+        if central
+        else [np.concatenate([w, np.zeros(8 - len(w))]) for w in (_one_sided(8), _one_sided(7))]
+    )
+    power = 4 / 3 if central else 8 / 7  # of its error to that of the other
+    lead = (-1, *(1,) * len(shape))
+    best: dict[str, FloatArray] = {}
+    spread: dict[str, FloatArray] = {}
+    jumps: dict[str, NDArray[np.bool_]] = {}
+    for h in (0.04, 0.01, 0.0025):
+        moves = h * offsets.reshape(lead)
+        places = here * np.exp(moves) if positive else here + moves * scale
+        with quiet():
+            beside = _solved_at(solution, name, places, threads)
+        done = True
+        for error in of:
+            middle = np.asarray(getattr(solution, error))
+            values = np.asarray(getattr(beside, error))
+            with np.errstate(all="ignore"):
+                change = values - middle
+                one, other = (np.tensordot(w, change, 1) / h for w in ways)
+                # what the better stencil leaves open, and what rounding does
+                size = np.abs(middle) + np.abs(one)
+                apart = size * (np.abs(one - other) / size) ** power + 1e-13 * size / h
+                if central:
+                    between = np.tensordot(np.repeat([_MIDDLE], 2, axis=0).ravel(), change, 1)
+                    jumps[error] = np.abs(between) > 1e-5 * np.abs(middle)
+            apart = np.where(np.isfinite(apart), apart, np.inf)
+            better = apart < spread.get(error, np.full(shape, np.inf))
+            best[error] = np.where(better, one, best.get(error, np.full(shape, np.nan)))
+            spread[error] = np.where(better, apart, spread.get(error, np.inf))
+            good = spread[error] <= 1e-9 * size
+            done = done and bool(np.all(good | ~np.isfinite(middle)))
+        if done:
+            break
+    slope = np.where(np.isinf(here), np.inf, here) if positive else scale
+    out = {}
+    for error in of:
+        value = np.where(np.isinf(slope), 0.0, best[error] / slope)
+        value = np.where(jumps.get(error, False), np.nan, value)
+        out[error, name] = np.where(np.isfinite(getattr(solution, error)), value, np.nan)[()]
+    return out
+
+
+def _stencil(half: Sequence[float]) -> FloatArray:
+    return np.concatenate([half, np.negative(half)])
+
+
+def _one_sided(n: int) -> FloatArray:
+    """Weights of f(x + j h) - f(x), j = 1, .., n, in h f'(x)."""
+    nodes = np.arange(1, n + 1, dtype=np.float64)
+    out: FloatArray = np.linalg.solve(
+        np.vander(nodes, n + 1, increasing=True)[:, 1:].T, np.eye(n)[0]
+    )
+    return out
+
+
+def _solved_at(solution: Solution, name: str, places: FloatArray, threads: int) -> Solution:
+    """Solve the same with another value of one parameter, along a new first axis."""
+    model, given = solution.model, {k: solution.arguments[k] for k in ("alpha", "lam", "d")}
+    if name in given:
+        given[name] = places
+    else:
+        model = with_fields(model, {name: places})
+    bulk = solution.bulk if solution.weights is None else solution.weights
+    return solve(model, **given, bulk=bulk, loss=solution.loss, n_threads=threads, errors="record")
 
 
 #: What is differentiated with another loss or labels, in the order of the core.
@@ -97,13 +224,6 @@ def _of_loss(
 ) -> dict[tuple[str, str], FloatArray]:
     """Differentiate with another loss than the square, or labels, by Newton's Jacobian."""
     directions = ("lam", "alpha")
-    for name in names:
-        if name not in directions:
-            raise NotImplementedError(
-                f"gradient is available in lam and alpha alone with loss={loss.label!r} and "
-                f"labels={solution.model.labels!r}; got {name!r}: take differences "
-                "of srfx.solve for the others"
-            )
     bulk = solution.bulk if solution.weights is None else solution.weights
     raw = solve_readout(
         solution.model, bulk, loss, solution.arguments, solution.shape, threads, slopes=True
@@ -153,16 +273,6 @@ def _check_gamma(model: Model, gamma: FloatArray) -> None:
         )
 
 
-def _check_turn(model: Model, names: Sequence[str]) -> None:
-    """Refuse derivatives in what turns the spike of several groups beside several directions."""
-    if model.directions > 1:
-        raise NotImplementedError(
-            "gradient in alpha0 and noise of a step, which move its alignment, needs a target of "
-            f"one direction or a single readout value; got {model.directions} directions, "
-            f"readout={model.readout}, names={list(names)}"
-        )
-
-
 def _along_spikes(
     solution: Solution, names: Sequence[str], threads: int
 ) -> dict[tuple[str, str], FloatArray]:
@@ -179,17 +289,10 @@ def _along_spikes(
         else:
             chains = [_chain(model, name, a) for a in model.readout]
             strength = np.broadcast_to(rows[..., 0], (*own, k))
-        if any("gamma" in chain for chain in chains):
-            _check_turn(model, names)
         by = [
             np.stack([np.broadcast_to(x.get(d, 0.0), own) for x in chains], axis=-1)
             for d in ("r", "c")
         ]
-        if np.any((strength == 0) & (by[0] != 0)):
-            raise NotImplementedError(
-                f"gradient in {name} needs spikes that do not vanish beside a target of several "
-                "directions, or several spikes: without them they have no direction to grow in"
-            )
         moves_r.append(by[0] / np.where(strength == 0, 1, strength))
         moves_c.append(by[1])
         on_point.append(next((_CORE.index(d) for d in _CORE[:4] if d in chains[0]), -1))
@@ -273,11 +376,6 @@ def _along_step(
         values = weights.weights_gradient(solution, [_STEP.index(d) for d in directions], threads)
     elif weights.in_layers(model):
         assert isinstance(model, (OneStep, MultiStep))
-        if "eta" in names and np.any(np.asarray(model.eta) == 0):
-            raise NotImplementedError(
-                "gradient in eta of this bulk with several directions of the target needs eta "
-                f"other than 0: without a step they have no frame; got eta={model.eta!r}"
-            )
         values = weights.layers_gradient(solution, [_STEP.index(d) for d in directions], threads)
     else:
         assert isinstance(model, OneStep)

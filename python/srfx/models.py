@@ -1039,9 +1039,10 @@ def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
     row space of R; where they are fewer than elsewhere, columns of zeros follow.
     """
     check_groups(model)
-    check_model(model, covers=("directions", "steps"))
+    check_model(model, labelled=True, covers=("directions", "steps"))
     sigma = compiled(model.activation)
-    inputs = [np.asarray(x, dtype=np.float64) for x in (*model.eta, *model.alpha0, model.noise)]
+    law = label_law(model.labels, model.numeric)
+    inputs = [np.asarray(x, dtype=np.float64) for x in (*model.eta, *model.alpha0, law)]
     shape = np.broadcast_shapes(*(x.shape for x in inputs))
     table = np.stack([np.broadcast_to(x, shape).ravel() for x in inputs], axis=1)
     table, index = np.unique(table, axis=0, return_inverse=True)
@@ -1051,7 +1052,14 @@ def step_spikes(model: MultiStep) -> tuple[FloatArray, FloatArray, FloatArray]:
     readout, pi = np.array(model.readout), np.array(probabilities(model))
     try:
         raw = _core.multi_step(
-            sigma, target_of(model), readout, pi, table[:, :t], inverse, table[:, -1]
+            sigma,
+            target_of(model),
+            readout,
+            pi,
+            table[:, :t],
+            inverse,
+            table[:, -1],
+            model.labels,
         )
     except ValueError as error:
         raise NotImplementedError(
@@ -1131,12 +1139,14 @@ class StepMoments(NamedTuple):
 
 def step_moments(model: OneStep) -> StepMoments:
     """Return the constants that the spike of a step is made of: see `OneStep.equivalent`."""
-    check_model(model, labelled=model.directions == 1, covers=("directions",))
+    check_model(model, labelled=True, covers=("directions",))
     sigma = gaussian_constants(model.activation, derivative=True)
-    if isinstance(model.target, Target):
-        target = target_constants(model.target)
-        length = float(np.linalg.norm(target["h1"]))
-        direction = target["h1"] / length if length > 0 else np.eye(model.directions)[0]
+    if model.directions > 1:
+        target = _constants_across(model)
+        length = np.linalg.norm(target["h1"], axis=-1)
+        known = length[..., np.newaxis] > 0
+        axis = target["h1"] / np.where(known, length[..., np.newaxis], 1.0)
+        direction = np.where(known, axis, np.eye(model.directions)[0])
     else:
         target = _label_constants(model)
         length, direction = target["h1"], np.ones(1)
@@ -1156,6 +1166,21 @@ def step_moments(model: OneStep) -> StepMoments:
 def label_law(labels: str, numbers: Mapping[str, float | FloatArray]) -> float | FloatArray:
     """Return the number among these that the labels' law has: of "logit" slope, else noise."""
     return numbers["slope" if labels == "logit" else "noise"]
+
+
+def _constants_across(model: OneStep) -> dict[str, Any]:
+    """Return the same of a target of several directions; h1 has an axis of directions."""
+    assert isinstance(model.target, Target)
+    target = model.target
+    if model.labels == "real":
+        return target_constants(target)
+    law = np.asarray(label_law(model.labels, model.numeric), dtype=np.float64)
+    core = compiled_target(target)
+    each = [_core.target_constants(core, model.labels, x) for x in law.ravel()]
+    warn_accuracy(max(x["error"] for x in each), f"the moments of labels of {target.label}", target)
+    out = {name: np.array([x[name] for x in each]) for name in ("mean", "h1")}
+    out = {name: x.reshape((*law.shape, *x.shape[1:]))[()] for name, x in out.items()}
+    return {**out, "second_moment": 1.0}
 
 
 def _label_constants(model: OneStep) -> dict[str, Any]:
@@ -1199,9 +1224,11 @@ def check_model(
         )
     if model.directions > BENDING and "bends" not in covers:
         assert isinstance(model.target, Target)
-        if compiled_target(model.target).kinks:
+        jumps = not isinstance(model, SpikedRF) and model.labels == "sign"
+        if compiled_target(model.target).kinks or (jumps and not np.all(model.noise)):
             raise NotImplementedError(
-                f"target must have at most {BENDING} directions where it has kinks or jumps, whose "
+                f"target must have at most {BENDING} directions where it has kinks or jumps, or "
+                "its signs without noise are what a gradient step sees: their "
                 f"averages over more would take too long; got {model.directions}, of the target "
                 f"{label(model.target)}: srfx.simulate takes it"
             )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from srfx import _core
 from srfx import _validation as check
 from srfx._points import coefficient_sets, columns, spike_sets
-from srfx.gradient import gradient
+from srfx.gradient import EIGHTH, gradient
 from srfx.losses import Loss, chosen, loss_name
 from srfx.models import (
     FloatArray,
@@ -121,12 +121,8 @@ class _Problem:
         """Whether slopes exist all over the ranges, for a bulk and a readout that have them."""
         if np.any(np.asarray(self.fixed.get("lam", 1.0)) == 0):
             return False  # the ridgeless limit may have no V
-        by_layers = self.settings["bulk"] == "one_step" and self.model.directions > 1
-        if isinstance(self.model, MultiStep) or by_layers:
-            return set(self.names) <= {"lam", "alpha", "beta"}
-        if self.model.directions > 1 and not {"alpha0", "noise"}.isdisjoint(self.names):
-            return not isinstance(self.model, OneStep)
-        if "alpha0" in self.names and not compiled(self.model.target).smooth:
+        one = layout(self.model) == "one" and self.model.directions == 1
+        if one and "alpha0" in self.names and not compiled(self.model.target).smooth:
             most = float(self.ends[self.names.index("alpha0"), 1])
             gamma = groups_of(with_fields(self.model, {"alpha0": most}))[2]
             return bool(np.all(np.abs(gamma) <= 1 - 5e-9))
@@ -134,7 +130,12 @@ class _Problem:
 
     def compiled(self) -> bool:
         """Whether the core can search: one readout value, isotropic bulk, slopes everywhere."""
-        return self.isotropic() and self.regular()
+        names, steps = set(self.names), isinstance(self.model, MultiStep)
+        turning = isinstance(self.model, OneStep) and self.model.directions > 1
+        known = names <= {"lam", "alpha", "beta"} if steps else True
+        if turning:  # alpha0 and noise turn the spike among the directions
+            known = names.isdisjoint({"alpha0", "noise"})
+        return known and self.isotropic() and self.regular()
 
     def differentiable(self) -> bool:
         """Whether `gradient` serves: asked of it at the first parameter set."""
@@ -188,8 +189,6 @@ class _Problem:
 
     def slope(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Error and its derivatives in the coordinates, these on the first axis."""
-        if self.by_differences():
-            return self._differences(y)
         solution = self.solve(y)
         raw = gradient(solution, self.names, [self.of], self.settings.get("n_threads"))
         slopes = [
@@ -200,28 +199,6 @@ class _Problem:
         error = np.where(np.isfinite(error), error, np.inf)
         self.note(y, error)
         return error, np.stack(slopes)
-
-    def by_differences(self) -> bool:
-        """Whether slopes are those of differences: in what several steps are made of."""
-        return isinstance(self.model, MultiStep) and not self.regular()
-
-    def _differences(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the same by differences of eighth order, over a stencil that may leave the box."""
-        k, lead = len(self.names), (-1, *(1,) * (y.ndim - 1))
-        h = np.where(self.log, 0.04, 0.01 * (self.high - self.low))
-        # the point itself, then eight along each coordinate
-        moves = np.zeros((k, 1 + 8 * k))
-        for i in range(k):
-            moves[i, 1 + 8 * i : 9 + 8 * i] = h[i] * np.array([1, 2, 3, 4, -1, -2, -3, -4])
-        at = y[:, np.newaxis] + moves.reshape(k, *lead)
-        values = [np.exp(v) if log else v for v, log in zip(at, self.log, strict=True)]
-        error = np.asarray(getattr(self.solve_at(values), self.of))
-        error = np.broadcast_to(error, np.broadcast_shapes(error.shape, at.shape[1:]))
-        sides = error[1:].reshape(k, 2, 4, *error.shape[1:])
-        slopes = np.einsum("j,ij...->i...", np.array(_FIRST), sides[:, 0] - sides[:, 1])
-        here = np.where(np.isfinite(error[0]), error[0], np.inf)
-        self.note(y, here)
-        return here, slopes / h.reshape(-1, *(1,) * (slopes.ndim - 1))
 
     def least(self) -> FloatArray:
         """Return the least error, not a number where the search failed."""
@@ -435,7 +412,7 @@ def _zoomed(
             odd = [e[4 + j] - e[4 - j] for j in (1, 2, 3, 4)]
             even = [e[4 + j] + e[4 - j] - 2 * e[4] for j in (1, 2, 3, 4)]
             second = sum(c * x for c, x in zip(_SECOND, even, strict=True))
-            step = -h * sum(c * x for c, x in zip(_FIRST, odd, strict=True)) / second
+            step = -h * sum(c * x for c, x in zip(EIGHTH, odd, strict=True)) / second
         good = good & (second > 0) & (np.abs(step) < h)
         polished = polished + np.where(good, step, 0.0)
     at_polished = problem.error(polished[np.newaxis])
@@ -446,8 +423,7 @@ def _zoomed(
     return np.where(good, polished, best), np.isfinite(error)
 
 
-#: Weights of f(x + j h) - f(x - j h) in h f', and of f(x + j h) + f(x - j h) - 2 f(x) in h^2 f''.
-_FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+#: Weights of f(x + j h) + f(x - j h) - 2 f(x), j = 1, .., in h^2 f''.
 _SECOND = (8 / 5, -1 / 5, 8 / 315, -1 / 560)
 
 
@@ -549,8 +525,7 @@ def optimal(
         As in `solve`. For several readout values, another loss, labels of +1 and -1, another bulk
         and ``lam=0`` the search is a slower one, by `Solution.gradient` where that is available;
         else one parameter is searched by ever finer grids and high-order differences, to some
-        1e-8, and several are refused but of a MultiStep, where differences of eighth order stand
-        for derivatives.
+        1e-8, and several are refused.
 
     Returns
     -------
@@ -569,7 +544,7 @@ def optimal(
     TypeError, ValueError
         An unknown parameter, an empty, reversed or invalid range, or another bad argument.
     NotImplementedError
-        Several parameters without exact derivatives.
+        Several parameters where `Solution.gradient` is not available.
 
     Notes
     -----
@@ -690,7 +665,7 @@ def _problem(
     ridge = loss == "square" and model.labels == "real"
     settings = {"bulk": bulk, "loss": loss, "n_threads": threads}
     problem = _Problem(model, ranges, fixed, settings, "test_error" if ridge else of)
-    known = problem.compiled() or problem.by_differences() or problem.differentiable()
+    known = problem.compiled() or problem.differentiable()
     if len(ranges) > 1 and not known:
         raise NotImplementedError(
             "several parameters are optimised together where Solution.gradient is available in all "

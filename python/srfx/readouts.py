@@ -34,8 +34,9 @@ def is_ridge(model: Model, loss: Chosen) -> bool:
     return loss.loss == "square" and model.labels == "real"
 
 
-#: Groups of neurons that another loss than the square is solved for.
-MAX_LOSS_GROUPS = 8
+#: Groups of neurons that another loss than the square is solved for, so that a point takes no more
+#: than half a minute: the time goes with the fifth power of their number, or faster.
+MAX_LOSS_GROUPS = {"isotropic": 32, "one_step": 8}
 
 
 def _single(model: Model) -> bool:
@@ -51,22 +52,11 @@ def check_readout(
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    if isinstance(bulk, EmpiricalBulk) and not _single(model):
+    most = MAX_LOSS_GROUPS.get(str(bulk), 1)
+    if group_count(model) > most:
         raise NotImplementedError(
-            "given weights take loss='square' with real labels alone for several directions of the "
-            f"target or steps; got {what}"
-        )
-    stepped = isinstance(model, MultiStep) or (isinstance(model, OneStep) and model.directions > 1)
-    if model.labels != "real" and stepped:
-        raise NotImplementedError(
-            "labels must be 'real' here: the spikes that several steps, or a step towards a "
-            "target of several directions, make of labels of +1 and -1 are not known yet; got "
-            f"labels={model.labels!r}: a SpikedRF may have such labels beside any spikes"
-        )
-    if group_count(model) > MAX_LOSS_GROUPS:
-        raise NotImplementedError(
-            f"readout must have at most {MAX_LOSS_GROUPS} values with {what}, and spikes as many "
-            f"rows; got {group_count(model)}"
+            f"readout must have at most {most} values with {what} and this bulk, and spikes as "
+            f"many rows: a point of more would take minutes; got {group_count(model)}"
         )
     if np.any(np.asarray(lam) == 0):
         raise ValueError(
@@ -110,18 +100,18 @@ def solve_readout(
             **(given | common), readout=list(model.readout), pi=shares
         )
         return without_axes_of_one(raw)
+    if isinstance(bulk, EmpiricalBulk):
+        law = np.asarray(label_law(model.labels, arguments), dtype=np.float64)
+        table, index = distinct([law], shape)
+        given = weights.inputs_of_weights(model, bulk, arguments, shape) | common
+        given |= {"set_noise": table[:, 0], "set_index": index}
+        if model.directions > 1:
+            return without_axes_of_one(_core.solve_group_losses_empirical(**given))
+        return _core.solve_losses_empirical(**given)
     if not _single(model):
         return _solve_groups(model, common, arguments, shape)
     common["target"] = compiled(model.target)
-    if isinstance(bulk, EmpiricalBulk):
-        table, index = distinct(
-            [np.asarray(label_law(model.labels, arguments), dtype=np.float64)], shape
-        )
-        given = weights.inputs_of_weights(model, bulk, arguments, shape)
-        raw = _core.solve_losses_empirical(
-            **(given | common), set_noise=table[:, 0], set_index=index
-        )
-    elif bulk == "one_step":
+    if bulk == "one_step":
         assert isinstance(model, OneStep)
         given = weights.inputs_of_step(model, arguments, shape)
         raw = _core.solve_losses_one_step(**(given | common), readout=model.readout[0])

@@ -340,25 +340,28 @@ class Solution(Rebuilt):
         of: str = "test_error",
         n_threads: int | None = None,
     ) -> Any:
-        """Differentiate an error in a parameter, exactly, by implicit differentiation.
+        """Differentiate an error in a parameter.
 
-        No differences are taken: the fixed-point equations are differentiated at the solution, and
-        the coefficients under their integrals (docs/theory.md section 11). For a OneStep the map to
-        the spiked model is differentiated too, so that ``"noise"`` counts what label noise does to
-        the gradient step.
+        By implicit differentiation, exactly: the fixed-point equations are differentiated at the
+        solution, and the coefficients under their integrals (docs/theory.md section 11). For a
+        OneStep the map to the spiked model is differentiated too, so that ``"noise"`` counts what
+        label noise does to the gradient step. What the equations are not differentiated in comes
+        from differences of eighth order between solutions, to some 1e-9: the steps of a MultiStep
+        and its noise; several readout values with ``bulk="one_step"``, or with a target of several
+        directions in alpha0 and noise; other losses, and labels, but in lam and alpha.
 
         Parameters
         ----------
         name : str
             ``"lam"``, ``"alpha"`` or a numeric field of the model: for SpikedRF ``"r"``, ``"c"``,
             ``"gamma"``, ``"beta"``, ``"noise"``; for OneStep ``"eta"``, ``"alpha0"``, ``"beta"``,
-            ``"noise"``. The others are held fixed; alpha and beta are independent. With several
-            readout values r, c, eta and alpha0 move all groups together. Given weights
-            (`EmpiricalBulk`) leave ``"lam"``, ``"alpha"`` and ``"noise"``.
+            ``"noise"``; for MultiStep ``"eta1"``, ``"alpha0_1"`` and so on. The others are held
+            fixed; alpha and beta are independent. With several readout values r, c, eta and alpha0
+            move all groups together. Given weights (`EmpiricalBulk`) leave ``"lam"``, ``"alpha"``
+            and ``"noise"``.
         of : {"test_error", "train_error"}
             What to differentiate. With another loss than the square, or labels of +1 and -1, one of
-            "train_loss", "test_loss", "test_error" and, of such labels, "classification_error", in
-            lam or alpha.
+            "train_loss", "test_loss", "test_error" and, of such labels, "classification_error".
         n_threads : int, optional
             Threads, as in `solve`.
 
@@ -376,7 +379,6 @@ class Solution(Rebuilt):
             An unknown name, ``alpha0 = 0`` for a derivative in alpha0, or with given weights a
             name that they supersede.
         NotImplementedError
-            Several readout values with ``bulk="one_step"``; a MultiStep in what moves its steps;
             ``lam = 0`` below the interpolation threshold; a target with kinks for a derivative in
             gamma at ``|gamma| = 1``.
 

@@ -18,7 +18,6 @@ from srfx.models import (
     SpikedRF,
     check_model,
     compiled,
-    group_count,
     label_law,
     probabilities,
     spikes_of,
@@ -82,7 +81,7 @@ def feature_spectrum(
         An argument is of the wrong type or out of range, or the model contradicts given weights.
     NotImplementedError
         Several readout values with a bulk other than ``"isotropic"``; rows of ``spikes`` that span
-        more than one direction.
+        more than three directions.
 
     Notes
     -----
@@ -90,6 +89,8 @@ def feature_spectrum(
     small x, made of rare large projections on the spike: log-spaced x show it. Points where rules
     of growing density in k do not agree (``density_error * x`` above 1e-6) are NaN with status 1,
     and ``mass`` falls short of 1 by what was left out.
+
+    Spikes that span a plane take about a second, three directions minutes.
 
     Given weights have p numbers for a bulk, and a resolution to match: structure of the density
     finer than their spacing is theirs, not the limit's.
@@ -159,21 +160,6 @@ def feature_spectrum(
     return xr.Dataset(variables, coords=coords, attrs=describe(model, bulk))
 
 
-def _lengths(model: Model) -> tuple[FloatArray, FloatArray]:
-    """Strengths r_g beside one spike, groups last, and variances c_g."""
-    rows, c, _ = spikes_of(model)
-    if rows.shape[-1] == 1:
-        return rows[..., 0], c
-    _, s, vt = np.linalg.svd(rows, full_matrices=False)
-    if s.shape[-1] > 1 and np.any(s[..., 1] > 1e-10 * s[..., 0]):
-        raise NotImplementedError(
-            "feature_spectrum is available where the rows of all groups are multiples of one "
-            f"spike; these span {int((s > 1e-10 * s[..., :1]).sum(axis=-1).max())} directions"
-        )
-    lengths: FloatArray = np.einsum("...gj,...j->...g", rows, vt[..., 0, :])
-    return lengths, c
-
-
 def spectra(
     model: Model,
     bulk: str | EmpiricalBulk,
@@ -204,7 +190,11 @@ def spectra(
     if bulk != "isotropic" and in_layers(model):
         assert isinstance(model, (OneStep, MultiStep))
         return _core.spectrum_layers(
-            **layer_inputs(model, full), alpha=full(alpha), x=x, n_threads=threads
+            **layer_inputs(model, full),
+            labels=model.labels,
+            alpha=full(alpha),
+            x=x,
+            n_threads=threads,
         )
     if bulk == "one_step":
         assert isinstance(model, OneStep)
@@ -223,15 +213,16 @@ def spectra(
             x,
             threads,
         )
-    r, c = _lengths(model)
-    k = group_count(model)
+    rows, c, _ = spikes_of(model)
+    k, q = rows.shape[-2:]
     if k == 1:
+        r = np.linalg.norm(rows[..., 0, :], axis=-1) if q > 1 else rows[..., 0, 0]
         return _core.spectrum(
-            sigma, full(r[..., 0]), full(c[..., 0]), full(alpha), full(model.beta), x, threads
+            sigma, full(r), full(c[..., 0]), full(alpha), full(model.beta), x, threads
         )
     return _core.spectrum_groups(
         sigma,
-        np.ascontiguousarray(np.broadcast_to(r, (*shape, k))).reshape(-1, k),
+        np.ascontiguousarray(np.broadcast_to(rows, (*shape, k, q))).reshape(-1, k, q),
         np.ascontiguousarray(np.broadcast_to(c, (*shape, k))).reshape(-1, k),
         np.asarray(probabilities(model)),
         full(alpha),

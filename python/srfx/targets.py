@@ -59,7 +59,8 @@ class Target:
         ``fn`` is neither a name nor callable, or another argument is of the wrong type.
     ValueError
         An unknown name; ``directions`` out of range; ``fn`` does not take L arrays, returns the
-        wrong shape or non-finite values; a plane is none in L directions.
+        wrong shape or non-finite values, or grows so fast that its mean square over Gaussian
+        inputs is infinite; a plane is none in L directions.
 
     Examples
     --------
@@ -91,7 +92,9 @@ class Target:
         elif callable(self.fn):
             check_arguments(self.fn, count)
             points = probe(count)
-            check.values_of("fn", self.fn(*points.copy()), points)
+            with np.errstate(all="ignore"):  # what is not finite is refused in words
+                check.values_of("fn", self.fn(*points.copy()), points)
+                _check_growth(self.fn, count)
         else:
             raise TypeError(
                 f"fn must be a name ({', '.join(TARGET_NAMES)}) or callable; got {self.fn!r}"
@@ -186,3 +189,27 @@ def compiled_target(target: Target) -> _core.Target:
         return _compiled_name(target.fn, target.directions)
     name = target.name or callable_name(target.fn)
     return _core.Target.from_callable(target.fn, target.directions, list(target.kinks), name)
+
+
+def _check_growth(fn: Callable[..., FloatArray], count: int) -> None:
+    """Refuse functions whose square grows faster than the density of t falls."""
+    ray = 1 / (1 + 3.0 * np.arange(count))
+    rays = np.array([s * np.roll(ray, i) for i in range(count) for s in (1, -1)])
+    radii = np.array([6.0, 12.0, 24.0]) / float(np.linalg.norm(ray))
+    points = rays.T[:, :, np.newaxis] * radii  # (direction of the target, ray, radius)
+    try:
+        values = np.asarray(fn(*points.reshape(count, -1).copy()), dtype=np.float64)
+    except Exception:
+        return  # functions that are not made for such arguments are not asked for them here
+    if values.size != points[0].size:
+        return
+    log = 2 * np.log(np.abs(values.reshape(points[0].shape))) - 0.5 * (points**2).sum(axis=0)
+    grows = (log[:, 1] >= log[:, 0]) & (log[:, 2] >= log[:, 1]) & np.isfinite(log[:, 1])
+    if grows.any():
+        first = int(np.argmax(grows))
+        at = ", ".join(f"{x:.3g}" for x in points[:, first, 1])
+        there = values.reshape(points[0].shape)[first, 1]
+        raise ValueError(
+            "fn must have a finite mean square over Gaussian inputs; its square grows faster than "
+            f"their density falls: at ({at}) it is {there:.3g}"
+        )

@@ -94,8 +94,7 @@ def solve(
         and -1 (the model's ``labels``) "logistic", "hinge", "squared_hinge", "max_margin" (the
         limit of all three at lam -> 0 where the data are separable: the readout of largest margin,
         whatever lam), "square", "absolute" or ``srfx.Huber``. Any other than "square" with real
-        labels takes lam > 0, and at most 8 readout values; several steps, and a step towards
-        several directions, take real labels.
+        labels takes lam > 0, and at most 32 readout values, 8 with ``bulk="one_step"``.
     n_threads : int, optional
         Threads, >= 1. None: all processors this process may use, and one inside an executor's
         worker. The result does not depend on it.

@@ -91,6 +91,24 @@ CASES = {
         0.05,
         srfx.Huber(0.3),
     ),
+    "steps, hinge on signs": (
+        srfx.MultiStep("relu", SHIFTED, eta=(1, 1), alpha0=(1, 2), **SIGN),
+        1.5,
+        0.05,
+        "hinge",
+    ),
+    "steps of directions, squared hinge on noiseless signs": (
+        srfx.MultiStep("tanh", BENT, eta=(2, 1), alpha0=(1, 1), labels="sign"),
+        2,
+        0.1,
+        "squared_hinge",
+    ),
+    "step of groups and directions, logistic": (
+        srfx.OneStep("relu", BENT, eta=1, alpha0=1, readout=(0.5, 1.5), labels="sign"),
+        2,
+        0.05,
+        "logistic",
+    ),
     "step, Huber": (
         srfx.OneStep("tanh", "sin", eta=2, alpha0=1, noise=0.2),
         1,
@@ -105,7 +123,7 @@ def test_theory_agrees_with_simulated_readouts(name):
     """Within 4.5 standard errors, and what the 1/d term leaves out: 1 per cent."""
     model, alpha, lam, loss = CASES[name]
     d = 500
-    bulk = "one_step" if isinstance(model, srfx.OneStep) else "isotropic"
+    bulk = {srfx.OneStep: "one_step", srfx.MultiStep: "multi_step"}.get(type(model), "isotropic")
     sol = srfx.solve(model, alpha, lam, d=d, loss=loss, bulk=bulk)
     ds = srfx.simulate(
         model, alpha, lam, d=d, loss=loss, replicates=10, n_test=4000, seed=5, progress=False

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NoReadout', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'fit_readouts', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_layers', 'gradient_one_step', 'group_bounds', 'join_rows', 'label_moments', 'layer_map', 'learned_function', 'learned_function_of_step', 'learned_points', 'multi_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_group_losses', 'solve_group_step_losses', 'solve_groups', 'solve_layer_losses', 'solve_layers', 'solve_losses', 'solve_losses_empirical', 'solve_losses_one_step', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_layers', 'spectrum_one_step', 'step_constants', 'step_map', 'target_constants', 'target_names']
+__all__: list[str] = ['Activation', 'CancelFlag', 'Cancelled', 'Experiment', 'NoReadout', 'NotPositiveDefinite', 'Target', 'activation_names', 'bounds', 'build_config', 'coefficients', 'default_threads', 'evaluate', 'evaluate_derivative', 'evaluate_target', 'fit_readouts', 'gaussian_constants', 'gradient', 'gradient_empirical', 'gradient_groups', 'gradient_layers', 'gradient_one_step', 'group_bounds', 'join_rows', 'label_moments', 'layer_map', 'learned_function', 'learned_function_of_step', 'learned_points', 'multi_step', 'optimum', 'simulate', 'simulated_weights', 'solve', 'solve_empirical', 'solve_group_losses', 'solve_group_losses_empirical', 'solve_group_step_losses', 'solve_groups', 'solve_layer_losses', 'solve_layers', 'solve_losses', 'solve_losses_empirical', 'solve_losses_one_step', 'solve_one_step', 'solve_one_step_groups', 'spectrum', 'spectrum_empirical', 'spectrum_groups', 'spectrum_layers', 'spectrum_one_step', 'step_constants', 'step_map', 'target_constants', 'target_names']
 class Activation:
     """
     A scalar function: a named activation or a vectorised callable.
@@ -167,7 +167,7 @@ def learned_points(sigma: Activation, s: typing.Annotated[numpy.typing.ArrayLike
     """
     m M0 + first M1 + second (M2 - M0), M_i = E Z^i sigma(mean + s Z): shape of mean.
     """
-def multi_step(sigma: Activation, target: Target, readout: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inverse_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex = 1) -> dict[str, typing.Any]:
+def multi_step(sigma: Activation, target: Target, readout: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inverse_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], labels: str = 'real', n_threads: typing.SupportsInt | typing.SupportsIndex = 1) -> dict[str, typing.Any]:
     """
     R (sets, K, q), c (sets, K) and the alignment (sets, L, q) after several steps.
     """
@@ -194,6 +194,10 @@ def solve_empirical(sigma: Activation, target: typing.Any, r: typing.SupportsFlo
 def solve_group_losses(sigma: Activation, target: typing.Any, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, merge: bool = True, slopes: bool = False) -> dict[str, typing.Any]:
     """
     The same of K groups, any spikes and directions: shapes as in solve_groups, set_noise one entry a set.
+    """
+def solve_group_losses_empirical(sigma: Activation, target: typing.Any, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, r: typing.SupportsFloat | typing.SupportsIndex, c: typing.SupportsFloat | typing.SupportsIndex, gamma: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], eigenvalues: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.SupportsFloat | typing.SupportsIndex, inv_d: typing.SupportsFloat | typing.SupportsIndex, set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, slopes: bool = False) -> dict[str, typing.Any]:
+    """
+    The same towards several directions.
     """
 def solve_group_step_losses(sigma: Activation, target: typing.Any, loss: tuple[str, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, bool], labels: str, readout: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], pi: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], set_index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], lam: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_d: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_points: typing.SupportsInt | typing.SupportsIndex, n_threads: typing.SupportsInt | typing.SupportsIndex, merge: bool = True, slopes: bool = False) -> dict[str, typing.Any]:
     """
@@ -243,7 +247,7 @@ def spectrum_groups(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLik
     """
     As spectrum, for K groups: r and c of shape (models, K).
     """
-def spectrum_layers(sigma: Activation, target: typing.Any, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
+def spectrum_layers(sigma: Activation, target: typing.Any, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], labels: str, alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
     """
     As spectrum, for the networks of solve_layers; a row of eta a model.
     """
@@ -259,9 +263,9 @@ def step_map(sigma: Activation, target: Activation, readout: typing.SupportsFloa
     """
     Spike, bulk variance, alignment of one step, and the size of the rule for its residuals.
     """
-def target_constants(target: Target) -> dict[str, typing.Any]:
+def target_constants(target: Target, labels: str = 'real', noise: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> dict[str, typing.Any]:
     """
-    Moments of a target of several directions under N(0, I).
+    Moments of a target of several directions under N(0, I); of labels of +1 and -1, those of E[y | t].
     """
 def target_names() -> list[str]:
     ...

@@ -66,6 +66,16 @@ class Labels:
             return normal_below(s / math.sqrt(self.noise))
         return np.asarray(0.5 * (1.0 + np.sign(s)))
 
+    def mean(self) -> Directions | None:
+        """Return E[y | t] of labels of +1 and -1 as a target; None of real ones."""
+        if self.real:
+            return None
+        if isinstance(self.star, Directions):
+            count, planes = self.star.directions, self.star.planes
+        else:
+            count, planes = 1, np.array([(1.0, x) for x in self.star.kinks]).reshape(-1, 2)
+        return Directions(lambda *t: 2.0 * self.plus(*t) - 1.0, count, planes)
+
     def steps(self) -> tuple[Array, Array] | None:
         """Return where P(+|t) steps, ascending, and its values between; None if it varies there."""
         assert isinstance(self.star, Function)

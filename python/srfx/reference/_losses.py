@@ -366,12 +366,11 @@ def solve_loss(
         side, r, c, along, beta = instance(*weights, mean=d is not None)
         spikes = turned(np.array([[r]]), np.array([c]), np.ones(1), np.reshape(along, (-1, 1)))
     elif hasattr(model, "eta") and np.ndim(model.eta) > 0:
-        if not labels.real:
-            raise ValueError("several steps on labels of +1 and -1 are not derived")
+        seen, finer = labels.mean(), math.ceil(density)
         if bulk == "isotropic":
-            spikes, own = multi_step_map(model, density=math.ceil(density)), False
+            spikes, own = multi_step_map(model, density=finer, labels=seen), False
         else:
-            side, spikes = network_of_steps(model, d, math.ceil(density))
+            side, spikes = network_of_steps(model, d, finer, seen)
     elif hasattr(model, "eta"):
         plus = None if labels.real else labels.plus
         side, spikes = network(model, star, plus, d, density)

@@ -41,7 +41,7 @@ def _slope_of(sigma: Function) -> Function:
 
 
 @public
-def multi_step_map(model: Any, *, density: int = 1) -> Spikes:
+def multi_step_map(model: Any, *, density: int = 1, labels: Directions | None = None) -> Spikes:
     """Return the spikes that the steps make (THEORY section 15, Isotropic map).
 
     Parameters
@@ -50,6 +50,8 @@ def multi_step_map(model: Any, *, density: int = 1) -> Spikes:
         activation, target, eta, alpha0, noise, readout, weights; numbers only.
     density : int
         Multiplies the panels and nodes of every rule.
+    labels : Directions, optional
+        E[y | t] of labels of +1 and -1, which the steps see in place of the target and its noise.
 
     Examples
     --------
@@ -60,7 +62,7 @@ def multi_step_map(model: Any, *, density: int = 1) -> Spikes:
     >>> print(f"{abs(found.R[0, 0]):.8f} {found.c[0]:.8f}")
     0.97280288 1.06537079
     """
-    sigma, star = as_function(model.activation), directions_of(model.target)
+    sigma, star = as_function(model.activation), labels or directions_of(model.target)
     slope = _slope_of(sigma)
     a, pi = groups_of(model)
     count = star.directions
@@ -74,7 +76,10 @@ def multi_step_map(model: Any, *, density: int = 1) -> Spikes:
         s1, s2, rest = (np.stack([row[i] for row in rows]) for i in range(3))
         f = (pi * a) @ t.mu0
         eu = t.h - f
-        uu = float(model.noise) + t.hv + np.sum(t.h1**2, axis=0) + eu**2
+        spread = float(model.noise) + t.hv + np.sum(t.h1**2, axis=0)
+        if labels:  # y^2 = 1
+            spread = 1.0 - t.h**2
+        uu = spread + eu**2
         drift = np.hstack([(s1 * (t.p * eu)) @ t.k.T, (s1 * t.p) @ t.h1.T])
         values, vectors = np.linalg.eigh((s1 * (t.p * uu)) @ s1.T * over)
         keep = values > 1e-13 * max(float(values[-1]), 0.0)
@@ -163,6 +168,7 @@ class Step:
         before: Layer,
         first: bool,
         density: int,
+        labels: bool = False,
     ) -> None:
         eta, self.over = a * rate[0], rate[1]
         self.before, over = before, self.over
@@ -172,8 +178,13 @@ class Step:
         sd, c = math.sqrt(before.c), before.c
         found = moments(_slope_of(sigma), before.r * unique, sd, density)
         mu0 = conditional(sigma, before.r * unique, sd, density)[0]
-        u = np.asarray(star.value(*(before.theta @ x)), float) - a * mu0[place]
-        if noise > 0.0:
+        y = np.asarray(star.value(*(before.theta @ x)), float)
+        if labels:  # y is their mean: two points, of +1 and of -1
+            p = np.concatenate([0.5 * p * (1.0 + y), 0.5 * p * (1.0 - y)])
+            y = np.repeat([1.0, -1.0], y.size)
+            x, place = np.tile(x, 2), np.tile(place, 2)
+        u = y - a * mu0[place]
+        if noise > 0.0 and not labels:
             eps, w = gauss_hermite(round(40 * density))
             u = (u[:, None] + math.sqrt(noise) * eps).ravel()
             p = (p[:, None] * w).ravel()
@@ -414,7 +425,9 @@ def _layer_after(steps: list[Step]) -> Layer:
 
 
 @public
-def multi_step_layers(model: Any, *, density: int = 1) -> tuple[list[Step], list[Layer]]:
+def multi_step_layers(
+    model: Any, *, density: int = 1, labels: Directions | None = None
+) -> tuple[list[Step], list[Layer]]:
     """Return the steps of a model and the layers before, between and after them (section 15).
 
     Examples
@@ -426,7 +439,7 @@ def multi_step_layers(model: Any, *, density: int = 1) -> tuple[list[Step], list
     >>> print(f"{last.r:.6f} {last.c:.6f} {last.c_delta:.4f}")
     2.159714 2.941448 38.1247
     """
-    sigma, star = as_function(model.activation), directions_of(model.target)
+    sigma, star = as_function(model.activation), labels or directions_of(model.target)
     a, _ = groups_of(model)
     if a.size != 1:
         raise ValueError(f"the recursion of section 15 is for one readout value; got {a.tolist()}")
@@ -435,8 +448,11 @@ def multi_step_layers(model: Any, *, density: int = 1) -> tuple[list[Step], list
     steps: list[Step] = []
     for rate in _steps_of(model):
         steps.append(
-            Step(sigma, star, float(model.noise), float(a[0]), rate, layers[-1], not steps, density)
-        )
+            Step(
+                sigma, star, float(model.noise), float(a[0]), rate, layers[-1], not steps, density,
+                labels is not None,
+            )
+        )  # fmt: skip
         layers.append(_layer_after(steps))
     return steps, layers
 
@@ -497,9 +513,11 @@ def solve_multi_step(
     )  # fmt: skip
 
 
-def network_of_steps(model: Any, d: float | None, density: int) -> tuple[LayersBulk, Spikes]:
+def network_of_steps(
+    model: Any, d: float | None, density: int, labels: Directions | None = None
+) -> tuple[LayersBulk, Spikes]:
     """Return the bulk of section 15, of one readout value, and its spike."""
-    steps, layers = multi_step_layers(model, density=density)
+    steps, layers = multi_step_layers(model, density=density, labels=labels)
     last = layers[-1]
     gamma = last.theta[:, :1]
     spikes = Spikes(np.array([[last.r]]), np.array([last.c]), np.ones(1), gamma, last.theta[:, 1:])

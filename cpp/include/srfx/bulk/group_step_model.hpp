@@ -11,6 +11,7 @@
 #include "srfx/bulk/group_map.hpp"
 #include "srfx/bulk/one_step.hpp"
 #include "srfx/gaussian/label_residual.hpp"
+#include "srfx/gaussian/label_target.hpp"
 
 #include <array>
 #include <functional>
@@ -57,6 +58,10 @@ struct GroupStep {
         eta(learning_rate),
         iota(inverse_alpha0) {
     const double offset = mean * constants.h0;
+    if (target.directed != nullptr) {
+      seen_ = seen_by_steps(*target.directed, Labels::of(labels.kind, noise));
+      if (!labels.real()) noise = 0;  // theirs is part of what is seen
+    }
     const auto build = [&](const ResidualMoments& moments) {
       groups.clear();
       for (double x : a) groups.emplace_back(constants, moments, x, eta, iota, false);
@@ -64,7 +69,7 @@ struct GroupStep {
     if (target.directed != nullptr) {
       double before = infinity;
       for (double fineness = 1; fineness < 4; fineness *= 1.5) {
-        ResidualRule rule = target_rule(*target.directed, fineness);
+        ResidualRule rule = target_rule(*seen_, fineness);
         for (double& u : rule.u) u -= offset;
         build(widened(ResidualMoments(rule), noise));
         const double last = groups[0].moments.u[6];
@@ -113,7 +118,7 @@ struct GroupStep {
       return;
     }
     if (target.directed != nullptr) {
-      finer_ = [of = target.directed, offset, noise, delta, angle](double fineness) {
+      finer_ = [of = seen_, offset, noise, delta, angle](double fineness) {
         return residual_nodes(*of, offset, noise, delta, angle, fineness);
       };
       nodes = finer_(1), check = finer_(fineness_);
@@ -216,6 +221,7 @@ struct GroupStep {
       }
   }
 
+  std::shared_ptr<const TargetFunction> seen_;  ///< of several directions
   std::function<ResidualNodes(double)> finer_;
   double fineness_ = 1.5;  ///< of `check`
   dense::Matrix turn_;

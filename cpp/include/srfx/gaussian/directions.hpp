@@ -45,10 +45,15 @@ struct Directions {
   }
 };
 
-/// The planes of a target's kinks in the frame of its axes.
+/// The planes of a target's kinks in the frame of its axes, and where on a line it jumps.
 class AxisPlanes {
  public:
   AxisPlanes() = default;
+  /// The target has to live as long.
+  AxisPlanes(const TargetFunction& target, const dense::Matrix& turn)
+      : AxisPlanes(target.shape(), turn) {
+    if (target.shape().jumps) jumping_ = &target, turn_ = turn;
+  }
   AxisPlanes(const TargetShape& shape, const dense::Matrix& turn) {
     const Index n = turn.rows();
     on_.resize(n);
@@ -78,22 +83,24 @@ class AxisPlanes {
   }
 
   bool any() const {
-    return std::any_of(on_.begin(), on_.end(), [](const auto& planes) { return !planes.empty(); });
+    return jumping_ ||
+           std::any_of(on_.begin(), on_.end(), [](const auto& planes) { return !planes.empty(); });
   }
 
-  /// Appends edges around kinks that the first axis crosses steeply: the averages over the others
-  /// smear them, but a step of the width 1/s, with s the steepness, is still one for a panel of
-  /// unit width.
-  void smeared_edges(std::vector<double>& out) const {
-    for (std::size_t later = 1; later < on_.size(); ++later)
+  /// Appends edges around kinks that axis j crosses steeply, given those before it: the averages
+  /// over the later ones smear them, but a step of the width 1/s, with s the steepness, is still one
+  /// for a panel of unit width.
+  void smeared_edges(int j, const double* t, std::vector<double>& out) const {
+    const std::size_t own = static_cast<std::size_t>(j);
+    for (std::size_t later = own + 1; later < on_.size(); ++later)
       for (const Plane& plane : on_[later]) {
-        double square = 0;
-        for (std::size_t l = 1; l < plane.normal.size(); ++l)
+        double square = 0, left = plane.offset;
+        for (std::size_t l = own + 1; l < plane.normal.size(); ++l)
           square += plane.normal[l] * plane.normal[l];
-        const double along = plane.normal[0], width = std::sqrt(square) / std::abs(along);
-        if (width > 0.5) continue;
-        for (double distance : {-7, -2, 0, 2, 7})
-          out.push_back(plane.offset / along + distance * width);
+        const double along = plane.normal[own], width = std::sqrt(square) / std::abs(along);
+        if (!(width <= 0.5)) continue;
+        for (std::size_t l = 0; l < own; ++l) left -= plane.normal[l] * t[l];
+        for (double distance : {-7, -2, 0, 2, 7}) out.push_back(left / along + distance * width);
       }
   }
 
@@ -104,9 +111,54 @@ class AxisPlanes {
       for (int l = 0; l < j; ++l) left -= plane.normal[l] * t[l];
       out.push_back(left / plane.normal[j]);
     }
+    if (!jumping_) return;
+    // Along an outer axis: where it jumps whatever the inner ones are, or is symmetric in them.
+    jumps(j, t, 0, out);
+    if (j + 1 < static_cast<int>(on_.size())) jumps(j, t, 0.37, out);
   }
 
  private:
+  /// Appends where the value changes its sign along axis j, those after it at `beyond`.
+  void jumps(int j, const double* t, double beyond, std::vector<double>& out) const {
+    constexpr double reach = 13;
+    constexpr int grid = 104, parts = 16;
+    const Index n = turn_.rows();
+    std::vector<double> x, points, s;
+    const auto evaluate = [&] {
+      const Index count = static_cast<Index>(x.size());
+      points.resize(x.size() * static_cast<std::size_t>(n)), s.resize(x.size());
+      for (Index l = 0; l < n; ++l) {
+        double fixed = 0;
+        for (int a = 0; a < j; ++a) fixed += turn_(l, a) * t[a];
+        for (Index a = j + 1; a < n; ++a) fixed += turn_(l, a) * beyond;
+        for (Index i = 0; i < count; ++i) points[l * count + i] = fixed + turn_(l, j) * x[i];
+      }
+      if (count > 0) jumping_->evaluate(points.data(), s.data(), count);
+    };
+    for (int i = 0; i <= grid; ++i) x.push_back(reach * (2 * (i + 0.013) / grid - 1));
+    evaluate();
+    struct Bracket {
+      double lo, hi;
+      bool above;  ///< on the left
+    };
+    std::vector<Bracket> found;
+    for (int i = 0; i < grid; ++i)
+      if ((s[i] > 0) != (s[i + 1] > 0)) found.push_back({x[i], x[i + 1], s[i] > 0});
+    for (int pass = 0; pass < 12 && !found.empty(); ++pass) {
+      x.clear();
+      for (const Bracket& b : found)
+        for (int i = 1; i < parts; ++i) x.push_back(b.lo + (b.hi - b.lo) * i / parts);
+      evaluate();
+      for (std::size_t b = 0; b < found.size(); ++b) {
+        const double lo = found[b].lo, step = (found[b].hi - lo) / parts;
+        int at = 0;
+        while (at + 1 < parts && (s[b * (parts - 1) + at] > 0) == found[b].above) ++at;
+        found[b].lo = lo + step * at, found[b].hi = lo + step * (at + 1);
+      }
+    }
+    for (const Bracket& b : found) out.push_back(0.5 * (b.lo + b.hi));
+  }
+
   static constexpr double parallel = 1e-12;
 
   /// Adds a plane with a normal of unit length, unless it has none or is there already, up to sign.
@@ -128,6 +180,8 @@ class AxisPlanes {
   }
 
   std::vector<std::vector<Plane>> on_;
+  const TargetFunction* jumping_ = nullptr;
+  dense::Matrix turn_;
 };
 
 }  // namespace srfx

@@ -41,7 +41,7 @@ class Marginal {
     const AxisPlanes planes(target.shape(), axes.turn);
     std::vector<double> edges{-limit, limit};
     planes.edges(0, nullptr, edges);
-    planes.smeared_edges(edges);
+    planes.smeared_edges(0, nullptr, edges);
     edges.erase(
         std::remove_if(edges.begin(), edges.end(), [](double x) { return std::abs(x) > limit; }),
         edges.end());
@@ -76,6 +76,7 @@ class Marginal {
 
  private:
   static constexpr double limit = 16.5;  ///< of a: as far as nodes in k and z go
+  static constexpr double far = 8;       ///< beyond it fewer digits matter, by exp(-a^2/4)
   static constexpr int order = 20;       ///< Chebyshev points an interval
   static constexpr double most = 4e7;    ///< values of the target
   static constexpr double least_density =
@@ -85,17 +86,18 @@ class Marginal {
    public:
     Part(const Marginal& of, int part, Shape shape) : of_(&of), part_(part) { shape_ = shape; }
     void evaluate(const double* x, double* y, Index n) const override {
-      for (Index i = 0; i < n; ++i) {
-        if (part_ < of_->n_) {
-          y[i] = of_->value(part_, x[i]);
-        } else {
-          double rest = of_->value(part_, x[i]);
-          for (int m = 0; m < part_; ++m) {
-            const double f = of_->value(m, x[i]);
-            rest -= f * f;
-          }
-          y[i] = std::max(0.0, rest);
+      double value[lanes];
+      for (Index i = 0; i < n; i += lanes) {
+        const int count = static_cast<int>(std::min<Index>(lanes, n - i));
+        const Places at(*of_, x + i, count);
+        of_->values(part_, at, value);
+        std::copy_n(value, count, y + i);
+        if (part_ < of_->n_) continue;
+        for (int m = 0; m < part_; ++m) {
+          of_->values(m, at, value);
+          for (int lane = 0; lane < count; ++lane) y[i + lane] -= value[lane] * value[lane];
         }
+        for (int lane = 0; lane < count; ++lane) y[i + lane] = std::max(0.0, y[i + lane]);
       }
     }
 
@@ -104,18 +106,32 @@ class Marginal {
     int part_;
   };
 
-  double value(int part, double x) const {
-    const Index last = static_cast<Index>(lo_.size()) - 1;
-    Index i = std::upper_bound(lo_.begin(), lo_.end(), x) - lo_.begin() - 1;
-    i = std::clamp<Index>(i, 0, last);
-    const double s = 2 * (x - lo_[i]) / (hi_[i] - lo_[i]) - 1;
-    const double* const c = &series_[(i * (n_ + 1) + part) * order];
-    double above = 0, here = 0;
-    for (int j = order; j-- > 1;) {
-      const double below = 2 * s * here - above + c[j];
-      above = here, here = below;
+  /// Some points, each in its interval; the recurrences of all of them run side by side.
+  static constexpr int lanes = 16;
+  struct Places {
+    const double* series[lanes];
+    double s[lanes];
+    Places(const Marginal& of, const double* x, int count) {
+      const Index last = static_cast<Index>(of.lo_.size()) - 1;
+      for (int lane = 0; lane < lanes; ++lane) {
+        const double at = x[std::min(lane, count - 1)];
+        Index i = std::upper_bound(of.lo_.begin(), of.lo_.end(), at) - of.lo_.begin() - 1;
+        i = std::clamp<Index>(i, 0, last);
+        s[lane] = 2 * (at - of.lo_[i]) / (of.hi_[i] - of.lo_[i]) - 1;
+        series[lane] = &of.series_[i * (of.n_ + 1) * order];
+      }
     }
-    return s * here - above + c[0];
+  };
+  void values(int part, const Places& at, double* out) const {
+    double above[lanes] = {}, here[lanes] = {};
+    for (int j = order; j-- > 1;)
+      for (int lane = 0; lane < lanes; ++lane) {
+        const double below =
+            2 * at.s[lane] * here[lane] - above[lane] + at.series[lane][part * order + j];
+        above[lane] = here[lane], here[lane] = below;
+      }
+    for (int lane = 0; lane < lanes; ++lane)
+      out[lane] = at.s[lane] * here[lane] - above[lane] + at.series[lane][part * order];
   }
 
   TargetTable at(const TargetFunction& target, const Directions& axes, double density,
@@ -171,12 +187,16 @@ class Marginal {
       int depth;
     };
     std::vector<Interval> open;
-    for (std::size_t e = 0; e + 1 < edges.size(); ++e) {
-      const double width = edges[e + 1] - edges[e];
+    std::vector<double> ends = edges;
+    ends.insert(ends.end(), {-far, far});
+    std::sort(ends.begin(), ends.end());
+    for (std::size_t e = 0; e + 1 < ends.size(); ++e) {
+      const double width = ends[e + 1] - ends[e];
       if (!(width > 1e-12)) continue;
-      const int count = std::max(1, static_cast<int>(std::ceil(width / 1.7)));
+      const bool outside = ends[e] >= far || ends[e + 1] <= -far;
+      const int count = outside ? 1 : std::max(1, static_cast<int>(std::ceil(width / 1.7)));
       for (int i = 0; i < count; ++i)
-        open.push_back({edges[e] + width * i / count, edges[e] + width * (i + 1) / count, 0});
+        open.push_back({ends[e] + width * i / count, ends[e] + width * (i + 1) / count, 0});
     }
     const double pi = 3.14159265358979323846;
     const int n_parts = n_ + 1;
@@ -219,12 +239,13 @@ class Marginal {
           const double size = std::abs(tail[0]) + std::abs(tail[1]);
           left = std::max(left, m < n_ ? size : root > 0 ? size / root : 0);
         }
-        if (left > 4e-14 * root && x.depth < 7) {
+        const double nearest = x.lo * x.hi < 0 ? 0 : std::min(std::abs(x.lo), std::abs(x.hi)),
+                     enough = 4e-14 * root * (nearest < far ? 1 : std::exp(0.25 * far * far));
+        if (left > enough && x.depth < 7) {
           const double middle = 0.5 * (x.lo + x.hi);
           again.push_back({x.lo, middle, x.depth + 1});
           again.push_back({middle, x.hi, x.depth + 1});
         } else {
-          const double nearest = x.lo * x.hi < 0 ? 0 : std::min(std::abs(x.lo), std::abs(x.hi));
           if (left > 4e-14 * root)
             unresolved = std::max(unresolved, left * std::exp(-0.5 * nearest * nearest));
           done.push_back(x);

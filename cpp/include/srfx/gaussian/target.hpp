@@ -28,10 +28,12 @@ struct Plane {
 struct TargetShape {
   Index directions = 1;
   std::vector<Plane>
-      planes;      ///< where it is not smooth, as declared: repeats and parallels may occur
-  int growth = 2;  ///< degree of growth at infinity
-  int parity = 0;  ///< 1: s*(-t) = s*(t), -1: s*(-t) = -s*(t), 0: neither, or unknown
-  bool smooth() const { return planes.empty(); }
+      planes;           ///< where it is not smooth, as declared: repeats and parallels may occur
+  int growth = 2;       ///< degree of growth at infinity
+  int parity = 0;       ///< 1: s*(-t) = s*(t), -1: s*(-t) = -s*(t), 0: neither, or unknown
+  bool labels = false;  ///< the values are E[y | t] of labels y of +1 and -1 (label_target.hpp)
+  bool jumps = false;   ///< where the value changes its sign, which may be on curves
+  bool smooth() const { return planes.empty() && !jumps; }
 };
 
 /// A target. May be called from any thread.

@@ -40,7 +40,7 @@ class TargetAverages {
   TargetAverages(const TargetFunction& target, const Directions& directions, double density)
       : target_(&target),
         axes_(directions),
-        planes_(target.shape(), directions.turn),
+        planes_(target, directions.turn),
         smooth_(!planes_.any()),
         density_(density),
         n_axes_(directions.directions()),
@@ -175,6 +175,7 @@ class TargetAverages {
     out.clear();
     edges_.clear();
     planes_.edges(j, at_.data(), edges_);
+    planes_.smeared_edges(j, at_.data(), edges_);
     // One set of nodes for all k, unless rho is so small that it takes more of them than one set
     // for each.
     Index n_weights = 0;

@@ -245,4 +245,9 @@ class LayerSource;
 void solve_layer_losses(const LayerSource& source, const GroupLossInput& in,
                         const GroupLossOutput& out, Interrupt& interrupt);
 
+struct MeasuredWeights;
+/// The same of given weights, a set for each law of the labels.
+void solve_weights_losses(const MeasuredWeights& weights, const GroupLossInput& in,
+                          const GroupLossOutput& out, Interrupt& interrupt);
+
 }  // namespace srfx

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "srfx/bulk/layer_map.hpp"
+#include "srfx/gaussian/label_target.hpp"
 #include "srfx/solve/step_gradient.hpp"
 
 namespace srfx {
@@ -17,12 +18,13 @@ class LayerSource {
   };
 
   LayerSource(const Function& sigma, const Function& derivative, const TargetFunction& target,
-              double readout, std::vector<Parameters> sets)
+              double readout, std::vector<Parameters> sets, const Labels& labels = {})
       : sigma_(&sigma),
         derivative_(&derivative),
         target_(&target),
         readout_(readout),
-        sets_(std::move(sets)) {}
+        sets_(std::move(sets)),
+        labels_(labels) {}
 
   Index size() const { return static_cast<Index>(sets_.size()); }
 
@@ -65,10 +67,17 @@ class LayerSource {
                                                                  double& h) const;
 
  private:
+  /// What the steps of a set see, and the variance of the noise beside it.
+  std::shared_ptr<const TargetFunction> seen(Index set) const {
+    return seen_by_steps(*target_, Labels::of(labels_.kind, sets_[set].noise));
+  }
+  double noise(Index set) const { return labels_.real() ? sets_[set].noise : 0; }
+
   const Function *sigma_, *derivative_;
   const TargetFunction* target_;
   double readout_;
   std::vector<Parameters> sets_;
+  Labels labels_;  ///< of the samples of the steps; their noise is that of each set
 };
 
 /// Layers that move: for anisotropic_gradient.

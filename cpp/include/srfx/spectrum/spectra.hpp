@@ -8,6 +8,10 @@
 //   det [[E mu0 mu0^T w, E mu0 k mu1^T w], [K E k mu1 mu0^T w, 1 + K E k^2 mu1 mu1^T w]] = 0,  K =
 //   alpha diag(V2).
 //
+// Several spikes: k = rho e, and along each ray e the groups have one spike of strengths R_g.e. So
+// the rules of one spike serve, a panel of rho moved off the axis as always, with rho^(q-1) beside
+// the density; the rays are averaged over half the sphere by a rule that is denser for each tier.
+//
 // Bulks correlated with the spike (THEORY 9 e): the same with K = (a'/B) K_ab for (k mu1, mu_c),
 // from the overlaps.
 #pragma once
@@ -124,9 +128,11 @@ class GroupSpectrum {
  public:
   using State = std::vector<Complex>;
 
-  GroupSpectrum(GroupTable& table, const GroupParameters& p, double alpha, double beta)
+  /// The spikes of `p` are those of the row space of R.
+  GroupSpectrum(const Function& sigma, const GroupParameters& p, double alpha, double beta)
       : scales(alpha, beta),
-        table_(&table),
+        sigma_(&sigma),
+        groups_(p),
         shares_(p.pi),
         map_(static_cast<int>(p.pi.size())) {
     map_.beta = beta;
@@ -214,12 +220,12 @@ class GroupSpectrum {
 
   double normal_determinant(const State& v) const {
     const Columns& on = columns(1);
-    for (int half = 0; half < 2; ++half)
-      for (Index i = on.side[half] + 1; i < on.filled[half]; ++i)
+    for (const Segment& half : on.halves)
+      for (Index i = half.begin + 1; i < half.filled; ++i)
         if ((real_part_at(on, i, v) > 0) != (real_part_at(on, i - 1, v) > 0))
           return std::numeric_limits<double>::quiet_NaN();
     const GroupNodes& nodes = on.nodes;
-    const int k = nodes.groups, size = nodes.rank + k;
+    const int k = nodes.groups, n_columns = nodes.n_columns(), size = nodes.rank + n_columns;
     std::vector<double> m(static_cast<std::size_t>(size * size), 0.0);
     for (Index i = 0; i < nodes.size; ++i) {
       double x = 1;
@@ -228,15 +234,15 @@ class GroupSpectrum {
       const double w = nodes.weight[static_cast<std::size_t>(i)] / x;
       const auto column = [&](int c) {
         return c < nodes.rank ? nodes.basis[i * nodes.rank + c]
-                              : nodes.kmu1[i * k + c - nodes.rank];
+                              : nodes.kmu1[i * n_columns + c - nodes.rank];
       };
       for (int p = 0; p < size; ++p)
         for (int q = 0; q < size; ++q)
           m[static_cast<std::size_t>(p * size + q)] += w * column(p) * column(q);
     }
-    for (int g = 0; g < k; ++g) {
-      const int row = nodes.rank + g;
-      const double pull = scales.alpha * v[static_cast<std::size_t>(map_.pairs + g)].real();
+    for (int c = 0; c < n_columns; ++c) {
+      const int row = nodes.rank + c;
+      const double pull = scales.alpha * v[static_cast<std::size_t>(map_.pairs + c % k)].real();
       for (int q = 0; q < size; ++q) {
         double& entry = m[static_cast<std::size_t>(row * size + q)];
         entry = pull * entry + (q == row ? 1 : 0);
@@ -248,12 +254,21 @@ class GroupSpectrum {
  private:
   using V = simd::Lanes<double, 8>;
 
+  /// Half a ray: nodes of growing |k|, padded to whole vectors.
+  struct Segment {
+    Index begin, filled, end;
+  };
   /// The nodes of a tier; and by halves in k, as columns padded to whole vectors (SpectrumNodes):
   /// the weights, and each e_j, on the axis and on the shifted line.
   struct Columns {
     GroupNodes nodes;
-    Index padded = 0, side[3] = {0, 0, 0}, filled[2] = {0, 0};
+    Index padded = 0;
+    std::vector<Segment> halves;
     std::vector<double> weight, e, weight_re, weight_im, e_re, e_im;
+  };
+  struct Ray {
+    std::vector<double> along;  ///< e
+    double weight;
   };
 
   static int groups_of(std::size_t packed) {
@@ -284,68 +299,151 @@ class GroupSpectrum {
     return value;
   }
 
+  /// The rays of a tier; two groups that are R_g.e far apart, in units of their width, are told by
+  /// angles that much smaller.
+  std::vector<Ray> rays(int tier) const {
+    const int q = groups_.spikes();
+    if (q == 1) return {{{1.0}, 1.0}};
+    double spread = 1;
+    for (std::size_t g = 0; g < groups_.c.size(); ++g)
+      spread = std::max(spread,
+                        groups_.rows.row(static_cast<Index>(g)).norm() / std::sqrt(groups_.c[g]));
+    constexpr double of_tier[spectrum_tiers] = {1, 1.5, 2.25}, pi = 3.14159265358979323846;
+    const double fineness = of_tier[tier] * std::min(spread, 6.0);
+    const int turns = static_cast<int>(std::ceil((q == 2 ? 10 : 6) * fineness));
+    std::vector<Ray> out;
+    for (int i = 0; i < turns; ++i) {
+      const double angle = pi * (i + 0.5) / turns;
+      if (q == 2) {
+        out.push_back({{std::cos(angle), std::sin(angle)}, std::sqrt(pi / 2) / turns});
+        continue;
+      }
+      const GaussLegendre heights(std::max(4, turns));
+      for (std::size_t j = 0; j < heights.x.size(); ++j) {
+        const double z = heights.x[j], across = std::sqrt((1 - z) * (1 + z));
+        out.push_back(
+            {{across * std::cos(angle), across * std::sin(angle), z}, 0.5 * heights.w[j] / turns});
+      }
+    }
+    return out;
+  }
+
   const Columns& columns(int tier) const {
     std::optional<Columns>& out = columns_[static_cast<std::size_t>(tier)];
-    if (out) return *out;
-    out.emplace();
-    const GroupRung& rung = table_->rung(KRules::n_trapezoid + spectrum_rungs[tier]);
-    const std::vector<Level>& levels = rung.levels;
-    Index count = 0;
-    while (count < levels[0].size() &&
-           std::abs(levels[0].k[static_cast<std::size_t>(count)]) <= spectrum_range)
-      ++count;
+    if (!out) out = made_columns(tier);
+    return *out;
+  }
+
+  Columns made_columns(int tier) const {
+    const int k = map_.groups, q = groups_.spikes();
+    Columns out;
+    GroupRung all;
+    all.levels.resize(static_cast<std::size_t>(k)), all.spikes = q;
+    std::vector<std::vector<double>> e(static_cast<std::size_t>(map_.packed)), e_re(e), e_im(e);
+    CoefficientScratch scratch;
+    // many rays share what panels have to resolve
+    const std::array<int, spectrum_tiers> panels =
+        q == 1   ? std::array<int, spectrum_tiers>{spectrum_rungs[0], spectrum_rungs[1],
+                                                   spectrum_rungs[2]}
+        : q == 2 ? std::array<int, spectrum_tiers>{2, 3, 4}
+                 : std::array<int, spectrum_tiers>{2, 2, 3};
+    for (const Ray& ray : rays(tier)) {
+      GroupParameters p = groups_;
+      p.rows.resize(0, 0), p.alignment.resize(0, 0), p.gamma = 0;
+      for (int g = 0; q > 1 && g < k; ++g) {
+        p.r[static_cast<std::size_t>(g)] = 0;
+        for (int j = 0; j < q; ++j)
+          p.r[static_cast<std::size_t>(g)] +=
+              groups_.rows(g, j) * ray.along[static_cast<std::size_t>(j)];
+      }
+      GroupTable table(*sigma_, *sigma_, p, scratch);
+      const std::vector<Level>& levels = table.rung(KRules::n_trapezoid + panels[tier]).levels;
+      const std::vector<double>& at = levels[0].k;
+      Index count = 0;
+      while (count < levels[0].size() &&
+             std::abs(at[static_cast<std::size_t>(count)]) <= spectrum_range)
+        ++count;
+      const bool paired = at.size() > 1 && at[1] == -at[0];
+      const Index stride = paired ? 2 : 1, panel_size = PanelShift::order * stride;
+      count = std::min(levels[0].size(), (count + panel_size - 1) / panel_size * panel_size);
+      const auto measure = [&](auto x) {  // rho^(q-1) on the ray's half
+        return q == 1 ? x * 0.0 + 1.0 : q == 2 ? x : x * x;
+      };
+      for (Index i = 0; i < count; ++i) {
+        const double here = at[static_cast<std::size_t>(i)];
+        for (int g = 0; g < k; ++g) {
+          Node node = levels[static_cast<std::size_t>(g)].nodes[static_cast<std::size_t>(i)];
+          node.weight *= ray.weight * measure(std::abs(here));
+          all.levels[static_cast<std::size_t>(g)].nodes.push_back(node);
+        }
+        for (const double part : ray.along) all.at.push_back(here * part);
+      }
+      add_halves(levels, stride, count, ray.weight, measure, out, e, e_re, e_im);
+    }
+    out.nodes = gather_nodes(all, static_cast<Index>(all.at.size()) / q);
+    out.padded = static_cast<Index>(out.weight.size());
+    // as the weights of the nodes
+    double mass = 0;
+    for (const double w : out.weight) mass += w;
+    for (auto* x : {&out.weight, &out.weight_re, &out.weight_im})
+      for (double& w : *x) w /= mass;
+    for (std::size_t j = 0; j < e.size(); ++j) {
+      out.e.insert(out.e.end(), e[j].begin(), e[j].end());
+      out.e_re.insert(out.e_re.end(), e_re[j].begin(), e_re[j].end());
+      out.e_im.insert(out.e_im.end(), e_im[j].begin(), e_im[j].end());
+    }
+    return out;
+  }
+
+  /// Appends the halves of a ray, on the axis and on the shifted line.
+  template <class Measure>
+  void add_halves(const std::vector<Level>& levels, Index stride, Index count, double share,
+                  const Measure& measure, Columns& out, std::vector<std::vector<double>>& e,
+                  std::vector<std::vector<double>>& e_re,
+                  std::vector<std::vector<double>>& e_im) const {
+    const std::size_t k = levels.size();
     const std::vector<double>& at = levels[0].k;
-    const bool paired = at.size() > 1 && at[1] == -at[0];
-    const Index stride = paired ? 2 : 1, panel_size = PanelShift::order * stride;
-    count = std::min(levels[0].size(), (count + panel_size - 1) / panel_size * panel_size);
-    out->nodes = gather_nodes(rung, count);
-    const GroupNodes& nodes = out->nodes;
-    const int k = nodes.groups;
-    const Index n = count / stride, room = (n + V::size - 1) / V::size * V::size;
-    out->padded = room * stride;
+    const Index n = count / stride;
     const double shift = PanelShift::size(at.data(), stride, n);
-    for (auto* x : {&out->weight, &out->weight_re, &out->weight_im})
-      x->assign(static_cast<std::size_t>(out->padded), 0.0);
-    for (auto* x : {&out->e, &out->e_re, &out->e_im})
-      x->assign(static_cast<std::size_t>(out->padded * nodes.packed), 0.0);
-    std::vector<Complex> mu1(static_cast<std::size_t>(k)), u2(mu1);
-    for (Index half = 0; half < 2; ++half) {
-      out->side[half + 1] = out->filled[half] = out->side[half];
-      if (half >= stride) continue;
+    std::vector<Complex> mu1(k), u2(k);
+    for (Index half = 0; half < stride; ++half) {
+      const Index begin = static_cast<Index>(out.weight.size());
       for (Index first = 0; first < n; first += PanelShift::order) {
         const PanelShift panel(at.data() + first * stride + half, stride, shift);
         for (Index i = 0; i < PanelShift::order; ++i) {
-          const Index node = (first + i) * stride + half, to = out->side[half] + first + i;
-          for (int g = 0; g < k; ++g) {
-            mu1[static_cast<std::size_t>(g)] = u2[static_cast<std::size_t>(g)] = 0;
+          const auto node = static_cast<std::size_t>((first + i) * stride + half);
+          for (std::size_t g = 0; g < k; ++g) {
+            mu1[g] = u2[g] = 0;
             for (Index j = 0; j < PanelShift::order; ++j) {
-              const Node& there = levels[static_cast<std::size_t>(g)]
-                                      .nodes[static_cast<std::size_t>((first + j) * stride + half)];
-              mu1[static_cast<std::size_t>(g)] += panel.share[i][j] * there.mu1,
-                  u2[static_cast<std::size_t>(g)] += panel.share[i][j] * there.u2;
+              const Node& there =
+                  levels[g].nodes[static_cast<std::size_t>((first + j) * stride + half)];
+              mu1[g] += panel.share[i][j] * there.mu1, u2[g] += panel.share[i][j] * there.u2;
             }
           }
-          const double weight = nodes.weight[static_cast<std::size_t>(node)];
-          const Complex moved = weight * panel.factor[i];
-          const auto row = static_cast<std::size_t>(to);
-          out->weight[row] = weight, out->weight_re[row] = moved.real(),
-          out->weight_im[row] = moved.imag();
-          const auto put = [&](int j, const Complex& x) {
-            const auto cell = static_cast<std::size_t>(j * out->padded + to);
-            out->e[cell] = nodes.e[static_cast<std::size_t>(node * nodes.stride + j)];
-            out->e_re[cell] = x.real(), out->e_im[cell] = x.imag();
+          const double here = std::abs(at[node]), weight = share * levels[0].nodes[node].weight;
+          const Complex moved = weight * panel.factor[i] * measure(panel.at(here, shift));
+          out.weight.push_back(weight * measure(here));
+          out.weight_re.push_back(moved.real()), out.weight_im.push_back(moved.imag());
+          const auto put = [&](int j, double x, const Complex& z) {
+            const auto to = static_cast<std::size_t>(j);
+            e[to].push_back(x), e_re[to].push_back(z.real()), e_im[to].push_back(z.imag());
           };
-          for (int g = 0; g < k; ++g) {
-            for (int h = g; h < k; ++h)
-              put(map_.at(g, h),
-                  mu1[static_cast<std::size_t>(g)] * mu1[static_cast<std::size_t>(h)]);
-            put(map_.pairs + g, u2[static_cast<std::size_t>(g)]);
+          for (std::size_t g = 0; g < k; ++g) {
+            const Node& own = levels[g].nodes[node];
+            for (std::size_t h = g; h < k; ++h)
+              put(map_.at(static_cast<int>(g), static_cast<int>(h)),
+                  own.mu1 * levels[h].nodes[node].mu1, mu1[g] * mu1[h]);
+            put(map_.pairs + static_cast<int>(g), own.u2, u2[g]);
           }
         }
       }
-      out->filled[half] = out->side[half] + n, out->side[half + 1] = out->side[half] + room;
+      const Index filled = static_cast<Index>(out.weight.size());
+      const auto room = static_cast<std::size_t>((filled + V::size - 1) / V::size * V::size);
+      for (auto* x : {&out.weight, &out.weight_re, &out.weight_im}) x->resize(room, 0.0);
+      for (auto* columns : {&e, &e_re, &e_im})
+        for (std::vector<double>& x : *columns) x.resize(room, 0.0);
+      out.halves.push_back({begin, filled, static_cast<Index>(room)});
     }
-    return *out;
   }
 
   /// Re (1 + V) at a node.
@@ -364,14 +462,13 @@ class GroupSpectrum {
     const std::size_t n = v.size(), padded = static_cast<std::size_t>(on.padded);
     for (auto* x : {&pr_, &pi_, &qr_, &qi_}) x->resize(n * padded);
     vh_.resize(n), m_.resize(n * n), mapped_.resize(n), column_.resize(n);
-    for (int half = 0; half < 2; ++half) {
-      if (on.side[half] == on.filled[half]) continue;
-      const int sign = PanelShift::side(on.side[half], on.filled[half],
+    for (const Segment& half : on.halves) {
+      const int sign = PanelShift::side(half.begin, half.filled,
                                         [&](Index i) { return real_part_at(on, i, v); });
       const V turn(static_cast<double>(sign));
       const std::vector<double>& e_re = sign == 0 ? on.e : on.e_re;
-      for (std::size_t i = static_cast<std::size_t>(on.side[half]);
-           i < static_cast<std::size_t>(on.side[half + 1]); i += V::size) {
+      for (std::size_t i = static_cast<std::size_t>(half.begin);
+           i < static_cast<std::size_t>(half.end); i += V::size) {
         V re(1.0), im(0.0);
         for (std::size_t j = 0; j < n; ++j) {
           const V twice(map_.twice[static_cast<int>(j)]),
@@ -456,7 +553,8 @@ class GroupSpectrum {
     return false;
   }
 
-  GroupTable* table_;
+  const Function* sigma_;
+  GroupParameters groups_;
   std::vector<double> shares_;
   mutable GroupMap<Complex, dynamic_groups> map_;
   mutable std::array<std::optional<Columns>, spectrum_tiers> columns_;
@@ -464,7 +562,7 @@ class GroupSpectrum {
   mutable State vh_, m_, mapped_, column_, next_, system_;
 };
 
-/// The spectrum of the features of several groups.
+/// The spectrum of the features of several groups, with one spike or up to three.
 Spectrum group_spectrum(const Function& sigma, const GroupParameters& p, double alpha, double beta,
                         const double* x, Index n);
 

@@ -54,6 +54,11 @@ struct PanelShift {
   Complex share[order][order];
   Complex factor[order];  ///< weight there over weight on the axis
 
+  /// The place on the shifted line.
+  static Complex at(double k, double shift) {
+    return {k, shift * k / std::sqrt(k * k + 4 * shift * shift)};
+  }
+
   /// k: the nodes, `stride` apart.
   PanelShift(const double* k, Index stride, double shift) {
     const double half =
@@ -66,7 +71,7 @@ struct PanelShift {
     }
     for (int i = 0; i < order; ++i) {
       const double x = k[i * stride], root = std::sqrt(x * x + 4 * shift * shift);
-      const Complex there(x, shift * x / root);
+      const Complex there = at(x, shift);
       Complex total = 0;
       for (int j = 0; j < order; ++j)
         total += share[i][j] = barycentric[j] / ((there - k[j * stride]) / half);
