@@ -170,3 +170,44 @@ def test_no_extension_has_what_belongs_to_another(file):
             wider = re.compile(WIDER[name])
             found = [line for line in dump.stdout if wider.search(line)]
         assert found == []
+
+
+def configured(folder, isa):
+    """What CMake says of these sets: its status, and its output on one line."""
+    (folder / "Eigen").mkdir()
+    (folder / "Eigen" / "Core").touch()
+    options = {"BUILD_PYTHON": "OFF", "USE_OPENMP": "OFF", "EIGEN_DIR": folder, "ISA": isa}
+    done = subprocess.run(
+        ["cmake", "-S", Path(__file__).parents[1], "-B", folder / "build"]
+        + [f"-DSRFX_{name}={value}" for name, value in options.items()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.parametrize(
+    ("isa", "message"),
+    [
+        ("cpu=-mavx2", "must not name a set cpu"),
+        ("auto;baseline", "must be auto, or list native, .*; got auto"),
+        ("baseline;baseline", "names baseline twice"),
+        ("none=-mno-such-thing", "does not know -mno-such-thing"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(tmp_path, isa, message):
+    status, said = configured(tmp_path, isa)
+    assert status != 0
+    assert re.search(message, said)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64")
+def test_auto_names_levels(tmp_path):
+    """Levels, not this processor's own features; below AVX-512 also AVX2."""
+    status, said = configured(tmp_path, "auto")
+    assert status == 0, said
+    assert re.search(r"instruction sets (v4;v3|v3|v2) ", said)

@@ -42,7 +42,8 @@ class LossSolution:
     test_error, train_error : float
         Mean squared; the former without the noise of real labels.
     residual : float
-        Largest defect of the equations, relative.
+        Largest defect of the equations, relative. Far from the bulk of a step (A/B above some 1e3)
+        what rounding leaves of q1 may be more, and then it is that.
     identity : float
         Relative violation of E[g x] = (lam/a') sum q2.
     """

@@ -51,8 +51,10 @@ struct Stream {
 
 namespace random_detail {
 
+using Double8 = simd::Lanes<double, 8>;
+using Float8 = simd::Lanes<float, 8>;
 /// Eight independent counters abreast.
-typedef std::uint64_t Words __attribute__((vector_size(64)));
+using Words = simd::BitsOf<Double8>;
 
 template <class U> U rotate(U x, int by) { return (x << by) | (x >> (64 - by)); }
 
@@ -86,30 +88,26 @@ std::array<U, 4> threefry(const std::array<U, 4>& counter, const std::array<U, 4
   return {x0, x1, x2, x3};
 }
 
-template <class V> struct IntOf;
-template <class T, int N> struct IntOf<simd::Lanes<T, N>> {
-  using Native = typename simd::NativeOf<T, N>::Integers;
-};
-template <class To, class From> To reinterpret(From x) {
+template <class To, class From> To reinterpret(const From& x) {
   static_assert(sizeof(To) == sizeof(From));
   To out;
   std::memcpy(&out, &x, sizeof out);
   return out;
 }
 
-using Double8 = simd::Lanes<double, 8>;
-using Float8 = simd::Lanes<float, 8>;
-
+/// Integers from 0 to 2^52 - 1 as numbers.
+inline Double8 integer(const Words& n) {
+  return simd::from_bits<Double8>(n | 0x4330000000000000ULL) - Double8(0x1p52);
+}
 /// -2 log(2^-e m), for u = 2^-e m in (0, 1] given as a number: the range is reduced to m in [1/sqrt
 /// 2, sqrt 2), and log m = 2 artanh s = 2 s (1 + s^2/3 + s^4/5 + ...), s = (m - 1)/(m + 1), |s| <
 /// .1716.
 inline Double8 minus_two_log(Double8 u) {
-  using Ints = IntOf<Double8>::Native;
-  const Ints bits = reinterpret<Ints>(u.v);
-  const Ints shifted = bits - 0x3fe6a09e667f3bcdLL;  // 1/sqrt 2
-  const Ints exponent = shifted >> 52;
-  const Double8 m(reinterpret<Double8::Native>(bits - (exponent << 52)));
-  const Double8 e(__builtin_convertvector(exponent, Double8::Native));
+  constexpr std::uint64_t bias = 1024;
+  const Words bits = simd::bits(u);
+  const Words exponent = (bits - 0x3fe6a09e667f3bcdULL + (bias << 52)) >> 52;  // 1/sqrt 2
+  const auto m = simd::from_bits<Double8>(bits - (exponent << 52) + (bias << 52));
+  const Double8 e = integer(exponent) - Double8(static_cast<double>(bias));
   const Double8 s = (m - Double8(1.0)) / (m + Double8(1.0)), q = s * s;
   Double8 sum(1.0 / 21);
 #pragma GCC unroll 9
@@ -118,11 +116,11 @@ inline Double8 minus_two_log(Double8 u) {
   return Double8(-4.0) * sum - Double8(2 * 0.693147180559945309417232) * e;
 }
 inline Float8 minus_two_log(Float8 u) {
-  using Ints = IntOf<Float8>::Native;
-  const Ints bits = reinterpret<Ints>(u.v);
-  const Ints exponent = (bits - 0x3f3504f3) >> 23;
-  const Float8 m(reinterpret<Float8::Native>(bits - (exponent << 23)));
-  const Float8 e(__builtin_convertvector(exponent, Float8::Native));
+  constexpr std::uint32_t bias = 128;
+  const auto bits = simd::bits(u);
+  const auto exponent = (bits - 0x3f3504f3U + (bias << 23)) >> 23;
+  const auto m = simd::from_bits<Float8>(bits - (exponent << 23) + (bias << 23));
+  const Float8 e = simd::from_bits<Float8>(exponent | 0x4b000000U) - Float8(0x1p23f + bias);
   const Float8 s = (m - Float8(1.0f)) / (m + Float8(1.0f)), q = s * s;
   Float8 sum(1.0f / 9);
   sum = sum * q + Float8(1.0f / 7);
@@ -134,7 +132,7 @@ inline Float8 minus_two_log(Float8 u) {
 
 /// cos and sin of (pi/2) f, |f| <= 1/2, by Taylor's series: next terms below 1e-17 and 2e-8.
 template <class V> void quarter_cos_sin(V f, V& c, V& s) {
-  using T = typename V::Scalar;
+  using T = simd::ScalarOf<V>;
   constexpr bool wide = sizeof(T) == 8;
   const V x = f * V(T(1.57079632679489661923)), q = x * x;
   if constexpr (wide) {
@@ -161,47 +159,49 @@ template <class V> void quarter_cos_sin(V f, V& c, V& s) {
   s = s * q * x + x;
 }
 
+/// radius (cos, sin) of an angle that is `quarter` quarter turns further than that of (c, s).
+template <int top, class V>
+void turned(const simd::BitsOf<V>& quarter, V radius, V c, V s, V& first, V& second) {
+  const auto odd = simd::nonzero<V>(quarter & 1U);
+  const V cc = simd::select(odd, s, c), ss = simd::select(odd, c, s);
+  first = radius * simd::from_bits<V>(simd::bits(cc) ^ (((quarter + 1U) & 2U) << (top - 1)));
+  second = radius * simd::from_bits<V>(simd::bits(ss) ^ ((quarter & 2U) << (top - 1)));
+}
+
 /// Two vectors of normals from the words a (length) and b (angle). The angle is (pi/2)(j + f): j
 /// the nearest quarter turn.
-inline void normals(Words a, Words b, Double8& first, Double8& second) {
-  using Ints = IntOf<Double8>::Native;
-  const Words one = Words{} + 0x3ff0000000000000ULL;
+inline void normals(const Words& a, const Words& b, Double8& first, Double8& second) {
   const Double8 u =
-      Double8(2.0) - Double8(reinterpret<Double8::Native>((a >> 12) | one));  // (0, 1]
+      Double8(2.0) - simd::from_bits<Double8>((a >> 12) | 0x3ff0000000000000ULL);  // (0, 1]
   const Double8 radius = simd::sqrt(simd::max(minus_two_log(u), Double8(0.0)));
-  const Words quarter = reinterpret<Words>(reinterpret<Ints>(b + (1ULL << 61)) >>
-                                           62);              // nearest of -2, -1, 0, 1, modulo 4
-  const Ints rest = reinterpret<Ints>(b - (quarter << 62));  // in [-2^61, 2^61)
-  const Double8 f(__builtin_convertvector(rest >> 10, Double8::Native) * 0x1p-52);
+  const Words shifted = b + (1ULL << 61);
+  const Words quarter = shifted >> 62;  // nearest of -2, -1, 0, 1, modulo 4
+  const Double8 f =
+      (integer((shifted - (quarter << 62)) >> 10) - Double8(0x1p51)) * Double8(0x1p-52);
   Double8 c, s;
   quarter_cos_sin(f, c, s);
-  const simd::Mask<double, 8> odd{(quarter & 1) != 0};
-  const Words flip_cos = ((quarter + 1) & 2) << 62, flip_sin = (quarter & 2) << 62;
-  const Double8 cc = simd::select(odd, s, c), ss = simd::select(odd, c, s);
-  first = radius * Double8(reinterpret<Double8::Native>(reinterpret<Words>(cc.v) ^ flip_cos));
-  second = radius * Double8(reinterpret<Double8::Native>(reinterpret<Words>(ss.v) ^ flip_sin));
+  turned<63>(quarter, radius, c, s, first, second);
 }
-inline void normals(Words a, Words b, Float8& first, Float8& second) {
-  using Ints = IntOf<Float8>::Native;
+inline void normals(const Words& a, const Words& b, Float8& first, Float8& second) {
+  // What is converted between 64 and 32 bits is the compiler's vectors.
+  typedef std::uint64_t Wide __attribute__((vector_size(64)));
   typedef std::uint32_t Halves __attribute__((vector_size(32)));
-  const Halves ha = __builtin_convertvector(a >> 32, Halves),
-               hb = __builtin_convertvector(b >> 32, Halves);
+  typedef std::int32_t Ints __attribute__((vector_size(32)));
+  typedef float Floats __attribute__((vector_size(32)));
+  const Halves ha = __builtin_convertvector(reinterpret<Wide>(a) >> 32, Halves),
+               hb = __builtin_convertvector(reinterpret<Wide>(b) >> 32, Halves);
   // u = 1 - a/2^32 as the double path has it, kept precise where it is small: the integer 2^32 - a
   // first.
   const Ints tail = reinterpret<Ints>(~ha >> 1);
-  const Float8 u =
-      (Float8(__builtin_convertvector(tail, Float8::Native)) + Float8(0.5f)) * Float8(0x1p-31f);
+  const Float8 u = (reinterpret<Float8>(__builtin_convertvector(tail, Floats)) + Float8(0.5f)) *
+                   Float8(0x1p-31f);
   const Float8 radius = simd::sqrt(simd::max(minus_two_log(u), Float8(0.0f)));
-  const Halves quarter = reinterpret<Halves>(reinterpret<Ints>(hb + (1U << 29)) >> 30);
+  const Halves quarter = (hb + (1U << 29)) >> 30;
   const Ints rest = reinterpret<Ints>(hb - (quarter << 30));
-  const Float8 f(__builtin_convertvector(rest, Float8::Native) * 0x1p-30f);
+  const Float8 f = reinterpret<Float8>(__builtin_convertvector(rest, Floats)) * Float8(0x1p-30f);
   Float8 c, s;
   quarter_cos_sin(f, c, s);
-  const simd::Mask<float, 8> odd{(quarter & 1) != 0};
-  const Halves flip_cos = ((quarter + 1) & 2) << 30, flip_sin = (quarter & 2) << 30;
-  const Float8 cc = simd::select(odd, s, c), ss = simd::select(odd, c, s);
-  first = radius * Float8(reinterpret<Float8::Native>(reinterpret<Halves>(cc.v) ^ flip_cos));
-  second = radius * Float8(reinterpret<Float8::Native>(reinterpret<Halves>(ss.v) ^ flip_sin));
+  turned<31>(reinterpret<simd::BitsOf<Float8>>(quarter), radius, c, s, first, second);
 }
 
 }  // namespace random_detail
@@ -220,7 +220,8 @@ void fill_normals(const Stream& stream, Index row, Index first, Index last, T* o
   const std::array<std::uint64_t, 4> scalar_key = stream.key();
   std::array<Words, 4> key, counter;
   for (int i = 0; i < 4; ++i) key[i] = Words{} + scalar_key[i];
-  counter[0] = Words{0, 1, 2, 3, 4, 5, 6, 7} + static_cast<std::uint64_t>(row);
+  counter[0] = reinterpret<Words>(std::array<std::uint64_t, 8>{0, 1, 2, 3, 4, 5, 6, 7}) +
+               static_cast<std::uint64_t>(row);
   counter[2] = counter[3] = Words{};
   for (Index k = first; k < last; k += 4) {
     counter[1] = Words{} + static_cast<std::uint64_t>(k / 4);

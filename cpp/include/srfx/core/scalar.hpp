@@ -13,12 +13,15 @@
 namespace srfx {
 
 inline double real_part(double x) { return x; }
-template <class T, int N> simd::Lanes<T, N> real_part(const simd::Lanes<T, N>& x) { return x; }
+template <class T, int N> simd::Register<T, N> real_part(const simd::Register<T, N>& x) {
+  return x;
+}
+template <class V> simd::Pair<V> real_part(const simd::Pair<V>& x) { return x; }
 inline double real_part(const std::complex<double>& x) { return x.real(); }
 
 /// Size of a number, for convergence tests.
 inline double magnitude(double x) { return std::abs(x); }
-template <class T, int N> simd::Lanes<T, N> magnitude(const simd::Lanes<T, N>& x) {
+template <class T, int N> simd::Register<T, N> magnitude(const simd::Register<T, N>& x) {
   return simd::abs(x);
 }
 template <class V> simd::Pair<V> magnitude(const simd::Pair<V>& x) { return simd::abs(x); }

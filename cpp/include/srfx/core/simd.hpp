@@ -1,8 +1,10 @@
 // SIMD lanes: N numbers that move together, one expression for scalar and vector code.
 //
 // A kernel written once as `template <class V> V f(V x)` runs on a double, a float, a Lanes<double,
-// 8> or a Lanes<float, 16>. Lanes is a compiler vector (GCC, Clang), lowered to whatever registers
-// the target has: eight doubles are one AVX-512 register or two of AVX2.
+// 8> or a Lanes<float, 16>. Lanes fill one register of the target (`Register`, a vector of GCC's or
+// Clang's) or are a pair of halves: eight doubles are one AVX-512 register, two of AVX2, four of
+// SSE2 or NEON. (A compiler vector wider than the registers would do, but GCC 12 compares, selects
+// and converts such lane by lane.)
 #pragma once
 
 #include <cmath>
@@ -66,7 +68,8 @@ template <class T, int N> struct Mask {
   bool operator[](int i) const { return v[i] != 0; }
 };
 
-template <class T, int N> struct Lanes {
+/// Numbers in one register.
+template <class T, int N> struct Register {
   static_assert(std::is_floating_point_v<T>);
   using Scalar = T;
   using MaskType = Mask<T, N>;
@@ -74,14 +77,14 @@ template <class T, int N> struct Lanes {
   using Native = typename NativeOf<T, N>::Vector;
   Native v;
 
-  Lanes() = default;
-  Lanes(Native native) : v(native) {}
-  Lanes(T broadcast) : v(broadcast - Native{}) {}
+  Register() = default;
+  Register(Native native) : v(native) {}
+  Register(T broadcast) : v(broadcast - Native{}) {}
   template <class S, class = std::enable_if_t<std::is_arithmetic_v<S> && !std::is_same_v<S, T>>>
-  Lanes(S broadcast) : Lanes(static_cast<T>(broadcast)) {}
+  Register(S broadcast) : Register(static_cast<T>(broadcast)) {}
 
-  static Lanes load(const T* p) {
-    Lanes out;
+  static Register load(const T* p) {
+    Register out;
     std::memcpy(&out.v, p, sizeof(Native));
     return out;
   }
@@ -89,29 +92,29 @@ template <class T, int N> struct Lanes {
   T operator[](int i) const { return v[i]; }
   void set(int i, T x) { v[i] = x; }
 
-  friend Lanes operator+(Lanes a, Lanes b) { return a.v + b.v; }
-  friend Lanes operator-(Lanes a, Lanes b) { return a.v - b.v; }
-  friend Lanes operator*(Lanes a, Lanes b) { return a.v * b.v; }
-  friend Lanes operator/(Lanes a, Lanes b) { return a.v / b.v; }
-  friend Lanes operator-(Lanes a) { return -a.v; }
-  Lanes& operator+=(Lanes b) {
+  friend Register operator+(Register a, Register b) { return a.v + b.v; }
+  friend Register operator-(Register a, Register b) { return a.v - b.v; }
+  friend Register operator*(Register a, Register b) { return a.v * b.v; }
+  friend Register operator/(Register a, Register b) { return a.v / b.v; }
+  friend Register operator-(Register a) { return -a.v; }
+  Register& operator+=(Register b) {
     v += b.v;
     return *this;
   }
-  Lanes& operator-=(Lanes b) {
+  Register& operator-=(Register b) {
     v -= b.v;
     return *this;
   }
-  Lanes& operator*=(Lanes b) {
+  Register& operator*=(Register b) {
     v *= b.v;
     return *this;
   }
 
-  friend MaskType operator<(Lanes a, Lanes b) { return {a.v < b.v}; }
-  friend MaskType operator>(Lanes a, Lanes b) { return {a.v > b.v}; }
-  friend MaskType operator<=(Lanes a, Lanes b) { return {a.v <= b.v}; }
-  friend MaskType operator>=(Lanes a, Lanes b) { return {a.v >= b.v}; }
-  friend MaskType operator==(Lanes a, Lanes b) { return {a.v == b.v}; }
+  friend MaskType operator<(Register a, Register b) { return {a.v < b.v}; }
+  friend MaskType operator>(Register a, Register b) { return {a.v > b.v}; }
+  friend MaskType operator<=(Register a, Register b) { return {a.v <= b.v}; }
+  friend MaskType operator>=(Register a, Register b) { return {a.v >= b.v}; }
+  friend MaskType operator==(Register a, Register b) { return {a.v == b.v}; }
 };
 
 // --- traits: the scalar behind a value, the truth type of its comparisons, its width ---
@@ -121,7 +124,7 @@ template <class V> struct Traits {
   using Bits = std::conditional_t<std::is_same_v<V, double>, std::uint64_t, std::uint32_t>;
   static constexpr int size = 1;
 };
-template <class T, int N> struct Traits<Lanes<T, N>> {
+template <class T, int N> struct Traits<Register<T, N>> {
   using Scalar = T;
   using Truth = Mask<T, N>;
   using Bits = typename NativeOf<T, N>::Bits;
@@ -148,25 +151,6 @@ inline constexpr auto sign_bit =
     std::is_same_v<ScalarOf<V>, double> ? BitsOf<ScalarOf<V>>(0x8000000000000000u)
                                         : BitsOf<ScalarOf<V>>(0x80000000u);
 
-/// f on the lower and on the upper half of the lanes: for a vector wider than the registers of the
-/// target.
-template <class F, class T, int N, class... Rest>
-SRFX_ALWAYS_INLINE Lanes<T, N> on_halves(F f, Lanes<T, N> x, Rest... rest) {
-  struct Halves {
-    Lanes<T, N / 2> lower, upper;
-  };
-  const auto split = [](Lanes<T, N> whole) {
-    Halves h;
-    std::memcpy(&h, &whole.v, sizeof h);
-    return h;
-  };
-  const Halves out{f(split(x).lower, split(rest).lower...),
-                   f(split(x).upper, split(rest).upper...)};
-  Lanes<T, N> joined;
-  std::memcpy(&joined.v, &out, sizeof out);
-  return joined;
-}
-
 // --- truth ---
 inline bool any(bool m) { return m; }
 inline bool all(bool m) { return m; }
@@ -191,28 +175,28 @@ template <class T, int N> bool all(Mask<T, N> m) { return !any(!m); }
 template <class S, class = std::enable_if_t<std::is_arithmetic_v<S>>> S select(bool m, S a, S b) {
   return m ? a : b;
 }
-template <class T, int N> Lanes<T, N> select(Mask<T, N> m, Lanes<T, N> a, Lanes<T, N> b) {
+template <class T, int N> Register<T, N> select(Mask<T, N> m, Register<T, N> a, Register<T, N> b) {
   return m.v ? a.v : b.v;
 }
 
 template <class S, class = std::enable_if_t<std::is_floating_point_v<S>>> S sqrt(S x) {
   return std::sqrt(x);
 }
-template <class T, int N> Lanes<T, N> sqrt(Lanes<T, N> x) {
-  Lanes<T, N> out;
+template <class T, int N> Register<T, N> sqrt(Register<T, N> x) {
+  Register<T, N> out;
   for (int i = 0; i < N; ++i) out.v[i] = std::sqrt(x.v[i]);
   return out;
 }
 template <class S, class = std::enable_if_t<std::is_floating_point_v<S>>> S abs(S x) {
   return std::abs(x);
 }
-template <class T, int N> Lanes<T, N> abs(Lanes<T, N> x) {
+template <class T, int N> Register<T, N> abs(Register<T, N> x) {
   using M = Mask<T, N>;
   typename M::Native bits;
   std::memcpy(&bits, &x.v, sizeof bits);
   bits &= std::is_same_v<T, double> ? typename M::Int(0x7fffffffffffffffLL)
                                     : typename M::Int(0x7fffffff);
-  Lanes<T, N> out;
+  Register<T, N> out;
   std::memcpy(&out.v, &bits, sizeof bits);
   return out;
 }
@@ -241,34 +225,39 @@ SRFX_ALWAYS_INLINE S fma(S a, S b, S c) {
   else return __builtin_fma(a, b, c);
 }
 template <class T, int N>
-SRFX_ALWAYS_INLINE Lanes<T, N> fma(Lanes<T, N> a, Lanes<T, N> b, Lanes<T, N> c) {
-  if constexpr (!has_fma) {
-    return a * b + c;
-  } else if constexpr (sizeof a.v > 16) {
-    return on_halves([](auto x, auto y, auto z) { return fma(x, y, z); }, a, b, c);
-  } else {
-    Lanes<T, N> out;
-    for (int i = 0; i < N; ++i) out.v[i] = fma(a.v[i], b.v[i], c.v[i]);
-    return out;
-  }
+SRFX_ALWAYS_INLINE Register<T, N> fma(Register<T, N> a, Register<T, N> b, Register<T, N> c) {
+  if constexpr (!has_fma) return a * b + c;
+  Register<T, N> out;
+  for (int i = 0; i < N; ++i) out.v[i] = fma(a.v[i], b.v[i], c.v[i]);
+  return out;
 }
 
 // --- x86: instructions that GCC does not find in the generic forms ---
 // min and max return their second operand if either is NaN: min(b, a) is select(b < a, b, a).
-#define SRFX_X86_MIN_MAX(T, N, MIN, MAX)                                                       \
-  SRFX_ALWAYS_INLINE Lanes<T, N> min(Lanes<T, N> a, Lanes<T, N> b) { return {MIN(b.v, a.v)}; } \
-  SRFX_ALWAYS_INLINE Lanes<T, N> max(Lanes<T, N> a, Lanes<T, N> b) { return {MAX(b.v, a.v)}; }
-#define SRFX_X86_FMA(T, N, PREFIX, SUFFIX)                                          \
-  SRFX_ALWAYS_INLINE Lanes<T, N> fma(Lanes<T, N> a, Lanes<T, N> b, Lanes<T, N> c) { \
-    return {PREFIX##_fmadd_##SUFFIX(a.v, b.v, c.v)};                                \
+#define SRFX_X86_MIN_MAX(T, N, MIN, MAX)                                      \
+  SRFX_ALWAYS_INLINE Register<T, N> min(Register<T, N> a, Register<T, N> b) { \
+    return {MIN(b.v, a.v)};                                                   \
+  }                                                                           \
+  SRFX_ALWAYS_INLINE Register<T, N> max(Register<T, N> a, Register<T, N> b) { \
+    return {MAX(b.v, a.v)};                                                   \
+  }
+#define SRFX_X86_SQRT(T, N, SQRT) \
+  SRFX_ALWAYS_INLINE Register<T, N> sqrt(Register<T, N> x) { return {SQRT(x.v)}; }
+#define SRFX_X86_FMA(T, N, PREFIX, SUFFIX)                                                      \
+  SRFX_ALWAYS_INLINE Register<T, N> fma(Register<T, N> a, Register<T, N> b, Register<T, N> c) { \
+    return {PREFIX##_fmadd_##SUFFIX(a.v, b.v, c.v)};                                            \
   }
 #if defined(__SSE2__)
 SRFX_X86_MIN_MAX(double, 2, _mm_min_pd, _mm_max_pd)
 SRFX_X86_MIN_MAX(float, 4, _mm_min_ps, _mm_max_ps)
+SRFX_X86_SQRT(double, 2, _mm_sqrt_pd)
+SRFX_X86_SQRT(float, 4, _mm_sqrt_ps)
 #endif
 #if defined(__AVX__)
 SRFX_X86_MIN_MAX(double, 4, _mm256_min_pd, _mm256_max_pd)
 SRFX_X86_MIN_MAX(float, 8, _mm256_min_ps, _mm256_max_ps)
+SRFX_X86_SQRT(double, 4, _mm256_sqrt_pd)
+SRFX_X86_SQRT(float, 8, _mm256_sqrt_ps)
 #endif
 #if defined(__AVX512F__)
 // The forms with a mask of ones: GCC 12 warns of an uninitialised operand inside its own plain
@@ -278,6 +267,10 @@ SRFX_X86_MIN_MAX(double, 8, SRFX_MASKED(_mm512_maskz_min_pd, 0xff),
                  SRFX_MASKED(_mm512_maskz_max_pd, 0xff))
 SRFX_X86_MIN_MAX(float, 16, SRFX_MASKED(_mm512_maskz_min_ps, 0xffff),
                  SRFX_MASKED(_mm512_maskz_max_ps, 0xffff))
+#undef SRFX_MASKED
+#define SRFX_MASKED(OP, ONES) [](auto y) { return OP(ONES, y); }
+SRFX_X86_SQRT(double, 8, SRFX_MASKED(_mm512_maskz_sqrt_pd, 0xff))
+SRFX_X86_SQRT(float, 16, SRFX_MASKED(_mm512_maskz_sqrt_ps, 0xffff))
 #undef SRFX_MASKED
 SRFX_X86_FMA(double, 8, _mm512, pd)
 SRFX_X86_FMA(float, 16, _mm512, ps)
@@ -289,28 +282,41 @@ SRFX_X86_FMA(double, 4, _mm256, pd)
 SRFX_X86_FMA(float, 8, _mm256, ps)
 #endif
 #undef SRFX_X86_MIN_MAX
+#undef SRFX_X86_SQRT
 #undef SRFX_X86_FMA
 
 // --- pairs ---
-// Two values that go through the same operations, one after the other: a polynomial is a chain of
-// dependent operations, and a processor has room for a few only, so a loop runs faster on two or
-// four chains at once. Nest for more: Pair<Pair<V>>.
+// Two values that go through the same operations, one after the other: lanes that are wider than a
+// register, and what runs faster so. A polynomial is a chain of dependent operations, and a
+// processor has room for a few only, so a loop runs faster on two or four chains at once. Nest for
+// more: Pair<Pair<V>>.
 template <class M> struct PairMask {
   M a, b;
   friend PairMask operator&(PairMask x, PairMask y) { return {x.a & y.a, x.b & y.b}; }
   friend PairMask operator|(PairMask x, PairMask y) { return {x.a | y.a, x.b | y.b}; }
+  friend PairMask operator^(PairMask x, PairMask y) { return {x.a ^ y.a, x.b ^ y.b}; }
   friend PairMask operator!(PairMask x) { return {!x.a, !x.b}; }
-  bool operator[](int i) const { return i < M::size ? a[i] : b[i - M::size]; }
+  bool operator[](int i) const { return i < size / 2 ? a[i] : b[i - size / 2]; }
+  static constexpr int size = 2 * M::size;
 };
 template <class B> struct PairBits {
   B a, b;
   friend PairBits operator~(PairBits x) { return {~x.a, ~x.b}; }
-  friend PairBits operator&(PairBits x, PairBits y) { return {x.a & y.a, x.b & y.b}; }
-  friend PairBits operator|(PairBits x, PairBits y) { return {x.a | y.a, x.b | y.b}; }
-  friend PairBits operator^(PairBits x, PairBits y) { return {x.a ^ y.a, x.b ^ y.b}; }
-  template <class S> friend PairBits operator&(PairBits x, S s) { return {x.a & s, x.b & s}; }
-  template <class S> friend PairBits operator|(PairBits x, S s) { return {x.a | s, x.b | s}; }
+#define SRFX_PAIR_BITS(OP)                                                                 \
+  friend PairBits operator OP(PairBits x, PairBits y) { return {x.a OP y.a, x.b OP y.b}; } \
+  template <class S, class = std::enable_if_t<std::is_integral_v<S>>>                      \
+  friend PairBits operator OP(PairBits x, S s) {                                           \
+    return {x.a OP s, x.b OP s};                                                           \
+  }                                                                                        \
+  template <class Y> PairBits& operator OP## = (const Y& y) { return *this = *this OP y; }
+  SRFX_PAIR_BITS(+)
+  SRFX_PAIR_BITS(-)
+  SRFX_PAIR_BITS(&)
+  SRFX_PAIR_BITS(|)
+  SRFX_PAIR_BITS(^)
+#undef SRFX_PAIR_BITS
   friend PairBits operator<<(PairBits x, int s) { return {x.a << s, x.b << s}; }
+  friend PairBits operator>>(PairBits x, int s) { return {x.a >> s, x.b >> s}; }
 };
 template <class V> struct Pair {
   static constexpr int size = 2 * Traits<V>::size;
@@ -328,7 +334,15 @@ template <class V> struct Pair {
     b.store(p + Traits<V>::size);
   }
   ScalarOf<V> operator[](int i) const {
-    return i < Traits<V>::size ? a[i] : b[i - Traits<V>::size];
+    ScalarOf<V> values[size];
+    store(values);
+    return values[i];
+  }
+  void set(int i, ScalarOf<V> x) {
+    ScalarOf<V> values[size];
+    store(values);
+    values[i] = x;
+    *this = load(values);
   }
 
   friend Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }
@@ -338,6 +352,14 @@ template <class V> struct Pair {
   friend Pair operator-(Pair x) { return {-x.a, -x.b}; }
   Pair& operator+=(Pair y) {
     a += y.a, b += y.b;
+    return *this;
+  }
+  Pair& operator-=(Pair y) {
+    a -= y.a, b -= y.b;
+    return *this;
+  }
+  Pair& operator*=(Pair y) {
+    a *= y.a, b *= y.b;
     return *this;
   }
   friend PairMask<TruthOf<V>> operator<=(Pair x, Pair y) { return {x.a <= y.a, x.b <= y.b}; }
@@ -353,6 +375,7 @@ template <class V> struct Traits<Pair<V>> {
   static constexpr int size = 2 * Traits<V>::size;
 };
 template <class M> SRFX_ALWAYS_INLINE bool any(PairMask<M> m) { return any(m.a | m.b); }
+template <class M> SRFX_ALWAYS_INLINE bool all(PairMask<M> m) { return !any(!m); }
 template <class M, class V> SRFX_ALWAYS_INLINE Pair<V> select(PairMask<M> m, Pair<V> x, Pair<V> y) {
   return {select(m.a, x.a, y.a), select(m.b, x.b, y.b)};
 }
@@ -367,5 +390,24 @@ template <class V> SRFX_ALWAYS_INLINE Pair<V> max(Pair<V> x, Pair<V> y) {
 template <class V> SRFX_ALWAYS_INLINE Pair<V> fma(Pair<V> x, Pair<V> y, Pair<V> z) {
   return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
 }
+
+template <class V> inline constexpr bool is_pair = false;
+template <class V> inline constexpr bool is_pair<Pair<V>> = true;
+/// The lanes of a V in which any bit is set.
+template <class V> SRFX_ALWAYS_INLINE TruthOf<V> nonzero(const BitsOf<V>& bits) {
+  if constexpr (is_pair<V>)
+    return {nonzero<decltype(V::a)>(bits.a), nonzero<decltype(V::b)>(bits.b)};
+  else return {bits != 0};
+}
+
+// --- lanes: one register, or a pair of halves ---
+template <class T, int N, bool fits = (N * static_cast<int>(sizeof(T)) <= native_bytes)>
+struct LanesOf {
+  using Type = Register<T, N>;
+};
+template <class T, int N> struct LanesOf<T, N, false> {
+  using Type = Pair<typename LanesOf<T, N / 2>::Type>;
+};
+template <class T, int N> using Lanes = typename LanesOf<T, N>::Type;
 
 }  // namespace srfx::simd

@@ -293,8 +293,8 @@ S one_by_one(F f, S x) {
   return static_cast<S>(f(static_cast<double>(x)));
 }
 template <class F, class T, int N>
-__attribute__((noinline)) simd::Lanes<T, N> one_by_one(F f, simd::Lanes<T, N> x) {
-  simd::Lanes<T, N> out = x;
+__attribute__((noinline)) simd::Register<T, N> one_by_one(F f, simd::Register<T, N> x) {
+  simd::Register<T, N> out = x;
   for (int i = 0; i < N; ++i) out.set(i, one_by_one(f, x[i]));
   return out;
 }

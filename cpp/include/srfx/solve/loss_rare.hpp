@@ -17,8 +17,8 @@ namespace srfx::detail {
 constexpr double small_part = 1e-2;
 
 /// Whether two solutions show fresh labels what is no longer the same: of theory without rare labels
-/// and with them a twentieth. In a dozen models at d = 500 that parts those that simulations
-/// contradict from those that they do not.
+/// and with them a twentieth. In the few models simulated at d = 500 that parts those that
+/// simulations contradict from those that they do not.
 inline bool shows(double one, double other) {
   return !(std::abs(other - one) <= 0.05 * std::abs(one));
 }
