@@ -157,7 +157,6 @@ def test_both_theories_in_files(tmp_path):
     [
         ("--eta 1 --bulk one_step --lam 0 --readout 1,2", "lam must be > 0 with bulk='one_step'"),
         ("--r 1 --bulk one_step --lam 1 --readout 1,2", "needs an srfx.OneStep model"),
-        ("--alpha0 1 --bulk one_step --readout 1,2 --optimal lam,eta", "as for bulk='isotropic'"),
     ],
 )
 def test_what_the_step_and_groups_do_not_support_is_refused(words, said):

@@ -142,10 +142,6 @@ def test_a_loss_that_is_straight_on_the_way():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="loss must be one of"):
         solve_loss(spiked("tanh", "sin"), 1, 1, loss="cubic")
-    steps = {"eta": (1.0, 1.0), "alpha0": (1.0, 1.0), "beta": 1.0, "noise": 0.0, **ONE}
-    labelled = SimpleNamespace(activation="tanh", target="sin", labels="sign", **steps)
-    with pytest.raises(ValueError, match="several steps on labels"):
-        solve_loss(labelled, 1, 1, loss="hinge")
 
 
 def test_the_square_loss_of_groups_is_that_of_section_7():
