@@ -467,5 +467,8 @@ def test_bad_input() -> None:
         srfx.solve(steps, 1, 0.1, bulk="two_step")
 
 
-def test_odd_networks_do_not_tell_the_sign_of_eta() -> None:
-    assert abs(solved(OneStep("tanh", SIN_TANH, eta=0)).gradient("eta")) < 1e-8
+def test_the_derivative_where_the_step_begins() -> None:
+    """Odd networks do not tell the sign of eta; at d = infinity the least spike is learned."""
+    begins = OneStep("tanh", SIN_TANH, eta=0)
+    assert abs(solved(begins, d=400).gradient("eta")) < 1e-8
+    assert np.isnan(solved(begins).gradient("eta"))
