@@ -245,7 +245,7 @@ def spectrum_empirical(sigma: Activation, r: typing.SupportsFloat | typing.Suppo
     """
 def spectrum_groups(sigma: Activation, r: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], c: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], pi: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
     """
-    As spectrum, for K groups: r and c of shape (models, K).
+    As spectrum, for K groups and q spikes: r of shape (models, K, q), c (models, K).
     """
 def spectrum_layers(sigma: Activation, target: typing.Any, readout: typing.SupportsFloat | typing.SupportsIndex, eta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], inv_alpha0: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], noise: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], labels: str, alpha: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], beta: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64], n_threads: typing.SupportsInt | typing.SupportsIndex) -> list[typing.Any]:
     """
