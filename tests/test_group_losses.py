@@ -354,6 +354,18 @@ def test_scans_optima_and_learned_functions_of_groups_of_a_step():
         (srfx.OneStep(readout=tuple(range(1, 10)), **SIGN), "one_step", "at most 8 values"),
         (srfx.SpikedRF(readout=tuple(range(1, 34)), **SIGN), "isotropic", "at most 32 values"),
         (srfx.OneStep("tanh", FOUR, labels="sign"), "isotropic", "signs without noise"),
+        (
+            srfx.MultiStep(eta=(1, 1), alpha0=(1, 1), readout=(1, 2), **SIGN),
+            "multi_step",
+            "supports a single readout value",
+        ),
+        (
+            srfx.OneStep(readout=(1, 2), **SIGN),
+            srfx.EmpiricalBulk.from_weights(
+                *(np.random.default_rng(0).normal(size=shape) for shape in ((60, 50), 50, 50))
+            ),
+            "an EmpiricalBulk supports a single readout value",
+        ),
     ],
 )
 def test_what_is_not_covered(model, bulk, words):

@@ -136,7 +136,7 @@ def _by_differences(
             f"{name} must be > 0 for a derivative in it: 0 means no step, which no small value "
             f"comes near; got {solution.arguments[name]!r}"
         )
-    positive = name not in ("eta", "r", "gamma", "noise") and not name.startswith("eta")
+    positive = name not in ("r", "gamma", "noise") and not name.startswith("eta")
     scale = np.ones(shape) if positive else np.maximum(np.abs(here), 0.3)
     if name == "noise":
         scale = np.maximum(here, np.minimum(0.3, np.asarray(solution.test_error)))

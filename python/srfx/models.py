@@ -1169,7 +1169,7 @@ def label_law(labels: str, numbers: Mapping[str, float | FloatArray]) -> float |
 
 
 def _constants_across(model: OneStep) -> dict[str, Any]:
-    """Return the same of a target of several directions; h1 has an axis of directions."""
+    """As _label_constants, of a target of several directions: h1 has an axis of them."""
     assert isinstance(model.target, Target)
     target = model.target
     if model.labels == "real":

@@ -52,10 +52,10 @@ def check_readout(
     if is_ridge(model, known):
         return known
     what = f"loss={known.label!r}" if known.loss != "square" else f"labels={model.labels!r}"
-    most = MAX_LOSS_GROUPS.get(str(bulk), 1)
-    if group_count(model) > most:
+    most = MAX_LOSS_GROUPS.get(str(bulk))  # with the other bulks check_bulk refuses several
+    if most is not None and group_count(model) > most:
         raise NotImplementedError(
-            f"readout must have at most {most} values with {what} and this bulk, and spikes as "
+            f"readout must have at most {most} values with {what} and bulk={bulk!r}, and spikes as "
             f"many rows: a point of more would take minutes; got {group_count(model)}"
         )
     if np.any(np.asarray(lam) == 0):
